@@ -1,0 +1,121 @@
+//! How long a call may take: the two headers that carry it, and the deadline of the handler that runs now.
+//!
+//! `Rpc-Timeout-Ms` is the budget that is left, in milliseconds: it needs no common clock.
+//! `Rpc-Deadline` is the moment itself, in milliseconds since the Unix epoch: it catches a request
+//! that sat in a dead connection before it arrived.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
+
+/// Header with the budget that is left, in milliseconds.
+pub const TIMEOUT_HEADER: &str = "Rpc-Timeout-Ms";
+/// Header with the moment of the deadline, in milliseconds since the Unix epoch.
+pub const DEADLINE_HEADER: &str = "Rpc-Deadline";
+
+static TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
+static DEADLINE: HeaderName = HeaderName::from_static(DEADLINE_HEADER);
+
+/// How far another machine's clock may be ahead of ours before `Rpc-Deadline` is unfair to it.
+const ALLOWED_SKEW: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static CURRENT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The deadline of a request that arrived at `arrival`, by its headers and the handler's own `limit`.
+///
+/// A header that is no number is ignored: the limit still holds.
+pub(crate) fn of_request(headers: Option<&HeaderMap>, arrival: Instant, limit: Duration) -> Instant {
+    let own = arrival + limit;
+    let Some(headers) = headers else { return own };
+    let millis = |name: &HeaderName| -> Option<Duration> {
+        Some(Duration::from_millis(headers.get(name.clone())?.as_str().parse().ok()?))
+    };
+    let budget = millis(&TIMEOUT).and_then(|budget| arrival.checked_add(budget));
+    let moment = millis(&DEADLINE).and_then(|moment| {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let left = (moment + ALLOWED_SKEW).saturating_sub(since_epoch);
+        // The clock is read now and not at the arrival, so a request that waited is not given more.
+        Instant::now().checked_add(left)
+    });
+    [budget, moment].into_iter().flatten().fold(own, Instant::min)
+}
+
+/// Writes both headers for a call that has `left` to go.
+pub(crate) fn write(headers: &mut HeaderMap, left: Duration) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    headers.insert(TIMEOUT.clone(), HeaderValue::from(left.as_millis() as u64));
+    headers.insert(DEADLINE.clone(), HeaderValue::from((now + left).as_millis() as u64));
+}
+
+/// The deadline of the handler that is being polled on this thread; calls that it makes inherit it.
+pub(crate) fn current() -> Option<Instant> {
+    CURRENT.get()
+}
+
+/// Runs `poll` as part of a handler whose deadline is `deadline`.
+pub(crate) fn scoped<R>(deadline: Instant, poll: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Instant>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CURRENT.set(self.0);
+        }
+    }
+    let _restore = Restore(CURRENT.replace(Some(deadline)));
+    poll()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value);
+        headers
+    }
+
+    #[test]
+    fn the_handler_limit_holds_for_callers_that_send_none() {
+        let arrival = Instant::now();
+        assert_eq!(of_request(None, arrival, LIMIT), arrival + LIMIT);
+        for junk in ["", "soon", "-1", "1e3", "99999999999999999999999"] {
+            assert_eq!(of_request(Some(&headers(TIMEOUT_HEADER, junk)), arrival, LIMIT), arrival + LIMIT);
+        }
+    }
+
+    #[test]
+    fn the_budget_shortens_and_never_extends() {
+        let arrival = Instant::now();
+        let short = of_request(Some(&headers(TIMEOUT_HEADER, "200")), arrival, LIMIT);
+        assert_eq!(short, arrival + Duration::from_millis(200));
+        let long = of_request(Some(&headers(TIMEOUT_HEADER, "3600000")), arrival, LIMIT);
+        assert_eq!(long, arrival + LIMIT);
+        let huge = of_request(Some(&headers(TIMEOUT_HEADER, &u64::MAX.to_string())), arrival, LIMIT);
+        assert_eq!(huge, arrival + LIMIT);
+    }
+
+    #[test]
+    fn a_moment_in_the_past_has_passed_but_for_the_skew() {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let past = headers(DEADLINE_HEADER, &(now_ms - 60_000).to_string());
+        assert!(of_request(Some(&past), Instant::now(), LIMIT) <= Instant::now());
+        let skewed = headers(DEADLINE_HEADER, &(now_ms - 200).to_string());
+        assert!(of_request(Some(&skewed), Instant::now(), LIMIT) > Instant::now());
+        let huge = headers(DEADLINE_HEADER, &u64::MAX.to_string());
+        let arrival = Instant::now();
+        assert_eq!(of_request(Some(&huge), arrival, LIMIT), arrival + LIMIT);
+    }
+
+    #[test]
+    fn the_current_deadline_ends_with_its_poll_even_by_a_panic() {
+        let deadline = Instant::now();
+        let _ = std::panic::catch_unwind(|| scoped(deadline, || panic!("handler")));
+        assert_eq!(current(), None);
+        assert_eq!(scoped(deadline, current), Some(deadline));
+    }
+}

@@ -1,0 +1,75 @@
+use std::any::{Any, TypeId, type_name};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::{BindContext, Extract, OptionalExtract};
+use crate::error::RpcError;
+use crate::message::Request;
+use crate::principal::Principal;
+
+/// Who calls, as the handler's guard proved it.
+///
+/// `C` is the claims type of the guard, [`UserClaims`](crate::UserClaims) for a plain
+/// [`JwtGuard`](crate::JwtGuard). A handler that asks for claims which none of its guards proves stops
+/// the start of the service. `Option<Auth<C>>` is `None` where no guard ran, as on a `#[public]` handler.
+///
+/// ```
+/// use nats_rpc::prelude::*;
+///
+/// #[message_pattern("whoami")]
+/// #[use_guards(JwtGuard)]
+/// async fn whoami(me: Auth<UserClaims>) -> String {
+///     me.sub.clone()
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Auth<C>(pub Arc<C>);
+
+impl<C> Clone for Auth<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<C> Deref for Auth<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.0
+    }
+}
+
+impl<C: Principal> Extract for Auth<C> {
+    type Bound = ();
+
+    fn bind(cx: &BindContext<'_>) -> Result<(), String> {
+        if cx.proved.contains(&TypeId::of::<C>()) {
+            return Ok(());
+        }
+        let name = type_name::<C>();
+        Err(format!("no guard of this handler proves `{name}`: add one to `#[use_guards(…)]`, such as `JwtGuard`"))
+    }
+
+    async fn extract((): &(), request: &mut Request) -> Result<Self, RpcError> {
+        let claims = request.principal().cloned().and_then(downcast);
+        claims.map(Self).ok_or_else(|| RpcError::unauthenticated("unauthenticated"))
+    }
+}
+
+impl<C: Principal> OptionalExtract for Auth<C> {
+    fn bind_optional(_: &BindContext<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn extract_optional(bound: &(), request: &mut Request) -> Result<Option<Self>, RpcError> {
+        match request.principal() {
+            None => Ok(None),
+            Some(_) => Self::extract(bound, request).await.map(Some),
+        }
+    }
+}
+
+fn downcast<C: Principal>(principal: Arc<dyn Principal>) -> Option<Arc<C>> {
+    let any: Arc<dyn Any + Send + Sync> = principal;
+    any.downcast().ok()
+}

@@ -1,0 +1,46 @@
+use serde::de::DeserializeOwned;
+
+use super::{FromRequest, OptionalExtract};
+use crate::error::RpcError;
+use crate::message::Request;
+
+/// The message's data, decoded from JSON.
+///
+/// It is decoded after the last guard said yes, straight from the bytes received. Data that is absent
+/// is not `null`: `Option<Payload<T>>` gives `None` for it, `Payload<Option<T>>` accepts `null`.
+///
+/// Answers 400 when the data is absent, is no JSON, is nested deeper than 128 levels, or does not have
+/// the shape of `T`; the message names the field and the place.
+///
+/// ```
+/// use nats_rpc::prelude::*;
+///
+/// #[derive(Deserialize)]
+/// struct Sum { a: i64, b: i64 }
+///
+/// #[message_pattern("math.sum")]
+/// async fn sum(Payload(Sum { a, b }): Payload<Sum>) -> Result<i64, RpcError> {
+///     a.checked_add(b).ok_or_else(|| RpcError::invalid_argument("the sum is out of range"))
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Payload<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequest for Payload<T> {
+    async fn from_request(request: &mut Request) -> Result<Self, RpcError> {
+        let data =
+            request.data().ok_or_else(|| RpcError::invalid_argument("the message has no data: send a JSON value"))?;
+        serde_json::from_slice(data)
+            .map(Self)
+            .map_err(|error| RpcError::invalid_argument(format!("the data cannot be used: {error}")))
+    }
+}
+
+impl<T: DeserializeOwned + Send> OptionalExtract for Payload<T> {
+    async fn extract_optional((): &(), request: &mut Request) -> Result<Option<Self>, RpcError> {
+        match request.data() {
+            None => Ok(None),
+            Some(_) => Self::from_request(request).await.map(Some),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Guards: who may call a handler.
+
+mod require;
+
+use std::any::TypeId;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+pub use self::require::{RequireRole, RequireScope};
+use crate::error::RpcError;
+use crate::message::Request;
+
+/// Decides whether a request reaches its handler; NestJS's `CanActivate`.
+///
+/// Guards run in written order, before any argument is decoded. Attach one with `#[use_guards(…)]` or,
+/// for all message handlers of a service, with [`Service::guard_all`](crate::Service::guard_all).
+///
+/// ```
+/// use nats_rpc::prelude::*;
+///
+/// /// Lets nobody in on the day of the move.
+/// struct OpenFrom { unix_seconds: u64 }
+///
+/// impl Guard for OpenFrom {
+///     async fn can_activate(&self, _: &mut Request) -> Result<(), RpcError> {
+///         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).internal()?;
+///         if now.as_secs() < self.unix_seconds {
+///             return Err(RpcError::unavailable("not open yet"));
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// #[message_pattern("shop.order")]
+/// #[use_guards(OpenFrom { unix_seconds: 1_800_000_000 })]
+/// async fn order() {}
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no guard",
+    label = "does not implement `Guard`",
+    note = "implement `nats_rpc::Guard` for it: one `async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError>`"
+)]
+pub trait Guard: Send + Sync + 'static {
+    /// Lets the request pass, or says why not.
+    ///
+    /// # Errors
+    /// Whatever the caller is to be answered with; nothing behind the guard runs.
+    fn can_activate(&self, request: &mut Request) -> impl Future<Output = Result<(), RpcError>> + Send;
+
+    /// The claims type that this guard [sets as principal](Request::set_principal), if it does.
+    ///
+    /// It lets a service refuse to start when a handler asks for [`Auth<C>`](crate::Auth) and no guard
+    /// gives it.
+    fn proves(&self) -> Option<TypeId> {
+        None
+    }
+
+    /// Whether it judges a principal that an earlier guard must have set. Default: no.
+    fn requires_principal(&self) -> bool {
+        false
+    }
+}
+
+impl<G: Guard> Guard for Arc<G> {
+    fn can_activate(&self, request: &mut Request) -> impl Future<Output = Result<(), RpcError>> + Send {
+        G::can_activate(self, request)
+    }
+
+    fn proves(&self) -> Option<TypeId> {
+        G::proves(self)
+    }
+
+    fn requires_principal(&self) -> bool {
+        G::requires_principal(self)
+    }
+}
+
+/// A guard whose type is not known to the handlers that it stands before.
+pub(crate) trait DynGuard: Send + Sync {
+    fn can_activate_dyn<'a>(&'a self, request: &'a mut Request) -> BoxFuture<'a, Result<(), RpcError>>;
+}
+
+impl<G: Guard> DynGuard for G {
+    fn can_activate_dyn<'a>(&'a self, request: &'a mut Request) -> BoxFuture<'a, Result<(), RpcError>> {
+        Box::pin(self.can_activate(request))
+    }
+}

@@ -1,0 +1,20 @@
+//! What a service was given at start, by type.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The values that [`State`](crate::State) extractors and guards are bound to.
+#[derive(Default)]
+pub struct Providers(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+
+impl Providers {
+    /// Adds `value`; a second one of its type takes the place of the first.
+    pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
+        self.0.insert(TypeId::of::<T>(), Arc::new(value));
+    }
+
+    pub(crate) fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.get(&TypeId::of::<T>())?.clone().downcast().ok()
+    }
+}

@@ -1,0 +1,265 @@
+//! The route table, and everything that start-up refuses.
+
+use std::any::TypeId;
+use std::sync::Arc;
+
+use super::bind::{BoundHandler, bind};
+use super::{Kind, Queue, Route};
+use crate::guard::{DynGuard, Guard};
+use crate::providers::Providers;
+use crate::subject::{Pattern, Subject};
+
+/// The routes of one service with their patterns and queue groups, checked against each other.
+#[derive(Debug)]
+pub(crate) struct RouteTable {
+    entries: Vec<Entry>,
+}
+
+/// One route of a [`RouteTable`].
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) route: &'static Route,
+    pub(crate) pattern: Pattern,
+    pub(crate) queue: Option<String>,
+}
+
+/// A route whose handler found all that it needs.
+#[derive(Debug)]
+pub(crate) struct BoundRoute {
+    pub(crate) entry: Entry,
+    pub(crate) handler: BoundHandler,
+    pub(crate) guards: Vec<Arc<dyn DynGuard>>,
+}
+
+impl RouteTable {
+    /// Lays the table out for service `name`, whose subjects stand below `prefix`.
+    ///
+    /// # Errors
+    /// One line for each mistake, with the place in the source.
+    pub(crate) fn new(
+        name: &str,
+        prefix: Option<&Subject>,
+        routes: &[&'static Route],
+        guarded_all: bool,
+    ) -> Result<Self, Vec<String>> {
+        let mut refusals = Vec::new();
+        if routes.is_empty() {
+            refusals.push(
+                "the service has no handlers. If they are in the package's library, call `discover!()` there: \
+                 a binary that never names its library links none of its handlers"
+                    .to_owned(),
+            );
+        }
+        let mut entries = Vec::new();
+        for route in routes {
+            match Pattern::parse(route.pattern) {
+                Ok(pattern) => {
+                    let pattern = match prefix {
+                        Some(prefix) => pattern.prefixed(prefix),
+                        None => pattern,
+                    };
+                    entries.push(Entry { route, pattern, queue: queue_group(name, route) });
+                }
+                Err(error) => refusals.push(format!("{}: {error}", place(route))),
+            }
+        }
+        refusals.extend(overlaps(&entries));
+        refusals.extend(namesakes(&entries));
+        refusals.extend(unguarded(&entries, guarded_all));
+        if refusals.is_empty() { Ok(Self { entries }) } else { Err(refusals) }
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Binds every handler to what the service was given.
+    ///
+    /// # Errors
+    /// One line for each thing missing, with the place in the source.
+    pub(crate) fn bind(self, providers: &Providers, global: &GlobalGuards) -> Result<Vec<BoundRoute>, Vec<String>> {
+        let mut bound = Vec::new();
+        let mut refusals = Vec::new();
+        for entry in self.entries {
+            let under_global = entry.route.kind == Kind::Message && !entry.route.public;
+            let (guards, proved) = match under_global {
+                true => (global.guards.clone(), global.proved.clone()),
+                false => (Vec::new(), Vec::new()),
+            };
+            match bind(entry.route, &entry.pattern, providers, proved) {
+                Ok(handler) => bound.push(BoundRoute { entry, handler, guards }),
+                Err(missing) => {
+                    refusals.extend(missing.into_iter().map(|why| format!("{}: {why}", place(entry.route))));
+                }
+            }
+        }
+        if refusals.is_empty() { Ok(bound) } else { Err(refusals) }
+    }
+}
+
+/// The guards of [`Service::guard_all`](crate::Service::guard_all).
+#[derive(Clone, Default)]
+pub(crate) struct GlobalGuards {
+    guards: Vec<Arc<dyn DynGuard>>,
+    proved: Vec<TypeId>,
+}
+
+impl GlobalGuards {
+    pub(crate) fn push(&mut self, guard: impl Guard) {
+        self.proved.extend(guard.proves());
+        self.guards.push(Arc::new(guard));
+    }
+}
+
+impl std::fmt::Debug for dyn DynGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Guard")
+    }
+}
+
+fn queue_group(service: &str, route: &Route) -> Option<String> {
+    match (route.queue, route.kind) {
+        (Queue::None, _) => None,
+        (Queue::Named(name), _) => Some(name.to_owned()),
+        (Queue::Default, Kind::Message) => Some(service.to_owned()),
+        // A group for each handler: several handlers of one event all get it, once per service.
+        (Queue::Default, Kind::Event) => Some(format!("{service}.{}", route.handler)),
+    }
+}
+
+/// nats-server gives a message to one member of a queue group at random, whatever its pattern.
+fn overlaps(entries: &[Entry]) -> Vec<String> {
+    pairs(entries)
+        .filter(|(a, b)| a.queue.is_some() && a.queue == b.queue && a.pattern.overlaps(&b.pattern))
+        .map(|(a, b)| {
+            format!(
+                "{} and {}: \"{}\" and \"{}\" overlap in queue group \"{}\", so each message would reach one of \
+                 them at random: give one another `queue = \"…\"`, or `queue = none` to run both",
+                place(a.route),
+                place(b.route),
+                a.pattern,
+                b.pattern,
+                a.queue.as_deref().unwrap_or_default(),
+            )
+        })
+        .collect()
+}
+
+/// Two event handlers of one name would share a queue group.
+fn namesakes(entries: &[Entry]) -> Vec<String> {
+    pairs(entries)
+        .filter(|(a, b)| {
+            let by_default = |entry: &Entry| entry.route.kind == Kind::Event && entry.route.queue == Queue::Default;
+            by_default(a) && by_default(b) && a.route.handler == b.route.handler && a.route.module != b.route.module
+        })
+        .map(|(a, b)| {
+            format!(
+                "{} and {}: two event handlers named `{}` would share one queue group: rename one, or give it \
+                 `queue = \"…\"`",
+                place(a.route),
+                place(b.route),
+                a.route.handler,
+            )
+        })
+        .collect()
+}
+
+/// Once one message handler is guarded, an unguarded one is taken for an oversight.
+fn unguarded(entries: &[Entry], guarded_all: bool) -> Vec<String> {
+    let messages = || entries.iter().filter(|entry| entry.route.kind == Kind::Message);
+    if guarded_all || !messages().any(|entry| !entry.route.guards.is_empty()) {
+        return Vec::new();
+    }
+    messages()
+        .filter(|entry| entry.route.guards.is_empty() && !entry.route.public)
+        .map(|entry| {
+            format!(
+                "{}: handler `{}` has no guard while others of this service have: add `#[use_guards(…)]`, put the \
+                 service under `.guard_all(…)`, or say `#[public]`",
+                place(entry.route),
+                entry.route.handler,
+            )
+        })
+        .collect()
+}
+
+fn pairs(entries: &[Entry]) -> impl Iterator<Item = (&Entry, &Entry)> {
+    entries.iter().enumerate().flat_map(|(index, a)| entries[index + 1..].iter().map(move |b| (a, b)))
+}
+
+fn place(route: &Route) -> String {
+    route.location().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Route = Route {
+        pattern: "a",
+        kind: Kind::Message,
+        package: "p",
+        handler: "h",
+        module: "m",
+        file: "f.rs",
+        line: 1,
+        guards: &[],
+        public: false,
+        queue: Queue::Default,
+        timeout_ms: None,
+        concurrency: None,
+        run_to_completion: false,
+        bind: |_| None,
+    };
+
+    fn refusals<const N: usize>(routes: [Route; N]) -> Vec<String> {
+        let routes: Vec<&'static Route> = routes.into_iter().map(|route| &*Box::leak(Box::new(route))).collect();
+        RouteTable::new("svc", None, &routes, false).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn an_empty_table_asks_about_the_library() {
+        assert!(refusals([])[0].contains("library"));
+    }
+
+    #[test]
+    fn overlapping_patterns_in_one_group_are_refused_and_elsewhere_allowed() {
+        let star = Route { pattern: "over.*", handler: "star", ..PLAIN };
+        let exact = Route { pattern: "over.a", handler: "exact", ..PLAIN };
+        assert_eq!(refusals([star, exact]).len(), 1);
+        let star = Route { pattern: "over.*", handler: "star", ..PLAIN };
+        let exact = Route { pattern: "over.a", handler: "exact", queue: Queue::None, ..PLAIN };
+        assert_eq!(refusals([star, exact]), [""; 0]);
+        let message = Route { pattern: "x", ..PLAIN };
+        let event = Route { pattern: "x", kind: Kind::Event, queue: Queue::Named("svc"), ..PLAIN };
+        assert_eq!(refusals([message, event]).len(), 1, "message and event in one group");
+    }
+
+    #[test]
+    fn several_handlers_of_one_event_each_have_their_group() {
+        let one = Route { pattern: "user.created", kind: Kind::Event, handler: "mail", ..PLAIN };
+        let two = Route { pattern: "user.created", kind: Kind::Event, handler: "index", ..PLAIN };
+        assert_eq!(refusals([one, two]), [""; 0]);
+        let one = Route { pattern: "user.created", kind: Kind::Event, module: "a", ..PLAIN };
+        let two = Route { pattern: "user.deleted", kind: Kind::Event, module: "b", ..PLAIN };
+        assert!(refusals([one, two])[0].contains("named `h`"));
+    }
+
+    #[test]
+    fn an_unguarded_handler_beside_a_guarded_one_must_say_public() {
+        let guarded = || Route { guards: &["G"], ..PLAIN };
+        let open = Route { pattern: "b", handler: "open", ..PLAIN };
+        assert!(refusals([guarded(), open])[0].contains("`open`"));
+        let public = Route { pattern: "b", handler: "open", public: true, ..PLAIN };
+        assert_eq!(refusals([guarded(), public]), [""; 0]);
+        let event = Route { pattern: "b", kind: Kind::Event, ..PLAIN };
+        assert_eq!(refusals([guarded(), event]), [""; 0], "events are exempt");
+    }
+
+    #[test]
+    fn every_mistake_is_listed_at_once() {
+        let bad = Route { pattern: "a..b", ..PLAIN };
+        let twin = || Route { pattern: "same", ..PLAIN };
+        assert_eq!(refusals([bad, twin(), twin()]).len(), 2);
+    }
+}

@@ -1,0 +1,163 @@
+//! Routes: what the attributes leave behind, and how start-up binds and checks them.
+
+mod bind;
+mod check;
+mod slot;
+
+use std::fmt;
+use std::future::Future;
+
+pub use self::bind::{Binder, BoundHandler};
+pub(crate) use self::check::{BoundRoute, RouteTable};
+pub(crate) use self::slot::HandlerSlot;
+use crate::error::RpcError;
+use crate::message::Request;
+use crate::reply::IntoReply;
+
+/// One pattern of one handler, as its attribute wrote it down; a static record.
+///
+/// [`discover!`](crate::discover) and [`handlers!`](crate::handlers) collect them.
+#[derive(Debug)]
+pub struct Route {
+    /// The pattern, with its parameters' names.
+    pub pattern: &'static str,
+    /// Request or event.
+    pub kind: Kind,
+    /// The package that the handler was written in.
+    pub package: &'static str,
+    /// The handler's name.
+    pub handler: &'static str,
+    /// The module that the handler is in.
+    pub module: &'static str,
+    /// The source file.
+    pub file: &'static str,
+    /// The line of the handler in it.
+    pub line: u32,
+    /// Its guards as written.
+    pub guards: &'static [&'static str],
+    /// Whether it is open to everybody by `#[public]`.
+    pub public: bool,
+    /// Who shares its messages.
+    pub queue: Queue,
+    /// Its own limit, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// How many of its requests run at a time.
+    pub concurrency: Option<usize>,
+    /// Whether it goes on after its deadline.
+    pub run_to_completion: bool,
+    #[doc(hidden)]
+    pub bind: fn(&mut Binder<'_>) -> Option<BoundHandler>,
+}
+
+impl Route {
+    /// `file:line`, to click on.
+    pub fn location(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| write!(f, "{}:{}", self.file, self.line))
+    }
+}
+
+/// Whether a handler answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Request and reply: `#[message_pattern]`.
+    Message,
+    /// Fire and forget: `#[event_pattern]`.
+    Event,
+}
+
+/// The queue group of a handler: within one, each message goes to one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Queue {
+    /// The service's name for messages, `<service>.<handler>` for events.
+    Default,
+    /// A group of this name.
+    Named(&'static str),
+    /// No group: every instance gets every message.
+    None,
+}
+
+/// A handler with its guards and arguments bound; the macros implement it.
+#[doc(hidden)]
+pub trait Handler: Send + Sync + Sized + 'static {
+    /// Guards in written order, arguments in written order, the handler.
+    fn call(&self, request: Request) -> impl Future<Output = Result<impl IntoReply + Send, RpcError>> + Send;
+}
+
+/// The routes of one handler; `handlers![…]` reads them.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler",
+    label = "has no pattern",
+    note = "put `#[message_pattern(\"…\")]` or `#[event_pattern(\"…\")]` on the function"
+)]
+pub trait HasRoutes {
+    const ROUTES: &'static [Route];
+}
+
+/// What `inventory` collects: the routes of one handler.
+#[doc(hidden)]
+pub struct Submitted(pub &'static [Route]);
+
+inventory::collect!(Submitted);
+
+/// The handlers of `package`, in the order of module, name and pattern.
+///
+/// Inventory's order depends on the linker and its reach is the whole process, so neither is passed on.
+#[doc(hidden)]
+pub fn discover(package: &str) -> Vec<&'static Route> {
+    let submitted = inventory::iter::<Submitted>.into_iter();
+    let mut routes: Vec<_> =
+        submitted.flat_map(|Submitted(routes)| *routes).filter(|route| route.package == package).collect();
+    routes.sort_by_key(|route| (route.module, route.handler, route.pattern));
+    routes
+}
+
+/// The handlers of the calling package, for [`Service::handlers`](crate::Service::handlers).
+///
+/// In a package with a library and a binary, call it in the library: a binary that never names its
+/// library links none of its handlers. In tests prefer [`handlers!`](crate::handlers).
+///
+/// ```
+/// use nats_rpc::prelude::*;
+///
+/// #[message_pattern("ping")]
+/// async fn ping() -> &'static str { "pong" }
+///
+/// let service = Service::new("pinger", "1.0.0").handlers(discover!());
+/// ```
+#[macro_export]
+macro_rules! discover {
+    () => {
+        $crate::__private::discover(::core::env!("CARGO_PKG_NAME"))
+    };
+}
+
+/// An explicit list of handlers, for [`Service::handlers`](crate::Service::handlers).
+///
+/// ```
+/// use nats_rpc::prelude::*;
+///
+/// mod users {
+///     use nats_rpc::prelude::*;
+///
+///     #[message_pattern("users.count")]
+///     pub async fn count() -> u64 { 0 }
+/// }
+///
+/// #[message_pattern("ping")]
+/// async fn ping() -> &'static str { "pong" }
+///
+/// let service = Service::new("demo", "1.0.0").handlers(handlers![ping, users::count]);
+/// ```
+#[macro_export]
+macro_rules! handlers {
+    ($($handler:path),* $(,)?) => {
+        $crate::__private::routes(&[$(<$handler as $crate::__private::HasRoutes>::ROUTES),*])
+    };
+}
+
+/// The routes of several handlers in one list.
+#[doc(hidden)]
+pub fn routes(handlers: &[&'static [Route]]) -> Vec<&'static Route> {
+    handlers.iter().copied().flatten().collect()
+}

@@ -1,0 +1,169 @@
+//! Which dialect a message speaks, and how its answer is written in the same one.
+//!
+//! - [`native`]: the body is the data, headers carry the rest, the answer is the bare value.
+//! - [`nest`]: the envelope of NestJS, `{"pattern","data","id"}`, answered by
+//!   `{"response"|"err","isDisposed","id"}`.
+
+mod native;
+mod nest;
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+
+use crate::error::RpcError;
+use crate::reply::Written;
+
+pub(crate) static ERROR: HeaderName = HeaderName::from_static("Nats-Service-Error");
+pub(crate) static ERROR_CODE: HeaderName = HeaderName::from_static("Nats-Service-Error-Code");
+
+/// The longest error text that a header repeats, in bytes; the body has it in full.
+const MAX_ERROR_HEADER: usize = 256;
+
+/// Which dialects a service understands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wire {
+    /// Both, told apart message by message. The default.
+    ///
+    /// A message is NestJS's if its body is an object whose `pattern`, normalised as NestJS does,
+    /// equals the subject, or that has a `pattern` and an `id` of 21 lower-case hexadecimal digits.
+    #[default]
+    Auto,
+    /// NestJS's rules alone: a body without `pattern` and `data` is an event's bare payload.
+    Nest,
+    /// Never look for an envelope: the body is the data.
+    Native,
+}
+
+/// How one message wants to be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Native,
+    /// With the request's `id` as it stood in the message; `None` where it had none.
+    Nest {
+        id: Option<Bytes>,
+    },
+}
+
+/// A message with its envelope taken off.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) dialect: Dialect,
+    pub(crate) data: Option<Bytes>,
+}
+
+/// Takes the envelope off.
+///
+/// # Errors
+/// A message that wants an answer and cannot be given to a handler, with the dialect to answer in.
+pub(crate) fn open(
+    wire: Wire,
+    subject: &str,
+    payload: &Bytes,
+    wants_answer: bool,
+) -> Result<Opened, (Dialect, RpcError)> {
+    match wire {
+        Wire::Native => Ok(native::open(payload)),
+        Wire::Auto => match nest::recognise(subject, payload) {
+            Some(envelope) => envelope.open(wants_answer),
+            None => Ok(native::open(payload)),
+        },
+        Wire::Nest => nest::parse(payload)?.open(wants_answer),
+    }
+}
+
+impl Dialect {
+    /// Writes what stands before the value of an answer.
+    pub(crate) fn begin(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Native => {}
+            Self::Nest { .. } => nest::begin(out),
+        }
+    }
+
+    /// Completes an answer whose value stands in `out` behind [`begin`](Self::begin).
+    pub(crate) fn finish(&self, written: Written, out: &mut Vec<u8>) {
+        match (self, written) {
+            (Self::Native, Written::Value | Written::Nothing) => {}
+            (Self::Nest { id }, Written::Value) => nest::finish(out, id.as_deref()),
+            (Self::Nest { id }, Written::Nothing) => {
+                out.clear();
+                nest::nothing(out, id.as_deref());
+            }
+        }
+    }
+
+    /// Writes the answer for `error` in place of what stands in `out`.
+    pub(crate) fn error(&self, error: &RpcError, out: &mut Vec<u8>) {
+        out.clear();
+        match self {
+            Self::Native => native::error(out, error),
+            Self::Nest { id } => nest::error(out, error, id.as_deref()),
+        }
+    }
+}
+
+/// The headers of an error answer, the same in both dialects.
+pub(crate) fn error_headers(error: &RpcError) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(ERROR.clone(), header_text(error.message()));
+    headers.insert(ERROR_CODE.clone(), HeaderValue::from(error.code().status()));
+    headers
+}
+
+/// `text` as far as a header can hold it: on one line, and short.
+fn header_text(text: &str) -> HeaderValue {
+    let end = text.floor_char_boundary(MAX_ERROR_HEADER);
+    let line: String = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = line.trim();
+    // An empty value would read as "no error" to the services clients.
+    HeaderValue::from(if line.is_empty() { "error" } else { line })
+}
+
+/// The body of an error answer; `status` is NestJS's habit.
+#[derive(serde::Serialize)]
+struct ErrorBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a serde_json::value::RawValue>,
+}
+
+fn error_body(out: &mut Vec<u8>, error: &RpcError, status: Option<u16>) {
+    if let Some(body) = error.body() {
+        out.extend_from_slice(body.get().as_bytes());
+        return;
+    }
+    let body = ErrorBody { status, code: error.code().as_str(), message: error.message(), details: error.details() };
+    let start = out.len();
+    if serde_json::to_writer(&mut *out, &body).is_err() {
+        // Strings and raw JSON cannot fail to serialise into memory; an answer leaves all the same.
+        out.truncate(start);
+        out.extend_from_slice(br#"{"code":"INTERNAL","message":"internal error"}"#);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_header_is_one_short_line_and_never_empty() {
+        for (text, header) in [("a\r\nb", "a  b"), ("", "error"), ("\n", "error"), ("plain", "plain")] {
+            assert_eq!(header_text(text).as_str(), header);
+        }
+        assert!(header_text(&"ü".repeat(1_000)).as_str().len() <= MAX_ERROR_HEADER);
+    }
+
+    #[test]
+    fn a_body_of_ones_own_is_sent_verbatim_in_both_dialects() {
+        let error = RpcError::forbidden("x").with_body(serde_json::json!({ "status": "error" }));
+        let mut out = Vec::new();
+        Dialect::Native.error(&error, &mut out);
+        assert_eq!(out, br#"{"status":"error"}"#);
+        Dialect::Nest { id: Some(Bytes::from_static(b"7")) }.error(&error, &mut out);
+        assert_eq!(out, br#"{"err":{"status":"error"},"isDisposed":true,"id":7}"#);
+    }
+}

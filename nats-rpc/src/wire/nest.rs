@@ -1,0 +1,270 @@
+//! The dialect of NestJS's NATS transport.
+//!
+//! A request is `{"pattern","data","id"}`; without an `id` it is an event. An answer has exactly the
+//! keys `response` or `err`, `isDisposed` and `id`: any further key makes NestJS 12 hand the whole
+//! envelope to its caller, and an empty body makes it report that nobody subscribes.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{Dialect, Opened, error_body};
+use crate::error::RpcError;
+
+/// How deep and how wide an object pattern may be, as in NestJS.
+const MAX_PATTERN_DEPTH: usize = 5;
+const MAX_PATTERN_KEYS: usize = 20;
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    pattern: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+}
+
+/// Keeps `null` apart from absent: to NestJS an `id` of `null` is an id.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// A parsed envelope; the parts share the message's memory.
+#[derive(Debug)]
+pub(super) struct Envelope {
+    data: Option<Bytes>,
+    id: Option<Bytes>,
+}
+
+impl Envelope {
+    pub(super) fn open(self, wants_answer: bool) -> Result<Opened, (Dialect, RpcError)> {
+        let dialect = Dialect::Nest { id: self.id };
+        // NestJS would run the handler as an event's and let the caller wait for ever.
+        if wants_answer && dialect == (Dialect::Nest { id: None }) {
+            let error = RpcError::invalid_argument("the message has a reply subject and no `id`: a request needs one");
+            return Err((dialect, error));
+        }
+        Ok(Opened { dialect, data: self.data })
+    }
+}
+
+/// The envelope, if the body is one for `subject` (see [`Wire::Auto`](super::Wire::Auto)).
+pub(super) fn recognise(subject: &str, payload: &Bytes) -> Option<Envelope> {
+    // Two cheap looks spare nearly every native body the parse.
+    let first = payload.iter().find(|byte| !byte.is_ascii_whitespace())?;
+    if *first != b'{' || memchr::memmem::find(payload, b"\"pattern\"").is_none() {
+        return None;
+    }
+    let fields: Fields<'_> = serde_json::from_slice(payload).ok()?;
+    let ours =
+        normalised(fields.pattern?).is_some_and(|pattern| pattern == subject) || fields.id.is_some_and(is_generated_id);
+    ours.then(|| envelope(payload, &fields))
+}
+
+/// The envelope by NestJS's own rules: a body with neither `pattern` nor `data` is bare data.
+///
+/// # Errors
+/// 400 if the body is no JSON; NestJS would leave the caller waiting.
+pub(super) fn parse(payload: &Bytes) -> Result<Envelope, (Dialect, RpcError)> {
+    let body = payload.strip_prefix(b"\xef\xbb\xbf".as_slice()).unwrap_or(payload);
+    let fields = match serde_json::from_slice::<Fields<'_>>(body) {
+        Ok(fields) => fields,
+        Err(error) => {
+            // An array, a number, a string: external data. Anything else is broken.
+            return match serde_json::from_slice::<&RawValue>(body) {
+                Ok(value) if !value.get().starts_with('{') => {
+                    Ok(Envelope { data: Some(payload.slice_ref(value.get().as_bytes())), id: None })
+                }
+                _ => {
+                    let error = RpcError::invalid_argument(format!("the message is no NestJS envelope: {error}"));
+                    Err((Dialect::Nest { id: None }, error))
+                }
+            };
+        }
+    };
+    if fields.pattern.is_none() && fields.data.is_none() {
+        return Ok(Envelope { data: Some(payload.slice_ref(body)), id: None });
+    }
+    Ok(envelope(payload, &fields))
+}
+
+fn envelope(payload: &Bytes, fields: &Fields<'_>) -> Envelope {
+    let share = |raw: &RawValue| payload.slice_ref(raw.get().as_bytes());
+    Envelope { data: fields.data.map(share), id: fields.id.map(share) }
+}
+
+/// Whether `id` looks like one of NestJS's: 21 lower-case hexadecimal digits.
+fn is_generated_id(id: &RawValue) -> bool {
+    let digits = id.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    digits.is_some_and(|digits| {
+        digits.len() == 21 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// The subject that NestJS makes of a pattern; `None` where it makes none that could be ours.
+fn normalised(pattern: &RawValue) -> Option<String> {
+    let text = pattern.get();
+    match text.as_bytes().first()? {
+        b'"' => serde_json::from_str(text).ok(),
+        b'{' => {
+            let value: Value = serde_json::from_str(text).ok()?;
+            let mut out = String::new();
+            normalise(&value, 0, &mut out)?;
+            Some(out)
+        }
+        _ => Some(text.to_owned()),
+    }
+}
+
+fn normalise(value: &Value, depth: usize, out: &mut String) -> Option<()> {
+    match value {
+        Value::Object(members) => {
+            if depth > MAX_PATTERN_DEPTH || members.len() > MAX_PATTERN_KEYS {
+                return None;
+            }
+            let mut members: Vec<_> = members.iter().collect();
+            // `localeCompare` for ASCII: letters without regard to case, then lower case first.
+            members.sort_by(|(a, _), (b, _)| a.to_lowercase().cmp(&b.to_lowercase()).then_with(|| b.cmp(a)));
+            out.push('{');
+            for (index, (key, value)) in members.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                quote(key, out);
+                out.push(':');
+                normalise(value, depth + 1, out)?;
+            }
+            out.push('}');
+        }
+        Value::String(text) => quote(text, out),
+        other => write!(out, "{other}").ok()?,
+    }
+    Some(())
+}
+
+fn quote(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+}
+
+pub(super) fn begin(out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"response":"#);
+}
+
+pub(super) fn finish(out: &mut Vec<u8>, id: Option<&[u8]>) {
+    out.push(b',');
+    end(out, id);
+}
+
+/// The answer of a handler that returns nothing: NestJS completes its caller without a value.
+pub(super) fn nothing(out: &mut Vec<u8>, id: Option<&[u8]>) {
+    out.push(b'{');
+    end(out, id);
+}
+
+pub(super) fn error(out: &mut Vec<u8>, error: &RpcError, id: Option<&[u8]>) {
+    out.extend_from_slice(br#"{"err":"#);
+    error_body(out, error, Some(error.code().status()));
+    out.push(b',');
+    end(out, id);
+}
+
+fn end(out: &mut Vec<u8>, id: Option<&[u8]>) {
+    out.extend_from_slice(br#""isDisposed":true"#);
+    if let Some(id) = id {
+        out.extend_from_slice(br#","id":"#);
+        out.extend_from_slice(id);
+    }
+    out.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Wire, open};
+    use super::*;
+
+    const ID: &str = "88a5f0d6ac4d1830655c1";
+
+    fn opened(wire: Wire, subject: &str, body: &str, wants_answer: bool) -> Result<(bool, Option<String>), u16> {
+        match open(wire, subject, &Bytes::copy_from_slice(body.as_bytes()), wants_answer) {
+            Ok(Opened { dialect, data }) => {
+                let data = data.map(|data| String::from_utf8(data.to_vec()).unwrap());
+                Ok((matches!(dialect, Dialect::Nest { .. }), data))
+            }
+            Err((_, error)) => Err(error.code().status()),
+        }
+    }
+
+    #[test]
+    fn an_envelope_is_recognised_by_its_pattern_or_its_id() {
+        let nest = |subject: &str, body: &str| opened(Wire::Auto, subject, body, true).unwrap().0;
+        assert!(nest("echo", &format!(r#"{{"pattern":"echo","data":1,"id":"{ID}"}}"#)));
+        assert!(nest("echo", r#"{"pattern":"echo","data":1,"id":7}"#));
+        assert!(nest("mapped.echo", &format!(r#"{{"pattern":"echo","data":1,"id":"{ID}"}}"#)), "a subject mapping");
+        assert!(nest("echo", &format!(r#"{{"id":"{ID}","metadata":{{}},"data":1,"pattern":"echo"}}"#)), "other keys");
+        assert!(nest("42", r#"{"pattern":42,"data":1,"id":"x"}"#));
+        assert!(nest(r#"{"cmd":"sum"}"#, r#"{"pattern":{"cmd":"sum"},"data":1,"id":"x"}"#));
+        assert!(nest(
+            r#"{"a":"x","nested":{"k":"v"},"z":1}"#,
+            r#"{"pattern":{"z":1,"nested":{"k":"v"},"a":"x"},"data":1,"id":"x"}"#
+        ));
+        assert!(!nest("knit", r#"{"pattern":"cable","data":1,"id":"x"}"#), "a payload with a field `pattern`");
+        assert!(!nest("echo", r#"{"data":1,"id":"x"}"#));
+        assert!(!nest("echo", r#"["pattern"]"#));
+        assert!(!nest("echo", r#"{"pattern":"echo","#));
+    }
+
+    #[test]
+    fn data_keeps_its_bytes_and_null_is_not_absent() {
+        let data = |body: &str| opened(Wire::Auto, "e", body, true).unwrap().1;
+        assert_eq!(data(r#"{"pattern":"e","data":{"a": 1.0},"id":1}"#).as_deref(), Some(r#"{"a": 1.0}"#));
+        assert_eq!(data(r#"{"pattern":"e","data":null,"id":1}"#).as_deref(), Some("null"));
+        assert_eq!(data(r#"{"pattern":"e","id":1}"#), None);
+    }
+
+    #[test]
+    fn an_id_of_null_is_an_id_and_an_absent_one_is_refused() {
+        assert!(opened(Wire::Auto, "e", r#"{"pattern":"e","data":1,"id":null}"#, true).is_ok());
+        for wire in [Wire::Auto, Wire::Nest] {
+            assert_eq!(opened(wire, "e", r#"{"pattern":"e","data":1}"#, true), Err(400));
+            assert!(opened(wire, "e", r#"{"pattern":"e","data":1}"#, false).is_ok(), "an event");
+        }
+    }
+
+    #[test]
+    fn by_the_letter_a_bare_body_is_an_events_data() {
+        let data = |body: &str| opened(Wire::Nest, "e", body, false).unwrap().1;
+        assert_eq!(data(r#"{"e":2}"#).as_deref(), Some(r#"{"e":2}"#));
+        assert_eq!(data(r#"{"e":2,"id":"x"}"#).as_deref(), Some(r#"{"e":2,"id":"x"}"#));
+        assert_eq!(data(r#""hey""#).as_deref(), Some(r#""hey""#));
+        assert_eq!(data("\u{feff}[1]").as_deref(), Some("[1]"));
+        assert_eq!(opened(Wire::Nest, "e", "nonsense", true), Err(400));
+        assert_eq!(opened(Wire::Nest, "e", "", true), Err(400));
+        assert_eq!(opened(Wire::Nest, "e", r#"{"e":2}"#, true), Err(400));
+    }
+
+    #[test]
+    fn answers_have_nestjs_keys_in_its_order() {
+        let id = Some(Bytes::from_static(b"\"ID\""));
+        let mut out = Vec::new();
+        let dialect = Dialect::Nest { id };
+        dialect.begin(&mut out);
+        out.push(b'5');
+        dialect.finish(crate::reply::Written::Value, &mut out);
+        assert_eq!(out, br#"{"response":5,"isDisposed":true,"id":"ID"}"#);
+        dialect.finish(crate::reply::Written::Nothing, &mut out);
+        assert_eq!(out, br#"{"isDisposed":true,"id":"ID"}"#);
+        dialect.error(&RpcError::not_found("gone"), &mut out);
+        assert_eq!(out, br#"{"err":{"status":404,"code":"NOT_FOUND","message":"gone"},"isDisposed":true,"id":"ID"}"#);
+    }
+}
