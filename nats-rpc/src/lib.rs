@@ -1,5 +1,6 @@
 //! A NATS-native microservice framework: annotated async functions, guards, deadlines, loss-free stops.
 
+mod client;
 mod connection;
 mod deadline;
 mod error;
@@ -12,10 +13,13 @@ mod reply;
 mod route;
 mod service;
 mod subject;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wire;
 
 pub use nats_rpc_macros::*;
 
+pub use self::client::{CallError, Client, RemoteError};
 pub use self::connection::{ConnectError, Connection, ConnectionState, EchoError, NatsConfig, NatsConfigError};
 pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
 pub use self::error::{Code, Internal, IntoRpcError, RpcError};

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -222,32 +221,23 @@ impl<'a> Worker<'a> {
         // A waker may outlive its request and wake a slot that is empty.
         let Some(exchange) = &slot.exchange else { return };
         slot.flag.clear();
-        exchange.begin(&mut self.scratch);
-        let polled = exchange.span.in_scope(|| {
-            deadline::scoped(exchange.deadline, || {
-                let mut cx = Context::from_waker(&slot.waker);
-                catch_unwind(AssertUnwindSafe(|| slot.handler.poll(&mut cx, &mut self.scratch)))
-            })
-        });
-        let result = match polled {
-            Ok(Poll::Pending) => return,
-            Ok(Poll::Ready(result)) => result,
-            // The panic hook has printed the message; the caller learns nothing of it.
-            Err(_) => Err(RpcError::internal("the handler panicked")),
-        };
+        let mut cx = Context::from_waker(&slot.waker);
+        if let Poll::Ready(result) = exchange.poll(&mut *slot.handler, &mut cx, &mut self.scratch) {
+            self.release(index, result);
+        }
+    }
+
+    /// Cancels the handler in a slot and answers in its place.
+    fn cancel(&mut self, index: usize, error: RpcError) {
+        let slot = &mut self.slots[index];
+        let Some(exchange) = &slot.exchange else { return };
+        let result = exchange.cancel(&mut *slot.handler).and(Err(error));
         self.release(index, result);
     }
 
-    /// Answers for a slot and empties it.
+    /// Answers for a slot whose handler is gone.
     fn release(&mut self, index: usize, result: Result<Written, RpcError>) {
-        let slot = &mut self.slots[index];
-        let Some(exchange) = slot.exchange.take() else { return };
-        // What the handler held is dropped as part of it: in its span, and a panic there is caught.
-        let dropped = exchange.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| slot.handler.cancel())));
-        let result = match dropped {
-            Ok(()) => result,
-            Err(_) => Err(RpcError::internal("the handler panicked while it was dropped")),
-        };
+        let Some(exchange) = self.slots[index].exchange.take() else { return };
         self.free.push(index);
         self.live -= 1;
         self.conclude(&exchange, result);
@@ -261,8 +251,7 @@ impl<'a> Worker<'a> {
             for index in 0..self.slots.len() {
                 let late = self.slots[index].exchange.as_ref().is_some_and(|exchange| exchange.deadline <= now);
                 if late && !self.endpoint.route.entry.route.run_to_completion {
-                    let error = RpcError::deadline_exceeded("the handler did not finish by the deadline");
-                    self.release(index, Err(error));
+                    self.cancel(index, RpcError::deadline_exceeded("the handler did not finish by the deadline"));
                 }
             }
             self.expire_backlog(now);
@@ -286,7 +275,7 @@ impl<'a> Worker<'a> {
     fn abandon(&mut self) {
         let error = || RpcError::unavailable("the service stopped before the handler finished");
         for index in 0..self.slots.len() {
-            self.release(index, Err(error()));
+            self.cancel(index, error());
         }
         while let Some((message, arrival)) = self.backlog.pop_front() {
             self.refuse(message, arrival, error());

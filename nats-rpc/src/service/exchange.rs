@@ -1,5 +1,7 @@
 //! One message from its arrival to its answer; who polls the handler in between is the caller's affair.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_nats::{HeaderMap, Message};
@@ -10,7 +12,7 @@ use crate::deadline;
 use crate::error::{Code, RpcError};
 use crate::message::Request;
 use crate::reply::Written;
-use crate::route::{BoundRoute, Kind};
+use crate::route::{BoundRoute, HandlerSlot, Kind};
 use crate::wire::{self, Dialect, Opened, Wire};
 
 /// What a loop must remember of a message while its handler runs.
@@ -59,8 +61,35 @@ impl Exchange {
         (Self { reply, deadline, span, dialect, arrival, kind }, request)
     }
 
+    /// Drives the handler on: in the request's span, with its deadline, its panics caught.
+    ///
+    /// Once ready, the answer's value stands in `out` and the slot is empty.
+    pub(crate) fn poll(
+        &self,
+        handler: &mut dyn HandlerSlot,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<Written, RpcError>> {
+        self.begin(out);
+        let polled = self
+            .span
+            .in_scope(|| deadline::scoped(self.deadline, || catch_unwind(AssertUnwindSafe(|| handler.poll(cx, out)))));
+        // The panic hook has printed the message; the caller learns nothing of it.
+        polled
+            .unwrap_or_else(|_| Poll::Ready(self.cancel(handler).and(Err(RpcError::internal("the handler panicked")))))
+    }
+
+    /// Drops the handler where it stands.
+    ///
+    /// # Errors
+    /// 500 if what it held panics while it is dropped.
+    pub(crate) fn cancel(&self, handler: &mut dyn HandlerSlot) -> Result<(), RpcError> {
+        let dropped = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| handler.cancel())));
+        dropped.map_err(|_| RpcError::internal("the handler panicked while it was dropped"))
+    }
+
     /// Writes what stands before the value of the answer.
-    pub(crate) fn begin(&self, out: &mut Vec<u8>) {
+    fn begin(&self, out: &mut Vec<u8>) {
         out.clear();
         if self.reply.is_some() {
             self.dialect.begin(out);

@@ -9,12 +9,11 @@ mod outbox;
 mod running;
 mod setup;
 mod shutdown;
-mod stats;
+pub(crate) mod stats;
 mod waker;
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 
 use self::cli::CustomCommand;
 pub use self::config::Config;
