@@ -86,6 +86,8 @@ struct Worker<'a> {
     batch: VecDeque<usize>,
     backlog: VecDeque<(Message, Instant)>,
     tick: Pin<Box<Sleep>>,
+    /// Whether the tick is on its way; it is not while every handler is ready at once.
+    ticking: bool,
     scratch: Vec<u8>,
     arena: BytesMut,
 }
@@ -111,6 +113,7 @@ impl<'a> Worker<'a> {
             batch: VecDeque::new(),
             backlog: VecDeque::new(),
             tick: Box::pin(tokio::time::sleep(TICK)),
+            ticking: false,
             scratch: Vec::new(),
             arena: BytesMut::new(),
         }
@@ -187,11 +190,12 @@ impl<'a> Worker<'a> {
         let slot = &mut self.slots[index];
         slot.handler.start(request);
         slot.exchange = Some(exchange);
-        if self.live == 0 {
-            self.tick.as_mut().reset(tokio::time::Instant::now() + TICK);
-        }
         self.live += 1;
         self.drive(index);
+        if self.live > 0 && !self.ticking {
+            self.tick.as_mut().reset(tokio::time::Instant::now() + TICK);
+            self.ticking = true;
+        }
     }
 
     fn add_slot(&mut self) -> usize {
@@ -245,8 +249,10 @@ impl<'a> Worker<'a> {
 
     /// Ends what is past its deadline, running or waiting.
     fn expire(&mut self, cx: &mut Context<'_>) {
-        while (self.live > 0 || !self.backlog.is_empty()) && self.tick.as_mut().poll(cx).is_ready() {
+        while self.ticking && self.tick.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
+            // The backlog is empty unless handlers run, so they alone keep the tick going.
+            self.ticking = self.live > 0;
             self.tick.as_mut().reset(tokio::time::Instant::from_std(now + TICK));
             for index in 0..self.slots.len() {
                 let late = self.slots[index].exchange.as_ref().is_some_and(|exchange| exchange.deadline <= now);
