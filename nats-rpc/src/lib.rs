@@ -1,1 +1,4 @@
+//! A NATS-native microservice framework.
 
+#[cfg(feature = "testing")]
+pub mod testing;
