@@ -17,6 +17,8 @@ pub use nats_rpc_macros::*;
 pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
 pub use self::error::{Code, Internal, IntoRpcError, RpcError};
 pub use self::extract::{Auth, BindContext, Context, Extract, FromRequest, OptionalExtract, Param, Payload, State};
+#[cfg(feature = "jwt")]
+pub use self::guard::jwt::{self, JwtConfig, JwtGuard, SecretKey, UserClaims};
 pub use self::guard::{Guard, RequireRole, RequireScope};
 pub use self::message::{HeaderError, Headers, Request};
 pub use self::principal::Principal;
@@ -52,4 +54,6 @@ pub mod prelude {
         Auth, Code, Context, FromRequest, Guard, Headers, Internal, Param, Payload, Principal, Request, RequireRole,
         RequireScope, RpcError, State, Subject, discover, handlers,
     };
+    #[cfg(feature = "jwt")]
+    pub use crate::{JwtGuard, UserClaims};
 }
