@@ -1,5 +1,7 @@
 //! A NATS-native microservice framework: annotated async functions, guards, deadlines, loss-free stops.
 
+#[cfg(feature = "auth")]
+pub mod auth;
 mod deadline;
 mod error;
 mod extract;

@@ -19,7 +19,7 @@ mod secret;
 mod signing;
 mod source;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod top_level;
 mod verifier;
 
@@ -33,15 +33,18 @@ use serde::de::DeserializeOwned;
 pub use self::assertion::AssertionSigner;
 pub use self::claims::UserClaims;
 pub(crate) use self::clock::Clock;
+pub(crate) use self::config::ACCESS_TOKEN_TYPE;
 pub use self::config::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfig, JwtConfigError};
 pub use self::dev::InsecureDev;
 pub use self::refusal::Refusal;
 pub use self::ring::{KeyRing, KeyRingError};
 pub use self::secret::SecretKey;
+#[cfg(feature = "auth")]
+pub(crate) use self::signing::Hs256Signer;
 
 use self::assertion::AssertionVerifier;
 use self::cache::TokenCache;
-use self::config::{ACCESS_TOKEN_TYPE, NEST_TYPE, SignedWith};
+use self::config::{NEST_TYPE, SignedWith};
 use self::keys::{Keys, VerifyingKey};
 use self::source::{Proof, Sources, USER};
 use self::verifier::{MAX_TOKEN_BYTES, Rules, Verified, Verifier};
