@@ -2,6 +2,8 @@
 
 #[cfg(feature = "auth")]
 pub mod auth;
+mod client;
+mod connection;
 mod deadline;
 mod error;
 mod extract;
@@ -11,11 +13,16 @@ mod principal;
 mod providers;
 mod reply;
 mod route;
+mod service;
 mod subject;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wire;
 
 pub use nats_rpc_macros::*;
 
+pub use self::client::{CallError, Client, RemoteError};
+pub use self::connection::{ConnectError, Connection, ConnectionState, EchoError, NatsConfig, NatsConfigError};
 pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
 pub use self::error::{Code, Internal, IntoRpcError, RpcError};
 pub use self::extract::{Auth, BindContext, Context, Extract, FromRequest, OptionalExtract, Param, Payload, State};
@@ -26,6 +33,7 @@ pub use self::message::{HeaderError, Headers, Request};
 pub use self::principal::Principal;
 pub use self::reply::{IntoReply, Written};
 pub use self::route::{Kind, Queue, Route};
+pub use self::service::{Config, IntoGuard, Limits, RouteStats, Running, Service, StartError, Status};
 pub use self::subject::{MAX_SUBJECT_LEN, Pattern, Subject, SubjectError};
 pub use self::wire::Wire;
 
@@ -53,8 +61,8 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        Auth, Code, Context, FromRequest, Guard, Headers, Internal, Param, Payload, Principal, Request, RequireRole,
-        RequireScope, RpcError, State, Subject, discover, handlers,
+        Auth, Code, Config, Context, FromRequest, Guard, Headers, Internal, Param, Payload, Principal, Request,
+        RequireRole, RequireScope, RpcError, Service, State, Subject, discover, handlers,
     };
     #[cfg(feature = "jwt")]
     pub use crate::{JwtGuard, UserClaims};

@@ -1,1 +1,32 @@
+//! What the integration tests, the demo and the examples share: a real nats-server, obtained
+//! without a manual step.
 
+pub mod nats_server;
+
+use nats_rpc::testing::{NatsServer, NatsServerBuilder};
+
+/// Starts a nats-server with JetStream, downloading it first if none is installed.
+///
+/// # Panics
+///
+/// If there is no server and none can be obtained, or if it does not start. The message says what
+/// to do.
+pub fn server() -> NatsServer {
+    server_with(|builder| builder)
+}
+
+/// As [`server()`], with what `configure` adds to the builder.
+///
+/// ```no_run
+/// let small = nats_rpc_tests::server_with(|builder| builder.config("max_payload: 4KB"));
+/// ```
+///
+/// # Panics
+///
+/// As [`server()`].
+pub fn server_with(configure: impl FnOnce(NatsServerBuilder) -> NatsServerBuilder) -> NatsServer {
+    let binary = nats_server::path().unwrap_or_else(|error| panic!("{error}"));
+    configure(NatsServer::at(binary))
+        .start()
+        .unwrap_or_else(|error| panic!("{error}"))
+}

@@ -34,17 +34,21 @@ use crate::subject::Parameter;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Param<T>(pub T);
 
-impl<T: DeserializeOwned + Send> Extract for Param<T> {
-    type Bound = Vec<Parameter>;
+/// Where in the subject the named tokens stand.
+#[doc(hidden)]
+pub struct Places(Vec<Parameter>);
 
-    fn bind(cx: &BindContext<'_>) -> Result<Vec<Parameter>, String> {
+impl<T: DeserializeOwned + Send> Extract for Param<T> {
+    type Bound = Places;
+
+    fn bind(cx: &BindContext<'_>) -> Result<Places, String> {
         match cx.pattern.params() {
             [] => Err(format!("the pattern \"{}\" names no parameter: write a token such as `{{id}}`", cx.pattern)),
-            params => Ok(params.to_vec()),
+            params => Ok(Places(params.to_vec())),
         }
     }
 
-    async fn extract(params: &Vec<Parameter>, request: &mut Request) -> Result<Self, RpcError> {
+    async fn extract(Places(params): &Places, request: &mut Request) -> Result<Self, RpcError> {
         let tokens: Option<Vec<_>> =
             params.iter().map(|param| Some((param.name.as_str(), request.param(param)?))).collect();
         let tokens =

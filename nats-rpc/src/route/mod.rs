@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 
 pub use self::bind::{Binder, BoundHandler};
-pub(crate) use self::check::{BoundRoute, RouteTable};
+pub(crate) use self::check::{BoundRoute, Entry, GlobalGuards, RouteTable};
 pub(crate) use self::slot::HandlerSlot;
 use crate::error::RpcError;
 use crate::message::Request;

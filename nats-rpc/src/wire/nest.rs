@@ -71,21 +71,16 @@ pub(super) fn recognise(subject: &str, payload: &Bytes) -> Option<Envelope> {
 /// 400 if the body is no JSON; NestJS would leave the caller waiting.
 pub(super) fn parse(payload: &Bytes) -> Result<Envelope, (Dialect, RpcError)> {
     let body = payload.strip_prefix(b"\xef\xbb\xbf".as_slice()).unwrap_or(payload);
-    let fields = match serde_json::from_slice::<Fields<'_>>(body) {
-        Ok(fields) => fields,
-        Err(error) => {
-            // An array, a number, a string: external data. Anything else is broken.
-            return match serde_json::from_slice::<&RawValue>(body) {
-                Ok(value) if !value.get().starts_with('{') => {
-                    Ok(Envelope { data: Some(payload.slice_ref(value.get().as_bytes())), id: None })
-                }
-                _ => {
-                    let error = RpcError::invalid_argument(format!("the message is no NestJS envelope: {error}"));
-                    Err((Dialect::Nest { id: None }, error))
-                }
-            };
-        }
+    let broken = |error: serde_json::Error| {
+        let error = RpcError::invalid_argument(format!("the message is no NestJS envelope: {error}"));
+        (Dialect::Nest { id: None }, error)
     };
+    // serde would read an array as the fields in their order; to NestJS it is external data, as a number is.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        let value: &RawValue = serde_json::from_slice(body).map_err(broken)?;
+        return Ok(Envelope { data: Some(payload.slice_ref(value.get().as_bytes())), id: None });
+    }
+    let fields: Fields<'_> = serde_json::from_slice(body).map_err(broken)?;
     if fields.pattern.is_none() && fields.data.is_none() {
         return Ok(Envelope { data: Some(payload.slice_ref(body)), id: None });
     }

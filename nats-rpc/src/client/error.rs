@@ -1,0 +1,162 @@
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use crate::error::{Code, RpcError};
+use crate::message::HeaderError;
+
+/// Why a call gave no value, and whether it may have executed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The service answered with an error.
+    #[error("the service answered with an error: {0}")]
+    Answered(RemoteError),
+    /// Nobody listens to the subject; nothing was executed.
+    #[error("nobody listens to {subject:?}: is the service running, and is the subject spelled right?")]
+    #[non_exhaustive]
+    NoResponders {
+        /// The subject called.
+        subject: String,
+    },
+    /// No answer came by the deadline; the call may have executed.
+    #[error("no answer from {subject:?} within {after:?}; it may have executed")]
+    #[non_exhaustive]
+    TimedOut {
+        /// The subject called.
+        subject: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The connection broke while the answer was awaited; the call may have executed.
+    #[error("the connection broke while waiting for {subject:?}; it may have executed")]
+    #[non_exhaustive]
+    ConnectionLost {
+        /// The subject called.
+        subject: String,
+    },
+    /// There is no connection now; nothing was sent.
+    #[error("not connected to nats-server; nothing was sent")]
+    Disconnected,
+    /// This user may not publish to the subject; nothing was executed.
+    #[error("nats-server forbids this user to publish to {subject:?}")]
+    #[non_exhaustive]
+    Forbidden {
+        /// The subject called.
+        subject: String,
+    },
+    /// The call cannot be sent as it is; the text says what to mend.
+    #[error("{0}")]
+    Invalid(String),
+    /// The data is larger than the server takes.
+    #[error("the data of {size} bytes is larger than the {max} that nats-server takes")]
+    #[non_exhaustive]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The server's limit in bytes.
+        max: usize,
+    },
+    /// The answer is not of the type expected.
+    #[error("the answer is not of the type expected: {0}")]
+    Decode(#[source] serde_json::Error),
+}
+
+impl CallError {
+    /// The code that the service answered with, if it did.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Answered(error) => error.code(),
+            _ => None,
+        }
+    }
+}
+
+impl From<HeaderError> for CallError {
+    fn from(error: HeaderError) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+/// What the caller of a handler is told when a call that the handler made fails.
+///
+/// What a caller can act on passes through: 404 stays 404, a dead service is 503, a late one 504. What
+/// concerns only the two services, such as a missing permission, is a 500 with its cause in the log.
+impl From<CallError> for RpcError {
+    fn from(error: CallError) -> Self {
+        let code = match &error {
+            CallError::Answered(remote) => remote.code().filter(|code| *code != Code::Internal),
+            CallError::NoResponders { .. } | CallError::Disconnected | CallError::ConnectionLost { .. } => {
+                Some(Code::Unavailable)
+            }
+            CallError::TimedOut { .. } => Some(Code::DeadlineExceeded),
+            CallError::TooLarge { .. } => Some(Code::PayloadTooLarge),
+            CallError::Forbidden { .. } | CallError::Invalid(_) | CallError::Decode(_) => None,
+        };
+        let Some(code) = code else { return Self::internal(error) };
+        let message = match &error {
+            CallError::Answered(remote) => remote.message().to_owned(),
+            CallError::TimedOut { .. } => "a service that this one needs did not answer in time".to_owned(),
+            CallError::TooLarge { .. } => "a message to a service that this one needs is too large".to_owned(),
+            _ => "a service that this one needs is not available".to_owned(),
+        };
+        let details = match &error {
+            CallError::Answered(remote) => remote.details().map(ToOwned::to_owned),
+            _ => None,
+        };
+        let answer = Self::new(code, message).with_source(error);
+        match details {
+            Some(details) => answer.with_details(details),
+            None => answer,
+        }
+    }
+}
+
+/// The error that a service answered with.
+#[derive(Clone)]
+pub struct RemoteError {
+    pub(super) status: u16,
+    pub(super) message: String,
+    pub(super) details: Option<Box<RawValue>>,
+}
+
+impl RemoteError {
+    /// What went wrong; `None` for a status that no [`Code`] has.
+    pub fn code(&self) -> Option<Code> {
+        Code::from_status(self.status)
+    }
+
+    /// The number in `Nats-Service-Error-Code`.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The message for the caller.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The details for the caller, as JSON.
+    pub fn details(&self) -> Option<&RawValue> {
+        self.details.as_deref()
+    }
+}
+
+impl fmt::Display for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code() {
+            Some(code) => write!(f, "{code}: {}", self.message),
+            None => write!(f, "{}: {}", self.status, self.message),
+        }
+    }
+}
+
+impl fmt::Debug for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteError")
+            .field("status", &self.status)
+            .field("message", &self.message)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+use async_nats::{Event, ServerError};
+use tokio::sync::{broadcast, watch};
+
+/// Violations kept for a reader that is late.
+const KEPT_VIOLATIONS: usize = 256;
+
+/// What the events of a connection say; only an echo proves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionState {
+    /// The server answers.
+    Connected,
+    /// It does not; async-nats keeps trying.
+    Disconnected,
+    /// It will shut down soon.
+    LameDuck,
+    /// The connection has ended for good.
+    Closed,
+}
+
+/// Something that this connection may not do.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    pub(crate) publish: bool,
+    pub(crate) subject: String,
+}
+
+/// Turns the events of one connection into state. Its callback runs on a bounded channel, so it only notes.
+pub(super) struct Watch {
+    state: watch::Sender<ConnectionState>,
+    violations: broadcast::Sender<Violation>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        let violations = broadcast::Sender::new(KEPT_VIOLATIONS);
+        Self { state: watch::Sender::new(ConnectionState::Disconnected), violations }
+    }
+}
+
+impl Watch {
+    pub(super) fn see(&self, event: Event) {
+        match event {
+            Event::Connected => self.connected(),
+            Event::Disconnected => {
+                tracing::warn!("nats-server is gone; reconnecting");
+                self.state.send_replace(ConnectionState::Disconnected);
+            }
+            Event::LameDuckMode => {
+                tracing::warn!("nats-server is about to shut down");
+                self.state.send_replace(ConnectionState::LameDuck);
+            }
+            Event::Closed | Event::ClientError(async_nats::ClientError::MaxReconnects) => {
+                self.state.send_replace(ConnectionState::Closed);
+            }
+            Event::ServerError(ServerError::Other(text)) => match violation(&text) {
+                Some(violation) => {
+                    let verb = if violation.publish { "publish to" } else { "subscribe to" };
+                    tracing::error!(
+                        subject = violation.subject,
+                        "nats-server forbids this connection to {verb} a subject"
+                    );
+                    // Fails only where nobody listens, and then nobody waits for an answer.
+                    let _ = self.violations.send(violation);
+                }
+                None => tracing::error!(error = text, "nats-server reported an error"),
+            },
+            Event::SlowConsumer(sid) => {
+                tracing::error!(sid, "a subscription is full: its newest messages were dropped");
+            }
+            other => tracing::warn!(event = %other, "connection event"),
+        }
+    }
+
+    pub(super) fn connected(&self) {
+        if self.state.send_replace(ConnectionState::Connected) != ConnectionState::Connected {
+            tracing::info!("connected to nats-server");
+        }
+    }
+
+    pub(super) fn state(&self) -> ConnectionState {
+        *self.state.borrow()
+    }
+
+    pub(super) async fn wait_for(&self, wanted: impl FnMut(&ConnectionState) -> bool) {
+        // The sender is `self`, so it cannot be gone.
+        let _ = self.state.subscribe().wait_for(wanted).await;
+    }
+
+    pub(super) fn violations(&self) -> broadcast::Receiver<Violation> {
+        self.violations.subscribe()
+    }
+}
+
+/// Reads `Permissions Violation for Publish to "a.b"` and its sibling for subscriptions.
+fn violation(text: &str) -> Option<Violation> {
+    let rest = strip_prefix_ignoring_case(text.trim_matches('\''), "Permissions Violation for ")?;
+    let (kind, rest) = rest.split_once(" to \"")?;
+    let subject = rest.split('"').next()?.to_owned();
+    Some(Violation { publish: kind.eq_ignore_ascii_case("Publish"), subject })
+}
+
+fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let head = text.get(..prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then(|| &text[prefix.len()..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_violation_tells_what_was_forbidden() {
+        let publish = violation("Permissions Violation for Publish to \"a.b\"").unwrap();
+        assert!(publish.publish && publish.subject == "a.b");
+        let subscribe = violation("'Permissions Violation for Subscription to \"x\" using queue \"q\"'").unwrap();
+        assert!(!subscribe.publish && subscribe.subject == "x");
+        assert!(violation("Maximum Payload Violation").is_none());
+    }
+}

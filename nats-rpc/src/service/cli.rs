@@ -1,0 +1,238 @@
+//! The command line that every service has.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Command};
+use futures::future::BoxFuture;
+use tracing_subscriber::EnvFilter;
+
+use super::setup::{BoxError, Provided};
+use super::{Config, Service, StartError};
+use crate::connection::{Connection, NatsConfig};
+use crate::route::{Entry, Kind};
+
+/// How long `health` waits for its echo.
+const HEALTH_LIMIT: Duration = Duration::from_secs(3);
+
+/// A command of the service's own.
+pub(super) struct CustomCommand {
+    name: &'static str,
+    about: &'static str,
+    work: Box<dyn FnOnce(Config, Vec<String>) -> BoxFuture<'static, Result<(), BoxError>> + Send>,
+}
+
+impl CustomCommand {
+    pub(super) fn new<F, Fut, E>(name: &'static str, about: &'static str, work: F) -> Self
+    where
+        F: FnOnce(Config, Vec<String>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let work = Box::new(move |config, arguments| -> BoxFuture<'static, Result<(), BoxError>> {
+            let done = work(config, arguments);
+            Box::pin(async move { done.await.map_err(Into::into) })
+        });
+        Self { name, about, work }
+    }
+}
+
+impl Service {
+    /// Runs the service as a program: reads the command line and the environment, logs, serves.
+    ///
+    /// | command | does |
+    /// |---|---|
+    /// | `serve` (or none) | serves until SIGTERM or ctrl-c, then stops without losing a request; a second signal ends at once |
+    /// | `routes` | prints subject, handler, guards, queue group and place of each handler; needs no server |
+    /// | `provision` | creates what the service needs in JetStream |
+    /// | `health` | exits 0 if an echo through nats-server comes back within 3 s |
+    ///
+    /// The connection is that of [`NatsConfig::from_env`]. The log goes to standard error; `RUST_LOG` sets
+    /// its level (default `info`).
+    pub async fn main(self) -> ExitCode {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        // A program that has set up its own logging keeps it.
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        match self.run_command().await {
+            Ok(code) => code,
+            Err(error) => {
+                report(&error);
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    async fn run_command(mut self) -> Result<ExitCode, StartError> {
+        let matches = match self.command_line().try_get_matches() {
+            Ok(matches) => matches,
+            Err(error) => {
+                // Help and version go to standard output, mistakes to standard error; a closed pipe is neither's fault.
+                let _ = error.print();
+                return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
+            }
+        };
+        match matches.subcommand() {
+            Some(("routes", _)) => self.print_routes()?,
+            Some(("provision", _)) => self.run_provision().await?,
+            Some(("health", _)) => return self.health().await,
+            Some((name, arguments)) if name != "serve" => {
+                let arguments = words(arguments);
+                if let Some(index) = self.commands.iter().position(|command| command.name == name) {
+                    let command = self.commands.swap_remove(index);
+                    let config = self.connect().await?;
+                    let done = (command.work)(config, arguments).await;
+                    done.map_err(|source| StartError::Setup { what: command.name, source })?;
+                }
+            }
+            _ => return self.serve().await,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn command_line(&self) -> Command {
+        let mut command = Command::new(self.info.name.clone())
+            .version(self.info.version.clone())
+            .about(self.info.description.clone())
+            .subcommand(Command::new("serve").about("Serve until SIGTERM or ctrl-c (the default)"))
+            .subcommand(Command::new("routes").about("Print the handlers"))
+            .subcommand(Command::new("provision").about("Create what the service needs in JetStream"))
+            .subcommand(Command::new("health").about("Send a message to oneself through nats-server"));
+        for own in &self.commands {
+            let words = Arg::new("arguments").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true);
+            command = command.subcommand(Command::new(own.name).about(own.about).arg(words));
+        }
+        command
+    }
+
+    async fn connect(&self) -> Result<Config, StartError> {
+        let connection = Connection::open(&NatsConfig::from_env()?.named(&self.info.name)).await?;
+        Ok(Config::new(connection, &self.info.name))
+    }
+
+    async fn serve(self) -> Result<ExitCode, StartError> {
+        let mut signals = Signals::listen();
+        let start = self.start(NatsConfig::from_env()?);
+        let mut running = tokio::select! {
+            running = start => running?,
+            () = signals.next() => return Ok(ExitCode::SUCCESS),
+        };
+        tokio::select! {
+            () = signals.next() => {}
+            error = running.ended() => return Err(error),
+        }
+        tokio::select! {
+            () = running.stop() => Ok(ExitCode::SUCCESS),
+            () = signals.next() => {
+                tracing::warn!("a second signal: ending at once, requests in flight are lost");
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+
+    async fn run_provision(self) -> Result<(), StartError> {
+        let config = self.connect().await?;
+        if self.provision.is_empty() {
+            tracing::info!("nothing to provision");
+        }
+        for work in self.provision {
+            work.run(config.clone(), &mut Provided::default()).await?;
+        }
+        Ok(())
+    }
+
+    async fn health(self) -> Result<ExitCode, StartError> {
+        let nats = NatsConfig::from_env()?.connect_timeout(HEALTH_LIMIT);
+        let connection = Connection::open(&nats.named(&self.info.name)).await?;
+        match connection.echo(HEALTH_LIMIT).await {
+            Ok(_) => Ok(ExitCode::SUCCESS),
+            Err(error) => {
+                report(&error);
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+
+    #[allow(clippy::print_stdout, reason = "the table is what the command is for")]
+    fn print_routes(&self) -> Result<(), StartError> {
+        print!("{}", routes_table(self.table()?.entries()));
+        Ok(())
+    }
+}
+
+/// Subject, handler, guards, queue group and place of each handler, in columns.
+fn routes_table(entries: &[Entry]) -> String {
+    let header = ["SUBJECT", "KIND", "HANDLER", "GUARDS", "QUEUE", "AT"].map(str::to_owned);
+    let rows = entries.iter().map(|entry| {
+        let route = entry.route;
+        let kind = match route.kind {
+            Kind::Message => "message",
+            Kind::Event => "event",
+        };
+        let guards = match (route.public, route.guards) {
+            (true, _) => "public".to_owned(),
+            (false, []) => "-".to_owned(),
+            (false, guards) => guards.join(", "),
+        };
+        let queue = entry.queue.clone().unwrap_or_else(|| "-".to_owned());
+        let handler = format!("{}::{}", route.module, route.handler);
+        [entry.pattern.subject().to_owned(), kind.to_owned(), handler, guards, queue, route.location().to_string()]
+    });
+    let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let mut table = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        let line = cells.collect::<Vec<_>>().join("  ");
+        table.push_str(line.trim_end());
+        table.push('\n');
+    }
+    table
+}
+
+fn words(matches: &ArgMatches) -> Vec<String> {
+    matches.get_many::<String>("arguments").into_iter().flatten().cloned().collect()
+}
+
+#[allow(clippy::print_stderr, reason = "what stops a program is said even where the log is filtered")]
+fn report(error: &dyn std::error::Error) {
+    eprintln!("error: {error}");
+}
+
+/// SIGTERM and ctrl-c.
+struct Signals {
+    #[cfg(unix)]
+    terminate: Option<tokio::signal::unix::Signal>,
+}
+
+impl Signals {
+    fn listen() -> Self {
+        Self {
+            #[cfg(unix)]
+            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok(),
+        }
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        let interrupt = async {
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        #[cfg(unix)]
+        let terminate = async {
+            match &mut self.terminate {
+                Some(signal) => drop(signal.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        #[cfg(not(unix))]
+        let terminate = std::future::pending::<()>();
+        tokio::select! {
+            () = interrupt => {}
+            () = terminate => {}
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! The loop of one endpoint: takes its messages, runs its handlers, publishes its answers.
+//!
+//! Handlers are polled here, in one task per subscription, and never spawned: a spawned handler's answer
+//! would leave alone, where this loop's answers leave in batches. What is not ready at its first poll
+//! waits in a slot.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use async_nats::message::OutboundMessage;
+use async_nats::{Message, Subscriber};
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+
+use super::exchange::{Answer, Exchange};
+use super::outbox::Outbox;
+use super::shutdown::Order;
+use super::stats::Counters;
+use super::waker::{SlotWaker, Woken};
+use crate::deadline;
+use crate::error::RpcError;
+use crate::reply::Written;
+use crate::route::{BoundRoute, HandlerSlot};
+use crate::wire::Wire;
+
+/// How late a deadline may be noticed. One timer for the whole loop costs nothing that can be measured;
+/// a timer for each request costs 4 % of it.
+const TICK: Duration = Duration::from_millis(10);
+/// Answers are cut from blocks of this size, in bytes.
+const ARENA_BLOCK: usize = 16 * 1024;
+/// A buffer that one large answer made larger than this, in bytes, is given back.
+const SCRATCH_KEPT: usize = 64 * 1024;
+
+/// One route, ready to serve.
+pub(super) struct Endpoint {
+    pub(super) route: BoundRoute,
+    pub(super) wire: Wire,
+    pub(super) concurrency: usize,
+    pub(super) backlog: usize,
+    pub(super) timeout: Duration,
+    pub(super) counters: Counters,
+}
+
+/// Serves `subscriber` until it ends and every handler has finished.
+pub(super) async fn serve(
+    endpoint: Arc<Endpoint>,
+    subscriber: Subscriber,
+    nats: async_nats::Client,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+) {
+    let mut worker = Worker::new(&endpoint, subscriber, nats);
+    loop {
+        let order = poll_fn(|cx| match orders.poll_recv(cx) {
+            Poll::Ready(Some(order)) => Poll::Ready(Some(order)),
+            // Without anybody to give orders, the loop serves on until its subscription ends.
+            Poll::Ready(None) | Poll::Pending => worker.poll(cx).map(|()| None),
+        });
+        match order.await {
+            None => return,
+            Some(Order::Abandon) => worker.abandon(),
+            Some(Order::Subscription { step, done }) => {
+                step.apply(&mut worker.subscriber).await;
+                // Nobody waits any more only if the stop has reached its limit.
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+struct Worker<'a> {
+    endpoint: &'a Endpoint,
+    subscriber: Subscriber,
+    /// Whether the subscription may bring more.
+    open: bool,
+    outbox: Outbox,
+    slots: Vec<Slot<'a>>,
+    free: Vec<usize>,
+    live: usize,
+    woken: Arc<Woken>,
+    batch: VecDeque<usize>,
+    backlog: VecDeque<(Message, Instant)>,
+    tick: Pin<Box<Sleep>>,
+    /// Whether the tick is on its way; it is not while every handler is ready at once.
+    ticking: bool,
+    scratch: Vec<u8>,
+    arena: BytesMut,
+}
+
+struct Slot<'a> {
+    handler: Box<dyn HandlerSlot + 'a>,
+    flag: Arc<SlotWaker>,
+    waker: Waker,
+    exchange: Option<Exchange>,
+}
+
+impl<'a> Worker<'a> {
+    fn new(endpoint: &'a Endpoint, subscriber: Subscriber, nats: async_nats::Client) -> Self {
+        Self {
+            endpoint,
+            subscriber,
+            open: true,
+            outbox: Outbox::new(nats),
+            slots: Vec::new(),
+            free: Vec::new(),
+            live: 0,
+            woken: Arc::default(),
+            batch: VecDeque::new(),
+            backlog: VecDeque::new(),
+            tick: Box::pin(tokio::time::sleep(TICK)),
+            ticking: false,
+            scratch: Vec::new(),
+            arena: BytesMut::new(),
+        }
+    }
+
+    /// Does all that can be done now; ready once the subscription has ended and nothing is left.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.drive_woken(cx);
+            self.expire(cx);
+            self.admit_waiting();
+            self.outbox.poll_flush(cx);
+            if self.outbox.is_full() {
+                return Poll::Pending;
+            }
+            if !self.open {
+                let idle = self.live == 0 && self.backlog.is_empty() && self.outbox.is_empty();
+                return if idle { Poll::Ready(()) } else { Poll::Pending };
+            }
+            match Pin::new(&mut self.subscriber).poll_next(cx) {
+                Poll::Ready(Some(message)) => self.receive(message),
+                Poll::Ready(None) => self.open = false,
+                Poll::Pending => {
+                    self.outbox.poll_flush(cx);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Takes one message: runs it, lets it wait, or turns it away.
+    fn receive(&mut self, message: Message) {
+        let arrival = Instant::now();
+        let pattern = &self.endpoint.route.entry.pattern;
+        if !pattern.matches(message.subject.as_str()) {
+            // A JetStream push consumer delivers to any literal subject, past the publisher's permissions.
+            // Such a message keeps the subject that it was stored under.
+            self.endpoint.counters.foreign();
+            let subject = message.subject.as_str();
+            tracing::warn!(subject, pattern = pattern.subject(), "dropped a message that was not sent to this handler");
+        } else if self.live < self.endpoint.concurrency && self.backlog.is_empty() {
+            self.admit(message, arrival);
+        } else if self.backlog.len() < self.endpoint.backlog {
+            self.backlog.push_back((message, arrival));
+        } else {
+            self.endpoint.counters.shed();
+            let error = RpcError::unavailable("the service is busy: try again, or another instance");
+            self.refuse(message, arrival, error);
+        }
+    }
+
+    fn admit_waiting(&mut self) {
+        while self.live < self.endpoint.concurrency {
+            let Some((message, arrival)) = self.backlog.pop_front() else { return };
+            self.admit(message, arrival);
+        }
+    }
+
+    /// Starts the handler for a message and polls it once.
+    fn admit(&mut self, message: Message, arrival: Instant) {
+        let (exchange, request) = self.open_exchange(message, arrival);
+        let request = match request {
+            Ok(_) if exchange.deadline <= Instant::now() => {
+                let error = RpcError::deadline_exceeded("the deadline passed before the handler could start");
+                return self.conclude(&exchange, Err(error));
+            }
+            Ok(request) => request,
+            Err(error) => return self.conclude(&exchange, Err(error)),
+        };
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => self.add_slot(),
+        };
+        let slot = &mut self.slots[index];
+        slot.handler.start(request);
+        slot.exchange = Some(exchange);
+        self.live += 1;
+        self.drive(index);
+        if self.live > 0 && !self.ticking {
+            self.tick.as_mut().reset(tokio::time::Instant::now() + TICK);
+            self.ticking = true;
+        }
+    }
+
+    fn add_slot(&mut self) -> usize {
+        let index = self.slots.len();
+        let flag = SlotWaker::new(index, self.woken.clone());
+        let handler = self.endpoint.route.handler.make_slot(&self.endpoint.route.guards);
+        self.slots.push(Slot { handler, waker: flag.clone().into(), flag, exchange: None });
+        index
+    }
+
+    fn drive_woken(&mut self, cx: &mut Context<'_>) {
+        if self.live == 0 {
+            return;
+        }
+        self.woken.register(cx.waker());
+        let mut batch = std::mem::take(&mut self.batch);
+        self.woken.take(&mut batch);
+        for index in batch.drain(..) {
+            self.drive(index);
+        }
+        self.batch = batch;
+    }
+
+    /// Polls one slot, and answers if its handler is done.
+    fn drive(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        // A waker may outlive its request and wake a slot that is empty.
+        let Some(exchange) = &slot.exchange else { return };
+        slot.flag.clear();
+        let mut cx = Context::from_waker(&slot.waker);
+        if let Poll::Ready(result) = exchange.poll(&mut *slot.handler, &mut cx, &mut self.scratch) {
+            self.release(index, result);
+        }
+    }
+
+    /// Cancels the handler in a slot and answers in its place.
+    fn cancel(&mut self, index: usize, error: RpcError) {
+        let slot = &mut self.slots[index];
+        let Some(exchange) = &slot.exchange else { return };
+        let result = exchange.cancel(&mut *slot.handler).and(Err(error));
+        self.release(index, result);
+    }
+
+    /// Answers for a slot whose handler is gone.
+    fn release(&mut self, index: usize, result: Result<Written, RpcError>) {
+        let Some(exchange) = self.slots[index].exchange.take() else { return };
+        self.free.push(index);
+        self.live -= 1;
+        self.conclude(&exchange, result);
+    }
+
+    /// Ends what is past its deadline, running or waiting.
+    fn expire(&mut self, cx: &mut Context<'_>) {
+        while self.ticking && self.tick.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            // The backlog is empty unless handlers run, so they alone keep the tick going.
+            self.ticking = self.live > 0;
+            self.tick.as_mut().reset(tokio::time::Instant::from_std(now + TICK));
+            for index in 0..self.slots.len() {
+                let late = self.slots[index].exchange.as_ref().is_some_and(|exchange| exchange.deadline <= now);
+                if late && !self.endpoint.route.entry.route.run_to_completion {
+                    self.cancel(index, RpcError::deadline_exceeded("the handler did not finish by the deadline"));
+                }
+            }
+            self.expire_backlog(now);
+        }
+    }
+
+    fn expire_backlog(&mut self, now: Instant) {
+        let limit = self.endpoint.timeout;
+        for _ in 0..self.backlog.len() {
+            let Some((message, arrival)) = self.backlog.pop_front() else { return };
+            if deadline::of_request(message.headers.as_ref(), arrival, limit) <= now {
+                let error = RpcError::deadline_exceeded("the deadline passed while the request waited");
+                self.refuse(message, arrival, error);
+            } else {
+                self.backlog.push_back((message, arrival));
+            }
+        }
+    }
+
+    /// Turns away everything that runs or waits: the stop has reached its limit.
+    fn abandon(&mut self) {
+        let error = || RpcError::unavailable("the service stopped before the handler finished");
+        for index in 0..self.slots.len() {
+            self.cancel(index, error());
+        }
+        while let Some((message, arrival)) = self.backlog.pop_front() {
+            self.refuse(message, arrival, error());
+        }
+    }
+
+    fn open_exchange(&self, message: Message, arrival: Instant) -> (Exchange, Result<crate::Request, RpcError>) {
+        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.timeout, message, arrival)
+    }
+
+    /// Answers a message whose handler never starts.
+    fn refuse(&mut self, message: Message, arrival: Instant, error: RpcError) {
+        let (exchange, _) = self.open_exchange(message, arrival);
+        self.conclude(&exchange, Err(error));
+    }
+
+    /// Exactly one answer leaves, or none if none was asked for.
+    fn conclude(&mut self, exchange: &Exchange, result: Result<Written, RpcError>) {
+        let max_payload = self.outbox.max_payload();
+        let answer = exchange.conclude(result, max_payload, &self.endpoint.counters, &mut self.scratch);
+        if let (Some(Answer { headers, .. }), Some(reply)) = (answer, exchange.reply.clone()) {
+            let payload = self.cut_payload();
+            self.outbox.push(OutboundMessage { subject: reply, reply: None, payload, headers });
+        }
+        if self.scratch.capacity() > SCRATCH_KEPT {
+            self.scratch = Vec::new();
+        }
+    }
+
+    /// Moves the answer from the scratch buffer into a block that many answers share.
+    fn cut_payload(&mut self) -> Bytes {
+        if self.arena.capacity() < self.scratch.len() {
+            self.arena = BytesMut::with_capacity(self.scratch.len().max(ARENA_BLOCK));
+        }
+        self.arena.extend_from_slice(&self.scratch);
+        self.arena.split().freeze()
+    }
+}

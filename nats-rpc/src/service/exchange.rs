@@ -1,0 +1,186 @@
+//! One message from its arrival to its answer; who polls the handler in between is the caller's affair.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_nats::{HeaderMap, Message};
+use tracing::Span;
+
+use super::stats::Counters;
+use crate::deadline;
+use crate::error::{Code, RpcError};
+use crate::message::Request;
+use crate::reply::Written;
+use crate::route::{BoundRoute, HandlerSlot, Kind};
+use crate::wire::{self, Dialect, Opened, Wire};
+
+/// What a loop must remember of a message while its handler runs.
+pub(crate) struct Exchange {
+    pub(crate) reply: Option<async_nats::Subject>,
+    pub(crate) deadline: Instant,
+    pub(crate) span: Span,
+    dialect: Dialect,
+    arrival: Instant,
+    kind: Kind,
+}
+
+/// The answer to publish.
+pub(crate) struct Answer {
+    pub(crate) headers: Option<HeaderMap>,
+    /// Whether it is an error of this code.
+    pub(crate) failed: Option<Code>,
+}
+
+impl Exchange {
+    /// Takes a message that arrived at `arrival`.
+    ///
+    /// # Errors
+    /// An answer that needs no handler: the envelope is wrong, or the deadline has passed.
+    pub(crate) fn open(
+        route: &BoundRoute,
+        wire: Wire,
+        limit: Duration,
+        message: Message,
+        arrival: Instant,
+    ) -> (Self, Result<Request, RpcError>) {
+        let Message { subject, reply, payload, headers, .. } = message;
+        let kind = route.entry.route.kind;
+        let deadline = deadline::of_request(headers.as_ref(), arrival, limit);
+        let span = tracing::debug_span!(
+            "request",
+            subject = subject.as_str(),
+            handler = route.entry.route.handler,
+            trace_id = headers.as_ref().and_then(trace_id),
+        );
+        let wants_answer = reply.is_some() && kind == Kind::Message;
+        let (dialect, request) = match wire::open(wire, subject.as_str(), &payload, wants_answer) {
+            Ok(Opened { dialect, data }) => (dialect, Ok(Request::new(subject, headers, data, deadline))),
+            Err((dialect, error)) => (dialect, Err(error)),
+        };
+        (Self { reply, deadline, span, dialect, arrival, kind }, request)
+    }
+
+    /// Drives the handler on: in the request's span, with its deadline, its panics caught.
+    ///
+    /// Once ready, the answer's value stands in `out` and the slot is empty.
+    pub(crate) fn poll(
+        &self,
+        handler: &mut dyn HandlerSlot,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Poll<Result<Written, RpcError>> {
+        self.begin(out);
+        let polled = self
+            .span
+            .in_scope(|| deadline::scoped(self.deadline, || catch_unwind(AssertUnwindSafe(|| handler.poll(cx, out)))));
+        // The panic hook has printed the message; the caller learns nothing of it.
+        polled
+            .unwrap_or_else(|_| Poll::Ready(self.cancel(handler).and(Err(RpcError::internal("the handler panicked")))))
+    }
+
+    /// Drops the handler where it stands.
+    ///
+    /// # Errors
+    /// 500 if what it held panics while it is dropped.
+    pub(crate) fn cancel(&self, handler: &mut dyn HandlerSlot) -> Result<(), RpcError> {
+        let dropped = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| handler.cancel())));
+        dropped.map_err(|_| RpcError::internal("the handler panicked while it was dropped"))
+    }
+
+    /// Writes what stands before the value of the answer.
+    fn begin(&self, out: &mut Vec<u8>) {
+        out.clear();
+        if self.reply.is_some() {
+            self.dialect.begin(out);
+        }
+    }
+
+    /// Completes the answer in `out`, writes the completion line, counts; `None` if nobody is to be answered.
+    pub(crate) fn conclude(
+        &self,
+        result: Result<Written, RpcError>,
+        max_payload: usize,
+        counters: &Counters,
+        out: &mut Vec<u8>,
+    ) -> Option<Answer> {
+        let answer = self.write(result, max_payload, out);
+        let took = self.arrival.elapsed();
+        counters.finished(took, answer.failed);
+        self.span.in_scope(|| {
+            let outcome = answer.failed.map_or("OK", Code::as_str);
+            tracing::debug!(outcome, duration_us = took.as_micros() as u64, "finished");
+        });
+        (self.reply.is_some() && self.is_answered()).then_some(answer)
+    }
+
+    fn write(&self, result: Result<Written, RpcError>, max_payload: usize, out: &mut Vec<u8>) -> Answer {
+        match result {
+            Ok(written) => {
+                match self.kind {
+                    Kind::Message => self.dialect.finish(written, out),
+                    // What NestJS sends to a caller who mistook an event for a request.
+                    Kind::Event => {
+                        self.begin(out);
+                        out.extend_from_slice(b"{}");
+                        self.dialect.finish(Written::Value, out);
+                    }
+                }
+                if out.len() <= max_payload {
+                    return Answer { headers: None, failed: None };
+                }
+                let size = out.len();
+                let error = RpcError::payload_too_large(format!(
+                    "the answer of {size} bytes is larger than the {max_payload} that nats-server takes"
+                ));
+                self.write_error(&error, out)
+            }
+            Err(error) => {
+                self.log(&error);
+                let answer = self.write_error(&error, out);
+                if out.len() + HEADER_ALLOWANCE <= max_payload {
+                    return answer;
+                }
+                // Details or a body of its own made the error itself too large.
+                self.write_error(&RpcError::new(error.code(), "the error is too large to send"), out)
+            }
+        }
+    }
+
+    fn write_error(&self, error: &RpcError, out: &mut Vec<u8>) -> Answer {
+        self.dialect.error(error, out);
+        Answer { headers: Some(wire::error_headers(error)), failed: Some(error.code()) }
+    }
+
+    /// An event is answered only where NestJS would: to a request in its dialect.
+    fn is_answered(&self) -> bool {
+        match self.kind {
+            Kind::Message => true,
+            Kind::Event => matches!(self.dialect, Dialect::Nest { id: Some(_) }),
+        }
+    }
+
+    /// Says once, here at the boundary, what an operator must know: faults of the service, and errors that
+    /// nobody is answered with.
+    fn log(&self, error: &RpcError) {
+        let unheard = self.reply.is_none() || !self.is_answered();
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        self.span.in_scope(|| match error.code() {
+            Code::Internal => tracing::error!(error = %error, cause, "the handler failed"),
+            code if unheard => {
+                tracing::warn!(%code, error = error.message(), cause, "the handler failed, and nobody is answered")
+            }
+            code => tracing::debug!(%code, error = error.message(), cause, "answered with an error"),
+        });
+    }
+}
+
+/// Room for the headers of an error answer, in bytes.
+const HEADER_ALLOWANCE: usize = 512;
+
+/// The trace id of a W3C `traceparent` header.
+fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    static TRACEPARENT: async_nats::HeaderName = async_nats::HeaderName::from_static("traceparent");
+    let id = headers.get(TRACEPARENT.clone())?.as_str().split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+}

@@ -1,0 +1,314 @@
+//! A service: handlers, what they need, and how they run against nats-server.
+
+mod cli;
+mod config;
+mod dispatch;
+pub(crate) mod exchange;
+mod limits;
+mod outbox;
+mod running;
+mod setup;
+mod shutdown;
+pub(crate) mod stats;
+mod waker;
+
+use std::fmt;
+use std::future::Future;
+
+use self::cli::CustomCommand;
+pub use self::config::Config;
+pub use self::limits::Limits;
+pub use self::running::{Running, Status};
+pub use self::setup::IntoGuard;
+use self::setup::{BoxError, Provided, Setup};
+pub use self::stats::RouteStats;
+use crate::connection::{ConnectError, NatsConfig, NatsConfigError};
+use crate::providers::Providers;
+use crate::route::{BoundRoute, GlobalGuards, Route, RouteTable};
+use crate::subject::{Subject, SubjectError};
+use crate::wire::Wire;
+
+/// A named set of handlers with everything that they need.
+///
+/// ```no_run
+/// use nats_rpc::prelude::*;
+/// use std::process::ExitCode;
+///
+/// #[message_pattern("greet.{name}")]
+/// async fn greet(Param(name): Param<String>) -> String {
+///     format!("Hello, {name}!")
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> ExitCode {
+///     Service::new("greeter", env!("CARGO_PKG_VERSION")).handlers(discover!()).main().await
+/// }
+/// ```
+///
+/// All instances of a service share its messages: the queue group is the service's name. Start as many
+/// as the load needs.
+#[must_use = "a service does nothing until `main`, `run_until` or `start`"]
+pub struct Service {
+    info: Info,
+    routes: Vec<&'static Route>,
+    setup: Vec<Setup>,
+    provision: Vec<Setup>,
+    commands: Vec<CustomCommand>,
+    prefix: Result<Option<Subject>, SubjectError>,
+    wire: Wire,
+    limits: Limits,
+}
+
+/// What a service says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Info {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) description: String,
+    pub(crate) metadata: Vec<(String, String)>,
+}
+
+impl Service {
+    /// A service called `name`, of `version` (SemVer), without handlers yet.
+    ///
+    /// The name is the queue group of its instances and stands in `$SRV` subjects: letters, digits, `-`
+    /// and `_`. Any other is refused at start.
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
+        let info =
+            Info { name: name.into(), version: version.into(), description: String::new(), metadata: Vec::new() };
+        Self {
+            info,
+            routes: Vec::new(),
+            setup: Vec::new(),
+            provision: Vec::new(),
+            commands: Vec::new(),
+            prefix: Ok(None),
+            wire: Wire::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// One sentence for people.
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.info.description = text.into();
+        self
+    }
+
+    /// A fact for tools, such as the region.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.info.metadata.push((key.into(), value.into()));
+        self
+    }
+
+    /// Adds handlers: [`discover!`](crate::discover) or [`handlers!`](crate::handlers).
+    pub fn handlers(mut self, routes: Vec<&'static Route>) -> Self {
+        self.routes.extend(routes);
+        self
+    }
+
+    /// Provides `value` to [`State`](crate::State) arguments of its type.
+    pub fn provide<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.setup.push(Setup::ready(move |provided| provided.providers.insert(value)));
+        self
+    }
+
+    /// Provides what `make` opens, once the connection stands.
+    ///
+    /// An error of `make` stops the start.
+    pub fn provide_with<T, F, Fut, E>(mut self, make: F) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+        F: FnOnce(Config) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.setup.push(Setup::connected(std::any::type_name::<T>(), make, |value, provided| {
+            provided.providers.insert(value);
+        }));
+        self
+    }
+
+    /// Provides the instance of a guard that `#[use_guards(G)]` names by its type.
+    ///
+    /// `guard` is the guard itself, or an async function of [`Config`] that makes it.
+    pub fn guard<M>(mut self, guard: impl IntoGuard<M>) -> Self {
+        self.setup.push(guard.into_setup(|guard, provided| provided.providers.insert(guard)));
+        self
+    }
+
+    /// Puts every message handler that is not `#[public]` behind `guard`, before its own guards.
+    ///
+    /// `guard` is the guard itself, or an async function of [`Config`] that makes it.
+    pub fn guard_all<M>(mut self, guard: impl IntoGuard<M>) -> Self {
+        let mut setup = guard.into_setup(|guard, provided| provided.global.push(guard));
+        setup.guards_all = true;
+        self.setup.push(setup);
+        self
+    }
+
+    /// Does `work` when the service is called with `provision`: creating streams and buckets.
+    ///
+    /// Only that command creates; a start checks and says what is missing.
+    pub fn provision<F, Fut, E>(mut self, work: F) -> Self
+    where
+        F: FnOnce(Config) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.provision.push(Setup::connected("provision", work, |(), _| {}));
+        self
+    }
+
+    /// Adds a command of the service's own to [`main`](Self::main); `work` gets the arguments behind its name.
+    pub fn command<F, Fut, E>(mut self, name: &'static str, about: &'static str, work: F) -> Self
+    where
+        F: FnOnce(Config, Vec<String>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.commands.push(CustomCommand::new(name, about, work));
+        self
+    }
+
+    /// Puts all subjects below `prefix`: `staging` makes `get_user` listen to `staging.get_user`.
+    pub fn subject_prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        self.prefix = Subject::new(prefix).map(Some);
+        self
+    }
+
+    /// Which dialects the service understands. Default: [`Wire::Auto`].
+    pub fn wire(mut self, wire: Wire) -> Self {
+        self.wire = wire;
+        self
+    }
+
+    /// How much runs at a time, and how long. See [`Limits`] for the defaults.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Connects, binds, subscribes; returns once every subscription is live.
+    ///
+    /// # Errors
+    /// - [`StartError::Refused`]: the handlers contradict each other or miss something; all of it is listed.
+    /// - [`StartError::Connect`]: there is no connection.
+    /// - [`StartError::Setup`]: something that `provide_with`, `guard` or `guard_all` should make failed.
+    /// - [`StartError::Forbidden`]: the server forbids one of the subscriptions.
+    /// - [`StartError::NotLive`]: the server did not confirm the subscriptions in time.
+    pub async fn start(self, nats: NatsConfig) -> Result<Running, StartError> {
+        running::start(self, nats).await
+    }
+
+    /// Starts, runs until `signal` is ready, and stops without losing a request.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start), and [`StartError::Ended`] if the connection ended for good.
+    pub async fn run_until(self, nats: NatsConfig, signal: impl Future<Output = ()>) -> Result<(), StartError> {
+        let mut running = self.start(nats).await?;
+        tokio::select! {
+            () = signal => {
+                running.stop().await;
+                Ok(())
+            }
+            error = running.ended() => Err(error),
+        }
+    }
+
+    /// Checks the handlers against each other, without a connection.
+    fn table(&self) -> Result<RouteTable, StartError> {
+        let mut refusals = Vec::new();
+        let name_is_valid = !self.info.name.is_empty()
+            && self.info.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        if !name_is_valid {
+            let name = &self.info.name;
+            refusals.push(format!("the service's name {name:?} may hold only letters, digits, `-` and `_`"));
+        }
+        let prefix = match &self.prefix {
+            Ok(prefix) => prefix.as_ref(),
+            Err(error) => {
+                refusals.push(format!("the subject prefix: {error}"));
+                None
+            }
+        };
+        let guards_all = self.setup.iter().any(|setup| setup.guards_all);
+        match RouteTable::new(&self.info.name, prefix, &self.routes, guards_all) {
+            Ok(table) if refusals.is_empty() => Ok(table),
+            Ok(_) => Err(StartError::Refused(refusals)),
+            Err(more) => Err(StartError::Refused(refusals.into_iter().chain(more).collect())),
+        }
+    }
+
+    /// Binds the handlers to what was provided without a connection; for tests in process.
+    #[cfg(feature = "testing")]
+    pub(crate) fn bind_in_process(self) -> Result<(Vec<BoundRoute>, Wire, Limits), StartError> {
+        let table = self.table()?;
+        let mut provided = Provided::default();
+        let needs: Vec<_> =
+            self.setup.into_iter().filter_map(|setup| setup.run_unconnected(&mut provided).err()).collect();
+        if !needs.is_empty() {
+            return Err(StartError::Refused(needs));
+        }
+        let routes = table.bind(&provided.providers, &provided.global).map_err(StartError::Refused)?;
+        Ok((routes, self.wire, self.limits))
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("info", &self.info).field("routes", &self.routes.len()).finish_non_exhaustive()
+    }
+}
+
+/// Why a service does not start, or does not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The handlers contradict each other or miss something: one line each, with its place in the source.
+    #[error("the service refuses to start:\n  - {}", .0.join("\n  - "))]
+    Refused(Vec<String>),
+    /// The settings of the connection cannot be used.
+    #[error(transparent)]
+    Config(#[from] NatsConfigError),
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Something that the service should have been given could not be made.
+    #[error("{what} cannot be made: {source}")]
+    #[non_exhaustive]
+    Setup {
+        /// Its type.
+        what: &'static str,
+        /// Why.
+        source: BoxError,
+    },
+    /// The server forbids these subscriptions to the service's user.
+    #[error("nats-server forbids this user to subscribe to: {}", .0.join(", "))]
+    Forbidden(Vec<String>),
+    /// The server did not confirm the subscriptions in time.
+    #[error("the subscriptions were not confirmed: {0}")]
+    NotLive(#[source] crate::connection::EchoError),
+    /// The connection ended for good while the service ran.
+    #[error("the connection to nats-server ended for good; start the service again")]
+    Ended,
+}
+
+/// What the parts of a service's start share.
+pub(crate) struct Assembled {
+    pub(crate) info: Info,
+    pub(crate) routes: Vec<BoundRoute>,
+    pub(crate) wire: Wire,
+    pub(crate) limits: Limits,
+}
+
+impl Service {
+    /// Makes what was promised and binds the handlers to it.
+    async fn assemble(self, table: RouteTable, config: &Config) -> Result<Assembled, StartError> {
+        let mut provided = Provided::default();
+        for setup in self.setup {
+            setup.run(config.clone(), &mut provided).await?;
+        }
+        let routes = table.bind(&provided.providers, &provided.global).map_err(StartError::Refused)?;
+        Ok(Assembled { info: self.info, routes, wire: self.wire, limits: self.limits })
+    }
+}

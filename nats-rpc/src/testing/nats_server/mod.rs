@@ -1,0 +1,315 @@
+mod binary;
+mod error;
+mod launch;
+mod process;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+pub use self::error::NatsServerError;
+use self::{launch::Launch, process::Process};
+
+/// How long a server may take to stop after SIGTERM before it is killed.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// The same while dropping, where a test waits for nothing of value.
+const DROP_LIMIT: Duration = Duration::from_secs(2);
+/// How long a restart tries to get its port back.
+const PORT_LIMIT: Duration = Duration::from_secs(5);
+
+/// A real nats-server on a free loopback port, stopped when dropped.
+///
+/// Use it in tests that need what only the real server does: permissions, JetStream, lost
+/// connections. JetStream is on and stores into a temporary folder.
+///
+/// The binary is the one `NATS_SERVER_BIN` names, else the first usable `nats-server` on `PATH`,
+/// version 2.11 or newer. Nothing is ever downloaded. It works on Unix only.
+///
+/// All methods are synchronous and none needs a runtime. They may be called in async tests: a
+/// start takes some 20 ms, a stop some 5 ms.
+///
+/// The server ends with its test: a drop sends SIGTERM, then SIGKILL after 2 s; and if the test
+/// process itself is killed, or never drops the value because it is a `static`, a small `sh` that
+/// waits for the end of the process kills the server. Only the temporary folder stays behind then.
+///
+/// # Example
+///
+/// ```no_run
+/// use nats_rpc::testing::NatsServer;
+///
+/// # async fn test() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = NatsServer::start()?;
+/// let client = async_nats::connect(server.url()).await?;
+/// client.publish("greetings", "hello".into()).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "the server is stopped when this is dropped"]
+pub struct NatsServer {
+    // Before `launch`: the process has to be gone when the temporary folder is removed.
+    process: Option<Process>,
+    launch: Launch,
+    port: u16,
+    pid: u32,
+}
+
+impl NatsServer {
+    /// Starts the installed server with JetStream on and everything else at its default.
+    ///
+    /// # Errors
+    ///
+    /// As [`NatsServerBuilder::start`].
+    pub fn start() -> Result<Self, NatsServerError> {
+        Self::builder().start()
+    }
+
+    /// A builder that starts the installed server.
+    pub fn builder() -> NatsServerBuilder {
+        NatsServerBuilder {
+            binary: None,
+            config: None,
+            port: None,
+            store_dir: None,
+            jetstream: true,
+        }
+    }
+
+    /// A builder that starts the server at `binary`, which must be of version 2.11 or newer.
+    pub fn at(binary: impl Into<PathBuf>) -> NatsServerBuilder {
+        NatsServerBuilder {
+            binary: Some(binary.into()),
+            ..Self::builder()
+        }
+    }
+
+    /// The installed server: what `NATS_SERVER_BIN` names, else the first usable one on `PATH`.
+    ///
+    /// # Errors
+    ///
+    /// [`NatsServerError::NotFound`] if `NATS_SERVER_BIN` is not set and `PATH` has no usable
+    /// server; [`NatsServerError::NotUsable`] or [`NatsServerError::TooOld`] if `NATS_SERVER_BIN`
+    /// names something else than a server of version 2.11 or newer.
+    pub fn find_binary() -> Result<PathBuf, NatsServerError> {
+        binary::find()
+    }
+
+    /// The URL for clients, `nats://127.0.0.1:<port>`.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The port for clients; a restart keeps it.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id of the server; a restart changes it, and after a kill it is the last one.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The binary that was started.
+    pub fn binary(&self) -> &Path {
+        &self.launch.binary
+    }
+
+    /// What the server has logged since its first start.
+    pub fn log(&self) -> String {
+        self.launch.log()
+    }
+
+    /// Kills the server at once with SIGKILL, as a crash would; does nothing if it is not running.
+    ///
+    /// Port and store are kept for [`restart`](Self::restart).
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Stops the server with SIGTERM and waits until it is gone; does nothing if it is not running.
+    ///
+    /// After 10 s it is killed. Port and store are kept for [`restart`](Self::restart).
+    pub fn terminate(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.terminate(STOP_LIMIT);
+        }
+    }
+
+    /// Freezes the server with SIGSTOP: connections stay open and nothing is answered.
+    ///
+    /// # Errors
+    ///
+    /// If the server has been killed or terminated.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets a paused server go on, with SIGCONT.
+    ///
+    /// # Errors
+    ///
+    /// If the server has been killed or terminated.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Makes the server announce its end to its clients and evict them, with SIGUSR2.
+    ///
+    /// How long that takes is `lame_duck_duration` and `lame_duck_grace_period` of the
+    /// [configuration](NatsServerBuilder::config), by default 2 min and 10 s.
+    /// Meanwhile SIGTERM does not end it: a drop waits its 2 s, unless [`kill`](Self::kill) comes
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// If the server has been killed or terminated.
+    pub fn lame_duck(&self) -> io::Result<()> {
+        self.signal(Signal::USR2)
+    }
+
+    /// Starts the server again on the same port and the same store.
+    ///
+    /// A running one is terminated first. While the server is down another process can take the
+    /// port; the restart tries for 5 s to get it back.
+    ///
+    /// # Errors
+    ///
+    /// [`NatsServerError::Exited`] if the server gives up, for instance because the port stays
+    /// taken; [`NatsServerError::NotReady`] if it does not listen within 10 s.
+    pub fn restart(&mut self) -> Result<(), NatsServerError> {
+        self.terminate();
+        let give_up = Instant::now() + PORT_LIMIT;
+        let (process, port) = loop {
+            match self.launch.start(Some(self.port)) {
+                Err(NatsServerError::Exited { log, .. })
+                    if log.contains("address already in use") && Instant::now() < give_up =>
+                {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                started => break started?,
+            }
+        };
+        self.adopt(process, port);
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        match &self.process {
+            Some(process) => process.signal(signal),
+            None => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "nats-server is not running",
+            )),
+        }
+    }
+
+    fn adopt(&mut self, process: Process, port: u16) {
+        self.pid = process.id();
+        self.port = port;
+        self.process = Some(process);
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.terminate(DROP_LIMIT);
+        }
+    }
+}
+
+/// What a [`NatsServer`] is started with.
+///
+/// # Example
+///
+/// ```no_run
+/// use nats_rpc::testing::NatsServer;
+///
+/// # fn test() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = NatsServer::builder()
+///     .config(r#"
+///         max_payload: 4KB
+///         authorization { users: [{ user: gateway, password: secret, permissions: { publish: ">" } }] }
+///     "#)
+///     .start()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing before `start`"]
+pub struct NatsServerBuilder {
+    binary: Option<PathBuf>,
+    config: Option<String>,
+    port: Option<u16>,
+    store_dir: Option<PathBuf>,
+    jetstream: bool,
+}
+
+impl NatsServerBuilder {
+    /// The text of the server's configuration file: users, permissions, limits, TLS.
+    ///
+    /// Address, port, JetStream and its store are set by this builder, whatever the text says.
+    /// Paths in it must be absolute.
+    pub fn config(mut self, text: impl Into<String>) -> Self {
+        self.config = Some(text.into());
+        self
+    }
+
+    /// The port to listen on; by default a free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Where JetStream stores; the folder is kept. By default a temporary one that is removed.
+    pub fn store_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.store_dir = Some(path.into());
+        self
+    }
+
+    /// Whether JetStream is on; by default it is.
+    pub fn jetstream(mut self, on: bool) -> Self {
+        self.jetstream = on;
+        self
+    }
+
+    /// Starts the server and waits until it listens, at most 10 s.
+    ///
+    /// # Errors
+    ///
+    /// As [`NatsServer::find_binary`] if no usable binary is there;
+    /// [`NatsServerError::Exited`] if the server ends instead of listening, for instance because
+    /// of its configuration, and [`NatsServerError::NotReady`] if it does not listen in time, both
+    /// with the end of its log; [`NatsServerError::Wrapper`] if the binary is a script that runs
+    /// the server as its child; [`NatsServerError::Io`] if files or processes cannot be made.
+    pub fn start(self) -> Result<NatsServer, NatsServerError> {
+        let binary = match &self.binary {
+            Some(path) => binary::check(path)?,
+            None => binary::find()?,
+        };
+        let mut launch = Launch::prepare(binary, &self)
+            .map_err(NatsServerError::io("make the folder of nats-server"))?;
+        let (process, port) = match launch.start(self.port) {
+            Err(NatsServerError::Wrapper {
+                real: Some(real), ..
+            }) => {
+                launch.binary = binary::check(&real)?;
+                launch.start(self.port)?
+            }
+            started => started?,
+        };
+        Ok(NatsServer {
+            pid: process.id(),
+            process: Some(process),
+            launch,
+            port,
+        })
+    }
+}

@@ -1,0 +1,165 @@
+use std::fmt;
+use std::future::poll_fn;
+use std::time::Instant;
+
+use async_nats::Message;
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::client::{CallError, decode};
+use crate::error::RpcError;
+use crate::message::{HeaderError, Headers};
+use crate::route::{BoundRoute, Kind};
+use crate::service::exchange::Exchange;
+use crate::service::stats::Counters;
+use crate::subject::Subject;
+use crate::wire::Wire;
+use crate::{Limits, Service, StartError};
+
+/// What nats-server takes by default, in bytes.
+const MAX_PAYLOAD: usize = 1024 * 1024;
+
+/// A service whose handlers run in this process, without a server: a call takes microseconds.
+///
+/// Start-up checks, dialects, guards, arguments, deadlines, panics and answers are those of a real
+/// service. What needs NATS is not there: queue groups, admission, the connection.
+///
+/// ```
+/// use nats_rpc::prelude::*;
+/// use nats_rpc::testing::TestService;
+///
+/// #[message_pattern("math.double")]
+/// async fn double(Payload(n): Payload<i32>) -> Result<i32, RpcError> {
+///     n.checked_mul(2).ok_or_else(|| RpcError::invalid_argument("too large"))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let service = TestService::new(Service::new("math", "1.0.0").handlers(handlers![double]))?;
+/// assert_eq!(service.send::<i32>("math.double", &21).await?, 42);
+///
+/// let error = service.send::<i32>("math.double", &i32::MAX).await.unwrap_err();
+/// assert_eq!(error.code(), Some(Code::InvalidArgument));
+/// # Ok(())
+/// # }
+/// ```
+pub struct TestService {
+    routes: std::sync::Arc<[BoundRoute]>,
+    wire: Wire,
+    limits: Limits,
+    headers: Result<Headers, HeaderError>,
+}
+
+impl TestService {
+    /// Runs every start-up check of `service` and binds its handlers.
+    ///
+    /// # Errors
+    /// [`StartError::Refused`], as at a real start, and for whatever needs a connection to be made: give
+    /// such a value with `provide` or `guard` itself.
+    pub fn new(service: Service) -> Result<Self, StartError> {
+        let (routes, wire, limits) = service.bind_in_process()?;
+        Ok(Self { routes: routes.into(), wire, limits, headers: Ok(Headers::new()) })
+    }
+
+    /// The same service, called with `token` in the header `authorization`.
+    #[must_use]
+    pub fn bearer(&self, token: impl AsRef<str>) -> Self {
+        self.header("authorization", format!("Bearer {}", token.as_ref()))
+    }
+
+    /// The same service, called with a header.
+    #[must_use]
+    pub fn header(&self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        let headers = self.headers.clone().and_then(|mut headers| {
+            headers.insert(name.as_ref(), value.as_ref())?;
+            Ok(headers)
+        });
+        Self { routes: self.routes.clone(), headers, ..*self }
+    }
+
+    /// Calls the handler of `subject`, as [`Client::send`](crate::Client::send) does.
+    ///
+    /// # Errors
+    /// [`CallError::Answered`], [`CallError::NoResponders`], [`CallError::Invalid`] and
+    /// [`CallError::Decode`], as for a real call.
+    pub async fn send<R: DeserializeOwned>(
+        &self,
+        subject: impl AsRef<str>,
+        data: &(impl Serialize + ?Sized),
+    ) -> Result<R, CallError> {
+        let data = serde_json::to_vec(data).map_err(|error| CallError::Invalid(error.to_string()))?;
+        let (headers, body) = self.request(subject.as_ref(), data).await?;
+        decode(Some(&headers.into_nats()), &body)
+    }
+
+    /// Sends `body` as it is and gives the answer as it is, for envelopes and for bad input.
+    ///
+    /// # Errors
+    /// [`CallError::NoResponders`] if no message handler listens to `subject`, [`CallError::Invalid`] if
+    /// the subject or a header cannot be sent.
+    pub async fn request(&self, subject: &str, body: impl Into<Bytes>) -> Result<(Headers, Bytes), CallError> {
+        let message = self.message(subject, body.into(), true)?;
+        let route = self.routes.iter().find(|route| is_for(route, Kind::Message, subject));
+        let no_responders = || CallError::NoResponders { subject: subject.to_owned() };
+        let route = route.ok_or_else(no_responders)?;
+        self.run(route, message).await.ok_or_else(no_responders)
+    }
+
+    /// Publishes an event and waits until every handler of it has run; gives their number.
+    ///
+    /// # Errors
+    /// [`CallError::Invalid`] if the subject, the data or a header cannot be sent.
+    pub async fn emit(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<usize, CallError> {
+        let data: Bytes = serde_json::to_vec(data).map_err(|error| CallError::Invalid(error.to_string()))?.into();
+        let mut handlers = 0;
+        for route in self.routes.iter().filter(|route| is_for(route, Kind::Event, subject)) {
+            self.run(route, self.message(subject, data.clone(), false)?).await;
+            handlers += 1;
+        }
+        Ok(handlers)
+    }
+
+    fn message(&self, subject: &str, payload: Bytes, wants_answer: bool) -> Result<Message, CallError> {
+        let subject = Subject::new(subject).map_err(|error| CallError::Invalid(error.to_string()))?;
+        let headers = self.headers.clone()?;
+        Ok(Message {
+            subject: subject.into_nats(),
+            reply: wants_answer.then(|| async_nats::Subject::from_static("_INBOX.test")),
+            length: payload.len(),
+            payload,
+            headers: (!headers.is_empty()).then(|| headers.into_nats()),
+            status: None,
+            description: None,
+        })
+    }
+
+    async fn run(&self, route: &BoundRoute, message: Message) -> Option<(Headers, Bytes)> {
+        let limit = route.entry.route.timeout_ms.map_or(self.limits.timeout, std::time::Duration::from_millis);
+        let (exchange, request) = Exchange::open(route, self.wire, limit, message, Instant::now());
+        let mut out = Vec::new();
+        let result = match request {
+            Err(error) => Err(error),
+            Ok(request) => {
+                let mut handler = route.handler.make_slot(&route.guards);
+                handler.start(request);
+                let polled = poll_fn(|cx| exchange.poll(&mut *handler, cx, &mut out));
+                let finished = tokio::time::timeout_at(exchange.deadline.into(), polled).await;
+                let late = || RpcError::deadline_exceeded("the handler did not finish by the deadline");
+                finished.unwrap_or_else(|_| exchange.cancel(&mut *handler).and(Err(late())))
+            }
+        };
+        let answer = exchange.conclude(result, MAX_PAYLOAD, &Counters::default(), &mut out)?;
+        Some((Headers::received(answer.headers.unwrap_or_default()), out.into()))
+    }
+}
+
+impl fmt::Debug for TestService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestService").field("routes", &self.routes.len()).finish_non_exhaustive()
+    }
+}
+
+fn is_for(route: &BoundRoute, kind: Kind, subject: &str) -> bool {
+    route.entry.route.kind == kind && route.entry.pattern.matches(subject)
+}

