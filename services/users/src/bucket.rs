@@ -1,0 +1,227 @@
+//! Records of one type in a KV bucket, written by compare-and-set.
+
+use std::error::Error;
+use std::fmt;
+use std::marker::PhantomData;
+
+use async_nats::jetstream::context::KeyValueErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType};
+use async_nats::jetstream::{self, ErrorCode, kv};
+use nats_rpc::RpcError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::Replicas;
+
+/// The largest record, in bytes.
+const MAX_RECORD_BYTES: i32 = 16 * 1024;
+/// How often a change that lost a race is tried anew.
+const TRIES: usize = 16;
+
+/// A KV bucket whose values are the JSON of `T`.
+///
+/// Reads go to the stream's leader and never to a replica that may be behind: who signed up a moment ago
+/// exists. Writes name the revision that they replace, so no change is lost to another.
+pub struct Bucket<T> {
+    jetstream: jetstream::Context,
+    store: kv::Store,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for Bucket<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bucket").field(&self.store.name).finish()
+    }
+}
+
+/// What stands at a key: a record or nothing, and the revision that a write replaces.
+struct Entry<T> {
+    record: Option<T>,
+    revision: u64,
+}
+
+/// Creates the bucket `name`, or brings an existing one to this form; its records stay.
+///
+/// # Errors
+/// [`BucketError::JetStream`] if the server refuses or does not answer.
+pub async fn provision(
+    jetstream: &jetstream::Context,
+    name: &'static str,
+    description: &'static str,
+    replicas: Replicas,
+) -> Result<(), BucketError> {
+    let config = kv::Config {
+        bucket: name.to_owned(),
+        description: description.to_owned(),
+        max_value_size: MAX_RECORD_BYTES,
+        history: 1,
+        storage: StorageType::File,
+        num_replicas: replicas.get(),
+        ..kv::Config::default()
+    };
+    let created = jetstream.create_or_update_key_value(config).await;
+    created.map(drop).map_err(|error| BucketError::JetStream { name, source: error.into() })
+}
+
+impl<T: Serialize + DeserializeOwned> Bucket<T> {
+    /// Opens the bucket `name`.
+    ///
+    /// # Errors
+    /// [`BucketError::Missing`] if nobody provisioned it, [`BucketError::JetStream`] if the server does not
+    /// give it.
+    pub async fn open(jetstream: &jetstream::Context, name: &'static str) -> Result<Self, BucketError> {
+        let store = jetstream.get_key_value(name).await.map_err(|error| match error.kind() {
+            KeyValueErrorKind::GetBucket if has_code(&error, &[ErrorCode::STREAM_NOT_FOUND]) => {
+                BucketError::Missing { name }
+            }
+            _ => BucketError::JetStream { name, source: error.into() },
+        })?;
+        Ok(Self { jetstream: jetstream.clone(), store, record: PhantomData })
+    }
+
+    /// The record of `key`.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the bucket does not answer, or holds something else there.
+    pub async fn get(&self, key: &str) -> Result<Option<T>, RecordError> {
+        Ok(self.read(key).await?.record)
+    }
+
+    /// Writes the first record of `key`; false if there is one already, which stays.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the bucket does not answer, or the race for `key` does not end.
+    pub async fn create(&self, key: &str, record: &T) -> Result<bool, RecordError> {
+        for _ in 0..TRIES {
+            let entry = self.read(key).await?;
+            if entry.record.is_some() {
+                return Ok(false);
+            }
+            if self.write(key, record, entry.revision).await? {
+                return Ok(true);
+            }
+        }
+        Err(RecordError::Contended)
+    }
+
+    /// Replaces the record of `key` by what `change` makes of it; `None` if there is none.
+    ///
+    /// `change` runs again with the newer record if another change came first.
+    ///
+    /// # Errors
+    /// [`RecordError`], made into an `E`, if the bucket does not answer or the race for `key` does not end;
+    /// whatever `change` refuses with.
+    pub async fn change<E: From<RecordError>>(
+        &self,
+        key: &str,
+        change: impl Fn(&mut T) -> Result<(), E>,
+    ) -> Result<Option<T>, E> {
+        for _ in 0..TRIES {
+            let Entry { record: Some(mut record), revision } = self.read(key).await? else { return Ok(None) };
+            change(&mut record)?;
+            if self.write(key, &record, revision).await? {
+                return Ok(Some(record));
+            }
+        }
+        Err(RecordError::Contended.into())
+    }
+
+    async fn read(&self, key: &str) -> Result<Entry<T>, RecordError> {
+        let message = match self.store.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                return Ok(Entry { record: None, revision: 0 });
+            }
+            Err(error) => return Err(RecordError::Unavailable(error.into())),
+        };
+        // Deletions are messages too, told by their headers; records carry neither.
+        let is_marker =
+            message.headers.get("KV-Operation").is_some() || message.headers.get("Nats-Marker-Reason").is_some();
+        let record = match is_marker {
+            true => None,
+            false => Some(serde_json::from_slice(&message.payload).map_err(RecordError::Malformed)?),
+        };
+        Ok(Entry { record, revision: message.sequence })
+    }
+
+    /// Writes in place of `revision`; false if another is there.
+    async fn write(&self, key: &str, record: &T, revision: u64) -> Result<bool, RecordError> {
+        let value = serde_json::to_vec(record).map_err(RecordError::Malformed)?;
+        let message = PublishMessage::build().payload(value.into()).expected_last_subject_sequence(revision);
+        let published = match self.jetstream.send_publish(self.subject(key), message).await {
+            Ok(acknowledged) => acknowledged.await,
+            Err(error) => Err(error),
+        };
+        match published {
+            Ok(_) => Ok(true),
+            // async-nats calls only the first a lost race; a replicated stream also answers the second.
+            Err(error)
+                if has_code(
+                    &error,
+                    &[ErrorCode::STREAM_WRONG_LAST_SEQUENCE, ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT],
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(RecordError::Unavailable(error.into())),
+        }
+    }
+
+    fn subject(&self, key: &str) -> String {
+        format!("{}{key}", self.store.prefix)
+    }
+}
+
+/// Why a bucket cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BucketError {
+    /// Nobody provisioned it.
+    #[error("the KV bucket {name} does not exist; run `provision` first")]
+    #[non_exhaustive]
+    Missing {
+        /// The bucket.
+        name: &'static str,
+    },
+    /// JetStream refused or did not answer.
+    #[error("JetStream does not give the KV bucket {name}: {source}")]
+    #[non_exhaustive]
+    JetStream {
+        /// The bucket.
+        name: &'static str,
+        /// What it said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// Why a record was not read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The bucket did not answer; whether a write took place is unknown.
+    #[error("the bucket is unavailable")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// The value is no record.
+    #[error("the value is no record")]
+    Malformed(#[source] serde_json::Error),
+    /// Others changed the record each time in between.
+    #[error("too many concurrent changes")]
+    Contended,
+}
+
+impl From<RecordError> for RpcError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Malformed(_) => Self::internal(error),
+            RecordError::Unavailable(_) | RecordError::Contended => {
+                Self::unavailable("the records are unavailable").with_source(error)
+            }
+        }
+    }
+}
+
+fn has_code(error: &(dyn Error + 'static), codes: &[ErrorCode]) -> bool {
+    let chain = std::iter::successors(Some(error), |error| (*error).source());
+    chain.filter_map(|error| error.downcast_ref::<jetstream::Error>()).any(|error| codes.contains(&error.error_code()))
+}
