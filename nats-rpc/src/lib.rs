@@ -32,6 +32,8 @@
 //! - **Issuing tokens**: [`auth`] (feature `auth`)
 //! - **Testing them**: [`testing`] (feature `testing`)
 
+#[cfg(feature = "auth")]
+pub mod auth;
 mod client;
 mod connection;
 mod deadline;
@@ -56,6 +58,8 @@ pub use self::connection::{ConnectError, Connection, ConnectionState, EchoError,
 pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
 pub use self::error::{Code, Internal, IntoRpcError, RpcError};
 pub use self::extract::{Auth, BindContext, Context, Extract, FromRequest, OptionalExtract, Param, Payload, State};
+#[cfg(feature = "jwt")]
+pub use self::guard::jwt::{self, JwtConfig, JwtGuard, SecretKey, UserClaims};
 pub use self::guard::{Guard, RequireRole, RequireScope};
 pub use self::message::{HeaderError, Headers, Request};
 pub use self::principal::Principal;
@@ -92,6 +96,8 @@ pub mod prelude {
         Auth, Code, Config, Context, FromRequest, Guard, Headers, Internal, Param, Payload, Principal, Request,
         RequireRole, RequireScope, RpcError, Service, State, Subject, discover, handlers,
     };
+    #[cfg(feature = "jwt")]
+    pub use crate::{JwtGuard, UserClaims};
 }
 
 /// The examples of the README, compiled as tests.

@@ -1,5 +1,7 @@
 //! Guards: who may call a handler.
 
+#[cfg(feature = "jwt")]
+pub mod jwt;
 mod require;
 
 use std::any::TypeId;

@@ -1,0 +1,212 @@
+//! Passwords: hashed with bcrypt, at a price that is the same for everyone who logs in.
+
+mod pool;
+
+use std::fmt;
+use std::num::NonZeroUsize;
+
+use unicode_normalization::UnicodeNormalization;
+use zeroize::Zeroizing;
+
+use self::pool::HashPool;
+use crate::error::RpcError;
+
+const MIN_BYTES: usize = 8;
+/// bcrypt reads 72 bytes, of which one is the terminating NUL.
+const MAX_BYTES: usize = 71;
+/// What new hashes may cost. 10 takes 60 ms of a core, each step twice the one before.
+const COSTS: std::ops::RangeInclusive<u32> = 10..=15;
+/// What a stored hash may cost: one of 31, planted, would hold a core for a day and a half.
+const STORED_COSTS: std::ops::RangeInclusive<u32> = 8..=15;
+
+/// A password that can be hashed: 8 to 71 bytes after NFC normalisation, without NUL.
+///
+/// bcrypt would cut a longer one silently and stop at a NUL. It prints as `[redacted]` and its memory is
+/// overwritten when it is dropped.
+///
+/// ```
+/// use nats_rpc::auth::{Password, PasswordError};
+///
+/// assert!(Password::parse("correct horse").is_ok());
+/// assert_eq!(Password::parse("horse").unwrap_err(), PasswordError::TooShort);
+/// assert_eq!(Password::parse(&"x".repeat(72)).unwrap_err(), PasswordError::TooLong);
+/// ```
+#[derive(Clone)]
+pub struct Password(Zeroizing<String>);
+
+/// Why a string cannot be a password; the message is fit for the person choosing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PasswordError {
+    /// Under 8 bytes.
+    #[error("a password has at least {MIN_BYTES} bytes")]
+    TooShort,
+    /// Over 71 bytes.
+    #[error("a password has at most {MAX_BYTES} bytes")]
+    TooLong,
+    /// A NUL character.
+    #[error("a password has no NUL character")]
+    Nul,
+}
+
+impl From<PasswordError> for RpcError {
+    fn from(error: PasswordError) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+impl Password {
+    /// Checks and normalises `password`.
+    ///
+    /// # Errors
+    /// [`PasswordError`], as its variants say; lengths are those after normalisation.
+    pub fn parse(password: &str) -> Result<Self, PasswordError> {
+        // NFC makes a string at most three times as long; what is far too long is not worth it.
+        if password.len() > 4 * MAX_BYTES {
+            return Err(PasswordError::TooLong);
+        }
+        // Room for the whole, so that no half-filled buffer stays behind in freed memory.
+        let mut normal = Zeroizing::new(String::with_capacity(3 * password.len()));
+        normal.extend(password.nfc());
+        if normal.contains('\0') {
+            return Err(PasswordError::Nul);
+        }
+        match normal.len() {
+            ..MIN_BYTES => Err(PasswordError::TooShort),
+            MIN_BYTES..=MAX_BYTES => Ok(Self(normal)),
+            _ => Err(PasswordError::TooLong),
+        }
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password([redacted])")
+    }
+}
+
+/// What hashing costs and how much of the machine it may take.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PasswordConfig {
+    cost: u32,
+    workers: NonZeroUsize,
+    queue: usize,
+}
+
+impl Default for PasswordConfig {
+    /// Cost 12, half of the cores (at least one), 32 waiting.
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let workers = NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN);
+        Self { cost: 12, workers, queue: 32 }
+    }
+}
+
+impl PasswordConfig {
+    /// Sets bcrypt's cost, held to 10..=15. Default: 12, about 235 ms of a core.
+    pub fn cost(mut self, cost: u32) -> Self {
+        self.cost = cost.clamp(*COSTS.start(), *COSTS.end());
+        self
+    }
+
+    /// Sets how many passwords are hashed at once. Default: half of the cores, at least one.
+    pub fn workers(mut self, workers: NonZeroUsize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Sets how many more may wait. Default: 32; the next is answered "busy".
+    pub fn queue(mut self, waiting: usize) -> Self {
+        self.queue = waiting;
+        self
+    }
+}
+
+/// Hashes and verifies passwords beside the workers that serve requests.
+///
+/// ```
+/// use nats_rpc::auth::{Password, PasswordConfig, Passwords};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let passwords = Passwords::new(PasswordConfig::default().cost(10))?;
+/// let hash = passwords.hash(Password::parse("correct horse")?).await?;
+/// assert!(passwords.verify("correct horse", Some(&hash)).await?);
+/// // An unknown user costs as much as a wrong password.
+/// assert!(!passwords.verify("correct horse", None).await?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Passwords {
+    cost: u32,
+    /// A hash that no password has, at the current cost.
+    decoy: String,
+    pool: HashPool,
+}
+
+impl Passwords {
+    /// Starts the pool.
+    ///
+    /// # Errors
+    /// A 500 if the system gives no random numbers.
+    pub fn new(config: PasswordConfig) -> Result<Self, RpcError> {
+        let PasswordConfig { cost, workers, queue } = config;
+        Ok(Self { cost, decoy: decoy(cost)?, pool: HashPool::new(workers, queue) })
+    }
+
+    /// A hash of `password`, 60 characters, to store.
+    ///
+    /// # Errors
+    /// 429 "busy" if as many as the queue holds are waiting; 500 if bcrypt fails.
+    pub async fn hash(&self, password: Password) -> Result<String, RpcError> {
+        let cost = self.cost;
+        let hashed = self.pool.run(move || bcrypt::non_truncating_hash(password.0.as_bytes(), cost)).await?;
+        hashed.map_err(RpcError::internal)
+    }
+
+    /// Whether `password` is the one of the stored hash; `None` for a user that does not exist.
+    ///
+    /// A password that could never have been chosen is wrong at once, whoever's it is. Otherwise an
+    /// unknown user, and one whose stored hash cannot be used, cost as much as a wrong password. A stored
+    /// hash that is malformed, or of a cost outside 8..=15, is nobody's password and an error in the log.
+    ///
+    /// # Errors
+    /// 429 "busy" if as many as the queue holds are waiting.
+    pub async fn verify(&self, password: &str, stored: Option<&str>) -> Result<bool, RpcError> {
+        let Ok(password) = Password::parse(password) else {
+            return Ok(false);
+        };
+        let usable = stored.filter(|stored| is_usable(stored));
+        if stored.is_some() && usable.is_none() {
+            tracing::error!(
+                "a stored password hash is malformed or of a cost out of bounds; nobody can log in with it"
+            );
+        }
+        let known = usable.is_some();
+        let hash = usable.unwrap_or(&self.decoy).to_owned();
+        let matches = self.pool.run(move || bcrypt::verify(password.0.as_bytes(), &hash).unwrap_or(false)).await?;
+        Ok(matches && known)
+    }
+}
+
+/// Whether bcrypt may be let loose on a stored hash.
+fn is_usable(stored: &str) -> bool {
+    // bcrypt itself reads a cost of "+4".
+    let cost = stored.as_bytes().get(4..6);
+    cost.is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
+        && stored.parse::<bcrypt::HashParts>().is_ok_and(|parts| STORED_COSTS.contains(&parts.get_cost()))
+}
+
+/// A hash of an unknown password. Its digest is that of another cost, so no password at all has it, and it
+/// takes no 235 ms to make.
+fn decoy(cost: u32) -> Result<String, RpcError> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| RpcError::internal(error.to_string()))?;
+    let cheap = bcrypt::hash(random, 4).map_err(RpcError::internal)?;
+    Ok(cheap.replacen("$04$", &format!("${cost:02}$"), 1))
+}
+
+#[cfg(test)]
+mod tests;

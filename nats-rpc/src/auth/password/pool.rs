@@ -1,0 +1,113 @@
+//! A bounded place for work that holds a core for a quarter of a second.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::error::RpcError;
+
+/// Runs blocking work, so much at once and so much waiting, the rest refused at once.
+///
+/// Inline, 32 log-ins would keep every other request of the process waiting for seconds.
+#[derive(Debug)]
+pub(super) struct HashPool {
+    /// Room for work that runs or waits.
+    room: Arc<Semaphore>,
+    /// Room for work that runs.
+    workers: Arc<Semaphore>,
+}
+
+impl HashPool {
+    pub(super) fn new(workers: NonZeroUsize, queue: usize) -> Self {
+        let room = workers.get().saturating_add(queue).min(Semaphore::MAX_PERMITS);
+        let workers = workers.get().min(Semaphore::MAX_PERMITS);
+        Self { room: Arc::new(Semaphore::new(room)), workers: Arc::new(Semaphore::new(workers)) }
+    }
+
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, RpcError> {
+        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| RpcError::resource_exhausted("busy"))?;
+        let worker = Arc::clone(&self.workers).acquire_owned().await.map_err(RpcError::internal)?;
+        // The permits go with the work: it runs to its end even if the caller is gone by then.
+        let running = tokio::task::spawn_blocking(move || {
+            let _permits = (room, worker);
+            work()
+        });
+        running.await.map_err(RpcError::internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::error::Code;
+
+    fn pool(workers: usize, queue: usize) -> Arc<HashPool> {
+        Arc::new(HashPool::new(NonZeroUsize::new(workers).unwrap(), queue))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn password_10_what_does_not_fit_the_queue_is_refused_at_once() {
+        let pool = pool(1, 2);
+        let (release, released) = mpsc::channel::<()>();
+        let (started, mut start) = tokio::sync::mpsc::channel(1);
+        let first = tokio::spawn({
+            let pool = Arc::clone(&pool);
+            async move {
+                pool.run(move || {
+                    started.blocking_send(()).unwrap();
+                    released.recv().unwrap();
+                })
+                .await
+            }
+        });
+        start.recv().await.unwrap();
+        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(pool.run(|| ()))).collect();
+        for queued in &mut waiting {
+            assert!(futures::poll!(queued.as_mut()).is_pending());
+        }
+        let refused = pool.run(|| ()).await.unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, "busy"));
+
+        release.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        for queued in waiting {
+            queued.await.unwrap();
+        }
+        pool.run(|| ()).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_more_run_at_once_than_there_are_workers() {
+        let pool = pool(2, 100);
+        let running = Arc::new(AtomicUsize::new(0));
+        let most = Arc::new(AtomicUsize::new(0));
+        let work = (0..50).map(|_| {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            pool.run(move || {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::yield_now();
+                running.fetch_sub(1, Ordering::SeqCst);
+            })
+        });
+        for done in futures::future::join_all(work).await {
+            done.unwrap();
+        }
+        assert!((1..=2).contains(&most.load(Ordering::SeqCst)));
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_gives_its_room_back() {
+        let pool = pool(1, 0);
+        for _ in 0..3 {
+            assert_eq!(pool.run(|| panic!("boom")).await.map(|()| ()).unwrap_err().code(), Code::Internal);
+        }
+        pool.run(|| ()).await.unwrap();
+    }
+}

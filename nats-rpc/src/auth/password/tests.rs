@@ -1,0 +1,126 @@
+//! The attacks on passwords, each named by its id.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn passwords() -> Passwords {
+    Passwords::new(PasswordConfig::default().cost(10)).unwrap()
+}
+
+#[tokio::test]
+async fn a_hash_verifies_its_own_password_alone() {
+    let passwords = passwords();
+    let hash = passwords.hash(Password::parse("correct horse").unwrap()).await.unwrap();
+    assert!(hash.starts_with("$2b$10$"));
+    assert!(passwords.verify("correct horse", Some(&hash)).await.unwrap());
+    assert!(!passwords.verify("correct horsf", Some(&hash)).await.unwrap());
+    assert!(!passwords.verify("correct horse", None).await.unwrap());
+}
+
+#[tokio::test]
+async fn password_01_nothing_is_cut_off() {
+    for bytes in [72, 73, 100, 10_000] {
+        assert_eq!(Password::parse(&"a".repeat(bytes)).unwrap_err(), PasswordError::TooLong, "{bytes}");
+    }
+    // 36 characters of two bytes are 72 bytes.
+    assert_eq!(Password::parse(&"é".repeat(36)).unwrap_err(), PasswordError::TooLong);
+    let longest = "a".repeat(71);
+    let passwords = passwords();
+    let hash = passwords.hash(Password::parse(&longest).unwrap()).await.unwrap();
+    assert!(passwords.verify(&longest, Some(&hash)).await.unwrap());
+    for other in ["a".repeat(70), format!("{}b", "a".repeat(70)), "a".repeat(72), "a".repeat(71) + "SECRET"] {
+        assert!(!passwords.verify(&other, Some(&hash)).await.unwrap(), "{}", other.len());
+    }
+}
+
+#[tokio::test]
+async fn password_02_13_nul_and_empty_never_reach_bcrypt() {
+    for wrong in ["12345678\0", "\0\0\0\0\0\0\0\0", "12345678\x0012345678"] {
+        assert_eq!(Password::parse(wrong).unwrap_err(), PasswordError::Nul, "{wrong:?}");
+    }
+    assert_eq!(Password::parse("").unwrap_err(), PasswordError::TooShort);
+    let passwords = passwords();
+    let cyclic = bcrypt::hash("12345678", 10).unwrap();
+    // bcrypt alone says yes here.
+    assert!(bcrypt::verify("12345678\x0012345678", &cyclic).unwrap());
+    assert!(!passwords.verify("12345678\x0012345678", Some(&cyclic)).await.unwrap());
+    assert!(passwords.verify("12345678", Some(&cyclic)).await.unwrap());
+    let empty = bcrypt::hash("", 10).unwrap();
+    for wrong in ["", "\0"] {
+        assert!(!passwords.verify(wrong, Some(&empty)).await.unwrap(), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
+async fn password_04_two_spellings_of_one_letter_are_one_password() {
+    let passwords = passwords();
+    let hash = passwords.hash(Password::parse("caf\u{e9} noir").unwrap()).await.unwrap();
+    assert!(passwords.verify("cafe\u{301} noir", Some(&hash)).await.unwrap());
+    assert!(!passwords.verify("cafe noir", Some(&hash)).await.unwrap());
+}
+
+#[test]
+fn length_counts_after_normalisation() {
+    // 24 × (e, combining acute) is 72 bytes as written and 48 normalised.
+    assert!(Password::parse(&"e\u{301}".repeat(24)).is_ok());
+    // U+1D160 becomes three code points of four bytes each.
+    assert_eq!(Password::parse(&"\u{1d160}".repeat(6)).unwrap_err(), PasswordError::TooLong);
+    assert_eq!(Password::parse("1234567").unwrap_err(), PasswordError::TooShort);
+    assert!(Password::parse("12345678").is_ok());
+}
+
+#[tokio::test]
+async fn password_08_a_malformed_or_ruinous_stored_hash_is_nobodys() {
+    let passwords = passwords();
+    let good = bcrypt::hash("correct horse", 10).unwrap();
+    let cost = |cost: &str| good.replacen("$10$", &format!("${cost}$"), 1);
+    let malformed = [
+        String::new(),
+        cost("31"),
+        cost("16"),
+        cost("99"),
+        cost("+9"),
+        cost("04"),
+        cost("07"),
+        cost("00"),
+        cost("1"),
+        good.replace("$2b$", "$1$"),
+        good.replacen('$', "é", 1),
+        good[..59].to_owned(),
+        good.clone() + "a",
+        "plain text password".to_owned(),
+        "é".repeat(30),
+    ];
+    for stored in malformed {
+        let start = Instant::now();
+        assert!(!passwords.verify("correct horse", Some(&stored)).await.unwrap(), "{stored}");
+        assert!(start.elapsed() < Duration::from_secs(20), "{stored}");
+    }
+    for (stored, version) in ["2a", "2b", "2x", "2y"].map(|v| (good.replace("$2b$", &format!("${v}$")), v)) {
+        assert!(passwords.verify("correct horse", Some(&stored)).await.unwrap(), "{version}");
+    }
+}
+
+#[test]
+fn password_05_the_decoy_costs_what_a_stored_hash_does() {
+    for cost in COSTS {
+        let decoy = decoy(cost).unwrap();
+        assert!(is_usable(&decoy), "{decoy}");
+        assert_eq!(decoy.parse::<bcrypt::HashParts>().unwrap().get_cost(), cost);
+    }
+}
+
+#[test]
+fn the_cost_stays_within_10_to_15() {
+    for (asked, given) in [(0, 10), (9, 10), (10, 10), (12, 12), (15, 15), (31, 15)] {
+        assert_eq!(PasswordConfig::default().cost(asked).cost, given);
+    }
+    assert_eq!(PasswordConfig::default().cost, 12);
+}
+
+#[test]
+fn passwords_are_not_printed() {
+    let printed = format!("{:?} {:?}", Password::parse("correct horse"), Password::parse("horse"));
+    assert!(!printed.contains("horse"), "{printed}");
+}

@@ -1,0 +1,335 @@
+//! Sessions: opaque refresh tokens that change at every use, kept in JetStream KV.
+
+mod bucket;
+mod chain;
+mod judge;
+mod record;
+mod token;
+
+use std::error::Error;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use async_nats::jetstream;
+
+use self::bucket::{Bucket, Write};
+use self::chain::{Chain, Pepper};
+use self::judge::{Judgement, judge};
+use self::record::Record;
+use self::token::RefreshToken;
+use crate::error::RpcError;
+use crate::jwt::{Clock, SecretKey};
+
+pub use self::bucket::SessionBucketError;
+
+/// How often a rotation that lost a race is tried anew. Who lost it finds the winner's successor at the
+/// second try; more are needed only if several races follow each other.
+const TRIES: usize = 5;
+
+/// Sessions in the KV bucket `auth_sess`, and the refresh tokens that prolong them.
+///
+/// A refresh token is opaque (`nrt1.` and 70 characters) and good for one use: [`refresh`](Self::refresh)
+/// gives its successor. For 10 s the same token gives the same successor once more, so that a client whose
+/// answer was lost, or that asked twice at once, stays logged in. After that, its use means that two
+/// parties hold tokens of one session, and the session ends.
+///
+/// Nothing in the bucket is a token or a secret: secrets follow from each other by HMAC with a pepper that
+/// only auth instances know, and the bucket holds the SHA-256 of the current one. A forged token therefore
+/// changes nothing, even with a session id that exists.
+///
+/// Reads go to the stream's leader (`$JS.API.STREAM.MSG.GET.KV_auth_sess`), never to a follower that may be
+/// behind: the newest token would look forged there.
+///
+/// ```no_run
+/// use nats_rpc::SecretKey;
+/// use nats_rpc::auth::{Owner, SessionConfig, Sessions};
+///
+/// # async fn example(client: async_nats::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let jetstream = async_nats::jetstream::new(client);
+/// Sessions::provision(&jetstream, 3).await?; // once, by whoever deploys
+///
+/// let pepper = SecretKey::from_vars("JWT_REFRESH_SECRET", |name| std::env::var(name).ok())?;
+/// let sessions = Sessions::open(&jetstream, SessionConfig::new(pepper)).await?;
+/// let first = sessions.create(Owner::new("0192f0c1", "account key")).await?;
+/// let second = sessions.refresh(&first.refresh_token).await?;
+/// sessions.log_out(&second.refresh_token).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Sessions {
+    bucket: Bucket,
+    peppers: Vec<Pepper>,
+    limits: Limits,
+    clock: Clock,
+}
+
+/// How long sessions live, and what protects them.
+#[derive(Debug)]
+#[must_use]
+pub struct SessionConfig {
+    peppers: Vec<Pepper>,
+    limits: Limits,
+    clock: Clock,
+}
+
+/// Durations in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) grace: u64,
+    pub(crate) idle: u64,
+    pub(crate) absolute: u64,
+}
+
+impl SessionConfig {
+    /// Sessions protected by `pepper` (`JWT_REFRESH_SECRET`): 10 s of grace, 7 days idle, 30 days in all.
+    pub fn new(pepper: SecretKey) -> Self {
+        let days = |days: u64| days * 24 * 60 * 60 * 1000;
+        Self {
+            peppers: vec![Pepper::new(&pepper)],
+            limits: Limits { grace: 10_000, idle: days(7), absolute: days(30) },
+            clock: Clock::default(),
+        }
+    }
+
+    /// Also takes the tokens of sessions begun with an earlier pepper; keep it for as long as those may live.
+    pub fn previous_pepper(mut self, pepper: SecretKey) -> Self {
+        self.peppers.push(Pepper::new(&pepper));
+        self
+    }
+
+    /// For how long a token that was used gives the same successor again. Default: 10 s.
+    ///
+    /// A thief and a victim who use the same token within it share a successor, which the next rotation
+    /// exposes. Zero is the strictest; two requests at once then end the session.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.limits.grace = millis(grace);
+        self
+    }
+
+    /// How long a session lives without being refreshed. Default: 7 days.
+    pub fn idle(mut self, idle: Duration) -> Self {
+        self.limits.idle = millis(idle);
+        self
+    }
+
+    /// How long a session lives in all; refreshing does not extend it. Default: 30 days.
+    pub fn absolute(mut self, absolute: Duration) -> Self {
+        self.limits.absolute = millis(absolute);
+        self
+    }
+
+    /// Takes the time from `now` rather than from the system; for tests.
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Clock::new(now);
+        self
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whose session it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Owner {
+    /// The user's id; the `sub` of access tokens.
+    pub user: String,
+    /// Where the auth service finds the user's account again, such as [`Email::key`](super::Email::key).
+    pub account: String,
+}
+
+impl Owner {
+    /// The owner with this user id and account key.
+    pub fn new(user: impl Into<String>, account: impl Into<String>) -> Self {
+        Self { user: user.into(), account: account.into() }
+    }
+}
+
+/// A session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Session {
+    /// The session's id, 22 characters of base64url; the `sid` of access tokens.
+    pub id: String,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
+/// A session with the refresh token that prolongs it.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Issued {
+    /// The session.
+    pub session: Session,
+    /// The token for the next [`Sessions::refresh`]: 75 characters, a secret.
+    pub refresh_token: String,
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issued").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// Why a session was not prolonged, begun or ended.
+///
+/// As an [`RpcError`], the first two are the same 401: the caller does not learn which.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// Malformed, forged, expired, logged out or never issued. Nothing was changed.
+    #[error("invalid refresh token")]
+    Invalid,
+    /// A genuine token that was used before. The session has ended; its access tokens should too.
+    #[error("refresh token reused")]
+    Reused(Session),
+    /// Lost five races in a row. The token is still good: try again.
+    #[error("too many concurrent refreshes")]
+    Contended,
+    /// The bucket did not answer. Whether the token was used is unknown; within the grace period trying
+    /// again is safe.
+    #[error("sessions are unavailable")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl From<SessionError> for RpcError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Invalid | SessionError::Reused(_) => {
+                Self::unauthenticated("invalid refresh token").with_source(error)
+            }
+            SessionError::Contended | SessionError::Unavailable(_) => {
+                Self::unavailable("sessions are unavailable").with_source(error)
+            }
+        }
+    }
+}
+
+impl Sessions {
+    /// Creates the bucket with `replicas` copies (1, 3 or 5), or brings an existing one to that form.
+    ///
+    /// # Errors
+    /// [`SessionBucketError::JetStream`] if the server refuses, cannot be reached, or is older than 2.11.
+    pub async fn provision(jetstream: &jetstream::Context, replicas: usize) -> Result<(), SessionBucketError> {
+        Bucket::provision(jetstream, replicas).await
+    }
+
+    /// Opens the bucket and checks that sessions expire in it.
+    ///
+    /// # Errors
+    /// [`SessionBucketError::Missing`] if it was not provisioned, [`SessionBucketError::NoTtl`] if it was made
+    /// without limit markers, [`SessionBucketError::JetStream`] if it cannot be asked.
+    pub async fn open(jetstream: &jetstream::Context, config: SessionConfig) -> Result<Self, SessionBucketError> {
+        let SessionConfig { peppers, limits, clock } = config;
+        Ok(Self { bucket: Bucket::open(jetstream).await?, peppers, limits, clock })
+    }
+
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// [`SessionError::Unavailable`] if it cannot be stored.
+    pub async fn create(&self, owner: Owner) -> Result<Issued, SessionError> {
+        // A configuration always holds the pepper it was made with, as the first.
+        let pepper = self.peppers.first().ok_or(SessionError::Contended)?;
+        let token = RefreshToken::random().map_err(SessionError::Unavailable)?;
+        let now = self.clock.unix_millis();
+        let record = Record::begin(&token, pepper, owner, now, &self.limits);
+        match self.bucket.write(&token.session_id(), &record, 0, now).await? {
+            Write::Done => Ok(issued(&token, record.owner)),
+            Write::Conflict => Err(SessionError::Contended),
+        }
+    }
+
+    /// Uses up a refresh token and gives its successor.
+    ///
+    /// The session's owner should be looked up before an access token is issued: the user may have been
+    /// locked or deleted since.
+    ///
+    /// # Errors
+    /// As [`SessionError`] says.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<Issued, SessionError> {
+        let presented = RefreshToken::parse(refresh_token).ok_or(SessionError::Invalid)?;
+        let id = presented.session_id();
+        for _ in 0..TRIES {
+            let (record, revision) = self.bucket.read(&id).await?.ok_or(SessionError::Invalid)?;
+            let chain = self.chain(&record, &presented)?;
+            let now = self.clock.unix_millis();
+            match judge(&record, &presented, &chain, now, self.limits.grace) {
+                Judgement::Current => {
+                    let successor = chain.successor(&presented);
+                    let rotated = record.rotate(&successor, now, &self.limits);
+                    if let Write::Done = self.bucket.write(&id, &rotated, revision, now).await? {
+                        return Ok(issued(&successor, rotated.owner));
+                    }
+                }
+                Judgement::Repeated => return Ok(issued(&chain.successor(&presented), record.owner)),
+                Judgement::Reused => {
+                    self.bucket.remove(&id).await?;
+                    let session = Session { id, owner: record.owner };
+                    tracing::warn!(sid = %session.id, user = %session.owner.user, "refresh token reused: session ended");
+                    return Err(SessionError::Reused(session));
+                }
+                Judgement::Invalid => return Err(SessionError::Invalid),
+            }
+        }
+        Err(SessionError::Contended)
+    }
+
+    /// Ends the session of a refresh token, be it the current one or an earlier one.
+    ///
+    /// # Errors
+    /// [`SessionError::Invalid`] if the token is no genuine token of a living session,
+    /// [`SessionError::Unavailable`] if the bucket does not answer.
+    pub async fn log_out(&self, refresh_token: &str) -> Result<Session, SessionError> {
+        let presented = RefreshToken::parse(refresh_token).ok_or(SessionError::Invalid)?;
+        let id = presented.session_id();
+        let (record, _) = self.bucket.read(&id).await?.ok_or(SessionError::Invalid)?;
+        let chain = self.chain(&record, &presented)?;
+        match judge(&record, &presented, &chain, self.clock.unix_millis(), self.limits.grace) {
+            Judgement::Invalid => Err(SessionError::Invalid),
+            Judgement::Current | Judgement::Repeated | Judgement::Reused => {
+                // Whatever revision it has by now: a rotation that runs meanwhile must not outlive it.
+                self.bucket.remove(&id).await?;
+                Ok(Session { id, owner: record.owner })
+            }
+        }
+    }
+
+    fn chain<'a>(&'a self, record: &Record, presented: &RefreshToken) -> Result<Chain<'a>, SessionError> {
+        let pepper = self.peppers.iter().find(|pepper| pepper.id() == record.pepper);
+        let Some(pepper) = pepper else {
+            tracing::warn!(sid = %presented.session_id(), "session of an unknown pepper refused");
+            return Err(SessionError::Invalid);
+        };
+        Ok(Chain::new(pepper, presented.sid))
+    }
+}
+
+fn issued(token: &RefreshToken, owner: Owner) -> Issued {
+    Issued { session: Session { id: token.session_id(), owner }, refresh_token: token.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn the_caller_does_not_learn_whether_a_token_was_forged_or_reused() {
+        let session = Session { id: "s".to_owned(), owner: Owner::new("u", "a") };
+        let [invalid, reused] = [SessionError::Invalid, SessionError::Reused(session)].map(RpcError::from);
+        assert_eq!((invalid.code(), invalid.message()), (reused.code(), reused.message()));
+        assert_eq!(invalid.code(), Code::Unauthenticated);
+        assert_eq!(RpcError::from(SessionError::Contended).code(), Code::Unavailable);
+    }
+
+    #[test]
+    fn no_token_and_no_pepper_is_printed() {
+        let token = RefreshToken::random().unwrap();
+        let pepper = SecretKey::new("JWT_REFRESH_SECRET", "correct horse battery staple, twice").unwrap();
+        let printed = format!("{:?} {:?} {token:?}", issued(&token, Owner::new("u", "a")), SessionConfig::new(pepper));
+        assert!(!printed.contains("nrt1") && !printed.contains("horse"), "{printed}");
+    }
+}

@@ -1,0 +1,164 @@
+//! The KV bucket of sessions: compare-and-set with a time to live that survives it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use async_nats::jetstream::context::KeyValueErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::{self, ErrorCode, kv};
+
+use super::SessionError;
+use super::record::Record;
+
+const BUCKET: &str = "auth_sess";
+/// How long the trace of an ended session stays.
+const MARKER_TTL: Duration = Duration::from_secs(60);
+const MAX_RECORD_BYTES: i32 = 4096;
+
+/// Why the bucket of sessions cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionBucketError {
+    /// Nobody provisioned it.
+    #[error("the KV bucket {BUCKET} does not exist; run `provision` first")]
+    Missing,
+    /// It was created without limit markers, so that sessions would stay for ever.
+    #[error("the KV bucket {BUCKET} has no limit markers, so its sessions would never expire; run `provision`")]
+    NoTtl,
+    /// JetStream refused or did not answer.
+    #[error("JetStream does not give the KV bucket {BUCKET}")]
+    JetStream(#[source] Box<dyn Error + Send + Sync>),
+}
+
+#[derive(Debug)]
+pub(super) struct Bucket {
+    jetstream: jetstream::Context,
+    store: kv::Store,
+}
+
+/// How a write ended that was bound to a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Write {
+    Done,
+    /// Another revision is there.
+    Conflict,
+}
+
+impl Bucket {
+    pub(super) async fn provision(jetstream: &jetstream::Context, replicas: usize) -> Result<(), SessionBucketError> {
+        let config = kv::Config {
+            bucket: BUCKET.to_owned(),
+            description: "sessions; digests of refresh tokens, no secrets".to_owned(),
+            max_value_size: MAX_RECORD_BYTES,
+            history: 1,
+            storage: jetstream::stream::StorageType::File,
+            num_replicas: replicas,
+            limit_markers: Some(MARKER_TTL),
+            ..kv::Config::default()
+        };
+        let created = jetstream.create_or_update_key_value(config).await;
+        created.map(drop).map_err(|error| SessionBucketError::JetStream(error.into()))
+    }
+
+    pub(super) async fn open(jetstream: &jetstream::Context) -> Result<Self, SessionBucketError> {
+        let store = jetstream.get_key_value(BUCKET).await.map_err(|error| match error.kind() {
+            KeyValueErrorKind::GetBucket if is_not_found(&error) => SessionBucketError::Missing,
+            _ => SessionBucketError::JetStream(error.into()),
+        })?;
+        if !store.stream.cached_info().config.allow_message_ttl {
+            return Err(SessionBucketError::NoTtl);
+        }
+        Ok(Self { jetstream: jetstream.clone(), store })
+    }
+
+    /// The record of a session with its revision, as the stream's leader has it.
+    ///
+    /// `Store::entry` reads from any replica. One that is behind would make the newest token look forged,
+    /// and log its owner out.
+    pub(super) async fn read(&self, id: &str) -> Result<Option<(Record, u64)>, SessionError> {
+        let message = match self.store.stream.get_last_raw_message_by_subject(&self.subject(id)).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
+            Err(error) => return Err(SessionError::Unavailable(error.into())),
+        };
+        // Deletions and expiries are messages too, told by their headers; records carry neither.
+        if message.headers.get("KV-Operation").is_some() || message.headers.get("Nats-Marker-Reason").is_some() {
+            return Ok(None);
+        }
+        let record =
+            serde_json::from_slice(&message.payload).map_err(|error| SessionError::Unavailable(error.into()))?;
+        Ok(Some((record, message.sequence)))
+    }
+
+    /// Writes a record in place of `revision` (0: of none), to vanish when the session has expired.
+    ///
+    /// `Store::update` knows no time to live, and would make an expiring key permanent.
+    pub(super) async fn write(
+        &self,
+        id: &str,
+        record: &Record,
+        revision: u64,
+        now: u64,
+    ) -> Result<Write, SessionError> {
+        let value = serde_json::to_vec(record).map_err(|error| SessionError::Unavailable(error.into()))?;
+        // Whole seconds are all that the server takes; one more, so that the record outlives its own expiry.
+        let ttl = Duration::from_secs(record.expiry().saturating_sub(now).div_ceil(1000).saturating_add(1));
+        let message = PublishMessage::build().payload(value.into()).ttl(ttl).expected_last_subject_sequence(revision);
+        let published = match self.jetstream.send_publish(self.subject(id), message).await {
+            Ok(acknowledged) => acknowledged.await,
+            Err(error) => Err(error),
+        };
+        match published {
+            Ok(_) => Ok(Write::Done),
+            Err(error) if is_conflict(&error) => Ok(Write::Conflict),
+            Err(error) => Err(SessionError::Unavailable(error.into())),
+        }
+    }
+
+    /// Removes a record whatever its revision, so that every write bound to one fails from now on.
+    pub(super) async fn remove(&self, id: &str) -> Result<(), SessionError> {
+        let removed = self.store.purge_with_ttl(id, MARKER_TTL).await;
+        removed.map_err(|error| SessionError::Unavailable(error.into()))
+    }
+
+    fn subject(&self, id: &str) -> String {
+        format!("{}{id}", self.store.prefix)
+    }
+}
+
+/// Whether a write failed because another revision is there.
+///
+/// async-nats calls only one of the two codes a wrong sequence; a replicated stream also answers the other.
+fn is_conflict(error: &(dyn Error + 'static)) -> bool {
+    has_code(error, &[ErrorCode::STREAM_WRONG_LAST_SEQUENCE, ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT])
+}
+
+fn is_not_found(error: &(dyn Error + 'static)) -> bool {
+    has_code(error, &[ErrorCode::STREAM_NOT_FOUND])
+}
+
+fn has_code(error: &(dyn Error + 'static), codes: &[ErrorCode]) -> bool {
+    let chain = std::iter::successors(Some(error), |error| (*error).source());
+    chain.filter_map(|error| error.downcast_ref::<jetstream::Error>()).any(|error| codes.contains(&error.error_code()))
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+
+    use super::*;
+
+    fn server_said(code: u64) -> jetstream::Error {
+        serde_json::from_value(serde_json::json!({ "code": 400, "err_code": code, "description": "d" })).unwrap()
+    }
+
+    #[test]
+    fn both_codes_of_a_lost_race_are_conflicts() {
+        for (code, kind) in [(10071, PublishErrorKind::WrongLastSequence), (10164, PublishErrorKind::Other)] {
+            assert!(is_conflict(&PublishError::with_source(kind, server_said(code))), "{code}");
+        }
+        assert!(!is_conflict(&PublishError::with_source(PublishErrorKind::Other, server_said(10077))));
+        assert!(!is_conflict(&PublishError::new(PublishErrorKind::TimedOut)));
+    }
+}

@@ -1,0 +1,200 @@
+//! Access tokens.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::error::RpcError;
+use crate::jwt::{ACCESS_TOKEN_TYPE, Clock, DEFAULT_AUDIENCE, DEFAULT_ISSUER, Hs256Signer, SecretKey};
+
+/// How long an access token lives unless configured: 15 min.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// Issues access tokens that a [`JwtGuard`](crate::JwtGuard) with the same secret takes.
+///
+/// A token's header is `{"alg":"HS256","typ":"at+jwt"}` without a key id; its claims are `iss`, `aud`, `sub`,
+/// `iat`, `exp`, `jti`, `sid`, `ep`, `roles` and `scope` (RFC 9068, section 2.2).
+///
+/// ```
+/// use nats_rpc::auth::{Grant, TokenIssuer};
+/// use nats_rpc::{JwtConfig, JwtGuard, SecretKey, UserClaims};
+///
+/// let secret = SecretKey::new("JWT_SECRET", "0123456789abcdef0123456789abcdef")?;
+/// let issuer = TokenIssuer::hs256(&secret);
+/// let token = issuer.issue(&Grant::new("0192f0c1", "session-1").roles(&["admin".to_owned()]))?;
+///
+/// let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret))?;
+/// assert_eq!(guard.verify(&token)?.sub, "0192f0c1");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct TokenIssuer {
+    signer: Hs256Signer,
+    issuer: String,
+    audience: String,
+    lifetime: Duration,
+    clock: Clock,
+}
+
+/// Whom an access token is for, and what it allows.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Grant<'a> {
+    sub: &'a str,
+    sid: &'a str,
+    epoch: u64,
+    roles: &'a [String],
+    scope: &'a str,
+}
+
+impl<'a> Grant<'a> {
+    /// A grant to user `sub` in session `sid`, without roles or scopes.
+    pub fn new(sub: &'a str, sid: &'a str) -> Self {
+        Self { sub, sid, epoch: 0, roles: &[], scope: "" }
+    }
+
+    /// Sets the user's epoch (`ep`); raising it ends all tokens of a lower one. Default: 0.
+    pub fn epoch(mut self, epoch: u64) -> Self {
+        self.epoch = epoch;
+        self
+    }
+
+    /// Sets the roles.
+    pub fn roles(mut self, roles: &'a [String]) -> Self {
+        self.roles = roles;
+        self
+    }
+
+    /// Sets the scopes, separated by one space each.
+    pub fn scope(mut self, scope: &'a str) -> Self {
+        self.scope = scope;
+        self
+    }
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    sub: &'a str,
+    iat: u64,
+    exp: u64,
+    jti: &'a str,
+    sid: &'a str,
+    ep: u64,
+    roles: &'a [String],
+    scope: &'a str,
+}
+
+impl TokenIssuer {
+    /// Signs with HS256 and `secret`, as issuer `nats-rpc-auth`, for audience `nats-rpc`.
+    pub fn hs256(secret: &SecretKey) -> Self {
+        Self {
+            signer: Hs256Signer::new(secret, ACCESS_TOKEN_TYPE),
+            issuer: DEFAULT_ISSUER.to_owned(),
+            audience: DEFAULT_AUDIENCE.to_owned(),
+            lifetime: DEFAULT_LIFETIME,
+            clock: Clock::default(),
+        }
+    }
+
+    /// Sets the issuer.
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = issuer.into();
+        self
+    }
+
+    /// Sets the audience.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audience = audience.into();
+        self
+    }
+
+    /// Sets the lifetime, in whole seconds. Default: 15 min; guards take up to 1 h.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// Takes the time from `now` rather than from the system; for tests.
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Clock::new(now);
+        self
+    }
+
+    /// A new access token.
+    ///
+    /// # Errors
+    /// A 500 if the claims cannot be signed.
+    pub fn issue(&self, grant: &Grant<'_>) -> Result<String, RpcError> {
+        let iat = self.clock.unix_seconds();
+        let claims = Claims {
+            iss: &self.issuer,
+            aud: &self.audience,
+            sub: grant.sub,
+            iat,
+            exp: iat + self.lifetime.as_secs(),
+            jti: &nuid::next(),
+            sid: grant.sid,
+            ep: grant.epoch,
+            roles: grant.roles,
+            scope: grant.scope,
+        };
+        self.signer.sign(&claims).map_err(RpcError::internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::jwt::testing::{NOW, at, config, now, secret};
+    use crate::jwt::{JwtGuard, Refusal, UserClaims};
+
+    fn issuer() -> TokenIssuer {
+        TokenIssuer::hs256(&secret()).clock(now)
+    }
+
+    fn part(token: &str, index: usize) -> Value {
+        let part = token.split('.').nth(index).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_token_holds_what_was_granted_and_nothing_else() {
+        let roles = ["user".to_owned()];
+        let grant = Grant::new("u1", "s1").epoch(3).roles(&roles).scope("profile:read");
+        let token = issuer().issue(&grant).unwrap();
+        assert_eq!(part(&token, 0), json!({ "alg": "HS256", "typ": "at+jwt" }));
+        let mut claims = part(&token, 1);
+        assert!(claims.as_object_mut().unwrap().remove("jti").unwrap().as_str().unwrap().len() >= 16);
+        assert_eq!(
+            claims,
+            json!({
+                "iss": "nats-rpc-auth", "aud": "nats-rpc", "sub": "u1", "iat": NOW, "exp": NOW + 900,
+                "sid": "s1", "ep": 3, "roles": ["user"], "scope": "profile:read",
+            })
+        );
+    }
+
+    #[test]
+    fn the_guard_takes_it_for_15_minutes() {
+        let token = issuer().issue(&Grant::new("u1", "s1")).unwrap();
+        for (now, expected) in [(NOW, Ok(())), (NOW + 904, Ok(())), (NOW + 905, Err(Refusal::Expired))] {
+            let guard = JwtGuard::<UserClaims>::new(config().clock(move || at(now))).unwrap();
+            assert_eq!(guard.verify(&token).map(drop), expected, "{now}");
+        }
+        let elsewhere = JwtGuard::<UserClaims>::new(config().audience("other")).unwrap();
+        assert_eq!(elsewhere.verify(&token).unwrap_err(), Refusal::Audience);
+    }
+
+    #[test]
+    fn two_tokens_of_one_second_differ() {
+        let issue = || issuer().issue(&Grant::new("u1", "s1")).unwrap();
+        assert_ne!(issue(), issue());
+    }
+}

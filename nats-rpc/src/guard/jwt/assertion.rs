@@ -1,0 +1,289 @@
+//! A gateway's word for a caller, bound to one message and a few seconds.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::claims::UserClaims;
+use super::clock::Clock;
+use super::config::DEFAULT_AUDIENCE;
+use super::refusal::Refusal;
+use super::replay::ReplaySet;
+use super::secret::SecretKey;
+use super::signing::Hs256Signer;
+use super::source::forwarded_user;
+use super::verifier::{Proven, Verifier};
+use crate::error::RpcError;
+use crate::message::Request;
+
+/// The token type of an assertion; no access token has it, and no assertion another.
+pub(crate) const TYPE: &str = "gw+jwt";
+/// Who makes assertions.
+pub(crate) const ISSUER: &str = "gateway";
+/// Seconds for which an assertion holds.
+pub(crate) const LIFETIME: u64 = 10;
+/// How many assertions may be in flight: 13,000 a second for a whole window.
+pub(crate) const MAX_IN_FLIGHT: usize = 262_144;
+
+/// Vouches for callers, so that services behind a gateway need not see their tokens.
+///
+/// The assertion travels in the header `nrpc-assert` and is good for one subject, one payload, one
+/// use, and ten seconds. Services that open
+/// [`JwtConfig::forwarded_assertion`](super::JwtConfig::forwarded_assertion) with the same secret take it.
+///
+/// ```
+/// use nats_rpc::jwt::{AssertionSigner, SecretKey, UserClaims};
+///
+/// let secret = SecretKey::new("JWT_ASSERTION_SECRET", "0123456789abcdef0123456789abcdef")?;
+/// let signer = AssertionSigner::hs256(&secret);
+/// let assertion = signer.sign(&UserClaims::new("0192f0c1"), "get_user_profile", b"{}")?;
+/// // client.header("nrpc-assert", assertion).send("get_user_profile", …)
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct AssertionSigner {
+    signer: Hs256Signer,
+    audience: String,
+    clock: Clock,
+}
+
+#[derive(Serialize)]
+struct Assertion<'a> {
+    iss: &'static str,
+    aud: &'a str,
+    #[serde(flatten)]
+    caller: &'a UserClaims,
+    subj: &'a str,
+    bh: String,
+    iat: u64,
+    exp: u64,
+    jti: String,
+}
+
+impl AssertionSigner {
+    /// Signs with HS256 and `secret`, for the audience `nats-rpc`.
+    pub fn hs256(secret: &SecretKey) -> Self {
+        Self { signer: Hs256Signer::new(secret, TYPE), audience: DEFAULT_AUDIENCE.to_owned(), clock: Clock::default() }
+    }
+
+    /// Sets the audience; services refuse an assertion for another.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audience = audience.into();
+        self
+    }
+
+    /// Takes the time from `now` rather than from the system; for tests.
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Clock::new(now);
+        self
+    }
+
+    /// The value of `nrpc-assert` for a message of `data` (the payload's bytes as they are sent, without
+    /// an envelope) to `subject`.
+    ///
+    /// # Errors
+    /// A 500 if the claims cannot be signed.
+    pub fn sign(&self, caller: &UserClaims, subject: &str, data: &[u8]) -> Result<String, RpcError> {
+        let iat = self.clock.unix_seconds();
+        let assertion = Assertion {
+            iss: ISSUER,
+            aud: &self.audience,
+            caller,
+            subj: subject,
+            bh: digest(data),
+            iat,
+            exp: iat + LIFETIME,
+            jti: nuid::next().to_string(),
+        };
+        self.signer.sign(&assertion).map_err(RpcError::internal)
+    }
+}
+
+/// Checks assertions; holds the set of those used.
+pub(crate) struct AssertionVerifier {
+    verifier: Verifier,
+    replays: ReplaySet,
+    clock: Clock,
+}
+
+#[derive(Deserialize)]
+struct Binding {
+    subj: String,
+    bh: String,
+}
+
+#[derive(Deserialize)]
+struct ForwardedUser {
+    sub: String,
+}
+
+impl AssertionVerifier {
+    /// `verifier` must be one for [`TYPE`], [`ISSUER`] and [`LIFETIME`] with `leeway` seconds of skew.
+    pub(crate) fn new(verifier: Verifier, leeway: u64, clock: Clock) -> Self {
+        // An assertion is good from `leeway` before it was made to `leeway` after it expires.
+        Self { verifier, replays: ReplaySet::new(LIFETIME + 2 * leeway, MAX_IN_FLIGHT), clock }
+    }
+
+    pub(crate) fn verify(&self, assertion: &str, request: &Request) -> Result<Proven, Refusal> {
+        let proven = self.verifier.prove(assertion)?;
+        let Binding { subj, bh } = proven.read().map_err(|_| Refusal::Claims)?;
+        if subj != request.subject() {
+            return Err(Refusal::AssertedSubject);
+        }
+        if bh != digest(request.data().unwrap_or_default()) {
+            return Err(Refusal::AssertedPayload);
+        }
+        if let Some(user) = forwarded_user(request)? {
+            let user: ForwardedUser = serde_json::from_str(user.get()).map_err(|_| Refusal::ForwardedUser)?;
+            if user.sub != proven.standing.sub {
+                return Err(Refusal::ForwardedUser);
+            }
+        }
+        // Last, so that nothing but an assertion that would have been taken is remembered.
+        let id = proven.standing.jti.as_deref().ok_or(Refusal::Id)?;
+        self.replays.first_use(id, self.clock.unix_seconds())?;
+        Ok(proven)
+    }
+}
+
+impl fmt::Debug for AssertionVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AssertionVerifier").finish_non_exhaustive()
+    }
+}
+
+fn digest(data: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(data))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::super::testing::{NOW, at, config, request};
+    use super::super::{JwtGuard, SecretKey};
+    use super::*;
+    use crate::guard::Guard;
+
+    const SUBJECT: &str = "get_user_profile";
+    const DATA: &str = r#"{"userId":"u1"}"#;
+
+    fn secret() -> SecretKey {
+        SecretKey::new("JWT_ASSERTION_SECRET", b"assertion-secret-0123456789-abcd").unwrap()
+    }
+
+    fn signer() -> AssertionSigner {
+        AssertionSigner::hs256(&secret()).clock(|| at(NOW))
+    }
+
+    fn guard() -> JwtGuard {
+        JwtGuard::new(config().forwarded_assertion(secret())).unwrap()
+    }
+
+    fn caller() -> UserClaims {
+        UserClaims::new("u1").with_sid("s1").with_roles(["user"]).with_scope("profile:read")
+    }
+
+    fn refusal(guard: &JwtGuard, assertion: &str, subject: &str, data: &str) -> Option<Refusal> {
+        let mut request = request(subject, &[("nrpc-assert", assertion)], data);
+        let error = futures::executor::block_on(guard.can_activate(&mut request)).err()?;
+        let source = std::error::Error::source(&error).unwrap().downcast_ref::<Refusal>().copied();
+        assert!(request.principal().is_none());
+        source
+    }
+
+    #[test]
+    fn the_principal_is_the_one_that_the_gateway_vouches_for() {
+        let assertion = signer().sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
+        let mut request = request(SUBJECT, &[("Nrpc-Assert", &assertion)], DATA);
+        futures::executor::block_on(guard().can_activate(&mut request)).unwrap();
+        let principal = request.principal().unwrap();
+        assert_eq!(
+            (principal.subject(), principal.roles(), principal.scope()),
+            ("u1", &["user".to_owned()][..], "profile:read")
+        );
+    }
+
+    #[test]
+    fn source_10_an_assertion_is_for_one_subject_one_payload_and_one_use() {
+        let guard = guard();
+        let sign = || signer().sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
+        assert_eq!(refusal(&guard, &sign(), "users.delete", DATA), Some(Refusal::AssertedSubject));
+        assert_eq!(refusal(&guard, &sign(), SUBJECT, r#"{"userId":"u2"}"#), Some(Refusal::AssertedPayload));
+        assert_eq!(refusal(&guard, &sign(), SUBJECT, ""), Some(Refusal::AssertedPayload));
+        let once = sign();
+        assert_eq!(refusal(&guard, &once, SUBJECT, DATA), None);
+        assert_eq!(refusal(&guard, &once, SUBJECT, DATA), Some(Refusal::Replayed));
+        assert_eq!(refusal(&guard, &sign(), SUBJECT, DATA), None);
+    }
+
+    #[test]
+    fn source_10_a_missing_expired_foreign_or_forged_assertion_is_refused() {
+        let guard = guard();
+        let sign = |signer: AssertionSigner| signer.sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
+        assert_eq!(refusal(&guard, &sign(signer().audience("other")), SUBJECT, DATA), Some(Refusal::Audience));
+        for (made, refused) in
+            [(NOW - 14, None), (NOW - 15, Some(Refusal::Expired)), (NOW + 5, None), (NOW + 6, Some(Refusal::IssuedAt))]
+        {
+            assert_eq!(refusal(&guard, &sign(signer().clock(move || at(made))), SUBJECT, DATA), refused, "{made}");
+        }
+        let forger = AssertionSigner::hs256(&super::super::testing::secret()).clock(|| at(NOW));
+        assert_eq!(refusal(&guard, &sign(forger), SUBJECT, DATA), Some(Refusal::Signature));
+        let mut without = request(SUBJECT, &[], r#"{"user":{"sub":"u1"}}"#);
+        assert!(futures::executor::block_on(guard.can_activate(&mut without)).is_err());
+    }
+
+    #[test]
+    fn jwt_header_13_an_assertion_is_no_access_token_and_an_access_token_no_assertion() {
+        let guard = JwtGuard::<UserClaims>::new(config()).unwrap();
+        let same_secret = AssertionSigner::hs256(&super::super::testing::secret()).clock(|| at(NOW));
+        let assertion = same_secret.sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
+        assert_eq!(guard.verify(&assertion).unwrap_err(), Refusal::Type);
+
+        let access = super::super::testing::token(&super::super::testing::claims());
+        assert!(guard.verify(&access).is_ok());
+        let guard = self::guard();
+        assert_eq!(refusal(&guard, &access, SUBJECT, DATA), Some(Refusal::Type));
+    }
+
+    #[test]
+    fn a_forwarded_user_must_be_the_one_of_the_assertion() {
+        let guard = guard();
+        for (data, refused) in [
+            (r#"{"user":{"sub":"u1","roles":["admin"]}}"#, None),
+            (r#"{"user":{"sub":"u2"}}"#, Some(Refusal::ForwardedUser)),
+            (r#"{"user":{"sub":"u1"},"us\u0065r":{"sub":"u1"}}"#, Some(Refusal::ForwardedUser)),
+            (r#"{"user":{}}"#, Some(Refusal::ForwardedUser)),
+            (r#"{"user":true}"#, Some(Refusal::ForwardedUser)),
+            (r#"{"user":"u1"}"#, Some(Refusal::ForwardedUser)),
+            (r#"{"user":null}"#, Some(Refusal::ForwardedUser)),
+        ] {
+            let assertion = signer().sign(&caller(), SUBJECT, data.as_bytes()).unwrap();
+            assert_eq!(refusal(&guard, &assertion, SUBJECT, data), refused, "{data}");
+        }
+    }
+
+    #[test]
+    fn no_assertion_is_taken_twice_in_its_whole_life() {
+        let clock = Arc::new(AtomicU64::new(0));
+        let shared = Arc::clone(&clock);
+        let guard: JwtGuard =
+            JwtGuard::new(config().forwarded_assertion(secret()).clock(move || at(shared.load(Ordering::SeqCst))))
+                .unwrap();
+        for first_use in NOW - 5..NOW + 15 {
+            let assertion = signer().sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
+            clock.store(first_use, Ordering::SeqCst);
+            assert_eq!(refusal(&guard, &assertion, SUBJECT, DATA), None, "{first_use}");
+            for later in first_use..NOW + 20 {
+                clock.store(later, Ordering::SeqCst);
+                assert!(refusal(&guard, &assertion, SUBJECT, DATA).is_some(), "{first_use} {later}");
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The header of a token, read strictly: three members are known, anything else is refused.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::refusal::Refusal;
+
+/// `alg`, `typ` and `kid` (RFC 7515, section 4.1).
+///
+/// `deny_unknown_fields` is what keeps out `crit`, `b64`, `jwk`, `jku` and `x5c`: jsonwebtoken's own
+/// header type takes and ignores them. A member that is there twice is refused as well.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Header<'a> {
+    #[serde(borrow)]
+    pub(crate) alg: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) typ: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub(crate) kid: Option<Cow<'a, str>>,
+}
+
+impl<'a> Header<'a> {
+    pub(crate) fn parse(json: &'a [u8]) -> Result<Self, Refusal> {
+        if !is_object(json) {
+            return Err(Refusal::Header);
+        }
+        serde_json::from_slice(json).map_err(|_| Refusal::Header)
+    }
+}
+
+/// `kid: null` is no key id and not the absence of one either.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
+    Cow::deserialize(deserializer).map(Some)
+}
+
+/// Whether `json` starts like an object; a derived `Deserialize` would also take an array.
+pub(crate) fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
+}
+
+/// Whether two media types are the same: case-insensitive, `application/` may be left out (RFC 7515, 4.1.9).
+pub(crate) fn same_media_type(found: &str, wanted: &str) -> bool {
+    const PREFIX: &str = "application/";
+    let short = match found.get(..PREFIX.len()) {
+        Some(prefix) if prefix.eq_ignore_ascii_case(PREFIX) => &found[PREFIX.len()..],
+        _ => found,
+    };
+    short.eq_ignore_ascii_case(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_three_members_are_taken_and_each_once() {
+        for good in [r#"{"alg":"HS256","typ":"JWT"}"#, r#" {"kid":"k","typ":"JWT","alg":"HS256"}"#] {
+            assert!(Header::parse(good.as_bytes()).is_ok(), "{good}");
+        }
+        for bad in [
+            r#"{"typ":"JWT"}"#,
+            r#"{"alg":null,"typ":"JWT"}"#,
+            r#"{"alg":"HS256","alg":"HS256","typ":"JWT"}"#,
+            r#"{"alg":"HS256","typ":"JWT","kid":"a","\u006bid":"b"}"#,
+            r#"{"alg":"HS256","typ":"JWT","kid":null}"#,
+            r#"{"alg":"HS256","typ":"JWT","kid":7}"#,
+            r#"{"alg":"HS256","typ":"JWT","crit":[]}"#,
+            r#"{"alg":"HS256","typ":"JWT","jwk":{}}"#,
+            r#"["HS256","JWT"]"#,
+            r#"{"alg":"HS256","typ":"JWT"}x"#,
+            "",
+        ] {
+            assert_eq!(Header::parse(bad.as_bytes()).err(), Some(Refusal::Header), "{bad}");
+        }
+    }
+
+    #[test]
+    fn media_types_compare_without_case_and_without_application() {
+        for same in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/At+Jwt"] {
+            assert!(same_media_type(same, "at+jwt"), "{same}");
+        }
+        for other in ["jwt", "gw+jwt", "application/application/at+jwt", "text/at+jwt", "", "applicationé"] {
+            assert!(!same_media_type(other, "at+jwt"), "{other}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What signatures are verified with: one shared secret, or a ring of public keys.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jsonwebtoken::{Algorithm, DecodingKey};
+
+use super::header::Header;
+use super::refusal::Refusal;
+use super::ring::KeyRing;
+
+/// A key with everything it may be used for: one algorithm, one token type, one issuer.
+pub(crate) struct VerifyingKey {
+    pub(crate) decoding: DecodingKey,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) typ: Box<str>,
+    /// `None`: the key is not bound to an issuer.
+    pub(crate) issuer: Option<Box<str>>,
+}
+
+impl VerifyingKey {
+    /// The name that the header's `alg` must equal, byte by byte.
+    pub(crate) fn algorithm_name(&self) -> &'static str {
+        match self.algorithm {
+            Algorithm::HS256 => "HS256",
+            Algorithm::EdDSA => "EdDSA",
+            Algorithm::ES256 => "ES256",
+            Algorithm::RS256 => "RS256",
+            // No key of another algorithm is ever made; a name that no header can equal keeps it closed.
+            _ => "",
+        }
+    }
+}
+
+impl fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifyingKey")
+            .field("algorithm", &self.algorithm)
+            .field("typ", &self.typ)
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The two modes, never mixed.
+#[derive(Clone, Debug)]
+pub(crate) enum Keys {
+    /// One shared secret. A token that names a key is from another world and refused, unless
+    /// `ignore_key_id`.
+    Static { key: Arc<VerifyingKey>, ignore_key_id: bool },
+    /// Public keys by key id; a token must name one.
+    Ring(KeyRing),
+}
+
+impl Keys {
+    /// The key that the header names, with the generation of the keys it was found in.
+    pub(crate) fn find(&self, header: &Header<'_>) -> Result<(Arc<VerifyingKey>, u64), Refusal> {
+        let kid = header.kid.as_deref();
+        if kid.is_some_and(|kid| !is_sound_key_id(kid)) {
+            return Err(Refusal::KeyId);
+        }
+        match self {
+            Self::Static { key, ignore_key_id } if kid.is_none() || *ignore_key_id => Ok((Arc::clone(key), 0)),
+            Self::Static { .. } => Err(Refusal::KeyId),
+            Self::Ring(ring) => ring.find(kid.ok_or(Refusal::KeyId)?).ok_or(Refusal::UnknownKeyId),
+        }
+    }
+
+    /// Changes with every change of the keys, so that cached verdicts of older keys are not used.
+    pub(crate) fn generation(&self) -> u64 {
+        match self {
+            Self::Static { .. } => 0,
+            Self::Ring(ring) => ring.version(),
+        }
+    }
+}
+
+/// Whether `kid` can be one: 1 to 64 characters of base64url, such as an RFC 7638 thumbprint.
+pub(crate) fn is_sound_key_id(kid: &str) -> bool {
+    (1..=64).contains(&kid.len()) && kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}

@@ -1,0 +1,221 @@
+//! The checks that a token passes before anyone is believed, in their order.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::crypto;
+use serde::de::DeserializeOwned;
+
+use super::claims::{StandardClaims, is_sound_id, is_sound_subject};
+use super::clock::Clock;
+use super::header::{Header, is_object, same_media_type};
+use super::keys::{Keys, VerifyingKey};
+use super::refusal::Refusal;
+use super::signing::choose_back_end;
+
+/// The largest token taken, in bytes.
+pub(crate) const MAX_TOKEN_BYTES: usize = 4096;
+
+/// No `exp` beyond the year 9999: sums of times then cannot overflow.
+const MAX_TIME: u64 = 253_402_300_799;
+
+/// Which claims a token must have, beside the `sub` and `exp` that all must have.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// The only token type taken, whatever other types the keys are for.
+    pub(crate) typ: &'static str,
+    /// `None`: `iss` is not checked, beyond what the key itself is bound to.
+    pub(crate) issuer: Option<Box<str>>,
+    /// `None`: `aud` is not checked.
+    pub(crate) audience: Option<Box<str>>,
+    /// Seconds of clock skew allowed.
+    pub(crate) leeway: u64,
+    /// Seconds between `iat` and `exp`; `None`: not bounded.
+    pub(crate) max_lifetime: Option<u64>,
+    /// Whether `iat` and `jti` must be there.
+    pub(crate) complete: bool,
+}
+
+/// Verifies tokens. Pure: no network, no state but the keys.
+///
+/// The order of [`verify`](Self::verify) is closed and cheapest first: nothing is decoded before size and
+/// charset are known to be good, no claim is read before the signature is. jsonwebtoken's own `decode`
+/// is not used: with its defaults it takes a missing issuer, a numeric audience, any `typ`, any `crit`.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    keys: Keys,
+    rules: Rules,
+    clock: Clock,
+}
+
+/// A token's claims, and what decides for how long they hold.
+#[derive(Debug)]
+pub(crate) struct Verified<C> {
+    pub(crate) claims: Arc<C>,
+    pub(crate) standing: Standing,
+}
+
+/// A token that passed every check but the reading of the application's own claims.
+pub(crate) struct Proven {
+    payload: Vec<u8>,
+    pub(crate) standing: Standing,
+}
+
+impl Proven {
+    /// Reads `T` from the claims; each type is read apart, so that each sees a claim that is there twice.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        serde_json::from_slice(&self.payload).map_err(|_| Refusal::CustomClaims)
+    }
+}
+
+/// What a verified token's validity goes on depending on.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) exp: u64,
+    /// The generation of the keys that the signature was verified with.
+    pub(crate) generation: u64,
+    pub(crate) sub: String,
+    pub(crate) jti: Option<String>,
+}
+
+impl Verifier {
+    pub(crate) fn new(keys: Keys, rules: Rules, clock: Clock) -> Self {
+        choose_back_end();
+        Self { keys, rules, clock }
+    }
+
+    /// Verifies `token` and reads `C` from it.
+    pub(crate) fn verify<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, Refusal> {
+        let proven = self.prove(token)?;
+        Ok(Verified { claims: Arc::new(proven.read()?), standing: proven.standing })
+    }
+
+    /// Verifies `token` up to its standard claims and its standing.
+    pub(crate) fn prove(&self, token: &str) -> Result<Proven, Refusal> {
+        let (key, generation, payload) = self.authenticate(token)?;
+        let standing = self.check_claims(&payload, &key, generation)?;
+        self.check_standing(&standing)?;
+        Ok(Proven { payload, standing })
+    }
+
+    /// Whether a token that was verified before still holds. Cache hits come through here as well, so
+    /// whatever can change after verification is looked at here and nowhere else.
+    pub(crate) fn check_standing(&self, standing: &Standing) -> Result<(), Refusal> {
+        if self.clock.unix_seconds() >= standing.exp + self.rules.leeway {
+            return Err(Refusal::Expired);
+        }
+        Ok(())
+    }
+
+    /// Whether the keys are still those that `standing` was verified with.
+    pub(crate) fn is_current(&self, standing: &Standing) -> bool {
+        standing.generation == self.keys.generation()
+    }
+
+    /// From the size to the signature: who made this token?
+    fn authenticate(&self, token: &str) -> Result<(Arc<VerifyingKey>, u64, Vec<u8>), Refusal> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Refusal::TooLarge);
+        }
+        if !token.bytes().all(is_token_byte) {
+            return Err(Refusal::Charset);
+        }
+        let parts = Parts::of(token)?;
+        let header = URL_SAFE_NO_PAD.decode(parts.header).map_err(|_| Refusal::Header)?;
+        let header = Header::parse(&header)?;
+        let (key, generation) = self.keys.find(&header)?;
+        if header.alg != key.algorithm_name() {
+            return Err(Refusal::Algorithm);
+        }
+        if !same_media_type(&header.typ, &key.typ) || !same_media_type(&header.typ, self.rules.typ) {
+            return Err(Refusal::Type);
+        }
+        match crypto::verify(parts.signature, parts.signed.as_bytes(), &key.decoding, key.algorithm) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return Err(Refusal::Signature),
+        }
+        let payload = URL_SAFE_NO_PAD.decode(parts.payload).map_err(|_| Refusal::Claims)?;
+        Ok((key, generation, payload))
+    }
+
+    /// From the types of the claims to their meaning: is this token for us, and now?
+    fn check_claims(&self, payload: &[u8], key: &VerifyingKey, generation: u64) -> Result<Standing, Refusal> {
+        if !is_object(payload) {
+            return Err(Refusal::Claims);
+        }
+        let claims: StandardClaims<'_> = serde_json::from_slice(payload).map_err(|_| Refusal::Claims)?;
+        let wanted = [self.rules.issuer.as_deref(), key.issuer.as_deref()];
+        if wanted.into_iter().flatten().any(|issuer| claims.iss.as_deref() != Some(issuer)) {
+            return Err(Refusal::Issuer);
+        }
+        if let Some(audience) = self.rules.audience.as_deref()
+            && !claims.aud.as_ref().is_some_and(|found| found.contains(audience))
+        {
+            return Err(Refusal::Audience);
+        }
+        self.check_times(&claims)?;
+        if !is_sound_subject(&claims.sub) {
+            return Err(Refusal::Subject);
+        }
+        let jti_is_sound = claims.jti.as_deref().map_or(!self.rules.complete, is_sound_id);
+        if !jti_is_sound || !claims.sid.as_deref().is_none_or(is_sound_id) {
+            return Err(Refusal::Id);
+        }
+        let StandardClaims { exp, sub, jti, .. } = claims;
+        Ok(Standing { exp, generation, sub, jti })
+    }
+
+    fn check_times(&self, claims: &StandardClaims<'_>) -> Result<(), Refusal> {
+        let now = self.clock.unix_seconds();
+        let latest = now.saturating_add(self.rules.leeway);
+        if claims.exp > MAX_TIME {
+            return Err(Refusal::Lifetime);
+        }
+        if now >= claims.exp + self.rules.leeway {
+            return Err(Refusal::Expired);
+        }
+        if claims.nbf.is_some_and(|nbf| nbf > latest) {
+            return Err(Refusal::NotYetValid);
+        }
+        let Some(iat) = claims.iat else {
+            return if self.rules.complete { Err(Refusal::IssuedAt) } else { Ok(()) };
+        };
+        if iat > latest {
+            return Err(Refusal::IssuedAt);
+        }
+        let lifetime = claims.exp.checked_sub(iat).filter(|lifetime| *lifetime > 0);
+        match (lifetime, self.rules.max_lifetime) {
+            (None, _) => Err(Refusal::Lifetime),
+            (Some(lifetime), Some(max)) if lifetime > max => Err(Refusal::Lifetime),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a token may hold `byte`: base64url and the dot.
+pub(crate) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
+struct Parts<'a> {
+    header: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+    /// What the signature is over: header, dot, payload.
+    signed: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(token: &'a str) -> Result<Self, Refusal> {
+        let (signed, signature) = token.rsplit_once('.').ok_or(Refusal::Parts)?;
+        let (header, payload) = signed.split_once('.').ok_or(Refusal::Parts)?;
+        if payload.contains('.') || [header, payload, signature].iter().any(|part| part.is_empty()) {
+            return Err(Refusal::Parts);
+        }
+        Ok(Self { header, payload, signature, signed })
+    }
+}
+
+#[cfg(test)]
+mod tests;
