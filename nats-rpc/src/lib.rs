@@ -1,4 +1,36 @@
 //! A NATS-native microservice framework: annotated async functions, guards, deadlines, loss-free stops.
+//!
+//! ```no_run
+//! use nats_rpc::prelude::*;
+//! use std::process::ExitCode;
+//!
+//! #[derive(Deserialize)]
+//! struct Sum { a: i64, b: i64 }
+//!
+//! #[message_pattern("math.sum")]
+//! async fn sum(Payload(Sum { a, b }): Payload<Sum>) -> Result<i64, RpcError> {
+//!     a.checked_add(b).ok_or_else(|| RpcError::invalid_argument("the sum is out of range"))
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> ExitCode {
+//!     Service::new("math", env!("CARGO_PKG_VERSION")).handlers(discover!()).main().await
+//! }
+//! ```
+//!
+//! # Table of contents
+//!
+//! - **Handlers**: [`message_pattern`], [`event_pattern`], [`use_guards`], [`public`]; collected by
+//!   [`discover!`] or [`handlers!`]
+//! - **What they take**: [`Payload`], [`State`], [`Auth`], [`Param`], [`Headers`], [`Subject`],
+//!   [`Context`], `Option` of one, your own by [`FromRequest`]
+//! - **What they return**: any [`serde::Serialize`], or a `Result` with [`RpcError`] or your own error
+//!   that derives [`macro@IntoRpcError`]
+//! - **Who may call them**: [`Guard`], [`JwtGuard`], [`RequireRole`], [`RequireScope`]
+//! - **Running them**: [`Service`], [`Limits`], [`Wire`], [`NatsConfig`]
+//! - **Calling them**: [`Client`], [`CallError`]
+//! - **Issuing tokens**: [`auth`] (feature `auth`)
+//! - **Testing them**: [`testing`] (feature `testing`)
 
 #[cfg(feature = "auth")]
 pub mod auth;
@@ -67,3 +99,8 @@ pub mod prelude {
     #[cfg(feature = "jwt")]
     pub use crate::{JwtGuard, UserClaims};
 }
+
+/// The examples of the README, compiled as tests.
+#[cfg(all(doctest, feature = "jwt"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// The values that [`State`](crate::State) extractors and guards are bound to.
 #[derive(Default)]
-pub struct Providers(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+pub(crate) struct Providers(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
 impl Providers {
     /// Adds `value`; a second one of its type takes the place of the first.

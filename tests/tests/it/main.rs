@@ -1,3 +1,14 @@
-//! The integration tests, as one binary: every test that needs a real nats-server is here.
+//! How the framework and the services behave, on real nats-servers.
 
+mod admission;
+mod bad_input;
+mod calls;
+mod connection;
+mod deadlines;
+mod events;
+mod layering;
+mod loss_free_stop;
 mod nats_server;
+mod nest;
+mod start;
+mod support;

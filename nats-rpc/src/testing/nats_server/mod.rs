@@ -148,7 +148,7 @@ impl NatsServer {
     ///
     /// If the server has been killed or terminated.
     pub fn pause(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
+        self.running()?.pause()
     }
 
     /// Lets a paused server go on, with SIGCONT.
@@ -157,7 +157,7 @@ impl NatsServer {
     ///
     /// If the server has been killed or terminated.
     pub fn resume(&self) -> io::Result<()> {
-        self.signal(Signal::CONT)
+        self.running()?.signal(Signal::CONT)
     }
 
     /// Makes the server announce its end to its clients and evict them, with SIGUSR2.
@@ -171,7 +171,7 @@ impl NatsServer {
     ///
     /// If the server has been killed or terminated.
     pub fn lame_duck(&self) -> io::Result<()> {
-        self.signal(Signal::USR2)
+        self.running()?.signal(Signal::USR2)
     }
 
     /// Starts the server again on the same port and the same store.
@@ -200,14 +200,10 @@ impl NatsServer {
         Ok(())
     }
 
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        match &self.process {
-            Some(process) => process.signal(signal),
-            None => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "nats-server is not running",
-            )),
-        }
+    fn running(&self) -> io::Result<&Process> {
+        self.process
+            .as_ref()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "nats-server is not running"))
     }
 
     fn adopt(&mut self, process: Process, port: u16) {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// How long the system may take to end a process after SIGKILL before nobody waits any longer.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
@@ -43,6 +43,17 @@ impl Process {
 
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         kill_process(pid(self.id())?, signal).map_err(io::Error::from)
+    }
+
+    /// SIGSTOP, and waits until the server has stopped: the signal alone takes effect some time
+    /// after it has been sent.
+    pub(super) fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)?;
+        let server = WaitId::Pid(pid(self.id())?);
+        // A server that has ended never stops; it is left to be waited for elsewhere.
+        let changed = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(server, changed)?;
+        Ok(())
     }
 
     /// SIGTERM, and SIGKILL if the server is still there after `limit`.

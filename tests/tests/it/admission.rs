@@ -1,0 +1,63 @@
+//! Permits, a short backlog, then 503 at once.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use nats_rpc::Limits;
+use nats_rpc::prelude::*;
+use nats_rpc_tests::server;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::support::{code, foreign, nats, soon};
+
+/// Handlers report their start and wait for a permit to end.
+#[derive(Clone)]
+struct Gate {
+    started: mpsc::UnboundedSender<u32>,
+    release: Arc<Semaphore>,
+}
+
+#[message_pattern("gate.pass", concurrency = 2)]
+async fn pass(State(gate): State<Gate>, Payload(number): Payload<u32>) -> Result<u32, RpcError> {
+    gate.started.send(number).internal()?;
+    gate.release.acquire().await.internal()?.forget();
+    Ok(number)
+}
+
+#[tokio::test]
+async fn what_finds_the_backlog_full_is_answered_503_and_the_rest_in_order() {
+    let server = server();
+    let (started, mut starts) = mpsc::unbounded_channel();
+    let release = Arc::new(Semaphore::new(0));
+    let gate = Gate { started, release: release.clone() };
+    let limits = Limits { backlog: 3, ..Limits::default() };
+    let service = Service::new("gate", "1.0.0").handlers(handlers![pass]).provide(gate).limits(limits);
+    let service = service.start(nats(&server)).await.unwrap();
+
+    let caller = foreign(&server).await;
+    let inbox = caller.new_inbox();
+    let mut answers = caller.subscribe(inbox.clone()).await.unwrap();
+    for number in 0..8 {
+        caller.publish_with_reply("gate.pass", inbox.clone(), number.to_string().into()).await.unwrap();
+    }
+    // 2 run, 3 wait, 3 are turned away before any of them is done.
+    for _ in 0..3 {
+        assert_eq!(code(&soon(answers.next()).await.unwrap()), 503);
+    }
+    assert_eq!((starts.recv().await, starts.recv().await), (Some(0), Some(1)));
+    assert!(starts.try_recv().is_err(), "no third handler starts");
+    release.add_permits(5);
+    let mut done: Vec<u32> = Vec::new();
+    for _ in 0..5 {
+        let answer = soon(answers.next()).await.unwrap();
+        assert_eq!(code(&answer), 0);
+        done.push(serde_json::from_slice(&answer.payload).unwrap());
+    }
+    done.sort_unstable();
+    assert_eq!(done, [0, 1, 2, 3, 4]);
+    assert_eq!(service.stats()[0].shed, 3);
+    // All permits are back.
+    release.add_permits(1);
+    caller.publish_with_reply("gate.pass", inbox, "9".into()).await.unwrap();
+    assert_eq!(code(&soon(answers.next()).await.unwrap()), 0);
+}

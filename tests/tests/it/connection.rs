@@ -1,0 +1,81 @@
+//! Starts and connections that cannot be.
+
+use std::time::Duration;
+
+use nats_rpc::prelude::*;
+use nats_rpc::{ConnectError, NatsConfig, StartError, Status};
+use nats_rpc_tests::{server, server_with};
+
+use crate::support::{PATIENCE, client, nats, soon};
+
+#[message_pattern("conn.ping")]
+async fn ping() -> &'static str {
+    "pong"
+}
+
+fn service() -> Service {
+    Service::new("conn", "1.0.0").handlers(handlers![ping])
+}
+
+#[tokio::test]
+async fn a_start_waits_for_nats_server_and_then_says_that_it_is_not_there() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nats = NatsConfig::new(format!("nats://user:hunter2@127.0.0.1:{port}")).connect_timeout(Duration::from_millis(600));
+    let error = soon(service().start(nats)).await.unwrap_err();
+    assert!(matches!(error, StartError::Connect(ConnectError::Unreachable { .. })), "{error}");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+}
+
+#[tokio::test]
+async fn a_start_goes_on_when_nats_server_comes_up() {
+    let mut server = server();
+    server.kill();
+    let starting = tokio::spawn(service().start(nats(&server).connect_timeout(PATIENCE)));
+    // It has looked for the server in vain at least once by the time that one is up.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    server.restart().unwrap();
+    let _running = soon(starting).await.unwrap().unwrap();
+    assert_eq!(client(&server).await.send::<String>("conn.ping", &()).await.unwrap(), "pong");
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_refused_at_once() {
+    let config = "authorization { user: u, password: p }";
+    let server = server_with(|builder| builder.config(config));
+    let nats = NatsConfig::new(server.url()).user("u", "hunter2").connect_timeout(PATIENCE * 10);
+    let error = soon(service().start(nats)).await.unwrap_err();
+    assert!(matches!(error, StartError::Connect(ConnectError::Refused { .. })), "{error}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_forbidden_subscription_stops_the_start() {
+    let config = r#"authorization { users: [ { user: u, password: p, permissions: { publish: ">", subscribe: ["_INBOX.>"] } } ] }"#;
+    let server = server_with(|builder| builder.config(config));
+    let error = soon(service().start(NatsConfig::new(server.url()).user("u", "p"))).await.unwrap_err();
+    let StartError::Forbidden(subjects) = &error else { panic!("{error}") };
+    assert_eq!(subjects, &["conn.ping"]);
+}
+
+#[tokio::test]
+async fn a_service_serves_on_after_nats_server_was_away() {
+    let mut server = server();
+    let running = service().start(nats(&server)).await.unwrap();
+    server.kill();
+    server.restart().unwrap();
+    soon(running.check(PATIENCE)).await.unwrap();
+    assert_eq!(client(&server).await.send::<String>("conn.ping", &()).await.unwrap(), "pong");
+}
+
+#[tokio::test]
+async fn the_status_follows_the_stop() {
+    let server = server();
+    let running = service().start(nats(&server)).await.unwrap();
+    let mut status = running.status();
+    assert_eq!(*status.borrow_and_update(), Status::Ready);
+    running.check(PATIENCE).await.unwrap();
+    soon(running.stop()).await;
+    assert_eq!(*status.borrow_and_update(), Status::Stopped);
+    let error = client(&server).await.send::<String>("conn.ping", &()).await.unwrap_err();
+    assert!(matches!(error, nats_rpc::CallError::NoResponders { .. }), "{error}");
+}

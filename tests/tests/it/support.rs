@@ -1,0 +1,59 @@
+//! What the tests share.
+
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Message};
+use bytes::Bytes;
+use nats_rpc::testing::NatsServer;
+use nats_rpc::{Client, NatsConfig};
+
+/// Longer than anything that works takes, so that a hang is told from slowness.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn nats(server: &NatsServer) -> NatsConfig {
+    NatsConfig::new(server.url())
+}
+
+pub(crate) async fn client(server: &NatsServer) -> Client {
+    Client::connect(&nats(server)).await.unwrap().timeout(PATIENCE)
+}
+
+/// A caller that is no client of ours.
+pub(crate) async fn foreign(server: &NatsServer) -> async_nats::Client {
+    async_nats::connect(server.url()).await.unwrap()
+}
+
+/// Ends a wait that has become a hang.
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("it takes far too long: a hang")
+}
+
+/// The code in an error answer's headers; 0 for a success.
+pub(crate) fn code(message: &Message) -> u16 {
+    let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name));
+    match header("Nats-Service-Error-Code") {
+        Some(code) => {
+            assert!(!header("Nats-Service-Error").unwrap().as_str().is_empty());
+            assert!(!message.payload.is_empty(), "an error has a body");
+            code.as_str().parse().unwrap()
+        }
+        None => 0,
+    }
+}
+
+pub(crate) async fn request(nats: &async_nats::Client, subject: &str, body: impl Into<Bytes>) -> Message {
+    soon(nats.request(subject.to_owned(), body.into())).await.unwrap()
+}
+
+pub(crate) async fn request_with(
+    nats: &async_nats::Client,
+    subject: &str,
+    headers: &[(&'static str, &str)],
+    body: impl Into<Bytes>,
+) -> Message {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(*name, *value);
+    }
+    soon(nats.request_with_headers(subject.to_owned(), map, body.into())).await.unwrap()
+}
