@@ -51,7 +51,7 @@ mod subject;
 pub mod testing;
 mod wire;
 
-pub use nats_rpc_macros::*;
+pub use nats_rpc_macros::{IntoRpcError, event_pattern, message_pattern, public, use_guards};
 
 pub use self::client::{CallError, Client, RemoteError};
 pub use self::connection::{ConnectError, Connection, ConnectionState, EchoError, NatsConfig, NatsConfigError};
@@ -94,7 +94,8 @@ pub mod prelude {
 
     pub use crate::{
         Auth, Code, Config, Context, FromRequest, Guard, Headers, Internal, Param, Payload, Principal, Request,
-        RequireRole, RequireScope, RpcError, Service, State, Subject, discover, handlers,
+        RequireRole, RequireScope, RpcError, Service, State, Subject, discover, event_pattern, handlers,
+        message_pattern, public, use_guards,
     };
     #[cfg(feature = "jwt")]
     pub use crate::{JwtGuard, UserClaims};

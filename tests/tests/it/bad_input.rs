@@ -67,8 +67,12 @@ async fn ping() -> &'static str {
     "pong"
 }
 
+/// In no queue group: JetStream delivers to the members of one only if they ask for its consumer.
+#[message_pattern("bad.victim", queue = none)]
+async fn victim() {}
+
 async fn start(server: &nats_rpc::testing::NatsServer) -> Running {
-    let handlers = handlers![add, any, large, large_error, panic, panic_on_cancel, internal, ping];
+    let handlers = handlers![add, any, large, large_error, panic, panic_on_cancel, internal, ping, victim];
     Service::new("bad", "1.0.0").handlers(handlers).start(nats(server)).await.unwrap()
 }
 
@@ -179,10 +183,8 @@ async fn a_message_that_was_not_sent_to_the_handler_is_dropped_and_counted() {
         ..Default::default()
     };
     let stream = jetstream.create_stream(config).await.unwrap();
-    let config = async_nats::jetstream::consumer::push::Config {
-        deliver_subject: "bad.ping".into(),
-        ..Default::default()
-    };
+    let config =
+        async_nats::jetstream::consumer::push::Config { deliver_subject: "bad.victim".into(), ..Default::default() };
     stream.create_consumer(config).await.unwrap();
     jetstream.publish("own.evil", "{}".into()).await.unwrap().await.unwrap();
     let dropped = async {

@@ -86,7 +86,10 @@ async fn parameters_headers_and_optional_data_reach_the_handler() {
     let error = client.send::<String>("call.users.ada.posts.x", &()).await.unwrap_err();
     assert_eq!(error.code(), Some(Code::InvalidArgument));
     assert_eq!(client.send::<Option<u32>>("call.optional", &3).await.unwrap(), Some(3));
-    assert_eq!(client.send::<Option<u32>>("call.optional", &"x").await.unwrap_err().code(), Some(Code::InvalidArgument));
+    assert_eq!(
+        client.send::<Option<u32>>("call.optional", &"x").await.unwrap_err().code(),
+        Some(Code::InvalidArgument)
+    );
     let empty = client.connection().nats().request("call.optional", bytes::Bytes::new()).await.unwrap();
     assert_eq!(&empty.payload[..], b"null");
 }

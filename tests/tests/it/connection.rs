@@ -20,7 +20,8 @@ fn service() -> Service {
 #[tokio::test]
 async fn a_start_waits_for_nats_server_and_then_says_that_it_is_not_there() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let nats = NatsConfig::new(format!("nats://user:hunter2@127.0.0.1:{port}")).connect_timeout(Duration::from_millis(600));
+    let nats =
+        NatsConfig::new(format!("nats://user:hunter2@127.0.0.1:{port}")).connect_timeout(Duration::from_millis(600));
     let error = soon(service().start(nats)).await.unwrap_err();
     assert!(matches!(error, StartError::Connect(ConnectError::Unreachable { .. })), "{error}");
     assert!(!error.to_string().contains("hunter2"), "{error}");

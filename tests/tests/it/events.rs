@@ -68,7 +68,8 @@ async fn an_event_is_answered_only_to_a_nestjs_caller_who_mistook_it_for_a_reque
     let caller = foreign(&server).await;
     let inbox = caller.new_inbox();
     let mut answers = caller.subscribe(inbox.clone()).await.unwrap();
-    let bodies = ["1", "nonsense", r#"{"pattern":"order.placed","data":1}"#, r#"{"pattern":"order.placed","data":1,"id":"x"}"#];
+    let bodies =
+        ["1", "nonsense", r#"{"pattern":"order.placed","data":1}"#, r#"{"pattern":"order.placed","data":1,"id":"x"}"#];
     for body in bodies {
         caller.publish_with_reply("order.placed", inbox.clone(), body.into()).await.unwrap();
     }

@@ -67,7 +67,11 @@ async fn the_server_ends_a_subscription_at_once_on_an_over_long_count() {
     soon(subscription.by_ref().take(1_000).count()).await;
     nats.force_reconnect().await.unwrap();
     let renewed = async {
-        while other.request("probe", Bytes::new()).await.is_err_and(|error| error.kind() == async_nats::RequestErrorKind::NoResponders) {}
+        while other
+            .request("probe", Bytes::new())
+            .await
+            .is_err_and(|error| error.kind() == async_nats::RequestErrorKind::NoResponders)
+        {}
     };
     let answering = async {
         let message = subscription.next().await.unwrap();
@@ -98,7 +102,8 @@ async fn a_rolling_restart_under_load_loses_no_request() {
     const ROUNDS: usize = 5;
     const CALLERS: usize = 16;
     let server = server();
-    let mut instances = vec![worker().start(nats(&server)).await.unwrap(), worker().start(nats(&server)).await.unwrap()];
+    let mut instances =
+        vec![worker().start(nats(&server)).await.unwrap(), worker().start(nats(&server)).await.unwrap()];
     let done = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicU64::new(0));
     let mut callers = Vec::new();
@@ -130,7 +135,10 @@ async fn a_rolling_restart_under_load_loses_no_request() {
 }
 
 #[message_pattern("stop.gate")]
-async fn gate(State(release): State<Arc<Semaphore>>, State(started): State<mpsc::UnboundedSender<()>>) -> Result<(), RpcError> {
+async fn gate(
+    State(release): State<Arc<Semaphore>>,
+    State(started): State<mpsc::UnboundedSender<()>>,
+) -> Result<(), RpcError> {
     started.send(()).internal()?;
     release.acquire().await.internal()?.forget();
     Ok(())
@@ -140,7 +148,7 @@ async fn gate(State(release): State<Arc<Semaphore>>, State(started): State<mpsc:
 async fn handlers_that_run_are_finished_and_their_callers_answered() {
     let server = server();
     let release = Arc::new(Semaphore::new(0));
-    let (started, mut starts) = mpsc::unbounded_channel();
+    let (started, mut starts) = mpsc::unbounded_channel::<()>();
     let service = Service::new("stop", "1.0.0").handlers(handlers![gate]).provide(release.clone()).provide(started);
     let running = service.start(nats(&server)).await.unwrap();
     let mut status = running.status();
@@ -157,7 +165,7 @@ async fn handlers_that_run_are_finished_and_their_callers_answered() {
 #[tokio::test]
 async fn at_the_drain_limit_what_still_runs_is_answered_503() {
     let server = server();
-    let (started, mut starts) = mpsc::unbounded_channel();
+    let (started, mut starts) = mpsc::unbounded_channel::<()>();
     let limits = Limits { drain: Duration::from_millis(50), ..Limits::default() };
     let service = Service::new("stop", "1.0.0")
         .handlers(handlers![gate])

@@ -33,10 +33,7 @@ fn a_started_server_greets_with_its_port_and_jetstream() {
 #[test]
 fn jetstream_can_be_left_out() {
     let server = server_with(|builder| builder.jetstream(false));
-    assert_eq!(
-        info(server.port()).expect("an INFO line").get("jetstream"),
-        None
-    );
+    assert_eq!(info(server.port()).expect("an INFO line").get("jetstream"), None);
 }
 
 #[test]
@@ -116,9 +113,7 @@ fn a_lame_duck_tells_its_clients() {
 
 #[test]
 fn the_text_of_the_configuration_is_used() {
-    let server = server_with(|builder| {
-        builder.config("max_payload: 2048\nauthorization { user: a, password: b }")
-    });
+    let server = server_with(|builder| builder.config("max_payload: 2048\nauthorization { user: a, password: b }"));
 
     let info = info(server.port()).expect("an INFO line");
 
@@ -141,9 +136,7 @@ fn a_wrong_configuration_fails_at_once_and_shows_the_log() {
 
 #[test]
 fn a_version_below_2_11_is_refused() {
-    let error = NatsServer::at(fixture("old-nats-server"))
-        .start()
-        .expect_err("an old version");
+    let error = NatsServer::at(fixture("old-nats-server")).start().expect_err("an old version");
     assert!(matches!(&error, NatsServerError::TooOld { version, .. } if version == "2.10.29"));
     assert!(error.to_string().contains("2.11 or newer"), "{error}");
 }
@@ -152,10 +145,7 @@ fn a_version_below_2_11_is_refused() {
 fn what_is_not_a_nats_server_is_refused() {
     for binary in ["/nowhere/nats-server", "/bin/ls"] {
         let error = NatsServer::at(binary).start().expect_err("not a server");
-        assert!(
-            matches!(error, NatsServerError::NotUsable { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, NatsServerError::NotUsable { .. }), "{error}");
     }
 }
 
@@ -188,9 +178,7 @@ fn a_server_does_not_outlive_a_killed_test() {
         .spawn()
         .expect("the holder");
     let mut url = String::new();
-    BufReader::new(holder.stdout.take().expect("its output"))
-        .read_line(&mut url)
-        .expect("a line");
+    BufReader::new(holder.stdout.take().expect("its output")).read_line(&mut url).expect("a line");
     let (_, port) = url.trim().rsplit_once(':').expect("a URL");
     let port = port.parse().expect("a port");
     assert!(info(port).is_ok());
@@ -242,10 +230,7 @@ fn an_installed_server_is_preferred_and_the_named_one_wins() {
 /// Runs the search with a `PATH` and a target folder of its own.
 fn path_with(path: &Path, target: &Path, named: Option<&Path>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nats-server-path"));
-    command
-        .env("PATH", path)
-        .env("CARGO_TARGET_DIR", target)
-        .env_remove("NATS_SERVER_BIN");
+    command.env("PATH", path).env("CARGO_TARGET_DIR", target).env_remove("NATS_SERVER_BIN");
     if let Some(named) = named {
         command.env("NATS_SERVER_BIN", named);
     }
@@ -257,9 +242,7 @@ fn printed_path(output: &Output) -> PathBuf {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
 /// What the server at `port` says to a new connection.
@@ -277,16 +260,11 @@ fn connect(port: u16, read_limit: Duration) -> io::Result<(Value, BufReader<TcpS
 fn next_info(lines: &mut BufReader<TcpStream>) -> io::Result<Value> {
     let mut line = String::new();
     lines.read_line(&mut line)?;
-    let info = line
-        .strip_prefix("INFO ")
-        .ok_or(io::ErrorKind::InvalidData)?;
+    let info = line.strip_prefix("INFO ").ok_or(io::ErrorKind::InvalidData)?;
     Ok(serde_json::from_str(info)?)
 }
 
 fn is_alive(pid: u32) -> bool {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .expect("a process id");
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
     test_kill_process(pid).is_ok()
 }

@@ -67,10 +67,13 @@ async fn both_dialects_are_understood_side_by_side() {
     let server = server();
     let _service = start(&server, Wire::Auto).await;
     let caller = foreign(&server).await;
-    let native = request(&caller, "nest.echo", r#"{"pattern":"knit","id":"p1","data":3}"#).await;
-    assert_eq!(&native.payload[..], br#"{"pattern":"knit","id":"p1","data":3}"#);
+    let native = request(&caller, "nest.echo", r#"{"data":3,"id":"p1","pattern":"knit"}"#).await;
+    assert_eq!(&native.payload[..], br#"{"data":3,"id":"p1","pattern":"knit"}"#);
     let native = request(&caller, "nest.fail", "").await;
-    assert_eq!((code(&native), &native.payload[..]), (404, &br#"{"code":"NOT_FOUND","message":"gone","details":7}"#[..]));
+    assert_eq!(
+        (code(&native), &native.payload[..]),
+        (404, &br#"{"code":"NOT_FOUND","message":"gone","details":7}"#[..])
+    );
 }
 
 #[tokio::test]
@@ -78,6 +81,6 @@ async fn a_native_service_never_looks_for_an_envelope() {
     let server = server();
     let _service = start(&server, Wire::Native).await;
     let caller = foreign(&server).await;
-    let body = r#"{"pattern":"nest.echo","data":1,"id":"88a5f0d6ac4d1830655c1"}"#;
+    let body = r#"{"data":1,"id":"88a5f0d6ac4d1830655c1","pattern":"nest.echo"}"#;
     assert_eq!(&request(&caller, "nest.echo", body).await.payload[..], body.as_bytes());
 }

@@ -44,10 +44,7 @@ pub(super) fn find() -> Result<PathBuf, NatsServerError> {
 /// Symbolic links stay: some version managers link every tool to one program that goes by the
 /// name it was called with.
 pub(super) fn check(binary: &Path) -> Result<PathBuf, NatsServerError> {
-    let not_usable = |reason: String| NatsServerError::NotUsable {
-        binary: binary.to_owned(),
-        reason,
-    };
+    let not_usable = |reason: String| NatsServerError::NotUsable { binary: binary.to_owned(), reason };
     let binary = path::absolute(binary).map_err(|error| not_usable(error.to_string()))?;
 
     let output = Command::new(&binary)
@@ -58,18 +55,12 @@ pub(super) fn check(binary: &Path) -> Result<PathBuf, NatsServerError> {
     let printed = String::from_utf8_lossy(&output.stdout);
     let Some(version) = printed.trim().strip_prefix("nats-server: v") else {
         let complaint = String::from_utf8_lossy(&output.stderr);
-        return Err(not_usable(format!(
-            "`--version` prints {:?}",
-            format!("{}{}", printed.trim(), complaint.trim())
-        )));
+        return Err(not_usable(format!("`--version` prints {:?}", format!("{}{}", printed.trim(), complaint.trim()))));
     };
 
     match major_and_minor(version) {
         Some(found) if found >= MINIMUM => Ok(binary),
-        _ => Err(NatsServerError::TooOld {
-            binary,
-            version: version.to_owned(),
-        }),
+        _ => Err(NatsServerError::TooOld { binary, version: version.to_owned() }),
     }
 }
 

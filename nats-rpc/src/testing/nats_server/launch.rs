@@ -42,18 +42,9 @@ impl Launch {
             }
             None => None,
         };
-        let store_dir = wanted.jetstream.then(|| {
-            wanted
-                .store_dir
-                .clone()
-                .unwrap_or_else(|| folder.path().join("jetstream"))
-        });
-        Ok(Self {
-            binary,
-            folder,
-            config,
-            store_dir,
-        })
+        let store_dir =
+            wanted.jetstream.then(|| wanted.store_dir.clone().unwrap_or_else(|| folder.path().join("jetstream")));
+        Ok(Self { binary, folder, config, store_dir })
     }
 
     /// Starts the server on `port`, or a free one, and waits until it listens.
@@ -63,11 +54,8 @@ impl Launch {
         let _ = fs::remove_dir_all(&ports);
         fs::create_dir(&ports).map_err(NatsServerError::io("make the folder of the ports file"))?;
 
-        let command = self
-            .command(port, &ports)
-            .map_err(NatsServerError::io("open the log of nats-server"))?;
-        let mut process =
-            Process::spawn(command).map_err(NatsServerError::io("start nats-server"))?;
+        let command = self.command(port, &ports).map_err(NatsServerError::io("open the log of nats-server"))?;
+        let mut process = Process::spawn(command).map_err(NatsServerError::io("start nats-server"))?;
         let port = self.wait_until_ready(&mut process, &ports)?;
         Ok((process, port))
     }
@@ -78,10 +66,7 @@ impl Launch {
     }
 
     fn command(&self, port: Option<u16>, ports: &Path) -> io::Result<Command> {
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_path())?;
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(&self.binary);
         command
             .args(["-a", "127.0.0.1", "-p"])
@@ -95,18 +80,11 @@ impl Launch {
         if let Some(config) = &self.config {
             command.arg("-c").arg(config);
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(command)
     }
 
-    fn wait_until_ready(
-        &self,
-        process: &mut Process,
-        ports: &Path,
-    ) -> Result<u16, NatsServerError> {
+    fn wait_until_ready(&self, process: &mut Process, ports: &Path) -> Result<u16, NatsServerError> {
         let give_up = Instant::now() + READY_LIMIT;
         loop {
             match listening(ports) {
@@ -114,10 +92,7 @@ impl Launch {
                 Some((pid, _)) => {
                     let real = fs::read_link(format!("/proc/{pid}/exe")).ok();
                     process::kill_stranger(pid);
-                    return Err(NatsServerError::Wrapper {
-                        binary: self.binary.clone(),
-                        real,
-                    });
+                    return Err(NatsServerError::Wrapper { binary: self.binary.clone(), real });
                 }
                 None => {}
             }

@@ -71,21 +71,12 @@ impl NatsServer {
 
     /// A builder that starts the installed server.
     pub fn builder() -> NatsServerBuilder {
-        NatsServerBuilder {
-            binary: None,
-            config: None,
-            port: None,
-            store_dir: None,
-            jetstream: true,
-        }
+        NatsServerBuilder { binary: None, config: None, port: None, store_dir: None, jetstream: true }
     }
 
     /// A builder that starts the server at `binary`, which must be of version 2.11 or newer.
     pub fn at(binary: impl Into<PathBuf>) -> NatsServerBuilder {
-        NatsServerBuilder {
-            binary: Some(binary.into()),
-            ..Self::builder()
-        }
+        NatsServerBuilder { binary: Some(binary.into()), ..Self::builder() }
     }
 
     /// The installed server: what `NATS_SERVER_BIN` names, else the first usable one on `PATH`.
@@ -201,9 +192,7 @@ impl NatsServer {
     }
 
     fn running(&self) -> io::Result<&Process> {
-        self.process
-            .as_ref()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "nats-server is not running"))
+        self.process.as_ref().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "nats-server is not running"))
     }
 
     fn adopt(&mut self, process: Process, port: u16) {
@@ -290,22 +279,15 @@ impl NatsServerBuilder {
             Some(path) => binary::check(path)?,
             None => binary::find()?,
         };
-        let mut launch = Launch::prepare(binary, &self)
-            .map_err(NatsServerError::io("make the folder of nats-server"))?;
+        let mut launch =
+            Launch::prepare(binary, &self).map_err(NatsServerError::io("make the folder of nats-server"))?;
         let (process, port) = match launch.start(self.port) {
-            Err(NatsServerError::Wrapper {
-                real: Some(real), ..
-            }) => {
+            Err(NatsServerError::Wrapper { real: Some(real), .. }) => {
                 launch.binary = binary::check(&real)?;
                 launch.start(self.port)?
             }
             started => started?,
         };
-        Ok(NatsServer {
-            pid: process.id(),
-            process: Some(process),
-            launch,
-            port,
-        })
+        Ok(NatsServer { pid: process.id(), process: Some(process), launch, port })
     }
 }

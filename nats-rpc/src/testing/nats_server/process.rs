@@ -97,11 +97,7 @@ impl Drop for Process {
 /// (`PR_SET_PDEATHSIG`) exists on Linux only, and setting it in a child is unsafe code.
 fn watch(server: u32) -> io::Result<Child> {
     Command::new("/bin/sh")
-        .args([
-            "-c",
-            r#"read -r line; kill -KILL "$1""#,
-            "nats-server-watchdog",
-        ])
+        .args(["-c", r#"read -r line; kill -KILL "$1""#, "nats-server-watchdog"])
         .arg(server.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -118,8 +114,5 @@ pub(super) fn kill_stranger(server: u32) {
 }
 
 fn pid(id: u32) -> io::Result<Pid> {
-    i32::try_from(id)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+    i32::try_from(id).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
 }
