@@ -87,7 +87,7 @@ fn source_11_13_a_forwarded_user_is_nobody() {
 
 #[test]
 fn source_13_on_a_developers_machine_a_forwarded_user_is_typed_all_the_same() {
-    let dev = || InsecureDev::prove(Some("1"), "127.0.0.1:4222").unwrap();
+    let dev = || InsecureDev::prove(Some("1"), true).unwrap();
     let guard = JwtGuard::<UserClaims>::new(config().insecure_dev_forwarded_user(dev())).unwrap();
     let (principal, data) = activate(&guard, &[], r#"{"user":{"sub":"u7"},"a":1}"#).unwrap();
     assert_eq!((principal.as_str(), data.as_str()), ("u7", r#"{"a":1}"#));
