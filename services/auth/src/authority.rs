@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nats_rpc::auth::{
-    Email, Grant, Issued, Owner, Password, PasswordConfig, Passwords, SessionConfig, SessionError, Sessions, TokenIssuer,
+    Email, Grant, Issued, Owner, Password, PasswordConfig, Passwords, SessionConfig, SessionError, Sessions,
+    TokenIssuer,
 };
 use nats_rpc::{Client, Config, RpcError};
 use serde::Serialize;
@@ -62,7 +63,7 @@ impl Authority {
             profiles: Users::open(&jetstream).await?,
             passwords: Passwords::new(PasswordConfig::default().cost(bcrypt_cost))?,
             bcrypt_cost,
-            sessions: Sessions::open(&jetstream, SessionConfig::new(refresh_secret)).await?,
+            sessions: Sessions::open(&jetstream, SessionConfig::new(&refresh_secret)).await?,
             issuer: TokenIssuer::hs256(&access_secret).issuer(issuer).audience(audience),
             sign_ups: RateLimit::per_minute(sign_ups_per_minute),
             events: Client::over(config.connection()),
@@ -203,5 +204,4 @@ mod tests {
         let json = serde_json::to_string(&SignedIn { user_id, tokens }).unwrap();
         assert_eq!(json, format!(r#"{{"userId":"{user_id}","accessToken":"a","refreshToken":"r"}}"#));
     }
-
 }

@@ -90,9 +90,7 @@ mod tests {
     const OTHER: &str = "fedcba9876543210fedcba9876543210";
 
     fn from(vars: &[(&str, &str)]) -> Result<Settings, SettingsError> {
-        Settings::from_vars(|name| {
-            vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        })
+        Settings::from_vars(|name| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
     }
 
     fn refused(vars: &[(&str, &str)]) -> Vec<String> {

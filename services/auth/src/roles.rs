@@ -22,6 +22,10 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
         "revoke" => accounts.revoke(&key, &role).await?,
         _ => return Err(USAGE.into()),
     };
-    println!("user {} has the roles [{}] from the next log-in or refresh on", account.user_id, account.roles.join(", "));
+    println!(
+        "user {} has the roles [{}] from the next log-in or refresh on",
+        account.user_id,
+        account.roles.join(", ")
+    );
     Ok(())
 }

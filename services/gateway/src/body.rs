@@ -15,12 +15,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let axum::Json(body) = axum::Json::from_request(request, state).await.map_err(failure)?;
+        let axum::Json(body) =
+            axum::Json::from_request(request, state).await.map_err(|rejection| failure(&rejection))?;
         Ok(Self(body))
     }
 }
 
-fn failure(rejection: JsonRejection) -> Failure {
+fn failure(rejection: &JsonRejection) -> Failure {
     match rejection {
         JsonRejection::MissingJsonContentType(_) => Failure::http(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -34,7 +34,12 @@ pub(crate) struct Authenticated(Client);
 
 impl Anonymous {
     /// Calls `subject` and answers `status` with what comes back.
-    pub(crate) async fn send(self, subject: &str, body: &impl Serialize, status: StatusCode) -> Result<Response, Failure> {
+    pub(crate) async fn send(
+        self,
+        subject: &str,
+        body: &impl Serialize,
+        status: StatusCode,
+    ) -> Result<Response, Failure> {
         answer(&self.0, subject, body, status).await
     }
 }
@@ -46,7 +51,12 @@ impl Authenticated {
     }
 }
 
-async fn answer(client: &Client, subject: &str, body: &impl Serialize, status: StatusCode) -> Result<Response, Failure> {
+async fn answer(
+    client: &Client,
+    subject: &str,
+    body: &impl Serialize,
+    status: StatusCode,
+) -> Result<Response, Failure> {
     let value: Box<RawValue> = client.send(subject, body).await?;
     Ok((status, axum::Json(value)).into_response())
 }

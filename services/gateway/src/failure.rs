@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::error::Error;
 
 use axum::Json;
-use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
 use axum::http::StatusCode;
+use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use nats_rpc::{CallError, Code, RpcError};
 use serde::Serialize;

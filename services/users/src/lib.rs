@@ -32,7 +32,8 @@ pub use self::profile::{Profile, UserId, Users};
 /// use nats_rpc::{JwtConfig, JwtGuard, SecretKey};
 ///
 /// let secret = SecretKey::new("JWT_SECRET", "0123456789abcdef0123456789abcdef")?;
-/// let service = users::service(|_| None).guard(JwtGuard::new(JwtConfig::hs256(secret))?);
+/// let guard: JwtGuard = JwtGuard::new(JwtConfig::hs256(secret))?;
+/// let service = users::service(|_| None).guard(guard);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 pub fn service(vars: impl Fn(&str) -> Option<String> + Send + 'static) -> Service {

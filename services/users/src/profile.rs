@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_nats::jetstream;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::bucket::{self, Bucket, BucketError, RecordError};
@@ -49,8 +49,7 @@ impl fmt::Debug for Profile {
 /// A user's id: a UUID in its usual form, lower case with hyphens.
 ///
 /// No other text is one, so it is safe in a subject and as a key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserId(Uuid);
 
 impl UserId {
@@ -84,6 +83,12 @@ impl fmt::Display for UserId {
 impl fmt::Debug for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for UserId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
