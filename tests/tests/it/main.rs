@@ -10,5 +10,6 @@ mod layering;
 mod loss_free_stop;
 mod nats_server;
 mod nest;
+mod renewal;
 mod start;
 mod support;
