@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::{OnceCell, broadcast, oneshot, watch};
+use tokio::sync::{OnceCell, Semaphore, broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::error::CallError;
 use crate::connection::{Connection, Violation};
 use crate::subject::Subject;
+
+/// How many calls may be under way at a time.
+const MAX_CALLS: usize = 4_096;
 
 /// Where all answers to one client arrive: one subscription, a token for each call.
 ///
@@ -21,6 +24,8 @@ pub(super) struct Inbox {
     prefix: String,
     pending: Arc<Pending>,
     next: AtomicU64,
+    /// Bounds the calls under way, and with them the memory that a stuck service can cost its callers.
+    places: Semaphore,
     /// The task that reads the answers, once the first call has subscribed.
     reader: OnceCell<Reader>,
 }
@@ -50,6 +55,7 @@ impl Inbox {
             connection: connection.clone(),
             pending: Arc::default(),
             next: AtomicU64::new(0),
+            places: Semaphore::new(MAX_CALLS),
             reader: OnceCell::new(),
         })
     }
@@ -57,6 +63,7 @@ impl Inbox {
     /// Publishes one call and waits for its answer, without an end of its own.
     pub(super) async fn call(&self, subject: &Subject, headers: HeaderMap, payload: Bytes) -> Outcome {
         self.reader.get_or_try_init(|| self.read()).await?;
+        let _place = self.places.acquire().await.map_err(|_| CallError::Disconnected)?;
         let token = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         self.pending.lock().insert(token, Call { subject: subject.clone(), answer });
