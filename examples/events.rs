@@ -33,7 +33,7 @@ async fn clear(State(log): State<Log>) -> Result<(), RpcError> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let (log, mut lines) = mpsc::unbounded_channel();
+    let (log, mut lines) = mpsc::unbounded_channel::<String>();
     let nats = NatsConfig::from_env()?;
     let service = Service::new("greeting", "1.0.0").handlers(handlers![welcome, index, clear]).provide(log);
     let running = service.start(nats.clone()).await?;

@@ -1,0 +1,73 @@
+//! What the attributes and the function make together: a handler.
+
+use proc_macro2::TokenStream;
+use syn::parse::{Parse, ParseStream};
+use syn::{Path, Result, Signature, Visibility, parse_quote};
+
+use crate::args::{self, Guard, Options};
+use crate::errors::Errors;
+use crate::item::{Item, Name};
+use crate::pattern::Pattern;
+
+/// A handler, as far as its attributes could be read.
+pub(crate) struct Handler {
+    pub(crate) routes: Vec<Route>,
+    /// In written order.
+    pub(crate) guards: Vec<Guard>,
+    pub(crate) public: bool,
+    /// Where the expansion finds `nats_rpc`.
+    pub(crate) krate: Path,
+}
+
+/// One pattern attribute.
+pub(crate) struct Route {
+    pub(crate) kind: Kind,
+    pub(crate) pattern: Pattern,
+    pub(crate) options: Options,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Message,
+    Event,
+}
+
+impl Handler {
+    pub(crate) fn read(item: &Item, errors: &mut Errors) -> Self {
+        let mut this = Self { routes: Vec::new(), guards: Vec::new(), public: false, krate: parse_quote!(::nats_rpc) };
+        for written in &item.ours {
+            let kind = match written.name {
+                Name::MessagePattern => Kind::Message,
+                Name::EventPattern => Kind::Event,
+                Name::UseGuards => {
+                    this.guards.extend(args::guards(written, errors));
+                    continue;
+                }
+                Name::Public => {
+                    args::public(written, errors);
+                    this.public = true;
+                    continue;
+                }
+            };
+            let (pattern, mut options) = args::pattern(written, errors);
+            if let Some(krate) = options.krate.take() {
+                this.krate = krate;
+            }
+            this.routes.extend(pattern.map(|pattern| Route { kind, pattern, options }));
+        }
+        this
+    }
+}
+
+/// A function. Its body is not parsed: it is none of our business, and may be half-written in an editor.
+pub(crate) struct Function {
+    pub(crate) vis: Visibility,
+    pub(crate) sig: Signature,
+    pub(crate) body: TokenStream,
+}
+
+impl Parse for Function {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        Ok(Self { vis: input.parse()?, sig: input.parse()?, body: input.parse()? })
+    }
+}
