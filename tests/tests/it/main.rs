@@ -6,6 +6,7 @@ mod calls;
 mod connection;
 mod deadlines;
 mod events;
+mod guards;
 mod layering;
 mod loss_free_stop;
 mod nats_server;
