@@ -45,15 +45,15 @@ async fn open(me: Option<Auth<UserClaims>>) -> Option<String> {
 }
 
 fn secret() -> SecretKey {
-    SecretKey::new("JWT_SECRET", [1; 32]).unwrap()
+    SecretKey::new("JWT_SECRET", [1; 32]).expect("32 bytes")
 }
 
 fn assertion_secret() -> SecretKey {
-    SecretKey::new("JWT_ASSERTION_SECRET", [2; 32]).unwrap()
+    SecretKey::new("JWT_ASSERTION_SECRET", [2; 32]).expect("32 bytes")
 }
 
 fn issue(issuer: &TokenIssuer) -> String {
-    issuer.issue(&Grant::new("u1", "s1").roles(&["user".to_owned()]).scope("profile:read")).unwrap()
+    issuer.issue(&Grant::new("u1", "s1").roles(&["user".to_owned()]).scope("profile:read")).expect("a token")
 }
 
 fn bearer() -> String {
@@ -69,15 +69,15 @@ struct World {
 impl World {
     async fn new(config: JwtConfig) -> Self {
         let server = server();
-        let guard = JwtGuard::<UserClaims>::new(config).unwrap();
+        let guard = JwtGuard::<UserClaims>::new(config).expect("a guard");
         let service = Service::new("guarded", "1.0.0").handlers(handlers![whoami, admin, read, open]).guard(guard);
-        let service = service.start(nats(&server)).await.unwrap();
+        let service = service.start(nats(&server)).await.expect("a service");
         Self { nats: foreign(&server).await, _server: server, _service: service }
     }
 
     async fn ask(&self, subject: &str, headers: &[(&'static str, &str)], body: &str) -> (u16, Value) {
         let answer: Message = request_with(&self.nats, subject, headers, body.to_owned()).await;
-        (code(&answer), serde_json::from_slice(&answer.payload).unwrap())
+        (code(&answer), serde_json::from_slice(&answer.payload).expect("JSON"))
     }
 }
 
@@ -152,7 +152,7 @@ async fn source_10_an_assertion_is_taken_once_for_its_own_message() {
     let body = r#"{"user":{"sub":"u7"},"a":1}"#;
     let assertion = AssertionSigner::hs256(&assertion_secret())
         .sign(&UserClaims::new("u7"), "jwt.whoami", body.as_bytes())
-        .unwrap();
+        .expect("an assertion");
     let headers = [("nrpc-assert", assertion.as_str())];
 
     assert_eq!(world.ask("jwt.whoami", &headers, r#"{"user":{"sub":"u7"},"a":2}"#).await.0, 401);
