@@ -4,6 +4,8 @@ mod cli;
 mod config;
 mod dispatch;
 pub(crate) mod exchange;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod limits;
 mod outbox;
 mod running;
