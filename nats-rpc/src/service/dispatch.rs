@@ -5,9 +5,10 @@
 //! waits in a slot.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use async_nats::message::OutboundMessage;
 use async_nats::{Message, Subscriber};
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
@@ -23,6 +25,7 @@ use super::outbox::Outbox;
 use super::shutdown::Order;
 use super::stats::Counters;
 use super::waker::{SlotWaker, Woken};
+use crate::connection::{Connection, Live};
 use crate::deadline;
 use crate::error::RpcError;
 use crate::reply::Written;
@@ -45,29 +48,99 @@ pub(super) struct Endpoint {
     pub(super) backlog: usize,
     pub(super) timeout: Duration,
     pub(super) counters: Counters,
+    /// Whether its subscription stands.
+    pub(super) live: AtomicBool,
 }
 
-/// Serves `subscriber` until it ends and every handler has finished.
+/// Serves `intake` until it is told to stop and every handler has finished.
 pub(super) async fn serve(
     endpoint: Arc<Endpoint>,
-    subscriber: Subscriber,
-    nats: async_nats::Client,
+    intake: Intake,
+    connection: Connection,
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
-    let mut worker = Worker::new(&endpoint, subscriber, nats);
+    let mut generation = intake.generation;
+    let mut worker = Worker::new(&endpoint, intake);
+    let mut stopping = false;
+    let mut renewal: Option<BoxFuture<'_, Intake>> = None;
     loop {
-        let order = poll_fn(|cx| match orders.poll_recv(cx) {
-            Poll::Ready(Some(order)) => Poll::Ready(Some(order)),
-            // Without anybody to give orders, the loop serves on until its subscription ends.
-            Poll::Ready(None) | Poll::Pending => worker.poll(cx).map(|()| None),
+        let next = poll_fn(|cx| {
+            if let Poll::Ready(Some(order)) = orders.poll_recv(cx) {
+                return Poll::Ready(Next::Order(order));
+            }
+            if let Some(renewal) = &mut renewal
+                && let Poll::Ready(intake) = renewal.as_mut().poll(cx)
+            {
+                return Poll::Ready(Next::Renewed(intake));
+            }
+            match worker.poll(cx) {
+                Poll::Ready(_) if !stopping && renewal.is_none() => Poll::Ready(Next::Lost),
+                Poll::Ready(Done::All) if stopping => Poll::Ready(Next::Done),
+                _ => Poll::Pending,
+            }
         });
-        match order.await {
-            None => return,
-            Some(Order::Abandon) => worker.abandon(),
-            Some(Order::Subscription { step, done }) => {
+        match next.await {
+            Next::Done => return,
+            Next::Order(Order::Abandon) => worker.abandon(),
+            Next::Order(Order::Subscription { step, done }) => {
+                stopping = true;
+                renewal = None;
                 step.apply(&mut worker.subscriber).await;
                 // Nobody waits any more only if the stop has reached its limit.
                 let _ = done.send(());
+            }
+            Next::Lost => {
+                endpoint.live.store(false, Ordering::Relaxed);
+                renewal = Some(Box::pin(endpoint.renew(&connection, generation)));
+            }
+            Next::Renewed(intake) => {
+                generation = intake.generation;
+                renewal = None;
+                worker.resume(intake);
+                endpoint.live.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Why a loop looks up from its work.
+enum Next {
+    Order(Order),
+    /// The subscription ended unasked: the client of async-nats has died.
+    Lost,
+    Renewed(Intake),
+    Done,
+}
+
+/// A subscription with the client that it belongs to.
+pub(super) struct Intake {
+    pub(super) subscriber: Subscriber,
+    nats: async_nats::Client,
+    generation: u64,
+}
+
+impl Endpoint {
+    /// Subscribes on the present client.
+    ///
+    /// # Errors
+    /// If that client has ended.
+    pub(super) async fn subscribe(&self, live: &Live) -> Result<Intake, async_nats::SubscribeError> {
+        let entry = &self.route.entry;
+        let subject = entry.pattern.subject().to_owned();
+        let subscriber = match entry.queue.clone() {
+            Some(queue) => live.nats.queue_subscribe(subject, queue).await?,
+            None => live.nats.subscribe(subject).await?,
+        };
+        Ok(Intake { subscriber, nats: live.nats.clone(), generation: live.generation })
+    }
+
+    /// Subscribes on the first client after that of `generation` that lives long enough.
+    async fn renew(&self, connection: &Connection, mut generation: u64) -> Intake {
+        loop {
+            let live = connection.renewed(generation).await;
+            match self.subscribe(&live).await {
+                Ok(intake) => return intake,
+                Err(_) => generation = live.generation,
             }
         }
     }
@@ -92,6 +165,14 @@ struct Worker<'a> {
     arena: BytesMut,
 }
 
+/// What has come to its end.
+enum Done {
+    /// The subscription; handlers still run.
+    Intake,
+    /// The subscription and every handler.
+    All,
+}
+
 struct Slot<'a> {
     handler: Box<dyn HandlerSlot + 'a>,
     flag: Arc<SlotWaker>,
@@ -100,7 +181,8 @@ struct Slot<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(endpoint: &'a Endpoint, subscriber: Subscriber, nats: async_nats::Client) -> Self {
+    fn new(endpoint: &'a Endpoint, intake: Intake) -> Self {
+        let Intake { subscriber, nats, .. } = intake;
         Self {
             endpoint,
             subscriber,
@@ -119,8 +201,15 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Does all that can be done now; ready once the subscription has ended and nothing is left.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Goes on with another subscription; handlers that run answer through its client.
+    fn resume(&mut self, intake: Intake) {
+        self.subscriber = intake.subscriber;
+        self.outbox.renew(intake.nats);
+        self.open = true;
+    }
+
+    /// Does all that can be done now; ready once the subscription has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         loop {
             self.drive_woken(cx);
             self.expire(cx);
@@ -131,7 +220,7 @@ impl<'a> Worker<'a> {
             }
             if !self.open {
                 let idle = self.live == 0 && self.backlog.is_empty() && self.outbox.is_empty();
-                return if idle { Poll::Ready(()) } else { Poll::Pending };
+                return Poll::Ready(if idle { Done::All } else { Done::Intake });
             }
             match Pin::new(&mut self.subscriber).poll_next(cx) {
                 Poll::Ready(Some(message)) => self.receive(message),

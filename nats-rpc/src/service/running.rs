@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, watch};
@@ -10,7 +11,6 @@ use super::shutdown::{self, Order};
 use super::stats::Counters;
 use super::{Assembled, Config, Info, RouteStats, Service, StartError};
 use crate::connection::{Connection, ConnectionState, EchoError, NatsConfig, Violation};
-use crate::route::BoundRoute;
 
 /// How long the server may take to confirm the subscriptions.
 const LIVE_LIMIT: Duration = Duration::from_secs(10);
@@ -76,6 +76,7 @@ impl Running {
                 backlog: limits.backlog,
                 timeout: own.timeout_ms.map_or(limits.timeout, Duration::from_millis),
                 counters: Counters::default(),
+                live: AtomicBool::new(true),
                 route,
             };
             running.subscribe(endpoint).await?;
@@ -87,18 +88,12 @@ impl Running {
     }
 
     async fn subscribe(&mut self, endpoint: Endpoint) -> Result<(), StartError> {
-        let nats = self.connection.nats().clone();
-        let BoundRoute { entry, .. } = &endpoint.route;
-        let subject = entry.pattern.subject().to_owned();
-        let subscribed = match entry.queue.clone() {
-            Some(queue) => nats.queue_subscribe(subject, queue).await,
-            None => nats.subscribe(subject).await,
-        };
-        let place = entry.route.location();
-        let subscriber = subscribed.map_err(|error| StartError::Refused(vec![format!("{place}: {error}")]))?;
+        let place = endpoint.route.entry.route.location().to_string();
+        let subscribed = endpoint.subscribe(&self.connection.live()).await;
+        let intake = subscribed.map_err(|error| StartError::Refused(vec![format!("{place}: {error}")]))?;
         let endpoint = Arc::new(endpoint);
         let (orders, taken) = mpsc::unbounded_channel();
-        self.loops.spawn(dispatch::serve(endpoint.clone(), subscriber, nats, taken));
+        self.loops.spawn(dispatch::serve(endpoint.clone(), intake, self.connection.clone(), taken));
         self.endpoints.push(endpoint);
         self.orders.push(orders);
         Ok(())
@@ -133,12 +128,14 @@ impl Running {
         self.status.subscribe()
     }
 
-    /// Whether requests reach the service: it is not stopping, and an echo came back within `limit`.
+    /// Whether requests reach the service: it is not stopping, every subscription stands, and an echo came
+    /// back within `limit`.
     ///
     /// # Errors
-    /// [`EchoError`] if none did, or the service is stopping.
+    /// [`EchoError`] if none did, or at once if the service is stopping or a subscription is being renewed.
     pub async fn check(&self, limit: Duration) -> Result<Duration, EchoError> {
-        if *self.status.borrow() != Status::Ready {
+        let subscribed = self.endpoints.iter().all(|endpoint| endpoint.live.load(Ordering::Relaxed));
+        if *self.status.borrow() != Status::Ready || !subscribed {
             return Err(EchoError { waited: Duration::ZERO });
         }
         self.connection.echo(limit).await
