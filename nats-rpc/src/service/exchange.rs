@@ -100,12 +100,13 @@ impl Exchange {
     pub(crate) fn conclude(
         &self,
         result: Result<Written, RpcError>,
+        now: Instant,
         max_payload: usize,
         counters: &Counters,
         out: &mut Vec<u8>,
     ) -> Option<Answer> {
         let answer = self.write(result, max_payload, out);
-        let took = self.arrival.elapsed();
+        let took = now.duration_since(self.arrival);
         counters.finished(took, answer.failed);
         self.span.in_scope(|| {
             let outcome = answer.failed.map_or("OK", Code::as_str);

@@ -149,7 +149,7 @@ impl TestService {
                 finished.unwrap_or_else(|_| exchange.cancel(&mut *handler).and(Err(late())))
             }
         };
-        let answer = exchange.conclude(result, MAX_PAYLOAD, &Counters::default(), &mut out)?;
+        let answer = exchange.conclude(result, Instant::now(), MAX_PAYLOAD, &Counters::default(), &mut out)?;
         Some((Headers::received(answer.headers.unwrap_or_default()), out.into()))
     }
 }

@@ -1,4 +1,5 @@
 //! How the framework and the services behave, on real nats-servers.
+#![allow(clippy::unwrap_used, clippy::large_futures, reason = "a test that cannot go on should stop, and runs once")]
 
 mod admission;
 mod bad_input;
@@ -13,5 +14,6 @@ mod nats_server;
 mod nest;
 mod renewal;
 mod sessions;
+mod shards;
 mod start;
 mod support;
