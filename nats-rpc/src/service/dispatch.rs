@@ -283,7 +283,7 @@ impl<'a> Worker<'a> {
 
     /// Starts the handler for a message and polls it once.
     fn admit(&mut self, message: Message, arrival: Instant, now: Instant) {
-        let (exchange, request) = self.open_exchange(message, arrival);
+        let (exchange, request) = self.open_exchange(message, arrival, now);
         let request = match request {
             Ok(_) if exchange.deadline <= now => {
                 let error = RpcError::deadline_exceeded("the deadline passed before the handler could start");
@@ -412,7 +412,7 @@ impl<'a> Worker<'a> {
         let limit = self.endpoint.timeout;
         for _ in 0..self.backlog.len() {
             let Some((message, arrival)) = self.backlog.pop_front() else { return };
-            if deadline::of_request(message.headers.as_ref(), arrival, limit) <= now {
+            if deadline::of_request(message.headers.as_ref(), arrival, now, limit) <= now {
                 let error = RpcError::deadline_exceeded("the deadline passed while the request waited");
                 self.refuse(message, arrival, error);
             } else {
@@ -432,14 +432,20 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn open_exchange(&self, message: Message, arrival: Instant) -> (Exchange, Result<crate::Request, RpcError>) {
-        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.timeout, message, arrival)
+    fn open_exchange(
+        &self,
+        message: Message,
+        arrival: Instant,
+        now: Instant,
+    ) -> (Exchange, Result<crate::Request, RpcError>) {
+        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.timeout, message, arrival, now)
     }
 
     /// Answers a message whose handler never starts.
     fn refuse(&mut self, message: Message, arrival: Instant, error: RpcError) {
-        let (exchange, _) = self.open_exchange(message, arrival);
-        self.conclude(&exchange, Err(error), Instant::now());
+        let now = Instant::now();
+        let (exchange, _) = self.open_exchange(message, arrival, now);
+        self.conclude(&exchange, Err(error), now);
     }
 
     /// Exactly one answer leaves, or none if none was asked for.
