@@ -22,6 +22,7 @@ use tokio::time::Sleep;
 
 use super::exchange::{Answer, Exchange};
 use super::outbox::Outbox;
+use super::permits::Permits;
 use super::shutdown::Order;
 use super::stats::Counters;
 use super::waker::{SlotWaker, Woken};
@@ -35,6 +36,8 @@ use crate::wire::Wire;
 /// How late a deadline may be noticed. One timer for the whole loop costs nothing that can be measured;
 /// a timer for each request costs 4 % of it.
 const TICK: Duration = Duration::from_millis(10);
+/// A poll that takes longer than this is a handler's mistake.
+const LONG_POLL: Duration = Duration::from_millis(20);
 /// Answers are cut from blocks of this size, in bytes.
 const ARENA_BLOCK: usize = 16 * 1024;
 /// A buffer that one large answer made larger than this, in bytes, is given back.
@@ -42,11 +45,13 @@ const SCRATCH_KEPT: usize = 64 * 1024;
 
 /// One route, ready to serve.
 pub(super) struct Endpoint {
-    pub(super) route: BoundRoute,
+    pub(super) route: Arc<BoundRoute>,
     pub(super) wire: Wire,
     pub(super) concurrency: usize,
     pub(super) backlog: usize,
     pub(super) timeout: Duration,
+    /// Shared by all endpoints of the service.
+    pub(super) permits: Arc<Permits>,
     pub(super) counters: Counters,
     /// Whether its subscription stands.
     pub(super) live: AtomicBool,
@@ -146,6 +151,15 @@ impl Endpoint {
     }
 }
 
+impl Drop for Worker<'_> {
+    /// A loop that is dropped half-way gives back what its handlers held.
+    fn drop(&mut self) {
+        for _ in self.slots.iter().filter(|slot| slot.holds_permit) {
+            self.endpoint.permits.give();
+        }
+    }
+}
+
 struct Worker<'a> {
     endpoint: &'a Endpoint,
     subscriber: Subscriber,
@@ -178,6 +192,7 @@ struct Slot<'a> {
     flag: Arc<SlotWaker>,
     waker: Waker,
     exchange: Option<Exchange>,
+    holds_permit: bool,
 }
 
 impl<'a> Worker<'a> {
@@ -243,10 +258,11 @@ impl<'a> Worker<'a> {
             self.endpoint.counters.foreign();
             let subject = message.subject.as_str();
             tracing::warn!(subject, pattern = pattern.subject(), "dropped a message that was not sent to this handler");
-        } else if self.live < self.endpoint.concurrency && self.backlog.is_empty() {
-            self.admit(message, arrival);
+        } else if self.has_room() && self.backlog.is_empty() {
+            self.admit(message, arrival, arrival);
         } else if self.backlog.len() < self.endpoint.backlog {
             self.backlog.push_back((message, arrival));
+            self.tick();
         } else {
             self.endpoint.counters.shed();
             let error = RpcError::unavailable("the service is busy: try again, or another instance");
@@ -254,23 +270,27 @@ impl<'a> Worker<'a> {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.live < self.endpoint.concurrency && self.endpoint.permits.are_left()
+    }
+
     fn admit_waiting(&mut self) {
-        while self.live < self.endpoint.concurrency {
+        while !self.backlog.is_empty() && self.has_room() {
             let Some((message, arrival)) = self.backlog.pop_front() else { return };
-            self.admit(message, arrival);
+            self.admit(message, arrival, Instant::now());
         }
     }
 
     /// Starts the handler for a message and polls it once.
-    fn admit(&mut self, message: Message, arrival: Instant) {
-        let (exchange, request) = self.open_exchange(message, arrival);
+    fn admit(&mut self, message: Message, arrival: Instant, now: Instant) {
+        let (exchange, request) = self.open_exchange(message, arrival, now);
         let request = match request {
-            Ok(_) if exchange.deadline <= Instant::now() => {
+            Ok(_) if exchange.deadline <= now => {
                 let error = RpcError::deadline_exceeded("the deadline passed before the handler could start");
-                return self.conclude(&exchange, Err(error));
+                return self.conclude(&exchange, Err(error), now);
             }
             Ok(request) => request,
-            Err(error) => return self.conclude(&exchange, Err(error)),
+            Err(error) => return self.conclude(&exchange, Err(error), now),
         };
         let index = match self.free.pop() {
             Some(index) => index,
@@ -280,8 +300,19 @@ impl<'a> Worker<'a> {
         slot.handler.start(request);
         slot.exchange = Some(exchange);
         self.live += 1;
-        self.drive(index);
-        if self.live > 0 && !self.ticking {
+        self.drive(index, now);
+        let slot = &mut self.slots[index];
+        if slot.exchange.is_some() {
+            // Only what waits takes a place from other handlers.
+            slot.holds_permit = true;
+            self.endpoint.permits.take();
+            self.tick();
+        }
+    }
+
+    /// Sees to it that deadlines are looked at.
+    fn tick(&mut self) {
+        if !self.ticking {
             self.tick.as_mut().reset(tokio::time::Instant::now() + TICK);
             self.ticking = true;
         }
@@ -291,7 +322,7 @@ impl<'a> Worker<'a> {
         let index = self.slots.len();
         let flag = SlotWaker::new(index, self.woken.clone());
         let handler = self.endpoint.route.handler.make_slot(&self.endpoint.route.guards);
-        self.slots.push(Slot { handler, waker: flag.clone().into(), flag, exchange: None });
+        self.slots.push(Slot { handler, waker: flag.clone().into(), flag, exchange: None, holds_permit: false });
         index
     }
 
@@ -302,21 +333,42 @@ impl<'a> Worker<'a> {
         self.woken.register(cx.waker());
         let mut batch = std::mem::take(&mut self.batch);
         self.woken.take(&mut batch);
+        let mut now = Instant::now();
         for index in batch.drain(..) {
-            self.drive(index);
+            now = self.drive(index, now);
         }
         self.batch = batch;
     }
 
-    /// Polls one slot, and answers if its handler is done.
-    fn drive(&mut self, index: usize) {
+    /// Polls one slot, and answers if its handler is done. Takes and gives the present time, as reading the
+    /// clock is a good part of what a small request costs.
+    fn drive(&mut self, index: usize, now: Instant) -> Instant {
         let slot = &mut self.slots[index];
         // A waker may outlive its request and wake a slot that is empty.
-        let Some(exchange) = &slot.exchange else { return };
+        let Some(exchange) = &slot.exchange else { return now };
         slot.flag.clear();
         let mut cx = Context::from_waker(&slot.waker);
-        if let Poll::Ready(result) = exchange.poll(&mut *slot.handler, &mut cx, &mut self.scratch) {
-            self.release(index, result);
+        let polled = exchange.poll(&mut *slot.handler, &mut cx, &mut self.scratch);
+        let after = Instant::now();
+        if after.duration_since(now) > LONG_POLL {
+            self.report_long_poll(after.duration_since(now));
+        }
+        if let Poll::Ready(result) = polled {
+            self.release(index, result, after);
+        }
+        after
+    }
+
+    /// Once per handler: it holds up every other one of its thread.
+    #[cold]
+    fn report_long_poll(&self, took: Duration) {
+        if !self.endpoint.counters.reported_long_poll() {
+            let handler = self.endpoint.route.entry.route.handler;
+            tracing::warn!(
+                handler,
+                ?took,
+                "the handler held up its thread: give CPU-heavy work to `nats_rpc::blocking`, and wait with `.await`"
+            );
         }
     }
 
@@ -325,23 +377,26 @@ impl<'a> Worker<'a> {
         let slot = &mut self.slots[index];
         let Some(exchange) = &slot.exchange else { return };
         let result = exchange.cancel(&mut *slot.handler).and(Err(error));
-        self.release(index, result);
+        self.release(index, result, Instant::now());
     }
 
     /// Answers for a slot whose handler is gone.
-    fn release(&mut self, index: usize, result: Result<Written, RpcError>) {
-        let Some(exchange) = self.slots[index].exchange.take() else { return };
+    fn release(&mut self, index: usize, result: Result<Written, RpcError>, now: Instant) {
+        let slot = &mut self.slots[index];
+        let Some(exchange) = slot.exchange.take() else { return };
+        if std::mem::take(&mut slot.holds_permit) {
+            self.endpoint.permits.give();
+        }
         self.free.push(index);
         self.live -= 1;
-        self.conclude(&exchange, result);
+        self.conclude(&exchange, result, now);
     }
 
     /// Ends what is past its deadline, running or waiting.
     fn expire(&mut self, cx: &mut Context<'_>) {
         while self.ticking && self.tick.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            // The backlog is empty unless handlers run, so they alone keep the tick going.
-            self.ticking = self.live > 0;
+            self.ticking = self.live > 0 || !self.backlog.is_empty();
             self.tick.as_mut().reset(tokio::time::Instant::from_std(now + TICK));
             for index in 0..self.slots.len() {
                 let late = self.slots[index].exchange.as_ref().is_some_and(|exchange| exchange.deadline <= now);
@@ -357,7 +412,7 @@ impl<'a> Worker<'a> {
         let limit = self.endpoint.timeout;
         for _ in 0..self.backlog.len() {
             let Some((message, arrival)) = self.backlog.pop_front() else { return };
-            if deadline::of_request(message.headers.as_ref(), arrival, limit) <= now {
+            if deadline::of_request(message.headers.as_ref(), arrival, now, limit) <= now {
                 let error = RpcError::deadline_exceeded("the deadline passed while the request waited");
                 self.refuse(message, arrival, error);
             } else {
@@ -377,20 +432,26 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn open_exchange(&self, message: Message, arrival: Instant) -> (Exchange, Result<crate::Request, RpcError>) {
-        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.timeout, message, arrival)
+    fn open_exchange(
+        &self,
+        message: Message,
+        arrival: Instant,
+        now: Instant,
+    ) -> (Exchange, Result<crate::Request, RpcError>) {
+        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.timeout, message, arrival, now)
     }
 
     /// Answers a message whose handler never starts.
     fn refuse(&mut self, message: Message, arrival: Instant, error: RpcError) {
-        let (exchange, _) = self.open_exchange(message, arrival);
-        self.conclude(&exchange, Err(error));
+        let now = Instant::now();
+        let (exchange, _) = self.open_exchange(message, arrival, now);
+        self.conclude(&exchange, Err(error), now);
     }
 
     /// Exactly one answer leaves, or none if none was asked for.
-    fn conclude(&mut self, exchange: &Exchange, result: Result<Written, RpcError>) {
+    fn conclude(&mut self, exchange: &Exchange, result: Result<Written, RpcError>, now: Instant) {
         let max_payload = self.outbox.max_payload();
-        let answer = exchange.conclude(result, max_payload, &self.endpoint.counters, &mut self.scratch);
+        let answer = exchange.conclude(result, now, max_payload, &self.endpoint.counters, &mut self.scratch);
         if let (Some(Answer { headers, .. }), Some(reply)) = (answer, exchange.reply.clone()) {
             let payload = self.cut_payload();
             self.outbox.push(OutboundMessage { subject: reply, reply: None, payload, headers });

@@ -33,7 +33,7 @@ pub(crate) struct Answer {
 }
 
 impl Exchange {
-    /// Takes a message that arrived at `arrival`.
+    /// Takes a message that arrived at `arrival`, at `now`.
     ///
     /// # Errors
     /// An answer that needs no handler: the envelope is wrong, or the deadline has passed.
@@ -43,10 +43,11 @@ impl Exchange {
         limit: Duration,
         message: Message,
         arrival: Instant,
+        now: Instant,
     ) -> (Self, Result<Request, RpcError>) {
         let Message { subject, reply, payload, headers, .. } = message;
         let kind = route.entry.route.kind;
-        let deadline = deadline::of_request(headers.as_ref(), arrival, limit);
+        let deadline = deadline::of_request(headers.as_ref(), arrival, now, limit);
         let span = tracing::debug_span!(
             "request",
             subject = subject.as_str(),
@@ -100,12 +101,13 @@ impl Exchange {
     pub(crate) fn conclude(
         &self,
         result: Result<Written, RpcError>,
+        now: Instant,
         max_payload: usize,
         counters: &Counters,
         out: &mut Vec<u8>,
     ) -> Option<Answer> {
         let answer = self.write(result, max_payload, out);
-        let took = self.arrival.elapsed();
+        let took = now.duration_since(self.arrival);
         counters.finished(took, answer.failed);
         self.span.in_scope(|| {
             let outcome = answer.failed.map_or("OK", Code::as_str);

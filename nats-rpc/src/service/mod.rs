@@ -1,5 +1,6 @@
 //! A service: handlers, what they need, and how they run against nats-server.
 
+mod blocking;
 mod cli;
 mod config;
 mod dispatch;
@@ -8,8 +9,10 @@ pub(crate) mod exchange;
 mod jwt;
 mod limits;
 mod outbox;
+mod permits;
 mod running;
 mod setup;
+mod shard;
 mod shutdown;
 pub(crate) mod stats;
 mod waker;
@@ -17,6 +20,7 @@ mod waker;
 use std::fmt;
 use std::future::Future;
 
+pub use self::blocking::blocking;
 use self::cli::CustomCommand;
 pub use self::config::Config;
 pub use self::limits::Limits;
@@ -59,6 +63,7 @@ pub struct Service {
     prefix: Result<Option<Subject>, SubjectError>,
     wire: Wire,
     limits: Limits,
+    shards: usize,
 }
 
 /// What a service says of itself.
@@ -87,6 +92,7 @@ impl Service {
             prefix: Ok(None),
             wire: Wire::default(),
             limits: Limits::default(),
+            shards: 1,
         }
     }
 
@@ -190,6 +196,15 @@ impl Service {
         self
     }
 
+    /// Spreads the service over `shards` threads, each with a connection of its own in the same queue groups.
+    ///
+    /// Default: 1, which runs in the caller's runtime. More pay once one core is full: each message then
+    /// costs a little more, as threads and connections share the work.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards.max(1);
+        self
+    }
+
     /// Connects, binds, subscribes; returns once every subscription is live.
     ///
     /// # Errors
@@ -199,7 +214,8 @@ impl Service {
     /// - [`StartError::Forbidden`]: the server forbids one of the subscriptions.
     /// - [`StartError::NotLive`]: the server did not confirm the subscriptions in time.
     pub async fn start(self, nats: NatsConfig) -> Result<Running, StartError> {
-        running::start(self, nats).await
+        // Boxed, as the futures of a whole start are large and this runs once.
+        Box::pin(running::start(self, nats)).await
     }
 
     /// Starts, runs until `signal` is ready, and stops without losing a request.
@@ -290,6 +306,9 @@ pub enum StartError {
     /// The server did not confirm the subscriptions in time.
     #[error("the subscriptions were not confirmed: {0}")]
     NotLive(#[source] crate::connection::EchoError),
+    /// A thread for a shard cannot be started.
+    #[error("a thread for a shard cannot be started: {0}")]
+    Thread(#[source] std::io::Error),
     /// The connection ended for good while the service ran.
     #[error("the connection to nats-server ended for good; start the service again")]
     Ended,
@@ -301,6 +320,7 @@ pub(crate) struct Assembled {
     pub(crate) routes: Vec<BoundRoute>,
     pub(crate) wire: Wire,
     pub(crate) limits: Limits,
+    pub(crate) shards: usize,
 }
 
 impl Service {
@@ -311,6 +331,6 @@ impl Service {
             setup.run(config.clone(), &mut provided).await?;
         }
         let routes = table.bind(&provided.providers, &provided.global).map_err(StartError::Refused)?;
-        Ok(Assembled { info: self.info, routes, wire: self.wire, limits: self.limits })
+        Ok(Assembled { info: self.info, routes, wire: self.wire, limits: self.limits, shards: self.shards })
     }
 }

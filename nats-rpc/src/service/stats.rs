@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::Code;
@@ -12,6 +12,7 @@ pub(crate) struct Counters {
     expired: AtomicU64,
     foreign: AtomicU64,
     busy_nanos: AtomicU64,
+    long_poll_reported: AtomicBool,
 }
 
 impl Counters {
@@ -34,6 +35,11 @@ impl Counters {
         bump(&self.foreign, 1);
     }
 
+    /// Whether a long poll was reported before; from now on it was.
+    pub(crate) fn reported_long_poll(&self) -> bool {
+        self.long_poll_reported.swap(true, Ordering::Relaxed)
+    }
+
     pub(crate) fn read(&self, handler: &'static str) -> RouteStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         RouteStats {
@@ -51,6 +57,18 @@ impl Counters {
 /// One writer, so a load and a store are enough and cheaper than an atomic addition.
 fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+}
+
+impl RouteStats {
+    /// Adds what the same handler did on another thread.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.shed += other.shed;
+        self.expired += other.expired;
+        self.foreign += other.foreign;
+        self.busy += other.busy;
+    }
 }
 
 /// What one handler has done since the start.

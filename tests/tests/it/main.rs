@@ -1,4 +1,5 @@
 //! How the framework and the services behave, on real nats-servers.
+#![allow(clippy::unwrap_used, clippy::large_futures, reason = "a test that cannot go on should stop, and runs once")]
 
 mod admission;
 mod bad_input;
@@ -15,5 +16,6 @@ mod nest;
 mod renewal;
 mod services;
 mod sessions;
+mod shards;
 mod start;
 mod support;
