@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway::{Gateway, GatewayError};
 use nats_rpc::{CallError, Client, Connection, JwtConfig, JwtGuard, NatsConfig, Running, Service};
@@ -189,7 +190,7 @@ impl System {
 /// Creates the buckets, on a server where nobody else answers for the services.
 async fn provision(nats: &NatsConfig) -> Result<(String, ()), BoxError> {
     let connection = Connection::open(nats).await?;
-    let client = Client::over(&connection);
+    let client = Client::over(&connection).patience(Duration::ZERO);
     for subject in ["auth.login", "get_user_profile"] {
         match client.send::<Value>(subject, &json!({})).await {
             Err(CallError::NoResponders { .. }) => {}

@@ -1,5 +1,6 @@
 //! However the program ends, no process of its stays behind.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

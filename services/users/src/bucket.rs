@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 
-use async_nats::jetstream::context::KeyValueErrorKind;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, KeyValueError};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType};
 use async_nats::jetstream::{self, ErrorCode, kv};
@@ -71,11 +71,9 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     /// [`BucketError::Missing`] if nobody provisioned it, [`BucketError::JetStream`] if the server does not
     /// give it.
     pub async fn open(jetstream: &jetstream::Context, name: &'static str) -> Result<Self, BucketError> {
-        let store = jetstream.get_key_value(name).await.map_err(|error| match error.kind() {
-            KeyValueErrorKind::GetBucket if has_code(&error, &[ErrorCode::STREAM_NOT_FOUND]) => {
-                BucketError::Missing { name }
-            }
-            _ => BucketError::JetStream { name, source: error.into() },
+        let store = jetstream.get_key_value(name).await.map_err(|error| match is_not_found(&error) {
+            true => BucketError::Missing { name },
+            false => BucketError::JetStream { name, source: error.into() },
         })?;
         Ok(Self { jetstream: jetstream.clone(), store, record: PhantomData })
     }
@@ -155,15 +153,7 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         };
         match published {
             Ok(_) => Ok(true),
-            // async-nats calls only the first a lost race; a replicated stream also answers the second.
-            Err(error)
-                if has_code(
-                    &error,
-                    &[ErrorCode::STREAM_WRONG_LAST_SEQUENCE, ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT],
-                ) =>
-            {
-                Ok(false)
-            }
+            Err(error) if is_conflict(&error) => Ok(false),
             Err(error) => Err(RecordError::Unavailable(error.into())),
         }
     }
@@ -221,7 +211,17 @@ impl From<RecordError> for RpcError {
     }
 }
 
-fn has_code(error: &(dyn Error + 'static), codes: &[ErrorCode]) -> bool {
+/// Whether a write failed because another revision is there.
+///
+/// async-nats calls only one of the two codes a wrong sequence; a replicated stream also answers the other.
+fn is_conflict(error: &(dyn Error + 'static)) -> bool {
+    let codes = [ErrorCode::STREAM_WRONG_LAST_SEQUENCE, ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT];
     let chain = std::iter::successors(Some(error), |error| (*error).source());
     chain.filter_map(|error| error.downcast_ref::<jetstream::Error>()).any(|error| codes.contains(&error.error_code()))
+}
+
+/// Whether there is no such bucket; async-nats has the server's word for it inside of a kind.
+fn is_not_found(error: &KeyValueError) -> bool {
+    let kind = error.source().and_then(|source| source.downcast_ref()).map(GetStreamError::kind);
+    matches!(kind, Some(GetStreamErrorKind::JetStream(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }

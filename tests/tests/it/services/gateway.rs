@@ -211,7 +211,7 @@ async fn a_bad_token_is_refused_and_no_service_hears_of_it() {
         &[format!("Bearer {forged}")],
         &[format!("Bearer {expired}")],
         &[format!("Basic {good}")],
-        &[good.clone()],
+        std::slice::from_ref(&good),
         &[format!("Bearer  {good}")],
         &[format!("Bearer {good} ,x")],
         &[format!("Bearer {good}"), format!("Bearer {good}")],
