@@ -6,6 +6,7 @@ mod bad_input;
 mod calls;
 mod connection;
 mod deadlines;
+mod discovery;
 mod events;
 mod guards;
 mod layering;
