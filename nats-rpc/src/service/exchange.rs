@@ -106,9 +106,9 @@ impl Exchange {
         counters: &Counters,
         out: &mut Vec<u8>,
     ) -> Option<Answer> {
-        let answer = self.write(result, max_payload, out);
+        let answer = self.write(result, max_payload, counters, out);
         let took = now.duration_since(self.arrival);
-        counters.finished(took, answer.failed);
+        counters.finished(took);
         self.span.in_scope(|| {
             let outcome = answer.failed.map_or("OK", Code::as_str);
             tracing::debug!(outcome, duration_us = took.as_micros() as u64, "finished");
@@ -116,7 +116,13 @@ impl Exchange {
         (self.reply.is_some() && self.is_answered()).then_some(answer)
     }
 
-    fn write(&self, result: Result<Written, RpcError>, max_payload: usize, out: &mut Vec<u8>) -> Answer {
+    fn write(
+        &self,
+        result: Result<Written, RpcError>,
+        max_payload: usize,
+        counters: &Counters,
+        out: &mut Vec<u8>,
+    ) -> Answer {
         match result {
             Ok(written) => {
                 match self.kind {
@@ -135,10 +141,12 @@ impl Exchange {
                 let error = RpcError::payload_too_large(format!(
                     "the answer of {size} bytes is larger than the {max_payload} that nats-server takes"
                 ));
+                counters.failed(&error);
                 self.write_error(&error, out)
             }
             Err(error) => {
                 self.log(&error);
+                counters.failed(&error);
                 let answer = self.write_error(&error, out);
                 if out.len() + HEADER_ALLOWANCE <= max_payload {
                     return answer;

@@ -3,6 +3,7 @@
 mod blocking;
 mod cli;
 mod config;
+mod discovery;
 mod dispatch;
 pub(crate) mod exchange;
 #[cfg(feature = "jwt")]
@@ -241,6 +242,10 @@ impl Service {
         if !name_is_valid {
             let name = &self.info.name;
             refusals.push(format!("the service's name {name:?} may hold only letters, digits, `-` and `_`"));
+        }
+        if let Err(error) = semver::Version::parse(&self.info.version) {
+            let version = &self.info.version;
+            refusals.push(format!("the service's version {version:?} is no semantic version such as 1.0.0: {error}"));
         }
         let prefix = match &self.prefix {
             Ok(prefix) => prefix.as_ref(),

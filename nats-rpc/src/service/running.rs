@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures::future::{join_all, select_all};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use super::discovery::{self, Profile};
 use super::dispatch::Endpoint;
 use super::permits::Permits;
 use super::shard::Shard;
@@ -30,9 +32,10 @@ pub enum Status {
 /// Dropping it ends everything at once and loses what is in flight; [`stop`](Self::stop) loses nothing.
 #[must_use = "dropping it ends the service at once"]
 pub struct Running {
-    info: Info,
+    profile: Arc<Profile>,
     connection: Connection,
     shards: Vec<Shard>,
+    discovery: JoinSet<()>,
     status: watch::Sender<Status>,
     drain: Duration,
 }
@@ -76,7 +79,12 @@ impl Running {
         }
         let Info { name, version, .. } = &info;
         tracing::info!(service = name, version, handlers = routes.len(), shards = count, "ready");
-        Ok(Self { info, connection, shards, status: watch::Sender::new(Status::Ready), drain: limits.drain })
+        let profile = Arc::new(Profile::new(info, shards.iter().map(|shard| shard.endpoints().to_vec()).collect()));
+        // Last, so that whoever finds the service can call it.
+        let mut discovery = JoinSet::new();
+        discovery.spawn(discovery::respond(profile.clone(), connection.clone()));
+        let status = watch::Sender::new(Status::Ready);
+        Ok(Self { profile, connection, shards, discovery, status, drain: limits.drain })
     }
 
     /// The service's connection. Shards on threads of their own have others like it.
@@ -105,16 +113,14 @@ impl Running {
         Ok(slowest)
     }
 
-    /// What each handler has done since the start.
+    /// What each handler has done since the start, or the last [reset](Self::reset_stats).
     pub fn stats(&self) -> Vec<RouteStats> {
-        let mut shards = self.shards.iter();
-        let mut total: Vec<_> = shards.next().into_iter().flat_map(Shard::stats).collect();
-        for shard in shards {
-            for (sum, more) in total.iter_mut().zip(shard.stats()) {
-                sum.add(&more);
-            }
-        }
-        total
+        self.profile.stats()
+    }
+
+    /// Begins to count anew, here and on `$SRV.STATS`.
+    pub fn reset_stats(&self) {
+        self.profile.reset();
     }
 
     /// Waits until the service can serve no more by itself, and says why.
@@ -129,18 +135,20 @@ impl Running {
     /// then is answered 503.
     pub async fn stop(mut self) {
         self.status.send_replace(Status::Stopping);
-        tracing::info!(service = self.info.name, "stopping");
+        let name = &self.profile.info().name;
+        tracing::info!(service = name, "stopping");
+        self.discovery.shutdown().await;
         let drain = self.drain;
         join_all(self.shards.iter_mut().map(|shard| shard.stop(drain))).await;
         self.status.send_replace(Status::Stopped);
-        tracing::info!(service = self.info.name, "stopped");
+        tracing::info!(service = name, "stopped");
     }
 }
 
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running")
-            .field("service", &self.info.name)
+            .field("service", &self.profile.info().name)
             .field("status", &*self.status.borrow())
             .finish_non_exhaustive()
     }

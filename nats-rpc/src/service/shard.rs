@@ -8,9 +8,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::StartError;
 use super::dispatch::{self, Endpoint};
 use super::shutdown::{self, Order};
-use super::{RouteStats, StartError};
 use crate::connection::{Connection, EchoError, Violation};
 
 /// How long the server may take to confirm the subscriptions.
@@ -112,8 +112,8 @@ impl Shard {
         self.connection.echo(limit).await
     }
 
-    pub(super) fn stats(&self) -> impl Iterator<Item = RouteStats> {
-        self.endpoints.iter().map(|endpoint| endpoint.counters.read(endpoint.route.entry.route.handler))
+    pub(super) fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
     }
 
     /// Waits until the shard can serve no more by itself, and says why.

@@ -7,6 +7,7 @@ mod calls;
 mod connection;
 mod deadlines;
 mod demo;
+mod discovery;
 mod events;
 mod guards;
 mod layering;
