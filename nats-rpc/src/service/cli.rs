@@ -1,6 +1,7 @@
 //! The command line that every service has.
 
 use std::future::Future;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -55,7 +56,8 @@ impl Service {
     pub async fn main(self) -> ExitCode {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
         // A program that has set up its own logging keeps it.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
         match self.run_command().await {
             Ok(code) => code,
             Err(error) => {
@@ -84,7 +86,7 @@ impl Service {
                     let command = self.commands.swap_remove(index);
                     let config = self.connect().await?;
                     let done = (command.work)(config, arguments).await;
-                    done.map_err(|source| StartError::Setup { what: command.name, source })?;
+                    done.map_err(|source| StartError::Command { name: command.name, source })?;
                 }
             }
             _ => return self.serve().await,
@@ -138,7 +140,10 @@ impl Service {
             tracing::info!("nothing to provision");
         }
         for work in self.provision {
-            work.run(config.clone(), &mut Provided::default()).await?;
+            work.run(config.clone(), &mut Provided::default()).await.map_err(|error| match error {
+                StartError::Setup { source, .. } => StartError::Command { name: "provision", source },
+                error => error,
+            })?;
         }
         Ok(())
     }

@@ -305,6 +305,15 @@ pub enum StartError {
         /// Why.
         source: BoxError,
     },
+    /// A command of the service's own, or `provision`, failed.
+    #[error("{name}: {source}")]
+    #[non_exhaustive]
+    Command {
+        /// The command.
+        name: &'static str,
+        /// Why.
+        source: BoxError,
+    },
     /// The server forbids these subscriptions to the service's user.
     #[error("nats-server forbids this user to subscribe to: {}", .0.join(", "))]
     Forbidden(Vec<String>),
