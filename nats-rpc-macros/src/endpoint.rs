@@ -111,7 +111,8 @@ fn argument() -> TokenStream {
     }
 }
 
-/// Guards in written order, arguments in written order, the function.
+/// Guards in written order, arguments in written order, the function; a method of the function's name, since
+/// the compiler names it where the future is not `Send`.
 fn answer(guards: &[Part], args: &[Part], function: &Function) -> TokenStream {
     let name = &function.sig.ident;
     let guards = guards.iter().map(|part| &part.field);
@@ -138,18 +139,19 @@ fn answer(guards: &[Part], args: &[Part], function: &Function) -> TokenStream {
     };
     // Like any local, `self` is found only where both places see it alike.
     let this = quote!(&self);
-    quote_spanned!(span=> async fn __answer(#this, #request: __rpc::Request) -> #output { #body })
+    quote_spanned!(span=> async fn #name(#this, #request: __rpc::Request) -> #output { #body })
 }
 
 /// A future that is not `Send` is reported here, at the function's name.
 fn call(function: &Function) -> TokenStream {
-    quote_spanned! {function.sig.ident.span()=>
+    let name = &function.sig.ident;
+    quote_spanned! {name.span()=>
         fn call(
             &self,
             request: __rpc::Request,
         ) -> impl __rpc::Future<Output = __rpc::Result<impl __rpc::IntoReply + __rpc::Send, __rpc::RpcError>> + __rpc::Send
         {
-            self.__answer(request)
+            self.#name(request)
         }
     }
 }
