@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use async_nats::jetstream;
 use nats_rpc::auth::Email;
+use nats_rpc::{Connection, KvError};
 use serde::{Deserialize, Serialize};
 use users::UserId;
-use users::bucket::{self, Bucket, BucketError, RecordError};
+use users::bucket::{self, Bucket, ProvisionError, RecordError};
 
 const BUCKET: &str = "auth_users";
 /// More would not fit into a token.
@@ -84,7 +85,7 @@ impl Accounts {
     ///
     /// # Errors
     /// Those of [`bucket::provision`].
-    pub async fn provision(jetstream: &jetstream::Context, replicas: users::Replicas) -> Result<(), BucketError> {
+    pub async fn provision(jetstream: &jetstream::Context, replicas: users::Replicas) -> Result<(), ProvisionError> {
         bucket::provision(jetstream, BUCKET, "accounts by the hash of their e-mail address", replicas).await
     }
 
@@ -92,8 +93,8 @@ impl Accounts {
     ///
     /// # Errors
     /// Those of [`Bucket::open`].
-    pub async fn open(jetstream: &jetstream::Context) -> Result<Self, BucketError> {
-        Ok(Self(Arc::new(Bucket::open(jetstream, BUCKET).await?)))
+    pub async fn open(connection: &Connection) -> Result<Self, KvError> {
+        Ok(Self(Arc::new(Bucket::open(connection, BUCKET).await?)))
     }
 
     /// The account at `key`, as it is now.

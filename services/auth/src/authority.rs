@@ -56,14 +56,13 @@ pub(crate) struct Tokens {
 impl Authority {
     /// Opens the buckets, which must have been provisioned.
     pub(crate) async fn open(config: Config, settings: Settings) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let jetstream = config.jetstream();
         let Settings { access_secret, refresh_secret, issuer, audience, bcrypt_cost, sign_ups_per_minute } = settings;
         Ok(Self(Arc::new(Parts {
-            accounts: Accounts::open(&jetstream).await?,
-            profiles: Users::open(&jetstream).await?,
+            accounts: Accounts::open(config.connection()).await?,
+            profiles: Users::open(config.connection()).await?,
             passwords: Passwords::new(PasswordConfig::default().cost(bcrypt_cost))?,
             bcrypt_cost,
-            sessions: Sessions::open(&jetstream, SessionConfig::new(&refresh_secret)).await?,
+            sessions: Sessions::open(config.connection(), SessionConfig::new(&refresh_secret)).await?,
             issuer: TokenIssuer::hs256(&access_secret).issuer(issuer).audience(audience),
             sign_ups: RateLimit::per_minute(sign_ups_per_minute),
             events: Client::over(config.connection()),

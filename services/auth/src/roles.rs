@@ -15,7 +15,7 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
     let [action, email, role] = words.as_slice() else { return Err(USAGE.into()) };
     let email = Email::parse(email)?;
     let role = Role::parse(role).ok_or(USAGE)?;
-    let accounts = Accounts::open(&config.jetstream()).await?;
+    let accounts = Accounts::open(config.connection()).await?;
     let key = AccountKey::of(&email);
     let account = match action.as_str() {
         "grant" => accounts.grant(&key, &role).await?,

@@ -3,12 +3,12 @@
 use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, KeyValueError};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType};
-use async_nats::jetstream::{self, ErrorCode, kv};
-use nats_rpc::RpcError;
+use async_nats::jetstream::{self, kv};
+use nats_rpc::{Connection, KvBucket, KvError, KvHandles, RpcError, is_kv_conflict};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,14 +24,13 @@ const TRIES: usize = 16;
 /// Reads go to the stream's leader and never to a replica that may be behind: who signed up a moment ago
 /// exists. Writes name the revision that they replace, so no change is lost to another.
 pub struct Bucket<T> {
-    jetstream: jetstream::Context,
-    store: kv::Store,
+    bucket: KvBucket,
     record: PhantomData<fn() -> T>,
 }
 
 impl<T> fmt::Debug for Bucket<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Bucket").field(&self.store.name).finish()
+        f.debug_tuple("Bucket").field(&self.bucket.name()).finish()
     }
 }
 
@@ -44,13 +43,13 @@ struct Entry<T> {
 /// Creates the bucket `name`, or brings an existing one to this form; its records stay.
 ///
 /// # Errors
-/// [`BucketError::JetStream`] if the server refuses or does not answer.
+/// [`ProvisionError`] if the server refuses or does not answer.
 pub async fn provision(
     jetstream: &jetstream::Context,
     name: &'static str,
     description: &'static str,
     replicas: Replicas,
-) -> Result<(), BucketError> {
+) -> Result<(), ProvisionError> {
     let config = kv::Config {
         bucket: name.to_owned(),
         description: description.to_owned(),
@@ -61,21 +60,16 @@ pub async fn provision(
         ..kv::Config::default()
     };
     let created = jetstream.create_or_update_key_value(config).await;
-    created.map(drop).map_err(|error| BucketError::JetStream { name, source: error.into() })
+    created.map(drop).map_err(|error| ProvisionError { name, source: error.into() })
 }
 
 impl<T: Serialize + DeserializeOwned> Bucket<T> {
     /// Opens the bucket `name`.
     ///
     /// # Errors
-    /// [`BucketError::Missing`] if nobody provisioned it, [`BucketError::JetStream`] if the server does not
-    /// give it.
-    pub async fn open(jetstream: &jetstream::Context, name: &'static str) -> Result<Self, BucketError> {
-        let store = jetstream.get_key_value(name).await.map_err(|error| match is_not_found(&error) {
-            true => BucketError::Missing { name },
-            false => BucketError::JetStream { name, source: error.into() },
-        })?;
-        Ok(Self { jetstream: jetstream.clone(), store, record: PhantomData })
+    /// Those of [`KvBucket::open`].
+    pub async fn open(connection: &Connection, name: &'static str) -> Result<Self, KvError> {
+        Ok(Self { bucket: KvBucket::open(connection, name).await?, record: PhantomData })
     }
 
     /// The record of `key`.
@@ -126,7 +120,8 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     }
 
     async fn read(&self, key: &str) -> Result<Entry<T>, RecordError> {
-        let message = match self.store.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
+        let current = self.current().await?;
+        let message = match current.store.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
             Ok(message) => message,
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
                 return Ok(Entry { record: None, revision: 0 });
@@ -147,42 +142,35 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     async fn write(&self, key: &str, record: &T, revision: u64) -> Result<bool, RecordError> {
         let value = serde_json::to_vec(record).map_err(RecordError::Malformed)?;
         let message = PublishMessage::build().payload(value.into()).expected_last_subject_sequence(revision);
-        let published = match self.jetstream.send_publish(self.subject(key), message).await {
+        let published = match self.current().await?.jetstream.send_publish(self.subject(key), message).await {
             Ok(acknowledged) => acknowledged.await,
             Err(error) => Err(error),
         };
         match published {
             Ok(_) => Ok(true),
-            Err(error) if is_conflict(&error) => Ok(false),
+            Err(error) if is_kv_conflict(&error) => Ok(false),
             Err(error) => Err(RecordError::Unavailable(error.into())),
         }
     }
 
+    async fn current(&self) -> Result<Arc<KvHandles>, RecordError> {
+        self.bucket.current().await.map_err(|error| RecordError::Unavailable(error.into()))
+    }
+
     fn subject(&self, key: &str) -> String {
-        format!("{}{key}", self.store.prefix)
+        format!("$KV.{}.{key}", self.bucket.name())
     }
 }
 
-/// Why a bucket cannot be used.
+/// A bucket that could not be created.
 #[derive(Debug, thiserror::Error)]
+#[error("the KV bucket {name} cannot be created")]
 #[non_exhaustive]
-pub enum BucketError {
-    /// Nobody provisioned it.
-    #[error("the KV bucket {name} does not exist; run `provision` first")]
-    #[non_exhaustive]
-    Missing {
-        /// The bucket.
-        name: &'static str,
-    },
-    /// JetStream refused or did not answer.
-    #[error("JetStream does not give the KV bucket {name}: {source}")]
-    #[non_exhaustive]
-    JetStream {
-        /// The bucket.
-        name: &'static str,
-        /// What it said.
-        source: Box<dyn Error + Send + Sync>,
-    },
+pub struct ProvisionError {
+    /// The bucket.
+    pub name: &'static str,
+    /// What JetStream said.
+    pub source: Box<dyn Error + Send + Sync>,
 }
 
 /// Why a record was not read or written.
@@ -209,19 +197,4 @@ impl From<RecordError> for RpcError {
             }
         }
     }
-}
-
-/// Whether a write failed because another revision is there.
-///
-/// async-nats calls only one of the two codes a wrong sequence; a replicated stream also answers the other.
-fn is_conflict(error: &(dyn Error + 'static)) -> bool {
-    let codes = [ErrorCode::STREAM_WRONG_LAST_SEQUENCE, ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT];
-    let chain = std::iter::successors(Some(error), |error| (*error).source());
-    chain.filter_map(|error| error.downcast_ref::<jetstream::Error>()).any(|error| codes.contains(&error.error_code()))
-}
-
-/// Whether there is no such bucket; async-nats has the server's word for it inside of a kind.
-fn is_not_found(error: &KeyValueError) -> bool {
-    let kind = error.source().and_then(|source| source.downcast_ref()).map(GetStreamError::kind);
-    matches!(kind, Some(GetStreamErrorKind::JetStream(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }

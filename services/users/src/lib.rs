@@ -40,7 +40,7 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Send + 'static) -> Servic
     Service::new("users", env!("CARGO_PKG_VERSION"))
         .description("Profiles: one's own, and any for an admin")
         .handlers(discover!())
-        .provide_with(|config| async move { Users::open(&config.jetstream()).await })
+        .provide_with(|config| async move { Users::open(config.connection()).await })
         .provision(move |config| {
             let replicas = Replicas::from_vars(vars);
             async move {

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_nats::jetstream;
+use nats_rpc::{Connection, KvError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::bucket::{self, Bucket, BucketError, RecordError};
+use crate::bucket::{self, Bucket, ProvisionError, RecordError};
 use crate::config::Replicas;
 
 const BUCKET: &str = "users";
@@ -153,7 +154,7 @@ impl Users {
     ///
     /// # Errors
     /// Those of [`bucket::provision`].
-    pub async fn provision(jetstream: &jetstream::Context, replicas: Replicas) -> Result<(), BucketError> {
+    pub async fn provision(jetstream: &jetstream::Context, replicas: Replicas) -> Result<(), ProvisionError> {
         bucket::provision(jetstream, BUCKET, "profiles by user id", replicas).await
     }
 
@@ -161,8 +162,8 @@ impl Users {
     ///
     /// # Errors
     /// Those of [`Bucket::open`].
-    pub async fn open(jetstream: &jetstream::Context) -> Result<Self, BucketError> {
-        Ok(Self(Arc::new(Bucket::open(jetstream, BUCKET).await?)))
+    pub async fn open(connection: &Connection) -> Result<Self, KvError> {
+        Ok(Self(Arc::new(Bucket::open(connection, BUCKET).await?)))
     }
 
     /// The profile of a user.

@@ -74,7 +74,7 @@ async fn the_walk_fails_where_users_has_no_guard() {
     let options = Options::new(nats(&server)).users(|| {
         Service::new("users", "1.0.0")
             .handlers(handlers![unguarded, unguarded_by_subject])
-            .provide_with(|config| async move { Users::open(&config.jetstream()).await })
+            .provide_with(|config| async move { Users::open(config.connection()).await })
     });
     let expected = [
         "no token over NATS",

@@ -9,8 +9,8 @@ use nats_rpc::{Code, Connection, StartError};
 
 use super::*;
 
-async fn jetstream(bed: &Bed) -> async_nats::jetstream::Context {
-    Connection::open(bed.system.nats()).await.unwrap().jetstream()
+async fn connection(bed: &Bed) -> Connection {
+    Connection::open(bed.system.nats()).await.unwrap()
 }
 
 fn key(email: &str) -> AccountKey {
@@ -119,7 +119,7 @@ async fn roles_are_those_of_the_account_at_each_refresh() {
     let bed = Bed::start().await;
     let (ada, eve) = (bed.sign_up("ada@example.com").await, bed.sign_up("eve@example.com").await);
     let of_eve = json!({ "userId": eve.id });
-    let accounts = Accounts::open(&jetstream(&bed).await).await.unwrap();
+    let accounts = Accounts::open(&connection(&bed).await).await.unwrap();
     let admin = Role::parse("admin").unwrap();
 
     accounts.grant(&key("Ada@example.com"), &admin).await.unwrap();
@@ -141,7 +141,7 @@ async fn roles_are_those_of_the_account_at_each_refresh() {
 async fn without_its_account_a_session_ends() {
     let bed = Bed::start().await;
     let user = bed.sign_up("ada@example.com").await;
-    let bucket = jetstream(&bed).await.get_key_value("auth_users").await.unwrap();
+    let bucket = connection(&bed).await.jetstream().get_key_value("auth_users").await.unwrap();
     bucket.purge(key("ada@example.com").as_str()).await.unwrap();
     assert_eq!(bed.refresh(&user.refresh_token).await.0, 401);
 
@@ -155,7 +155,7 @@ async fn without_its_account_a_session_ends() {
 async fn a_log_in_writes_a_profile_that_is_missing() {
     let bed = Bed::start().await;
     let user = bed.sign_up("ada@example.com").await;
-    jetstream(&bed).await.get_key_value("users").await.unwrap().purge(&user.id).await.unwrap();
+    connection(&bed).await.jetstream().get_key_value("users").await.unwrap().purge(&user.id).await.unwrap();
     assert_eq!(bed.post("/api/users/profile", Some(&user.access_token), &json!({})).await.0, 404);
     assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 200);
     let (status, profile) = bed.post("/api/users/profile", Some(&user.access_token), &json!({})).await;
@@ -191,7 +191,7 @@ async fn a_log_in_hashes_anew_what_was_hashed_too_cheaply() {
     let bed = Bed::start().await;
     bed.sign_up("ada@example.com").await;
     let cost = async |bed: &Bed| {
-        let accounts = Accounts::open(&jetstream(bed).await).await.unwrap();
+        let accounts = Accounts::open(&connection(bed).await).await.unwrap();
         accounts.find(&key("ada@example.com")).await.unwrap().unwrap().password_hash[4..6].to_owned()
     };
     assert_eq!(cost(&bed).await, "10");
