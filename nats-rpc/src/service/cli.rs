@@ -1,13 +1,11 @@
 //! The command line that every service has.
 
 use std::future::Future;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use futures::future::BoxFuture;
-use tracing_subscriber::EnvFilter;
 
 use super::setup::{BoxError, Provided};
 use super::{Config, Service, StartError};
@@ -52,12 +50,9 @@ impl Service {
     /// | `health` | exits 0 if an echo through nats-server comes back within 3 s |
     ///
     /// The connection is that of [`NatsConfig::from_env`]. The log goes to standard error; `RUST_LOG` sets
-    /// its level (default `info`).
+    /// its level (default `info`); see [`log_to_stderr`](crate::log_to_stderr).
     pub async fn main(self) -> ExitCode {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        // A program that has set up its own logging keeps it.
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
+        super::log_to_stderr("info");
         match self.run_command().await {
             Ok(code) => code,
             Err(error) => {

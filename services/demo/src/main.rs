@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
-
 const USAGE: &str = "usage: cargo demo [-- --serve]";
 
 fn main() -> ExitCode {
@@ -21,8 +19,7 @@ fn main() -> ExitCode {
 }
 
 fn run(job: impl Future<Output = ExitCode>) -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    nats_rpc::log_to_stderr("warn");
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(job),
         Err(error) => {

@@ -4,12 +4,10 @@ use std::process::ExitCode;
 
 use gateway::{Config, Gateway, GatewayError};
 use nats_rpc::NatsConfig;
-use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    nats_rpc::log_to_stderr("info");
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
