@@ -15,6 +15,8 @@ mod server_faults;
 mod stage;
 mod storm;
 
+use std::time::Duration;
+
 pub use self::report::{Report, Row};
 
 /// How a scenario is run.
@@ -30,6 +32,11 @@ impl Options {
     /// `full` of something, or `short`.
     fn pick<T>(self, full: T, short: T) -> T {
         if self.short { short } else { full }
+    }
+
+    /// How late an end may be noticed on a machine that is busy elsewhere, as those that test are.
+    fn grace(self) -> Duration {
+        self.pick(Duration::from_millis(250), Duration::from_secs(1))
     }
 
     fn random(self) -> fastrand::Rng {

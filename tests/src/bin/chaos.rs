@@ -17,7 +17,13 @@ fn main() -> io::Result<ExitCode> {
     let matches = clap::Command::new("chaos")
         .about("Tries what nats-rpc promises under load and faults. Exit status 1: a promise was broken.")
         .after_help(format!("Scenarios:\n{list}"))
-        .arg(Arg::new("scenario").num_args(0..).value_parser(names).hide_possible_values(true).help("All if none is named"))
+        .arg(
+            Arg::new("scenario")
+                .num_args(0..)
+                .value_parser(names)
+                .hide_possible_values(true)
+                .help("All if none is named"),
+        )
         .arg(Arg::new("short").long("short").action(ArgAction::SetTrue).help("Seconds in place of minutes"))
         .arg(
             Arg::new("seed")
@@ -27,10 +33,8 @@ fn main() -> io::Result<ExitCode> {
                 .help("What randomness starts from"),
         )
         .get_matches();
-    let options = Options {
-        short: matches.get_flag("short"),
-        seed: matches.get_one("seed").copied().expect("it has a default"),
-    };
+    let options =
+        Options { short: matches.get_flag("short"), seed: matches.get_one("seed").copied().expect("it has a default") };
     let named: Vec<_> = matches.get_many::<String>("scenario").into_iter().flatten().collect();
     match named.as_slice() {
         [name] => run(Scenario::named(name).expect("clap knows the names"), options),

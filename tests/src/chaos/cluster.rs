@@ -7,15 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use nats_rpc::prelude::*;
 use nats_rpc::{Client, NatsConfig};
 
 use self::nodes::Nodes;
+use super::Options;
 use super::load::{Load, call};
 use super::report::Row;
-use super::server_faults::{LateStarts, work};
+use super::server_faults::{LateStarts, service};
 use super::stage::{grouped, runtime, soon};
-use super::Options;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an election may take; the longest seen is 8.5 s.
@@ -44,15 +43,14 @@ pub(super) fn run(options: Options) -> Vec<Row> {
 async fn try_fault(nodes: &mut Nodes, fault: Fault, options: Options) -> [Row; 2] {
     let config = NatsConfig::new(nodes.urls());
     let late = LateStarts::default();
-    let service = || Service::new("fault", "1.0.0").handlers(handlers![work]).provide(late.clone());
-    let first = soon(service().start(config.clone())).await.expect("a service");
-    let second = soon(service().start(config.clone())).await.expect("a service");
+    let first = soon(service(&late).start(config.clone())).await.expect("a service");
+    let second = soon(service(&late).start(config.clone())).await.expect("a service");
     let client = soon(Client::connect(&config)).await.expect("a client");
     let stored = Stored::open(client.connection().jetstream()).await;
     let leader = stored.leader().await;
 
     let calls = client.timeout(TIMEOUT);
-    let load = Load::start(options.pick(250, 100), TIMEOUT, move |_| {
+    let load = Load::start(options.pick(250, 100), TIMEOUT + options.grace(), move |_| {
         let client = calls.clone();
         async move { call(&client, "fault.work", &LateStarts::deadline()).await }
     });
@@ -76,9 +74,8 @@ async fn try_fault(nodes: &mut Nodes, fault: Fault, options: Options) -> [Row; 2
     soon(second.stop()).await;
 
     let since = |moment: Instant| moment.saturating_duration_since(began).as_millis();
-    let window = tally.trouble.map_or("none".to_owned(), |(first, last)| {
-        format!("+{} to +{} ms", since(first), since(last))
-    });
+    let window =
+        tally.trouble.map_or("none".to_owned(), |(first, last)| format!("+{} to +{} ms", since(first), since(last)));
     let calls = format!(
         "{} of {} answered{}, error window {window}, {} past the deadline, {}",
         grouped(tally.answered),

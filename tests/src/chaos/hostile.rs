@@ -8,14 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{NatsConfig, Running};
+use nats_rpc::{Client, NatsConfig, Running};
 
 use self::corpus::Poison;
 use self::publisher::Publisher;
-use super::load::{Ended, Load, Tally, request};
+use super::Options;
+use super::load::{Ended, Load, Tally, call, request};
 use super::report::Row;
 use super::stage::{runtime, soon, until};
-use super::Options;
 
 /// How soon the service has to answer again.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(2);
@@ -59,6 +59,7 @@ pub(super) fn run(options: Options) -> Vec<Row> {
         for poison in corpus::all() {
             rows.push(give(&poison, &server, &nats, waves).await);
         }
+        rows.push(answer_with_poison(&server, waves).await);
         let tally = load.finish().await;
         rows.push(unharmed(&tally));
         soon(others.stop()).await;
@@ -96,6 +97,31 @@ async fn give(poison: &Poison, server: &NatsServer, nats: &async_nats::Client, w
     let by_server = if refused > 0 { ", refused by nats-server" } else { "" };
     let passed = slowest.is_some_and(|slowest| slowest <= RECOVERY_LIMIT);
     Row::new(poison.name, "answers again within 2 s", passed, counts + by_server)
+}
+
+/// A service that answers with poison must not take its caller along.
+async fn answer_with_poison(server: &NatsServer, waves: u32) -> Row {
+    let config = NatsConfig::new(server.url());
+    let client = soon(Client::connect(&config)).await.expect("a client").timeout(RECOVERY_LIMIT);
+    let mut slowest = Some(Duration::ZERO);
+    for _ in 0..waves {
+        let publisher = Publisher::connect(server.port()).await.expect("a connection");
+        let answering = soon(publisher.answer("evil.ping", b"NATS/1.0\r\na: b\rc\r\n\r\n"));
+        // How the poisoned call itself ends is not what is asked here; that it ends is.
+        let (_, answered) = futures::join!(answering, soon(call(&client, "evil.ping", &())));
+        if answered == Ended::Answered {
+            slowest = None;
+        }
+        let well = || async { call(&client, "bystander.ping", &()).await == Ended::Answered };
+        let again = until(Duration::from_secs(5), well).await;
+        slowest = slowest.zip(again).map(|(slowest, again)| slowest.max(again));
+    }
+    let counts = match slowest {
+        Some(slowest) => format!("other calls are answered again after {} ms", slowest.as_millis()),
+        None => "no other call is answered".to_owned(),
+    };
+    let passed = slowest.is_some_and(|slowest| slowest <= RECOVERY_LIMIT);
+    Row::new("an answer with a bare CR", "the caller calls again within 2 s", passed, counts)
 }
 
 async fn start_victim(server: &NatsServer) -> Running {

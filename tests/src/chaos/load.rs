@@ -14,9 +14,6 @@ use tokio::task::{JoinHandle, JoinSet};
 const BEAT: Duration = Duration::from_millis(1);
 /// What a machine that was busy elsewhere may make up for in one beat.
 const CATCH_UP: u64 = 64;
-/// How late an end may be noticed on a machine that is busy elsewhere.
-pub(super) const LATE: Duration = Duration::from_millis(250);
-
 /// How one request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -44,7 +41,7 @@ pub(super) struct Tally {
     pub(super) no_responders: u64,
     pub(super) timed_out: u64,
     pub(super) unconnected: u64,
-    /// Ended more than [`LATE`] after their deadline.
+    /// Took longer than they were allowed to.
     pub(super) late: u64,
     /// How long the answered ones took.
     pub(super) took: Vec<Duration>,
@@ -65,7 +62,7 @@ impl Tally {
             Ended::TimedOut => self.timed_out += 1,
             Ended::Unconnected => self.unconnected += 1,
         }
-        self.late += u64::from(took > allowed + LATE);
+        self.late += u64::from(took > allowed);
         if ended != Ended::Answered {
             let now = Instant::now();
             self.trouble = Some((self.trouble.map_or(now, |(first, _)| first), now));
@@ -117,8 +114,8 @@ struct Shared {
 }
 
 impl Load {
-    /// Makes `per_second` requests a second by `call`, which is given their number and says how long the
-    /// request was allowed to take.
+    /// Makes `per_second` requests a second by `call`, which is given their number; one that takes longer
+    /// than `allowed` is late.
     pub(super) fn start<F, Fut>(per_second: u32, allowed: Duration, call: F) -> Self
     where
         F: Fn(u64) -> Fut + Send + 'static,

@@ -46,7 +46,8 @@ async fn timed_out_calls(server: &NatsServer, options: Options) -> Row {
     let ended = repeat(count, CALLS_IN_FLIGHT, &client, "memory.deaf").await;
     let growth = resident_kb().saturating_sub(before);
     listening.abort();
-    let counts = format!("grew by {} kB over {} calls, {} timed out", grouped(growth), grouped(count), grouped(ended.1));
+    let counts =
+        format!("grew by {} kB over {} calls, {} timed out", grouped(growth), grouped(count), grouped(ended.1));
     Row::new("calls that time out", "< 4 MB, all timed out", growth < CALLS_LIMIT_KB && ended.1 == count, counts)
 }
 

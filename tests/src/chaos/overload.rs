@@ -7,16 +7,14 @@ use futures::future::join_all;
 use nats_rpc::prelude::*;
 use nats_rpc::{Limits, NatsConfig};
 
+use super::Options;
 use super::load::{Ended, Load, request};
 use super::report::Row;
 use super::stage::{grouped, resident_kb, runtime, soon};
-use super::Options;
 
-const TIMEOUT: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_secs(1);
 const CONCURRENCY: usize = 10;
 const BACKLOG: usize = 50;
-/// What clocks and a busy machine may add to the time in the backlog.
-const SLACK: Duration = Duration::from_millis(30);
 /// What the process may grow by, in kB: buffers that the load itself fills.
 const GROWTH_KB: u64 = 16 * 1024;
 
@@ -62,15 +60,18 @@ async fn overload(nats: &async_nats::Client, options: Options) -> Vec<Row> {
     );
     let growth = resident_kb().saturating_sub(before);
 
+    // What clocks and the machine may add; one that runs tests is busy elsewhere. Without admission the
+    // goodput would be 0.
+    let (enough, slack) = options.pick((85.0, Duration::from_millis(30)), (40.0, Duration::from_millis(500)));
     let goodput = during.answered as f64 / took.as_secs_f64();
     let share = 100.0 * goodput / capacity;
     let p99 = flood.quantile(0.99);
-    let bound = Duration::from_secs_f64((BACKLOG + CONCURRENCY) as f64 / capacity) + SLACK;
+    let bound = Duration::from_secs_f64((BACKLOG + CONCURRENCY) as f64 / capacity) + slack;
     vec![
         Row::new(
             "goodput at 2 x capacity",
-            "≥ 85 % of capacity, 0 timed out",
-            share >= 85.0 && flood.timed_out == 0,
+            options.pick("≥ 85 % of capacity, 0 timed out", "≥ 40 % of capacity, 0 timed out"),
+            share >= enough && flood.timed_out == 0,
             format!(
                 "{goodput:.0}/s of {capacity:.0}/s = {share:.0} %; offered {}, 503 {}, timed out {}",
                 grouped(flood.offered),
@@ -80,7 +81,7 @@ async fn overload(nats: &async_nats::Client, options: Options) -> Vec<Row> {
         ),
         Row::new(
             "p99 of the answered",
-            "≤ backlog / capacity + 30 ms",
+            options.pick("≤ backlog / capacity + 30 ms", "≤ backlog / capacity + 500 ms"),
             p99 <= bound,
             format!("{:.0} ms, bound {:.0} ms", p99.as_secs_f64() * 1e3, bound.as_secs_f64() * 1e3),
         ),

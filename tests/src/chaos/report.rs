@@ -23,7 +23,12 @@ pub struct Row {
 }
 
 impl Row {
-    pub(super) fn new(case: impl Into<String>, expected: &'static str, passed: bool, counts: impl Into<String>) -> Self {
+    pub(super) fn new(
+        case: impl Into<String>,
+        expected: &'static str,
+        passed: bool,
+        counts: impl Into<String>,
+    ) -> Self {
         Self { case: case.into(), counts: counts.into(), expected, passed }
     }
 }
@@ -32,13 +37,6 @@ impl Report {
     /// Whether every case is as expected.
     pub fn passed(&self) -> bool {
         self.rows.iter().all(|row| row.passed)
-    }
-
-    /// The same without the cases that `keep` turns down.
-    #[must_use]
-    pub fn only(mut self, keep: impl Fn(&Row) -> bool) -> Self {
-        self.rows.retain(keep);
-        self
     }
 }
 

@@ -7,10 +7,10 @@ use futures::future::join_all;
 use nats_rpc::prelude::*;
 use nats_rpc::{NatsConfig, Running};
 
+use super::Options;
 use super::load::{Ended, Load, Tally, request};
 use super::report::Row;
 use super::stage::{grouped, runtime, soon};
-use super::Options;
 use crate::proxy::{Proxy, Which};
 
 /// How long a caller waits; longer than any stop takes.

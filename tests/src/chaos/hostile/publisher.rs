@@ -19,6 +19,28 @@ impl Publisher {
         Ok(Self(BufReader::new(socket)))
     }
 
+    /// Answers one request to `subject` with these headers.
+    pub(super) async fn answer(mut self, subject: &str, headers: &[u8]) -> io::Result<()> {
+        self.0.get_mut().write_all(format!("SUB {subject} 1\r\n").as_bytes()).await?;
+        let mut line = String::new();
+        // `HMSG <subject> <sid> <reply> <size of the headers> <size of all>`
+        let reply = loop {
+            line.clear();
+            self.0.read_line(&mut line).await?;
+            let mut words = line.split(' ');
+            if words.next() == Some("HMSG")
+                && let Some(reply) = words.nth(2)
+            {
+                break reply;
+            }
+        };
+        let answer = [format!("HPUB {reply} {0} {0}\r\n", headers.len()).as_bytes(), headers, b"\r\n"].concat();
+        self.0.get_mut().write_all(&answer).await?;
+        // Until the server has read it, the connection has to stay.
+        self.send(b"").await;
+        Ok(())
+    }
+
     /// Sends `bytes`; whether the server still talks to us when it has read them all.
     pub(super) async fn send(mut self, bytes: &[u8]) -> bool {
         let exchange = async {
