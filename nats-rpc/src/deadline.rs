@@ -17,19 +17,25 @@ pub const DEADLINE_HEADER: &str = "Rpc-Deadline";
 static TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
 static DEADLINE: HeaderName = HeaderName::from_static(DEADLINE_HEADER);
 
-/// How far another machine's clock may be ahead of ours before `Rpc-Deadline` is unfair to it.
-const ALLOWED_SKEW: Duration = Duration::from_secs(1);
+/// What a handler grants to whoever calls it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowance {
+    /// How long it may take when its caller allows more, or says nothing.
+    pub(crate) limit: Duration,
+    /// How far a caller's clock may be behind ours before `Rpc-Deadline` is unfair to it.
+    pub(crate) skew: Duration,
+}
 
 thread_local! {
     static CURRENT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// The deadline of a request that arrived at `arrival`, by its headers and the handler's own `limit`.
+/// The deadline of a request that arrived at `arrival`, by its headers and the handler's `allowance`.
 ///
 /// A header that is no number is ignored: the limit still holds. `now` is not before the deadline exactly
 /// if it has passed.
-pub(crate) fn of_request(headers: Option<&HeaderMap>, arrival: Instant, now: Instant, limit: Duration) -> Instant {
-    let own = arrival + limit;
+pub(crate) fn of_request(headers: Option<&HeaderMap>, arrival: Instant, now: Instant, allowance: Allowance) -> Instant {
+    let own = arrival + allowance.limit;
     let Some(headers) = headers else { return own };
     let millis = |name: &HeaderName| -> Option<Duration> {
         Some(Duration::from_millis(headers.get(name.clone())?.as_str().parse().ok()?))
@@ -37,7 +43,7 @@ pub(crate) fn of_request(headers: Option<&HeaderMap>, arrival: Instant, now: Ins
     let budget = millis(&TIMEOUT).and_then(|budget| arrival.checked_add(budget));
     let moment = millis(&DEADLINE).and_then(|moment| {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        let left = (moment + ALLOWED_SKEW).saturating_sub(since_epoch);
+        let left = moment.saturating_add(allowance.skew).saturating_sub(since_epoch);
         now.checked_add(left)
     });
     [budget, moment].into_iter().flatten().fold(own, Instant::min)
@@ -72,6 +78,7 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(30);
+    const ALLOWANCE: Allowance = Allowance { limit: LIMIT, skew: Duration::from_secs(1) };
 
     fn headers(name: &'static str, value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -82,20 +89,20 @@ mod tests {
     #[test]
     fn the_handler_limit_holds_for_callers_that_send_none() {
         let arrival = Instant::now();
-        assert_eq!(of_request(None, arrival, arrival, LIMIT), arrival + LIMIT);
+        assert_eq!(of_request(None, arrival, arrival, ALLOWANCE), arrival + LIMIT);
         for junk in ["", "soon", "-1", "1e3", "99999999999999999999999"] {
-            assert_eq!(of_request(Some(&headers(TIMEOUT_HEADER, junk)), arrival, arrival, LIMIT), arrival + LIMIT);
+            assert_eq!(of_request(Some(&headers(TIMEOUT_HEADER, junk)), arrival, arrival, ALLOWANCE), arrival + LIMIT);
         }
     }
 
     #[test]
     fn the_budget_shortens_and_never_extends() {
         let arrival = Instant::now();
-        let short = of_request(Some(&headers(TIMEOUT_HEADER, "200")), arrival, arrival, LIMIT);
+        let short = of_request(Some(&headers(TIMEOUT_HEADER, "200")), arrival, arrival, ALLOWANCE);
         assert_eq!(short, arrival + Duration::from_millis(200));
-        let long = of_request(Some(&headers(TIMEOUT_HEADER, "3600000")), arrival, arrival, LIMIT);
+        let long = of_request(Some(&headers(TIMEOUT_HEADER, "3600000")), arrival, arrival, ALLOWANCE);
         assert_eq!(long, arrival + LIMIT);
-        let huge = of_request(Some(&headers(TIMEOUT_HEADER, &u64::MAX.to_string())), arrival, arrival, LIMIT);
+        let huge = of_request(Some(&headers(TIMEOUT_HEADER, &u64::MAX.to_string())), arrival, arrival, ALLOWANCE);
         assert_eq!(huge, arrival + LIMIT);
     }
 
@@ -103,12 +110,14 @@ mod tests {
     fn a_moment_in_the_past_has_passed_but_for_the_skew() {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
         let past = headers(DEADLINE_HEADER, &(now_ms - 60_000).to_string());
-        assert!(of_request(Some(&past), Instant::now(), Instant::now(), LIMIT) <= Instant::now());
+        assert!(of_request(Some(&past), Instant::now(), Instant::now(), ALLOWANCE) <= Instant::now());
         let skewed = headers(DEADLINE_HEADER, &(now_ms - 200).to_string());
-        assert!(of_request(Some(&skewed), Instant::now(), Instant::now(), LIMIT) > Instant::now());
+        assert!(of_request(Some(&skewed), Instant::now(), Instant::now(), ALLOWANCE) > Instant::now());
+        let strict = Allowance { skew: Duration::ZERO, ..ALLOWANCE };
+        assert!(of_request(Some(&skewed), Instant::now(), Instant::now(), strict) <= Instant::now());
         let huge = headers(DEADLINE_HEADER, &u64::MAX.to_string());
         let arrival = Instant::now();
-        assert_eq!(of_request(Some(&huge), arrival, arrival, LIMIT), arrival + LIMIT);
+        assert_eq!(of_request(Some(&huge), arrival, arrival, ALLOWANCE), arrival + LIMIT);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What the integration tests, the demo and the examples share: a real nats-server, obtained
 //! without a manual step.
 
+pub mod chaos;
 pub mod nats_server;
+pub mod proxy;
 
 use nats_rpc::testing::{NatsServer, NatsServerBuilder};
 

@@ -27,7 +27,7 @@ use super::shutdown::Order;
 use super::stats::Counters;
 use super::waker::{SlotWaker, Woken};
 use crate::connection::{Connection, Live};
-use crate::deadline;
+use crate::deadline::{self, Allowance};
 use crate::error::RpcError;
 use crate::reply::Written;
 use crate::route::{BoundRoute, HandlerSlot};
@@ -49,7 +49,7 @@ pub(super) struct Endpoint {
     pub(super) wire: Wire,
     pub(super) concurrency: usize,
     pub(super) backlog: usize,
-    pub(super) timeout: Duration,
+    pub(super) allowance: Allowance,
     /// Shared by all endpoints of the service.
     pub(super) permits: Arc<Permits>,
     pub(super) counters: Counters,
@@ -409,10 +409,10 @@ impl<'a> Worker<'a> {
     }
 
     fn expire_backlog(&mut self, now: Instant) {
-        let limit = self.endpoint.timeout;
+        let allowance = self.endpoint.allowance;
         for _ in 0..self.backlog.len() {
             let Some((message, arrival)) = self.backlog.pop_front() else { return };
-            if deadline::of_request(message.headers.as_ref(), arrival, now, limit) <= now {
+            if deadline::of_request(message.headers.as_ref(), arrival, now, allowance) <= now {
                 let error = RpcError::deadline_exceeded("the deadline passed while the request waited");
                 self.refuse(message, arrival, error);
             } else {
@@ -438,7 +438,7 @@ impl<'a> Worker<'a> {
         arrival: Instant,
         now: Instant,
     ) -> (Exchange, Result<crate::Request, RpcError>) {
-        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.timeout, message, arrival, now)
+        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.allowance, message, arrival, now)
     }
 
     /// Answers a message whose handler never starts.

@@ -2,13 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_nats::{HeaderMap, Message};
 use tracing::Span;
 
 use super::stats::Counters;
-use crate::deadline;
+use crate::deadline::{self, Allowance};
 use crate::error::{Code, RpcError};
 use crate::message::Request;
 use crate::reply::Written;
@@ -40,14 +40,14 @@ impl Exchange {
     pub(crate) fn open(
         route: &BoundRoute,
         wire: Wire,
-        limit: Duration,
+        allowance: Allowance,
         message: Message,
         arrival: Instant,
         now: Instant,
     ) -> (Self, Result<Request, RpcError>) {
         let Message { subject, reply, payload, headers, .. } = message;
         let kind = route.entry.route.kind;
-        let deadline = deadline::of_request(headers.as_ref(), arrival, now, limit);
+        let deadline = deadline::of_request(headers.as_ref(), arrival, now, allowance);
         let span = tracing::debug_span!(
             "request",
             subject = subject.as_str(),

@@ -1,5 +1,8 @@
 use std::time::Duration;
 
+use crate::deadline::Allowance;
+use crate::route::Route;
+
 /// How much of one handler runs at a time, and how long.
 ///
 /// What arrives while `concurrency` requests run waits in a backlog; what finds that full is answered
@@ -22,6 +25,11 @@ pub struct Limits {
     /// How long a handler may take when its caller allows more, or says nothing; a handler's own
     /// `timeout_ms = …` wins. Default: 30 s.
     pub timeout: Duration,
+    /// How far a caller's clock may be behind this machine's. Default: 1 s.
+    ///
+    /// A request that was held up on its way starts, at worst, this long after its caller has given up.
+    /// Where all clocks are kept in step, make it smaller; zero where all run on one machine.
+    pub clock_skew: Duration,
     /// How long a stop waits for handlers that run. Default: 30 s.
     pub drain: Duration,
 }
@@ -29,6 +37,15 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let timeout = Duration::from_secs(30);
-        Self { concurrency: 256, backlog: 256, in_flight: 4_096, timeout, drain: timeout }
+        let clock_skew = Duration::from_secs(1);
+        Self { concurrency: 256, backlog: 256, in_flight: 4_096, timeout, clock_skew, drain: timeout }
+    }
+}
+
+impl Limits {
+    /// What a handler grants its callers, by its own settings first.
+    pub(crate) fn allowance(&self, route: &Route) -> Allowance {
+        let limit = route.timeout_ms.map_or(self.timeout, Duration::from_millis);
+        Allowance { limit, skew: self.clock_skew }
     }
 }

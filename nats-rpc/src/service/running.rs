@@ -67,7 +67,7 @@ impl Running {
                     wire,
                     concurrency: own.concurrency.unwrap_or(limits.concurrency).max(1),
                     backlog: limits.backlog,
-                    timeout: own.timeout_ms.map_or(limits.timeout, Duration::from_millis),
+                    allowance: limits.allowance(own),
                     permits: permits.clone(),
                     counters: Counters::default(),
                     live: AtomicBool::new(true),

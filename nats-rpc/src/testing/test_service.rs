@@ -135,9 +135,9 @@ impl TestService {
     }
 
     async fn run(&self, route: &BoundRoute, message: Message) -> Option<(Headers, Bytes)> {
-        let limit = route.entry.route.timeout_ms.map_or(self.limits.timeout, std::time::Duration::from_millis);
+        let allowance = self.limits.allowance(route.entry.route);
         let now = Instant::now();
-        let (exchange, request) = Exchange::open(route, self.wire, limit, message, now, now);
+        let (exchange, request) = Exchange::open(route, self.wire, allowance, message, now, now);
         let mut out = Vec::new();
         let result = match request {
             Err(error) => Err(error),

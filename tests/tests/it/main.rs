@@ -4,6 +4,7 @@
 mod admission;
 mod bad_input;
 mod calls;
+mod chaos;
 mod connection;
 mod deadlines;
 mod demo;

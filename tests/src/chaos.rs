@@ -1,0 +1,82 @@
+//! What the framework promises under load and faults, tried on real nats-servers.
+//!
+//! Each scenario is a file here; `cargo run --release -p nats-rpc-tests --bin chaos` runs them in full and
+//! prints what was counted beside what was expected. The integration tests run the same code, shorter.
+
+mod cluster;
+mod hostile;
+mod load;
+mod memory;
+mod neighbours;
+mod overload;
+mod report;
+mod rolling;
+mod server_faults;
+mod stage;
+mod storm;
+
+use std::time::Duration;
+
+pub use self::report::{Report, Row};
+
+/// How a scenario is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// A few seconds in place of minutes: fewer rounds, the same expectations.
+    pub short: bool,
+    /// Where all that is random starts from.
+    pub seed: u64,
+}
+
+impl Options {
+    /// `full` of something, or `short`.
+    fn pick<T>(self, full: T, short: T) -> T {
+        if self.short { short } else { full }
+    }
+
+    /// How late an end may be noticed on a machine that is busy elsewhere, as those that test are.
+    fn grace(self) -> Duration {
+        self.pick(Duration::from_millis(250), Duration::from_secs(1))
+    }
+
+    fn random(self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.seed)
+    }
+}
+
+/// One kind of adversity.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What happens, in a line.
+    pub about: &'static str,
+    run: fn(Options) -> Vec<Row>,
+}
+
+impl Scenario {
+    /// Every scenario, in the order in which they are told.
+    pub const ALL: [Self; 8] = [
+        Self { name: "rolling", about: "instances are replaced under load", run: rolling::run },
+        Self { name: "server", about: "nats-server dies, freezes, leaves", run: server_faults::run },
+        Self { name: "overload", about: "twice as many requests as can be served", run: overload::run },
+        Self { name: "hostile", about: "bytes that no client would send", run: hostile::run },
+        Self { name: "storm", about: "handlers panic, hang, answer too much", run: storm::run },
+        Self { name: "cluster", about: "one of three nodes dies or leaves", run: cluster::run },
+        Self { name: "neighbours", about: "a slow handler beside a fast one", run: neighbours::run },
+        Self { name: "memory", about: "what a million requests leave behind", run: memory::run },
+    ];
+
+    /// The scenario called `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scenario| scenario.name == name)
+    }
+
+    /// Runs it, which takes from seconds to minutes, in runtimes of its own.
+    ///
+    /// # Panics
+    /// If there is no nats-server, or if something fails that is no part of what is tried.
+    pub fn run(self, options: Options) -> Report {
+        Report { scenario: self.name, rows: (self.run)(options) }
+    }
+}

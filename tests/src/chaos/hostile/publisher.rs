@@ -1,0 +1,66 @@
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+/// How long nats-server may take to have read everything.
+const LIMIT: Duration = Duration::from_secs(10);
+const GREETING: &[u8] =
+    b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\n";
+
+/// A connection to nats-server that sends whatever it is given.
+pub(super) struct Publisher(BufReader<TcpStream>);
+
+impl Publisher {
+    pub(super) async fn connect(port: u16) -> io::Result<Self> {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
+        socket.write_all(GREETING).await?;
+        Ok(Self(BufReader::new(socket)))
+    }
+
+    /// Answers one request to `subject` with these headers.
+    pub(super) async fn answer(mut self, subject: &str, headers: &[u8]) -> io::Result<()> {
+        self.0.get_mut().write_all(format!("SUB {subject} 1\r\n").as_bytes()).await?;
+        let mut line = String::new();
+        // `HMSG <subject> <sid> <reply> <size of the headers> <size of all>`
+        let reply = loop {
+            line.clear();
+            self.0.read_line(&mut line).await?;
+            let mut words = line.split(' ');
+            if words.next() == Some("HMSG")
+                && let Some(reply) = words.nth(2)
+            {
+                break reply;
+            }
+        };
+        let answer = [format!("HPUB {reply} {0} {0}\r\n", headers.len()).as_bytes(), headers, b"\r\n"].concat();
+        self.0.get_mut().write_all(&answer).await?;
+        // Until the server has read it, the connection has to stay.
+        self.send(b"").await;
+        Ok(())
+    }
+
+    /// Sends `bytes`; whether the server still talks to us when it has read them all.
+    pub(super) async fn send(mut self, bytes: &[u8]) -> bool {
+        let exchange = async {
+            self.0.get_mut().write_all(bytes).await?;
+            self.0.get_mut().write_all(b"PING\r\n").await?;
+            let mut line = Vec::new();
+            loop {
+                line.clear();
+                if self.0.read_until(b'\n', &mut line).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                match &line[..] {
+                    b"PONG\r\n" => return Ok(()),
+                    b"PING\r\n" => self.0.get_mut().write_all(b"PONG\r\n").await?,
+                    _ => {}
+                }
+            }
+        };
+        let exchange = tokio::time::timeout(LIMIT, exchange);
+        let answered: io::Result<()> = exchange.await.expect("nats-server answers or hangs up");
+        answered.is_ok()
+    }
+}

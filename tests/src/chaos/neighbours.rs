@@ -1,0 +1,104 @@
+//! A handler that sleeps, and one that burns CPU, beside a fast one.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use nats_rpc::NatsConfig;
+use nats_rpc::prelude::*;
+
+use super::Options;
+use super::load::{Load, request};
+use super::report::Row;
+use super::stage::{runtime, soon};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+const BURN: Duration = Duration::from_millis(50);
+/// Requests a second to each handler.
+const FAST: u32 = 200;
+const SLEEPERS: u32 = 300;
+const BURNERS: u32 = 4;
+/// Below this a factor says nothing: timers are that coarse.
+const FLOOR: Duration = Duration::from_millis(1);
+
+#[message_pattern("next.fast")]
+async fn fast() {}
+
+#[message_pattern("next.sleeps")]
+async fn sleeps() {
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+#[message_pattern("next.burns")]
+async fn burns() {
+    let began = Instant::now();
+    while began.elapsed() < BURN {
+        black_box((0..1_000_u64).fold(0, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(number)));
+    }
+}
+
+pub(super) fn run(options: Options) -> Vec<Row> {
+    let served = runtime(2);
+    let calling = runtime(1);
+    let server = crate::server_with(|builder| builder.jetstream(false));
+    let service = Service::new("next", "1.0.0").handlers(handlers![fast, sleeps, burns]);
+    let running = served.block_on(service.start(NatsConfig::new(server.url()))).expect("a service");
+    let rows = calling.block_on(async {
+        let nats = async_nats::connect(server.url()).await.expect("a connection");
+        measure(&nats, options).await
+    });
+    served.block_on(soon(running.stop()));
+    rows
+}
+
+async fn measure(nats: &async_nats::Client, options: Options) -> Vec<Row> {
+    let rounds = options.pick(5, 1);
+    let each = Duration::from_secs(options.pick(4, 1));
+    let (mut alone, mut asleep, mut burning) = (Vec::new(), Vec::new(), Vec::new());
+    // In turn, as the machine itself is faster at one time than at another.
+    for _ in 0..rounds {
+        alone.push(p99(nats, each, None).await);
+        asleep.push(p99(nats, each, Some(("next.sleeps", SLEEPERS))).await);
+        burning.push(p99(nats, each, Some(("next.burns", BURNERS))).await);
+    }
+    let (alone, asleep, burning) = (median(alone), median(asleep), median(burning));
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    vec![
+        Row::new("p99 alone", "", true, format!("{:.2} ms", ms(alone))),
+        Row::new(
+            "p99 beside a handler that sleeps",
+            "≤ 1.5 x (1 ms at least)",
+            asleep <= alone.max(FLOOR).mul_f64(1.5),
+            format!("{:.2} ms", ms(asleep)),
+        ),
+        Row::new(
+            "p99 beside a handler that burns 50 ms",
+            "≤ alone + one burn",
+            burning <= alone + BURN.mul_f64(1.1),
+            format!("{:.2} ms", ms(burning)),
+        ),
+    ]
+}
+
+async fn p99(nats: &async_nats::Client, how_long: Duration, beside: Option<(&'static str, u32)>) -> Duration {
+    let load = |subject: &'static str, rate| {
+        let nats = nats.clone();
+        Load::start(rate, TIMEOUT, move |_| {
+            let nats = nats.clone();
+            async move { request(&nats, subject.to_owned(), Bytes::new(), TIMEOUT).await }
+        })
+    };
+    let beside = beside.map(|(subject, rate)| load(subject, rate));
+    let measured = load("next.fast", FAST);
+    tokio::time::sleep(how_long).await;
+    let p99 = measured.finish().await.quantile(0.99);
+    if let Some(beside) = beside {
+        beside.finish().await;
+    }
+    p99
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
