@@ -26,8 +26,9 @@ thread_local! {
 
 /// The deadline of a request that arrived at `arrival`, by its headers and the handler's own `limit`.
 ///
-/// A header that is no number is ignored: the limit still holds.
-pub(crate) fn of_request(headers: Option<&HeaderMap>, arrival: Instant, limit: Duration) -> Instant {
+/// A header that is no number is ignored: the limit still holds. `now` is not before the deadline exactly
+/// if it has passed.
+pub(crate) fn of_request(headers: Option<&HeaderMap>, arrival: Instant, now: Instant, limit: Duration) -> Instant {
     let own = arrival + limit;
     let Some(headers) = headers else { return own };
     let millis = |name: &HeaderName| -> Option<Duration> {
@@ -37,8 +38,7 @@ pub(crate) fn of_request(headers: Option<&HeaderMap>, arrival: Instant, limit: D
     let moment = millis(&DEADLINE).and_then(|moment| {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
         let left = (moment + ALLOWED_SKEW).saturating_sub(since_epoch);
-        // The clock is read now and not at the arrival, so a request that waited is not given more.
-        Instant::now().checked_add(left)
+        now.checked_add(left)
     });
     [budget, moment].into_iter().flatten().fold(own, Instant::min)
 }
@@ -82,20 +82,20 @@ mod tests {
     #[test]
     fn the_handler_limit_holds_for_callers_that_send_none() {
         let arrival = Instant::now();
-        assert_eq!(of_request(None, arrival, LIMIT), arrival + LIMIT);
+        assert_eq!(of_request(None, arrival, arrival, LIMIT), arrival + LIMIT);
         for junk in ["", "soon", "-1", "1e3", "99999999999999999999999"] {
-            assert_eq!(of_request(Some(&headers(TIMEOUT_HEADER, junk)), arrival, LIMIT), arrival + LIMIT);
+            assert_eq!(of_request(Some(&headers(TIMEOUT_HEADER, junk)), arrival, arrival, LIMIT), arrival + LIMIT);
         }
     }
 
     #[test]
     fn the_budget_shortens_and_never_extends() {
         let arrival = Instant::now();
-        let short = of_request(Some(&headers(TIMEOUT_HEADER, "200")), arrival, LIMIT);
+        let short = of_request(Some(&headers(TIMEOUT_HEADER, "200")), arrival, arrival, LIMIT);
         assert_eq!(short, arrival + Duration::from_millis(200));
-        let long = of_request(Some(&headers(TIMEOUT_HEADER, "3600000")), arrival, LIMIT);
+        let long = of_request(Some(&headers(TIMEOUT_HEADER, "3600000")), arrival, arrival, LIMIT);
         assert_eq!(long, arrival + LIMIT);
-        let huge = of_request(Some(&headers(TIMEOUT_HEADER, &u64::MAX.to_string())), arrival, LIMIT);
+        let huge = of_request(Some(&headers(TIMEOUT_HEADER, &u64::MAX.to_string())), arrival, arrival, LIMIT);
         assert_eq!(huge, arrival + LIMIT);
     }
 
@@ -103,12 +103,12 @@ mod tests {
     fn a_moment_in_the_past_has_passed_but_for_the_skew() {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
         let past = headers(DEADLINE_HEADER, &(now_ms - 60_000).to_string());
-        assert!(of_request(Some(&past), Instant::now(), LIMIT) <= Instant::now());
+        assert!(of_request(Some(&past), Instant::now(), Instant::now(), LIMIT) <= Instant::now());
         let skewed = headers(DEADLINE_HEADER, &(now_ms - 200).to_string());
-        assert!(of_request(Some(&skewed), Instant::now(), LIMIT) > Instant::now());
+        assert!(of_request(Some(&skewed), Instant::now(), Instant::now(), LIMIT) > Instant::now());
         let huge = headers(DEADLINE_HEADER, &u64::MAX.to_string());
         let arrival = Instant::now();
-        assert_eq!(of_request(Some(&huge), arrival, LIMIT), arrival + LIMIT);
+        assert_eq!(of_request(Some(&huge), arrival, arrival, LIMIT), arrival + LIMIT);
     }
 
     #[test]

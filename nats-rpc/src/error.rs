@@ -253,7 +253,7 @@ impl Error for RpcError {
     }
 }
 
-/// How an application's own error becomes an answer; derive it with [`derive@IntoRpcError`].
+/// How an application's own error becomes an answer; derive it with [`macro@crate::IntoRpcError`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be answered to a caller",
     label = "not an `RpcError`, and nothing says which code it has",

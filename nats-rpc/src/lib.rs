@@ -65,7 +65,7 @@ pub use self::message::{HeaderError, Headers, Request};
 pub use self::principal::Principal;
 pub use self::reply::{IntoReply, Written};
 pub use self::route::{Kind, Queue, Route};
-pub use self::service::{Config, IntoGuard, Limits, RouteStats, Running, Service, StartError, Status};
+pub use self::service::{Config, IntoGuard, Limits, RouteStats, Running, Service, StartError, Status, blocking};
 pub use self::subject::{MAX_SUBJECT_LEN, Pattern, Subject, SubjectError};
 pub use self::wire::Wire;
 

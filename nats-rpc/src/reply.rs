@@ -19,7 +19,7 @@ pub enum Written {
 /// A handler's answer; every [`Serialize`] type is one.
 ///
 /// A handler returns it bare or in a `Result` whose error is an [`RpcError`] or derives
-/// [`derive@crate::IntoRpcError`].
+/// [`macro@crate::IntoRpcError`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's answer",
     label = "not serialisable",

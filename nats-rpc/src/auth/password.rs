@@ -86,7 +86,7 @@ impl fmt::Debug for Password {
 }
 
 /// What hashing costs and how much of the machine it may take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct PasswordConfig {
     cost: u32,

@@ -49,7 +49,7 @@ const TRIES: usize = 5;
 /// Sessions::provision(&jetstream, 3).await?; // once, by whoever deploys
 ///
 /// let pepper = SecretKey::from_vars("JWT_REFRESH_SECRET", |name| std::env::var(name).ok())?;
-/// let sessions = Sessions::open(&jetstream, SessionConfig::new(pepper)).await?;
+/// let sessions = Sessions::open(&jetstream, SessionConfig::new(&pepper)).await?;
 /// let first = sessions.create(Owner::new("0192f0c1", "account key")).await?;
 /// let second = sessions.refresh(&first.refresh_token).await?;
 /// sessions.log_out(&second.refresh_token).await?;
@@ -83,18 +83,18 @@ pub(crate) struct Limits {
 
 impl SessionConfig {
     /// Sessions protected by `pepper` (`JWT_REFRESH_SECRET`): 10 s of grace, 7 days idle, 30 days in all.
-    pub fn new(pepper: SecretKey) -> Self {
+    pub fn new(pepper: &SecretKey) -> Self {
         let days = |days: u64| days * 24 * 60 * 60 * 1000;
         Self {
-            peppers: vec![Pepper::new(&pepper)],
+            peppers: vec![Pepper::new(pepper)],
             limits: Limits { grace: 10_000, idle: days(7), absolute: days(30) },
             clock: Clock::default(),
         }
     }
 
     /// Also takes the tokens of sessions begun with an earlier pepper; keep it for as long as those may live.
-    pub fn previous_pepper(mut self, pepper: SecretKey) -> Self {
-        self.peppers.push(Pepper::new(&pepper));
+    pub fn previous_pepper(mut self, pepper: &SecretKey) -> Self {
+        self.peppers.push(Pepper::new(pepper));
         self
     }
 
@@ -329,7 +329,7 @@ mod tests {
     fn no_token_and_no_pepper_is_printed() {
         let token = RefreshToken::random().unwrap();
         let pepper = SecretKey::new("JWT_REFRESH_SECRET", "correct horse battery staple, twice").unwrap();
-        let printed = format!("{:?} {:?} {token:?}", issued(&token, Owner::new("u", "a")), SessionConfig::new(pepper));
+        let printed = format!("{:?} {:?} {token:?}", issued(&token, Owner::new("u", "a")), SessionConfig::new(&pepper));
         assert!(!printed.contains("nrt1") && !printed.contains("horse"), "{printed}");
     }
 }

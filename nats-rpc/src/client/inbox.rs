@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::{OnceCell, broadcast, oneshot};
+use tokio::sync::{OnceCell, Semaphore, broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::error::CallError;
-use crate::connection::{Connection, ConnectionState, Violation};
+use crate::connection::{Connection, Violation};
 use crate::subject::Subject;
+
+/// How many calls may be under way at a time.
+const MAX_CALLS: usize = 4_096;
 
 /// Where all answers to one client arrive: one subscription, a token for each call.
 ///
@@ -21,6 +24,8 @@ pub(super) struct Inbox {
     prefix: String,
     pending: Arc<Pending>,
     next: AtomicU64,
+    /// Bounds the calls under way, and with them the memory that a stuck service can cost its callers.
+    places: Semaphore,
     /// The task that reads the answers, once the first call has subscribed.
     reader: OnceCell<Reader>,
 }
@@ -50,6 +55,7 @@ impl Inbox {
             connection: connection.clone(),
             pending: Arc::default(),
             next: AtomicU64::new(0),
+            places: Semaphore::new(MAX_CALLS),
             reader: OnceCell::new(),
         })
     }
@@ -57,6 +63,7 @@ impl Inbox {
     /// Publishes one call and waits for its answer, without an end of its own.
     pub(super) async fn call(&self, subject: &Subject, headers: HeaderMap, payload: Bytes) -> Outcome {
         self.reader.get_or_try_init(|| self.read()).await?;
+        let _place = self.places.acquire().await.map_err(|_| CallError::Disconnected)?;
         let token = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         self.pending.lock().insert(token, Call { subject: subject.clone(), answer });
@@ -70,36 +77,66 @@ impl Inbox {
     }
 
     async fn read(&self) -> Result<Reader, CallError> {
-        let nats = self.connection.nats();
-        let answers = nats.subscribe(format!("{}.*", self.prefix)).await.map_err(|_| CallError::Disconnected)?;
-        let violations = self.connection.violations();
-        let task = tokio::spawn(read(self.connection.clone(), answers, violations, self.pending.clone()));
-        Ok(Reader(task.abort_handle()))
+        let live = self.connection.live();
+        let answers = subscribe(&live.nats, &self.prefix).await?;
+        let reading = Reading {
+            answers,
+            generation: live.generation,
+            breaks: self.connection.breaks(),
+            violations: self.connection.violations(),
+            connection: self.connection.clone(),
+            prefix: self.prefix.clone(),
+            pending: self.pending.clone(),
+        };
+        Ok(Reader(tokio::spawn(reading.run()).abort_handle()))
     }
 }
 
-/// Hands each answer to its call, and tells calls whose answer can no longer come.
-async fn read(
+async fn subscribe(nats: &async_nats::Client, prefix: &str) -> Result<Subscriber, CallError> {
+    nats.subscribe(format!("{prefix}.*")).await.map_err(|_| CallError::Disconnected)
+}
+
+/// The reading of the answers.
+struct Reading {
+    answers: Subscriber,
+    generation: u64,
+    breaks: watch::Receiver<u64>,
+    violations: broadcast::Receiver<Violation>,
     connection: Connection,
-    mut answers: Subscriber,
-    mut violations: broadcast::Receiver<Violation>,
+    prefix: String,
     pending: Arc<Pending>,
-) {
-    let is_up = |state: &ConnectionState| matches!(state, ConnectionState::Connected | ConnectionState::LameDuck);
-    loop {
-        tokio::select! {
-            biased;
-            message = answers.next() => match message {
-                Some(message) => pending.answer(message),
-                None => return pending.fail_all(),
-            },
-            () = connection.wait_for(|state| !is_up(state)), if is_up(&connection.state()) => pending.fail_all(),
-            () = connection.wait_for(is_up), if !is_up(&connection.state()) => {}
-            violation = violations.recv() => {
-                // A reader that is late skips what it missed; those calls end by their deadline.
-                if let Ok(violation) = violation && violation.publish {
-                    pending.forbid(&violation.subject);
+}
+
+impl Reading {
+    /// Hands each answer to its call, and tells calls whose answer can no longer come.
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                message = self.answers.next() => match message {
+                    Some(message) => self.pending.answer(message),
+                    None => self.renew().await,
+                },
+                _ = self.breaks.changed() => self.pending.fail_all(),
+                violation = self.violations.recv() => {
+                    // A reader that is late skips what it missed; those calls end by their deadline.
+                    if let Ok(violation) = violation && violation.publish {
+                        self.pending.forbid(&violation.subject);
+                    }
                 }
+            }
+        }
+    }
+
+    /// The client of async-nats has died: goes on with the next one.
+    async fn renew(&mut self) {
+        self.pending.fail_all();
+        loop {
+            let live = self.connection.renewed(self.generation).await;
+            self.generation = live.generation;
+            if let Ok(answers) = subscribe(&live.nats, &self.prefix).await {
+                self.answers = answers;
+                return;
             }
         }
     }

@@ -3,6 +3,7 @@
 mod answer;
 mod error;
 mod inbox;
+mod retry;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,13 +15,18 @@ use serde::de::DeserializeOwned;
 pub(crate) use self::answer::decode;
 pub use self::error::{CallError, RemoteError};
 use self::inbox::Inbox;
+use self::retry::{Backoff, Budget};
 use crate::connection::{ConnectError, Connection, ConnectionState, NatsConfig};
 use crate::deadline;
+use crate::error::Code;
 use crate::message::{HeaderError, Headers};
 use crate::subject::Subject;
 
 /// How long a call waits when nothing else was said.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a subject without a listener is tried again: after nats-server was away, callers are back
+/// milliseconds before the services that they call.
+const DEFAULT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A caller of services; NestJS's `ClientProxy`. Cheap to clone.
 ///
@@ -39,7 +45,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// Every call ends by its deadline: 5 s, or what [`timeout`](Self::timeout) says, or the deadline of the
 /// handler that makes the call, whichever is first. The deadline travels with the call, so a service
-/// never starts work that nobody waits for.
+/// never starts work that nobody waits for. At most 4,096 calls of a client and its clones are under way
+/// at a time; further ones wait their turn, within their deadline.
 #[derive(Clone)]
 #[must_use = "a client does nothing until `send` or `emit`"]
 pub struct Client {
@@ -47,6 +54,10 @@ pub struct Client {
     inbox: Arc<Inbox>,
     headers: Result<Headers, HeaderError>,
     timeout: Duration,
+    patience: Duration,
+    wait_for_ready: bool,
+    idempotent: bool,
+    budget: Arc<Budget>,
 }
 
 impl Client {
@@ -65,6 +76,10 @@ impl Client {
             connection: connection.clone(),
             headers: Ok(Headers::new()),
             timeout: DEFAULT_TIMEOUT,
+            patience: DEFAULT_PATIENCE,
+            wait_for_ready: false,
+            idempotent: false,
+            budget: Arc::default(),
         }
     }
 
@@ -91,6 +106,26 @@ impl Client {
         Self { timeout, ..self.clone() }
     }
 
+    /// The same client with another patience for a subject that nobody listens to. Default: 500 ms.
+    ///
+    /// Such a call was not delivered, so it is safe to send it again; zero says so at once.
+    pub fn patience(&self, patience: Duration) -> Self {
+        Self { patience, ..self.clone() }
+    }
+
+    /// The same client, which waits for a connection, within its deadline, where it would fail fast.
+    pub fn wait_for_ready(&self) -> Self {
+        Self { wait_for_ready: true, ..self.clone() }
+    }
+
+    /// The same client for calls that may be executed more than once.
+    ///
+    /// What ended in [`CallError::ConnectionLost`] or was answered 503 is sent again within the deadline.
+    /// All clones together retry at most one call in ten, so that a struggling service is not buried.
+    pub fn idempotent(&self) -> Self {
+        Self { idempotent: true, ..self.clone() }
+    }
+
     /// The connection that the calls go over.
     pub fn connection(&self) -> &Connection {
         &self.connection
@@ -100,9 +135,11 @@ impl Client {
     ///
     /// # Errors
     /// - [`CallError::Answered`]: the handler answered with an error.
-    /// - [`CallError::NoResponders`]: nobody listens to `subject`; nothing was executed.
+    /// - [`CallError::NoResponders`]: nobody listens to `subject`, nor began to within the
+    ///   [patience](Self::patience); nothing was executed.
     /// - [`CallError::TimedOut`], [`CallError::ConnectionLost`]: no answer came; it may have executed.
-    /// - [`CallError::Disconnected`]: there is no connection now; nothing was sent.
+    /// - [`CallError::Disconnected`]: there is no connection now; nothing was sent. Not with
+    ///   [`wait_for_ready`](Self::wait_for_ready).
     /// - [`CallError::Forbidden`]: this user may not publish to `subject`; nothing was executed.
     /// - [`CallError::Invalid`], [`CallError::TooLarge`]: the call cannot be sent as it is.
     /// - [`CallError::Decode`]: the answer is not an `R`.
@@ -112,19 +149,52 @@ impl Client {
         data: &(impl Serialize + ?Sized),
     ) -> Result<R, CallError> {
         let subject = checked(subject.as_ref())?;
-        let until = self.deadline();
-        let left = until.saturating_duration_since(Instant::now());
-        let timed_out = || CallError::TimedOut { subject: subject.to_string(), after: left };
-        if left.is_zero() {
-            return Err(timed_out());
-        }
-        let mut headers = self.headers.clone()?.into_nats();
-        deadline::write(&mut headers, left);
+        let headers = self.headers.clone()?;
         let payload = self.payload(data)?;
-        self.check_connected()?;
-        let call = self.inbox.call(&subject, headers, payload);
-        let answer = tokio::time::timeout_at(until.into(), call).await.map_err(|_| timed_out())??;
+        let started = Instant::now();
+        let until = self.deadline();
+        let call = async {
+            let mut backoff = Backoff::default();
+            self.budget.deposit();
+            loop {
+                let error = match self.attempt(&subject, &headers, &payload, until).await {
+                    Ok(value) => return Ok(value),
+                    Err(error) => error,
+                };
+                if !self.is_worth_another(&error, started) {
+                    return Err(error);
+                }
+                backoff.pause().await;
+            }
+        };
+        let timed_out = |_| CallError::TimedOut { subject: subject.to_string(), after: until.duration_since(started) };
+        tokio::time::timeout_at(until.into(), call).await.map_err(timed_out)?
+    }
+
+    async fn attempt<R: DeserializeOwned>(
+        &self,
+        subject: &Subject,
+        headers: &Headers,
+        payload: &bytes::Bytes,
+        until: Instant,
+    ) -> Result<R, CallError> {
+        self.ready().await?;
+        let mut headers = headers.clone().into_nats();
+        deadline::write(&mut headers, until.saturating_duration_since(Instant::now()));
+        let answer = self.inbox.call(subject, headers, payload.clone()).await?;
         decode(answer.headers.as_ref(), &answer.payload)
+    }
+
+    fn is_worth_another(&self, error: &CallError, started: Instant) -> bool {
+        match error {
+            CallError::NoResponders { .. } => started.elapsed() < self.patience,
+            CallError::Disconnected => self.wait_for_ready,
+            CallError::ConnectionLost { .. } => self.idempotent && self.budget.withdraw(),
+            CallError::Answered(error) => {
+                self.idempotent && error.code() == Some(Code::Unavailable) && self.budget.withdraw()
+            }
+            _ => false,
+        }
     }
 
     /// Publishes an event to `subject` and does not wait for anybody.
@@ -138,20 +208,20 @@ impl Client {
         let subject = checked(subject.as_ref())?;
         let headers = self.headers.clone()?;
         let payload = self.payload(data)?;
-        self.check_connected()?;
         let until = self.deadline();
         let after = until.saturating_duration_since(Instant::now());
-        let nats = self.connection.nats();
-        let to = subject.clone().into_nats();
         let published = async {
-            match headers.is_empty() {
+            self.ready().await?;
+            let nats = self.connection.nats();
+            let to = subject.clone().into_nats();
+            let published = match headers.is_empty() {
                 true => nats.publish(to, payload).await,
                 false => nats.publish_with_headers(to, headers.into_nats(), payload).await,
-            }
+            };
+            published.map_err(|_| CallError::Disconnected)
         };
-        let published = tokio::time::timeout_at(until.into(), published).await;
-        let published = published.map_err(|_| CallError::TimedOut { subject: subject.to_string(), after })?;
-        published.map_err(|_| CallError::Disconnected)
+        let timed_out = |_| CallError::TimedOut { subject: subject.to_string(), after };
+        tokio::time::timeout_at(until.into(), published).await.map_err(timed_out)?
     }
 
     fn deadline(&self) -> Instant {
@@ -169,11 +239,17 @@ impl Client {
         }
     }
 
-    fn check_connected(&self) -> Result<(), CallError> {
-        match self.connection.state() {
-            ConnectionState::Connected | ConnectionState::LameDuck => Ok(()),
-            ConnectionState::Disconnected | ConnectionState::Closed => Err(CallError::Disconnected),
+    /// Fails fast while there is no connection, or waits for one.
+    async fn ready(&self) -> Result<(), CallError> {
+        let is_up = |state: &ConnectionState| matches!(state, ConnectionState::Connected | ConnectionState::LameDuck);
+        if is_up(&self.connection.state()) {
+            return Ok(());
         }
+        if !self.wait_for_ready {
+            return Err(CallError::Disconnected);
+        }
+        self.connection.wait_for(is_up).await;
+        Ok(())
     }
 }
 

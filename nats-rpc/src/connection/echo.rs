@@ -37,9 +37,10 @@ impl Connection {
     }
 
     async fn echo_once(&self) -> Option<()> {
-        let inbox = self.nats().new_inbox();
-        let mut subscription = self.nats().subscribe(inbox.clone()).await.ok()?;
-        self.nats().publish(inbox, bytes::Bytes::new()).await.ok()?;
+        let nats = self.nats();
+        let inbox = nats.new_inbox();
+        let mut subscription = nats.subscribe(inbox.clone()).await.ok()?;
+        nats.publish(inbox, bytes::Bytes::new()).await.ok()?;
         subscription.next().await.map(drop)
     }
 }

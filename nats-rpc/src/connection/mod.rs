@@ -1,18 +1,21 @@
-//! One connection to NATS: how it is opened, what becomes of it, and whether it really works.
+//! One connection to NATS: how it is opened and renewed, what becomes of it, and whether it really works.
 
 mod config;
 mod echo;
+mod keeper;
 mod watch;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_nats::jetstream;
 use tokio::time::Instant;
 
 pub use self::config::{NatsConfig, NatsConfigError};
 pub use self::echo::EchoError;
+use self::keeper::Keeper;
 pub use self::watch::ConnectionState;
 pub(crate) use self::watch::Violation;
 use self::watch::Watch;
@@ -24,12 +27,23 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// A connection to NATS, shared by a service and its clients; cheap to clone.
 ///
-/// Reconnects are async-nats' own, with a capped backoff. The state is known from its events; whether
-/// messages really flow is known from an [`echo`](Self::echo).
+/// Reconnects are async-nats' own, with a capped backoff. A client of async-nats that has died (a bare
+/// carriage return in a header is enough) is replaced by a new one. The state is known from events;
+/// whether messages really flow is known from an [`echo`](Self::echo).
 #[derive(Clone)]
-pub struct Connection {
-    nats: async_nats::Client,
+pub struct Connection(Arc<Shared>);
+
+struct Shared {
+    config: NatsConfig,
+    live: ArcSwap<Live>,
     watch: Arc<Watch>,
+    _keeper: Keeper,
+}
+
+/// A client of async-nats, and the how-manieth it is.
+pub(crate) struct Live {
+    pub(crate) nats: async_nats::Client,
+    pub(crate) generation: u64,
 }
 
 impl Connection {
@@ -40,77 +54,121 @@ impl Connection {
     /// - [`ConnectError::Refused`]: the server does not accept the credentials; not retried.
     /// - [`ConnectError::Unreachable`]: no server answered in the configured time.
     pub async fn open(config: &NatsConfig) -> Result<Self, ConnectError> {
-        let addresses = config.addresses()?;
-        let give_up = Instant::now() + config.connect_timeout;
-        let mut next_report = Instant::now();
-        loop {
-            let watch = Arc::new(Watch::default());
-            let options = config.options(watch.clone())?;
-            let error = match options.connect(addresses.as_slice()).await {
-                Ok(nats) => {
-                    watch.connected();
-                    return Ok(Self { nats, watch });
-                }
-                Err(error) => error,
-            };
-            match error.kind() {
-                async_nats::ConnectErrorKind::AuthorizationViolation | async_nats::ConnectErrorKind::Authentication => {
-                    return Err(ConnectError::Refused { servers: config.servers(), source: error });
-                }
-                async_nats::ConnectErrorKind::ServerParse => {
-                    return Err(NatsConfigError::Url { source: error.into() }.into());
-                }
-                _ => {}
-            }
-            let now = Instant::now();
-            if now + RETRY_EVERY >= give_up {
-                let waited = config.connect_timeout;
-                return Err(ConnectError::Unreachable { servers: config.servers(), waited, source: error });
-            }
-            if now >= next_report {
-                let left = give_up - now;
-                tracing::warn!(servers = %config.servers(), %error, "waiting for nats-server, for up to {left:.0?} more");
-                next_report = now + REPORT_EVERY;
-            }
-            tokio::time::sleep(RETRY_EVERY).await;
-        }
+        let watch = Arc::new(Watch::default());
+        let nats = connect(config, &watch).await?;
+        let live = ArcSwap::from_pointee(Live { nats: nats.clone(), generation: 0 });
+        let shared = Arc::new_cyclic(|shared| Shared {
+            config: config.clone(),
+            live,
+            watch: watch.clone(),
+            _keeper: Keeper::spawn(shared.clone(), nats, config.clone(), watch),
+        });
+        Ok(Self(shared))
     }
 
-    /// The connection of async-nats, for what this crate does not wrap.
-    pub fn nats(&self) -> &async_nats::Client {
-        &self.nats
+    /// The present client of async-nats, for what this crate does not wrap.
+    ///
+    /// It is another one after the connection was renewed, so ask for it rather than keep it.
+    pub fn nats(&self) -> async_nats::Client {
+        self.0.live.load().nats.clone()
     }
 
-    /// JetStream on this connection.
+    /// JetStream on the present client; see [`nats`](Self::nats).
     pub fn jetstream(&self) -> jetstream::Context {
-        jetstream::new(self.nats.clone())
+        jetstream::new(self.nats())
+    }
+
+    /// How often the client of async-nats has been replaced by a new one.
+    ///
+    /// What was made of an older client, such as a KV store, no longer works.
+    pub fn generation(&self) -> u64 {
+        self.0.live.load().generation
     }
 
     /// What the events of the connection say now.
     pub fn state(&self) -> ConnectionState {
-        self.watch.state()
+        self.0.watch.state()
     }
 
     /// Waits for the next state that `wanted` accepts; returns at once if the present one is it.
     pub async fn wait_for(&self, wanted: impl FnMut(&ConnectionState) -> bool) {
-        self.watch.wait_for(wanted).await;
+        self.0.watch.wait_for(wanted).await;
     }
 
-    /// Whether the server at the other end is on this machine, as far as its address tells.
+    /// Whether the server sees this machine as its own.
     pub fn is_loopback(&self) -> bool {
-        let host = self.nats.server_info().client_ip;
+        let host = self.0.live.load().nats.server_info().client_ip;
         host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.0.live.load_full()
+    }
+
+    /// Waits for a client newer than that of `generation`.
+    pub(crate) async fn renewed(&self, generation: u64) -> Arc<Live> {
+        self.0.watch.renewal(generation).await;
+        self.live()
+    }
+
+    /// A count of the times that the connection broke; a change means that answers may be lost.
+    pub(crate) fn breaks(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.0.watch.breaks()
+    }
+
+    /// Opens another connection like this one, for a thread of its own.
+    pub(crate) async fn another(&self) -> Result<Self, ConnectError> {
+        Self::open(&self.0.config).await
     }
 
     /// What the server forbids from now on.
     pub(crate) fn violations(&self) -> tokio::sync::broadcast::Receiver<Violation> {
-        self.watch.violations()
+        self.0.watch.violations()
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("state", &self.state()).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("state", &self.state())
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}
+
+async fn connect(config: &NatsConfig, watch: &Arc<Watch>) -> Result<async_nats::Client, ConnectError> {
+    let addresses = config.addresses()?;
+    let give_up = Instant::now() + config.connect_timeout;
+    let mut next_report = Instant::now();
+    loop {
+        let options = config.options(watch.clone())?;
+        let error = match options.connect(addresses.as_slice()).await {
+            Ok(nats) => {
+                watch.connected();
+                return Ok(nats);
+            }
+            Err(error) => error,
+        };
+        match error.kind() {
+            async_nats::ConnectErrorKind::AuthorizationViolation | async_nats::ConnectErrorKind::Authentication => {
+                return Err(ConnectError::Refused { servers: config.servers(), source: error });
+            }
+            async_nats::ConnectErrorKind::ServerParse => {
+                return Err(NatsConfigError::Url { source: error.into() }.into());
+            }
+            _ => {}
+        }
+        let now = Instant::now();
+        if now + RETRY_EVERY >= give_up {
+            let waited = config.connect_timeout;
+            return Err(ConnectError::Unreachable { servers: config.servers(), waited, source: error });
+        }
+        if now >= next_report {
+            let left = give_up - now;
+            tracing::warn!(servers = %config.servers(), %error, "waiting for nats-server, for up to {left:.0?} more");
+            next_report = now + REPORT_EVERY;
+        }
+        tokio::time::sleep(RETRY_EVERY).await;
     }
 }
 
@@ -123,7 +181,8 @@ pub enum ConnectError {
     Config(#[from] NatsConfigError),
     /// The server does not accept the credentials.
     #[error(
-        "nats-server at {servers} refused the credentials: check NATS_USER and NATS_PASSWORD, NATS_TOKEN, NATS_NKEY_SEED or NATS_CREDS"
+        "nats-server at {servers} refused the credentials: check NATS_USER and NATS_PASSWORD, NATS_TOKEN, \
+         NATS_NKEY_SEED or NATS_CREDS"
     )]
     #[non_exhaustive]
     Refused {

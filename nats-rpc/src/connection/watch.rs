@@ -28,13 +28,21 @@ pub(crate) struct Violation {
 /// Turns the events of one connection into state. Its callback runs on a bounded channel, so it only notes.
 pub(super) struct Watch {
     state: watch::Sender<ConnectionState>,
+    /// How often the connection broke. A state alone would not tell of a break that is over already.
+    breaks: watch::Sender<u64>,
+    generation: watch::Sender<u64>,
     violations: broadcast::Sender<Violation>,
 }
 
 impl Default for Watch {
     fn default() -> Self {
         let violations = broadcast::Sender::new(KEPT_VIOLATIONS);
-        Self { state: watch::Sender::new(ConnectionState::Disconnected), violations }
+        Self {
+            state: watch::Sender::new(ConnectionState::Disconnected),
+            breaks: watch::Sender::new(0),
+            generation: watch::Sender::new(0),
+            violations,
+        }
     }
 }
 
@@ -44,14 +52,14 @@ impl Watch {
             Event::Connected => self.connected(),
             Event::Disconnected => {
                 tracing::warn!("nats-server is gone; reconnecting");
-                self.state.send_replace(ConnectionState::Disconnected);
+                self.broken(ConnectionState::Disconnected);
             }
             Event::LameDuckMode => {
                 tracing::warn!("nats-server is about to shut down");
                 self.state.send_replace(ConnectionState::LameDuck);
             }
             Event::Closed | Event::ClientError(async_nats::ClientError::MaxReconnects) => {
-                self.state.send_replace(ConnectionState::Closed);
+                self.broken(ConnectionState::Closed);
             }
             Event::ServerError(ServerError::Other(text)) => match violation(&text) {
                 Some(violation) => {
@@ -76,6 +84,31 @@ impl Watch {
         if self.state.send_replace(ConnectionState::Connected) != ConnectionState::Connected {
             tracing::info!("connected to nats-server");
         }
+    }
+
+    /// The client of async-nats has died.
+    pub(super) fn died(&self) {
+        self.broken(ConnectionState::Disconnected);
+    }
+
+    /// Another client has taken its place.
+    pub(super) fn renewed(&self, generation: u64) {
+        self.generation.send_replace(generation);
+    }
+
+    fn broken(&self, state: ConnectionState) {
+        self.state.send_replace(state);
+        self.breaks.send_modify(|breaks| *breaks += 1);
+    }
+
+    pub(super) fn breaks(&self) -> watch::Receiver<u64> {
+        self.breaks.subscribe()
+    }
+
+    /// Waits for a client newer than that of `generation`.
+    pub(super) async fn renewal(&self, generation: u64) {
+        // The sender is `self`, so it cannot be gone.
+        let _ = self.generation.subscribe().wait_for(|now| *now > generation).await;
     }
 
     pub(super) fn state(&self) -> ConnectionState {

@@ -20,8 +20,10 @@ const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 pub(super) struct CustomCommand {
     name: &'static str,
     about: &'static str,
-    work: Box<dyn FnOnce(Config, Vec<String>) -> BoxFuture<'static, Result<(), BoxError>> + Send>,
+    work: Work,
 }
+
+type Work = Box<dyn FnOnce(Config, Vec<String>) -> BoxFuture<'static, Result<(), BoxError>> + Send>;
 
 impl CustomCommand {
     pub(super) fn new<F, Fut, E>(name: &'static str, about: &'static str, work: F) -> Self

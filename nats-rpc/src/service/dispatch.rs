@@ -5,9 +5,10 @@
 //! waits in a slot.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -15,14 +16,17 @@ use async_nats::message::OutboundMessage;
 use async_nats::{Message, Subscriber};
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use super::exchange::{Answer, Exchange};
 use super::outbox::Outbox;
+use super::permits::Permits;
 use super::shutdown::Order;
 use super::stats::Counters;
 use super::waker::{SlotWaker, Woken};
+use crate::connection::{Connection, Live};
 use crate::deadline;
 use crate::error::RpcError;
 use crate::reply::Written;
@@ -32,6 +36,8 @@ use crate::wire::Wire;
 /// How late a deadline may be noticed. One timer for the whole loop costs nothing that can be measured;
 /// a timer for each request costs 4 % of it.
 const TICK: Duration = Duration::from_millis(10);
+/// A poll that takes longer than this is a handler's mistake.
+const LONG_POLL: Duration = Duration::from_millis(20);
 /// Answers are cut from blocks of this size, in bytes.
 const ARENA_BLOCK: usize = 16 * 1024;
 /// A buffer that one large answer made larger than this, in bytes, is given back.
@@ -39,36 +45,117 @@ const SCRATCH_KEPT: usize = 64 * 1024;
 
 /// One route, ready to serve.
 pub(super) struct Endpoint {
-    pub(super) route: BoundRoute,
+    pub(super) route: Arc<BoundRoute>,
     pub(super) wire: Wire,
     pub(super) concurrency: usize,
     pub(super) backlog: usize,
     pub(super) timeout: Duration,
+    /// Shared by all endpoints of the service.
+    pub(super) permits: Arc<Permits>,
     pub(super) counters: Counters,
+    /// Whether its subscription stands.
+    pub(super) live: AtomicBool,
 }
 
-/// Serves `subscriber` until it ends and every handler has finished.
+/// Serves `intake` until it is told to stop and every handler has finished.
 pub(super) async fn serve(
     endpoint: Arc<Endpoint>,
-    subscriber: Subscriber,
-    nats: async_nats::Client,
+    intake: Intake,
+    connection: Connection,
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
-    let mut worker = Worker::new(&endpoint, subscriber, nats);
+    let mut generation = intake.generation;
+    let mut worker = Worker::new(&endpoint, intake);
+    let mut stopping = false;
+    let mut renewal: Option<BoxFuture<'_, Intake>> = None;
     loop {
-        let order = poll_fn(|cx| match orders.poll_recv(cx) {
-            Poll::Ready(Some(order)) => Poll::Ready(Some(order)),
-            // Without anybody to give orders, the loop serves on until its subscription ends.
-            Poll::Ready(None) | Poll::Pending => worker.poll(cx).map(|()| None),
+        let next = poll_fn(|cx| {
+            if let Poll::Ready(Some(order)) = orders.poll_recv(cx) {
+                return Poll::Ready(Next::Order(order));
+            }
+            if let Some(renewal) = &mut renewal
+                && let Poll::Ready(intake) = renewal.as_mut().poll(cx)
+            {
+                return Poll::Ready(Next::Renewed(intake));
+            }
+            match worker.poll(cx) {
+                Poll::Ready(_) if !stopping && renewal.is_none() => Poll::Ready(Next::Lost),
+                Poll::Ready(Done::All) if stopping => Poll::Ready(Next::Done),
+                _ => Poll::Pending,
+            }
         });
-        match order.await {
-            None => return,
-            Some(Order::Abandon) => worker.abandon(),
-            Some(Order::Subscription { step, done }) => {
+        match next.await {
+            Next::Done => return,
+            Next::Order(Order::Abandon) => worker.abandon(),
+            Next::Order(Order::Subscription { step, done }) => {
+                stopping = true;
+                renewal = None;
                 step.apply(&mut worker.subscriber).await;
                 // Nobody waits any more only if the stop has reached its limit.
                 let _ = done.send(());
             }
+            Next::Lost => {
+                endpoint.live.store(false, Ordering::Relaxed);
+                renewal = Some(Box::pin(endpoint.renew(&connection, generation)));
+            }
+            Next::Renewed(intake) => {
+                generation = intake.generation;
+                renewal = None;
+                worker.resume(intake);
+                endpoint.live.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Why a loop looks up from its work.
+enum Next {
+    Order(Order),
+    /// The subscription ended unasked: the client of async-nats has died.
+    Lost,
+    Renewed(Intake),
+    Done,
+}
+
+/// A subscription with the client that it belongs to.
+pub(super) struct Intake {
+    pub(super) subscriber: Subscriber,
+    nats: async_nats::Client,
+    generation: u64,
+}
+
+impl Endpoint {
+    /// Subscribes on the present client.
+    ///
+    /// # Errors
+    /// If that client has ended.
+    pub(super) async fn subscribe(&self, live: &Live) -> Result<Intake, async_nats::SubscribeError> {
+        let entry = &self.route.entry;
+        let subject = entry.pattern.subject().to_owned();
+        let subscriber = match entry.queue.clone() {
+            Some(queue) => live.nats.queue_subscribe(subject, queue).await?,
+            None => live.nats.subscribe(subject).await?,
+        };
+        Ok(Intake { subscriber, nats: live.nats.clone(), generation: live.generation })
+    }
+
+    /// Subscribes on the first client after that of `generation` that lives long enough.
+    async fn renew(&self, connection: &Connection, mut generation: u64) -> Intake {
+        loop {
+            let live = connection.renewed(generation).await;
+            match self.subscribe(&live).await {
+                Ok(intake) => return intake,
+                Err(_) => generation = live.generation,
+            }
+        }
+    }
+}
+
+impl Drop for Worker<'_> {
+    /// A loop that is dropped half-way gives back what its handlers held.
+    fn drop(&mut self) {
+        for _ in self.slots.iter().filter(|slot| slot.holds_permit) {
+            self.endpoint.permits.give();
         }
     }
 }
@@ -92,15 +179,25 @@ struct Worker<'a> {
     arena: BytesMut,
 }
 
+/// What has come to its end.
+enum Done {
+    /// The subscription; handlers still run.
+    Intake,
+    /// The subscription and every handler.
+    All,
+}
+
 struct Slot<'a> {
     handler: Box<dyn HandlerSlot + 'a>,
     flag: Arc<SlotWaker>,
     waker: Waker,
     exchange: Option<Exchange>,
+    holds_permit: bool,
 }
 
 impl<'a> Worker<'a> {
-    fn new(endpoint: &'a Endpoint, subscriber: Subscriber, nats: async_nats::Client) -> Self {
+    fn new(endpoint: &'a Endpoint, intake: Intake) -> Self {
+        let Intake { subscriber, nats, .. } = intake;
         Self {
             endpoint,
             subscriber,
@@ -119,8 +216,15 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Does all that can be done now; ready once the subscription has ended and nothing is left.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Goes on with another subscription; handlers that run answer through its client.
+    fn resume(&mut self, intake: Intake) {
+        self.subscriber = intake.subscriber;
+        self.outbox.renew(intake.nats);
+        self.open = true;
+    }
+
+    /// Does all that can be done now; ready once the subscription has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         loop {
             self.drive_woken(cx);
             self.expire(cx);
@@ -131,7 +235,7 @@ impl<'a> Worker<'a> {
             }
             if !self.open {
                 let idle = self.live == 0 && self.backlog.is_empty() && self.outbox.is_empty();
-                return if idle { Poll::Ready(()) } else { Poll::Pending };
+                return Poll::Ready(if idle { Done::All } else { Done::Intake });
             }
             match Pin::new(&mut self.subscriber).poll_next(cx) {
                 Poll::Ready(Some(message)) => self.receive(message),
@@ -154,10 +258,11 @@ impl<'a> Worker<'a> {
             self.endpoint.counters.foreign();
             let subject = message.subject.as_str();
             tracing::warn!(subject, pattern = pattern.subject(), "dropped a message that was not sent to this handler");
-        } else if self.live < self.endpoint.concurrency && self.backlog.is_empty() {
-            self.admit(message, arrival);
+        } else if self.has_room() && self.backlog.is_empty() {
+            self.admit(message, arrival, arrival);
         } else if self.backlog.len() < self.endpoint.backlog {
             self.backlog.push_back((message, arrival));
+            self.tick();
         } else {
             self.endpoint.counters.shed();
             let error = RpcError::unavailable("the service is busy: try again, or another instance");
@@ -165,23 +270,27 @@ impl<'a> Worker<'a> {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.live < self.endpoint.concurrency && self.endpoint.permits.are_left()
+    }
+
     fn admit_waiting(&mut self) {
-        while self.live < self.endpoint.concurrency {
+        while !self.backlog.is_empty() && self.has_room() {
             let Some((message, arrival)) = self.backlog.pop_front() else { return };
-            self.admit(message, arrival);
+            self.admit(message, arrival, Instant::now());
         }
     }
 
     /// Starts the handler for a message and polls it once.
-    fn admit(&mut self, message: Message, arrival: Instant) {
-        let (exchange, request) = self.open_exchange(message, arrival);
+    fn admit(&mut self, message: Message, arrival: Instant, now: Instant) {
+        let (exchange, request) = self.open_exchange(message, arrival, now);
         let request = match request {
-            Ok(_) if exchange.deadline <= Instant::now() => {
+            Ok(_) if exchange.deadline <= now => {
                 let error = RpcError::deadline_exceeded("the deadline passed before the handler could start");
-                return self.conclude(&exchange, Err(error));
+                return self.conclude(&exchange, Err(error), now);
             }
             Ok(request) => request,
-            Err(error) => return self.conclude(&exchange, Err(error)),
+            Err(error) => return self.conclude(&exchange, Err(error), now),
         };
         let index = match self.free.pop() {
             Some(index) => index,
@@ -191,8 +300,19 @@ impl<'a> Worker<'a> {
         slot.handler.start(request);
         slot.exchange = Some(exchange);
         self.live += 1;
-        self.drive(index);
-        if self.live > 0 && !self.ticking {
+        self.drive(index, now);
+        let slot = &mut self.slots[index];
+        if slot.exchange.is_some() {
+            // Only what waits takes a place from other handlers.
+            slot.holds_permit = true;
+            self.endpoint.permits.take();
+            self.tick();
+        }
+    }
+
+    /// Sees to it that deadlines are looked at.
+    fn tick(&mut self) {
+        if !self.ticking {
             self.tick.as_mut().reset(tokio::time::Instant::now() + TICK);
             self.ticking = true;
         }
@@ -202,7 +322,7 @@ impl<'a> Worker<'a> {
         let index = self.slots.len();
         let flag = SlotWaker::new(index, self.woken.clone());
         let handler = self.endpoint.route.handler.make_slot(&self.endpoint.route.guards);
-        self.slots.push(Slot { handler, waker: flag.clone().into(), flag, exchange: None });
+        self.slots.push(Slot { handler, waker: flag.clone().into(), flag, exchange: None, holds_permit: false });
         index
     }
 
@@ -213,21 +333,42 @@ impl<'a> Worker<'a> {
         self.woken.register(cx.waker());
         let mut batch = std::mem::take(&mut self.batch);
         self.woken.take(&mut batch);
+        let mut now = Instant::now();
         for index in batch.drain(..) {
-            self.drive(index);
+            now = self.drive(index, now);
         }
         self.batch = batch;
     }
 
-    /// Polls one slot, and answers if its handler is done.
-    fn drive(&mut self, index: usize) {
+    /// Polls one slot, and answers if its handler is done. Takes and gives the present time, as reading the
+    /// clock is a good part of what a small request costs.
+    fn drive(&mut self, index: usize, now: Instant) -> Instant {
         let slot = &mut self.slots[index];
         // A waker may outlive its request and wake a slot that is empty.
-        let Some(exchange) = &slot.exchange else { return };
+        let Some(exchange) = &slot.exchange else { return now };
         slot.flag.clear();
         let mut cx = Context::from_waker(&slot.waker);
-        if let Poll::Ready(result) = exchange.poll(&mut *slot.handler, &mut cx, &mut self.scratch) {
-            self.release(index, result);
+        let polled = exchange.poll(&mut *slot.handler, &mut cx, &mut self.scratch);
+        let after = Instant::now();
+        if after.duration_since(now) > LONG_POLL {
+            self.report_long_poll(after.duration_since(now));
+        }
+        if let Poll::Ready(result) = polled {
+            self.release(index, result, after);
+        }
+        after
+    }
+
+    /// Once per handler: it holds up every other one of its thread.
+    #[cold]
+    fn report_long_poll(&self, took: Duration) {
+        if !self.endpoint.counters.reported_long_poll() {
+            let handler = self.endpoint.route.entry.route.handler;
+            tracing::warn!(
+                handler,
+                ?took,
+                "the handler held up its thread: give CPU-heavy work to `nats_rpc::blocking`, and wait with `.await`"
+            );
         }
     }
 
@@ -236,23 +377,26 @@ impl<'a> Worker<'a> {
         let slot = &mut self.slots[index];
         let Some(exchange) = &slot.exchange else { return };
         let result = exchange.cancel(&mut *slot.handler).and(Err(error));
-        self.release(index, result);
+        self.release(index, result, Instant::now());
     }
 
     /// Answers for a slot whose handler is gone.
-    fn release(&mut self, index: usize, result: Result<Written, RpcError>) {
-        let Some(exchange) = self.slots[index].exchange.take() else { return };
+    fn release(&mut self, index: usize, result: Result<Written, RpcError>, now: Instant) {
+        let slot = &mut self.slots[index];
+        let Some(exchange) = slot.exchange.take() else { return };
+        if std::mem::take(&mut slot.holds_permit) {
+            self.endpoint.permits.give();
+        }
         self.free.push(index);
         self.live -= 1;
-        self.conclude(&exchange, result);
+        self.conclude(&exchange, result, now);
     }
 
     /// Ends what is past its deadline, running or waiting.
     fn expire(&mut self, cx: &mut Context<'_>) {
         while self.ticking && self.tick.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            // The backlog is empty unless handlers run, so they alone keep the tick going.
-            self.ticking = self.live > 0;
+            self.ticking = self.live > 0 || !self.backlog.is_empty();
             self.tick.as_mut().reset(tokio::time::Instant::from_std(now + TICK));
             for index in 0..self.slots.len() {
                 let late = self.slots[index].exchange.as_ref().is_some_and(|exchange| exchange.deadline <= now);
@@ -268,7 +412,7 @@ impl<'a> Worker<'a> {
         let limit = self.endpoint.timeout;
         for _ in 0..self.backlog.len() {
             let Some((message, arrival)) = self.backlog.pop_front() else { return };
-            if deadline::of_request(message.headers.as_ref(), arrival, limit) <= now {
+            if deadline::of_request(message.headers.as_ref(), arrival, now, limit) <= now {
                 let error = RpcError::deadline_exceeded("the deadline passed while the request waited");
                 self.refuse(message, arrival, error);
             } else {
@@ -288,20 +432,26 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn open_exchange(&self, message: Message, arrival: Instant) -> (Exchange, Result<crate::Request, RpcError>) {
-        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.timeout, message, arrival)
+    fn open_exchange(
+        &self,
+        message: Message,
+        arrival: Instant,
+        now: Instant,
+    ) -> (Exchange, Result<crate::Request, RpcError>) {
+        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.timeout, message, arrival, now)
     }
 
     /// Answers a message whose handler never starts.
     fn refuse(&mut self, message: Message, arrival: Instant, error: RpcError) {
-        let (exchange, _) = self.open_exchange(message, arrival);
-        self.conclude(&exchange, Err(error));
+        let now = Instant::now();
+        let (exchange, _) = self.open_exchange(message, arrival, now);
+        self.conclude(&exchange, Err(error), now);
     }
 
     /// Exactly one answer leaves, or none if none was asked for.
-    fn conclude(&mut self, exchange: &Exchange, result: Result<Written, RpcError>) {
+    fn conclude(&mut self, exchange: &Exchange, result: Result<Written, RpcError>, now: Instant) {
         let max_payload = self.outbox.max_payload();
-        let answer = exchange.conclude(result, max_payload, &self.endpoint.counters, &mut self.scratch);
+        let answer = exchange.conclude(result, now, max_payload, &self.endpoint.counters, &mut self.scratch);
         if let (Some(Answer { headers, .. }), Some(reply)) = (answer, exchange.reply.clone()) {
             let payload = self.cut_payload();
             self.outbox.push(OutboundMessage { subject: reply, reply: None, payload, headers });

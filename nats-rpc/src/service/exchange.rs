@@ -33,7 +33,7 @@ pub(crate) struct Answer {
 }
 
 impl Exchange {
-    /// Takes a message that arrived at `arrival`.
+    /// Takes a message that arrived at `arrival`, at `now`.
     ///
     /// # Errors
     /// An answer that needs no handler: the envelope is wrong, or the deadline has passed.
@@ -43,10 +43,11 @@ impl Exchange {
         limit: Duration,
         message: Message,
         arrival: Instant,
+        now: Instant,
     ) -> (Self, Result<Request, RpcError>) {
         let Message { subject, reply, payload, headers, .. } = message;
         let kind = route.entry.route.kind;
-        let deadline = deadline::of_request(headers.as_ref(), arrival, limit);
+        let deadline = deadline::of_request(headers.as_ref(), arrival, now, limit);
         let span = tracing::debug_span!(
             "request",
             subject = subject.as_str(),
@@ -100,13 +101,14 @@ impl Exchange {
     pub(crate) fn conclude(
         &self,
         result: Result<Written, RpcError>,
+        now: Instant,
         max_payload: usize,
         counters: &Counters,
         out: &mut Vec<u8>,
     ) -> Option<Answer> {
-        let answer = self.write(result, max_payload, out);
-        let took = self.arrival.elapsed();
-        counters.finished(took, answer.failed);
+        let answer = self.write(result, max_payload, counters, out);
+        let took = now.duration_since(self.arrival);
+        counters.finished(took);
         self.span.in_scope(|| {
             let outcome = answer.failed.map_or("OK", Code::as_str);
             tracing::debug!(outcome, duration_us = took.as_micros() as u64, "finished");
@@ -114,7 +116,13 @@ impl Exchange {
         (self.reply.is_some() && self.is_answered()).then_some(answer)
     }
 
-    fn write(&self, result: Result<Written, RpcError>, max_payload: usize, out: &mut Vec<u8>) -> Answer {
+    fn write(
+        &self,
+        result: Result<Written, RpcError>,
+        max_payload: usize,
+        counters: &Counters,
+        out: &mut Vec<u8>,
+    ) -> Answer {
         match result {
             Ok(written) => {
                 match self.kind {
@@ -133,10 +141,12 @@ impl Exchange {
                 let error = RpcError::payload_too_large(format!(
                     "the answer of {size} bytes is larger than the {max_payload} that nats-server takes"
                 ));
+                counters.failed(&error);
                 self.write_error(&error, out)
             }
             Err(error) => {
                 self.log(&error);
+                counters.failed(&error);
                 let answer = self.write_error(&error, out);
                 if out.len() + HEADER_ALLOWANCE <= max_payload {
                     return answer;

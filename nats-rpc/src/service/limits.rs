@@ -17,6 +17,8 @@ pub struct Limits {
     pub concurrency: usize,
     /// Requests of one handler that wait for a place. Default: 256.
     pub backlog: usize,
+    /// Requests of all handlers together that wait for something at a time. Default: 4,096.
+    pub in_flight: usize,
     /// How long a handler may take when its caller allows more, or says nothing; a handler's own
     /// `timeout_ms = …` wins. Default: 30 s.
     pub timeout: Duration,
@@ -27,6 +29,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let timeout = Duration::from_secs(30);
-        Self { concurrency: 256, backlog: 256, timeout, drain: timeout }
+        Self { concurrency: 256, backlog: 256, in_flight: 4_096, timeout, drain: timeout }
     }
 }

@@ -1,13 +1,19 @@
 //! A service: handlers, what they need, and how they run against nats-server.
 
+mod blocking;
 mod cli;
 mod config;
+mod discovery;
 mod dispatch;
 pub(crate) mod exchange;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod limits;
 mod outbox;
+mod permits;
 mod running;
 mod setup;
+mod shard;
 mod shutdown;
 pub(crate) mod stats;
 mod waker;
@@ -15,6 +21,7 @@ mod waker;
 use std::fmt;
 use std::future::Future;
 
+pub use self::blocking::blocking;
 use self::cli::CustomCommand;
 pub use self::config::Config;
 pub use self::limits::Limits;
@@ -57,6 +64,7 @@ pub struct Service {
     prefix: Result<Option<Subject>, SubjectError>,
     wire: Wire,
     limits: Limits,
+    shards: usize,
 }
 
 /// What a service says of itself.
@@ -85,6 +93,7 @@ impl Service {
             prefix: Ok(None),
             wire: Wire::default(),
             limits: Limits::default(),
+            shards: 1,
         }
     }
 
@@ -188,6 +197,15 @@ impl Service {
         self
     }
 
+    /// Spreads the service over `shards` threads, each with a connection of its own in the same queue groups.
+    ///
+    /// Default: 1, which runs in the caller's runtime. More pay once one core is full: each message then
+    /// costs a little more, as threads and connections share the work.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards.max(1);
+        self
+    }
+
     /// Connects, binds, subscribes; returns once every subscription is live.
     ///
     /// # Errors
@@ -197,7 +215,8 @@ impl Service {
     /// - [`StartError::Forbidden`]: the server forbids one of the subscriptions.
     /// - [`StartError::NotLive`]: the server did not confirm the subscriptions in time.
     pub async fn start(self, nats: NatsConfig) -> Result<Running, StartError> {
-        running::start(self, nats).await
+        // Boxed, as the futures of a whole start are large and this runs once.
+        Box::pin(running::start(self, nats)).await
     }
 
     /// Starts, runs until `signal` is ready, and stops without losing a request.
@@ -223,6 +242,10 @@ impl Service {
         if !name_is_valid {
             let name = &self.info.name;
             refusals.push(format!("the service's name {name:?} may hold only letters, digits, `-` and `_`"));
+        }
+        if let Err(error) = semver::Version::parse(&self.info.version) {
+            let version = &self.info.version;
+            refusals.push(format!("the service's version {version:?} is no semantic version such as 1.0.0: {error}"));
         }
         let prefix = match &self.prefix {
             Ok(prefix) => prefix.as_ref(),
@@ -288,6 +311,9 @@ pub enum StartError {
     /// The server did not confirm the subscriptions in time.
     #[error("the subscriptions were not confirmed: {0}")]
     NotLive(#[source] crate::connection::EchoError),
+    /// A thread for a shard cannot be started.
+    #[error("a thread for a shard cannot be started: {0}")]
+    Thread(#[source] std::io::Error),
     /// The connection ended for good while the service ran.
     #[error("the connection to nats-server ended for good; start the service again")]
     Ended,
@@ -299,6 +325,7 @@ pub(crate) struct Assembled {
     pub(crate) routes: Vec<BoundRoute>,
     pub(crate) wire: Wire,
     pub(crate) limits: Limits,
+    pub(crate) shards: usize,
 }
 
 impl Service {
@@ -309,6 +336,6 @@ impl Service {
             setup.run(config.clone(), &mut provided).await?;
         }
         let routes = table.bind(&provided.providers, &provided.global).map_err(StartError::Refused)?;
-        Ok(Assembled { info: self.info, routes, wire: self.wire, limits: self.limits })
+        Ok(Assembled { info: self.info, routes, wire: self.wire, limits: self.limits, shards: self.shards })
     }
 }

@@ -24,6 +24,11 @@ impl Outbox {
         Self { nats, waiting: VecDeque::new() }
     }
 
+    /// Goes on with another client: the old one has died.
+    pub(super) fn renew(&mut self, nats: async_nats::Client) {
+        self.nats = nats;
+    }
+
     pub(super) fn push(&mut self, message: OutboundMessage) {
         self.waiting.push_back(message);
     }
@@ -52,11 +57,8 @@ impl Outbox {
                         tracing::error!(%error, "an answer could not be sent");
                     }
                 }
-                Poll::Ready(Err(error)) => {
-                    let lost = self.waiting.len();
-                    tracing::error!(%error, lost, "answers are lost: the connection has ended");
-                    self.waiting.clear();
-                }
+                // The client has died. What waits here goes out through the next one.
+                Poll::Ready(Err(_)) => return,
             }
         }
     }

@@ -1,23 +1,19 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, watch};
+use futures::future::{join_all, select_all};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::dispatch::{self, Endpoint};
-use super::shutdown::{self, Order};
+use super::discovery::{self, Profile};
+use super::dispatch::Endpoint;
+use super::permits::Permits;
+use super::shard::Shard;
 use super::stats::Counters;
 use super::{Assembled, Config, Info, RouteStats, Service, StartError};
-use crate::connection::{Connection, ConnectionState, EchoError, NatsConfig, Violation};
-use crate::route::BoundRoute;
-
-/// How long the server may take to confirm the subscriptions.
-const LIVE_LIMIT: Duration = Duration::from_secs(10);
-/// How long the final echo may take: the answers have been published before it.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
-/// How long a forbidden subscription takes, at most, from the connection's task to its event.
-const VIOLATION_GRACE: Duration = Duration::from_millis(5);
+use crate::connection::{Connection, EchoError, NatsConfig};
 
 /// Where a service is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +32,10 @@ pub enum Status {
 /// Dropping it ends everything at once and loses what is in flight; [`stop`](Self::stop) loses nothing.
 #[must_use = "dropping it ends the service at once"]
 pub struct Running {
-    info: Info,
+    profile: Arc<Profile>,
     connection: Connection,
-    endpoints: Vec<Arc<Endpoint>>,
-    loops: JoinSet<()>,
-    orders: Vec<mpsc::UnboundedSender<Order>>,
-    violations: broadcast::Receiver<Violation>,
+    shards: Vec<Shard>,
+    discovery: JoinSet<()>,
     status: watch::Sender<Status>,
     drain: Duration,
 }
@@ -57,73 +51,43 @@ pub(super) async fn start(service: Service, nats: NatsConfig) -> Result<Running,
 
 impl Running {
     async fn serve(assembled: Assembled, connection: Connection) -> Result<Self, StartError> {
-        let Assembled { info, routes, wire, limits } = assembled;
-        let mut running = Self {
-            violations: connection.violations(),
-            connection,
-            endpoints: Vec::new(),
-            loops: JoinSet::new(),
-            orders: Vec::new(),
-            status: watch::Sender::new(Status::Ready),
-            drain: limits.drain,
-            info,
-        };
-        for route in routes {
-            let own = route.entry.route;
-            let endpoint = Endpoint {
-                wire,
-                concurrency: own.concurrency.unwrap_or(limits.concurrency).max(1),
-                backlog: limits.backlog,
-                timeout: own.timeout_ms.map_or(limits.timeout, Duration::from_millis),
-                counters: Counters::default(),
-                route,
+        let Assembled { info, routes, wire, limits, shards: count } = assembled;
+        let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
+        let permits = Arc::new(Permits::new(limits.in_flight));
+        let mut shards = Vec::new();
+        for number in 0..count {
+            let mut shard = match count {
+                1 => Shard::here(&connection),
+                _ => Shard::on_thread(&connection, format!("{}-{number}", info.name)).await?,
             };
-            running.subscribe(endpoint).await?;
+            for route in &routes {
+                let own = route.entry.route;
+                let endpoint = Endpoint {
+                    route: route.clone(),
+                    wire,
+                    concurrency: own.concurrency.unwrap_or(limits.concurrency).max(1),
+                    backlog: limits.backlog,
+                    timeout: own.timeout_ms.map_or(limits.timeout, Duration::from_millis),
+                    permits: permits.clone(),
+                    counters: Counters::default(),
+                    live: AtomicBool::new(true),
+                };
+                shard.subscribe(endpoint).await?;
+            }
+            shard.confirm().await?;
+            shards.push(shard);
         }
-        running.confirm().await?;
-        let Info { name, version, .. } = &running.info;
-        tracing::info!(service = name, version, handlers = running.endpoints.len(), "ready");
-        Ok(running)
+        let Info { name, version, .. } = &info;
+        tracing::info!(service = name, version, handlers = routes.len(), shards = count, "ready");
+        let profile = Arc::new(Profile::new(info, shards.iter().map(|shard| shard.endpoints().to_vec()).collect()));
+        // Last, so that whoever finds the service can call it.
+        let mut discovery = JoinSet::new();
+        discovery.spawn(discovery::respond(profile.clone(), connection.clone()));
+        let status = watch::Sender::new(Status::Ready);
+        Ok(Self { profile, connection, shards, discovery, status, drain: limits.drain })
     }
 
-    async fn subscribe(&mut self, endpoint: Endpoint) -> Result<(), StartError> {
-        let nats = self.connection.nats().clone();
-        let BoundRoute { entry, .. } = &endpoint.route;
-        let subject = entry.pattern.subject().to_owned();
-        let subscribed = match entry.queue.clone() {
-            Some(queue) => nats.queue_subscribe(subject, queue).await,
-            None => nats.subscribe(subject).await,
-        };
-        let place = entry.route.location();
-        let subscriber = subscribed.map_err(|error| StartError::Refused(vec![format!("{place}: {error}")]))?;
-        let endpoint = Arc::new(endpoint);
-        let (orders, taken) = mpsc::unbounded_channel();
-        self.loops.spawn(dispatch::serve(endpoint.clone(), subscriber, nats, taken));
-        self.endpoints.push(endpoint);
-        self.orders.push(orders);
-        Ok(())
-    }
-
-    /// Waits until the server has seen every subscription, and asks how it will end one.
-    async fn confirm(&mut self) -> Result<(), StartError> {
-        let ends_at_once =
-            shutdown::server_ends_at_once(&self.connection, LIVE_LIMIT).await.map_err(StartError::NotLive)?;
-        if !ends_at_once {
-            tracing::warn!("a stop may lose requests: this nats-server does not end a subscription at once");
-        }
-        let mut forbidden = Vec::new();
-        while let Ok(Ok(violation)) = tokio::time::timeout(VIOLATION_GRACE, self.violations.recv()).await {
-            forbidden.extend(self.forbidden_subscription(&violation));
-        }
-        if forbidden.is_empty() { Ok(()) } else { Err(StartError::Forbidden(forbidden)) }
-    }
-
-    fn forbidden_subscription(&self, violation: &Violation) -> Option<String> {
-        let ours = self.endpoints.iter().any(|endpoint| endpoint.route.entry.pattern.subject() == violation.subject);
-        (!violation.publish && ours).then(|| violation.subject.clone())
-    }
-
-    /// The service's connection.
+    /// The service's connection. Shards on threads of their own have others like it.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -133,38 +97,36 @@ impl Running {
         self.status.subscribe()
     }
 
-    /// Whether requests reach the service: it is not stopping, and an echo came back within `limit`.
+    /// Whether requests reach the service: it is not stopping, every subscription stands, and an echo came
+    /// back within `limit`; gives the time of the slowest.
     ///
     /// # Errors
-    /// [`EchoError`] if none did, or the service is stopping.
+    /// [`EchoError`] if none did, or at once if the service is stopping or a subscription is being renewed.
     pub async fn check(&self, limit: Duration) -> Result<Duration, EchoError> {
         if *self.status.borrow() != Status::Ready {
             return Err(EchoError { waited: Duration::ZERO });
         }
-        self.connection.echo(limit).await
+        let mut slowest = Duration::ZERO;
+        for checked in join_all(self.shards.iter().map(|shard| shard.check(limit))).await {
+            slowest = slowest.max(checked?);
+        }
+        Ok(slowest)
     }
 
-    /// What each handler has done since the start.
+    /// What each handler has done since the start, or the last [reset](Self::reset_stats).
     pub fn stats(&self) -> Vec<RouteStats> {
-        let counted = self.endpoints.iter();
-        counted.map(|endpoint| endpoint.counters.read(endpoint.route.entry.route.handler)).collect()
+        self.profile.stats()
+    }
+
+    /// Begins to count anew, here and on `$SRV.STATS`.
+    pub fn reset_stats(&self) {
+        self.profile.reset();
     }
 
     /// Waits until the service can serve no more by itself, and says why.
     pub async fn ended(&mut self) -> StartError {
-        loop {
-            tokio::select! {
-                _ = self.loops.join_next(), if !self.loops.is_empty() => return StartError::Ended,
-                () = self.connection.wait_for(|state| *state == ConnectionState::Closed) => return StartError::Ended,
-                violation = self.violations.recv() => {
-                    // A reader that is late skips what it missed; the server repeats it at the next reconnect.
-                    let Ok(violation) = violation else { continue };
-                    if let Some(subject) = self.forbidden_subscription(&violation) {
-                        return StartError::Forbidden(vec![subject]);
-                    }
-                }
-            }
-        }
+        let (error, ..) = select_all(self.shards.iter_mut().map(|shard| Box::pin(shard.ended()))).await;
+        error
     }
 
     /// Stops without losing a request: no more are taken, those that are here are answered.
@@ -173,35 +135,21 @@ impl Running {
     /// then is answered 503.
     pub async fn stop(mut self) {
         self.status.send_replace(Status::Stopping);
-        tracing::info!(service = self.info.name, "stopping");
-        shutdown::end_intake(&self.connection, &self.orders).await;
-        let finished = tokio::time::timeout(self.drain, join_all(&mut self.loops)).await;
-        if finished.is_err() {
-            tracing::warn!(limit = ?self.drain, "handlers still run at the drain limit: their callers are answered 503");
-            for orders in &self.orders {
-                // A loop that has just ended needs no order.
-                let _ = orders.send(Order::Abandon);
-            }
-            let _ = tokio::time::timeout(FAREWELL_LIMIT, join_all(&mut self.loops)).await;
-        }
-        // The answers were published before this echo, so its return proves that the server has them.
-        if let Err(error) = self.connection.echo(FAREWELL_LIMIT).await {
-            tracing::warn!(%error, "the last answers may be lost");
-        }
+        let name = &self.profile.info().name;
+        tracing::info!(service = name, "stopping");
+        self.discovery.shutdown().await;
+        let drain = self.drain;
+        join_all(self.shards.iter_mut().map(|shard| shard.stop(drain))).await;
         self.status.send_replace(Status::Stopped);
-        tracing::info!(service = self.info.name, "stopped");
+        tracing::info!(service = name, "stopped");
     }
 }
 
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running")
-            .field("service", &self.info.name)
+            .field("service", &self.profile.info().name)
             .field("status", &*self.status.borrow())
             .finish_non_exhaustive()
     }
-}
-
-async fn join_all(loops: &mut JoinSet<()>) {
-    while loops.join_next().await.is_some() {}
 }

@@ -1,7 +1,14 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::error::Code;
+use crate::error::RpcError;
+
+/// The upper bounds of the latency buckets, in milliseconds; the last bucket has none.
+pub(crate) const BUCKETS_MS: [u64; 9] = [1, 2, 5, 10, 25, 50, 100, 500, 1_000];
+/// The longest text kept of a last error, in bytes.
+const MAX_LAST_ERROR: usize = 256;
 
 /// The counters of one handler: written by its loop alone, read by anybody.
 #[derive(Debug, Default)]
@@ -12,18 +19,30 @@ pub(crate) struct Counters {
     expired: AtomicU64,
     foreign: AtomicU64,
     busy_nanos: AtomicU64,
+    latency: [AtomicU64; BUCKETS_MS.len() + 1],
+    last_error: Mutex<String>,
+    long_poll_reported: AtomicBool,
 }
 
 impl Counters {
-    pub(crate) fn finished(&self, took: Duration, failed: Option<Code>) {
+    pub(crate) fn finished(&self, took: Duration) {
         bump(&self.requests, 1);
         bump(&self.busy_nanos, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
-        if failed.is_some() {
-            bump(&self.errors, 1);
-        }
-        if failed == Some(Code::DeadlineExceeded) {
+        let bucket = BUCKETS_MS.iter().take_while(|bound| took > Duration::from_millis(**bound)).count();
+        bump(&self.latency[bucket], 1);
+    }
+
+    pub(crate) fn failed(&self, error: &RpcError) {
+        bump(&self.errors, 1);
+        if error.code() == crate::error::Code::DeadlineExceeded {
             bump(&self.expired, 1);
         }
+        let message = error.message();
+        let message = &message[..message.floor_char_boundary(MAX_LAST_ERROR)];
+        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clear();
+        // Writing into a string cannot fail.
+        let _ = write!(last, "{}:{message}", error.code().status());
     }
 
     pub(crate) fn shed(&self) {
@@ -32,6 +51,11 @@ impl Counters {
 
     pub(crate) fn foreign(&self) {
         bump(&self.foreign, 1);
+    }
+
+    /// Whether a long poll was reported before; from now on it was.
+    pub(crate) fn reported_long_poll(&self) -> bool {
+        self.long_poll_reported.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn read(&self, handler: &'static str) -> RouteStats {
@@ -44,6 +68,8 @@ impl Counters {
             expired: get(&self.expired),
             foreign: get(&self.foreign),
             busy: Duration::from_nanos(get(&self.busy_nanos)),
+            latency: self.latency.iter().map(get).collect(),
+            last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }
@@ -53,7 +79,41 @@ fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
 }
 
-/// What one handler has done since the start.
+impl RouteStats {
+    /// Adds what the same handler did on another thread.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.combine(other, u64::wrapping_add);
+        self.busy += other.busy;
+        if self.last_error.is_empty() {
+            self.last_error.clone_from(&other.last_error);
+        }
+    }
+
+    /// Takes off what had been done at an earlier time.
+    pub(super) fn subtract(&mut self, earlier: &Self) {
+        self.combine(earlier, u64::saturating_sub);
+        self.busy = self.busy.saturating_sub(earlier.busy);
+        if self.errors == 0 {
+            self.last_error.clear();
+        }
+    }
+
+    fn combine(&mut self, other: &Self, with: fn(u64, u64) -> u64) {
+        let pairs = [
+            (&mut self.requests, other.requests),
+            (&mut self.errors, other.errors),
+            (&mut self.shed, other.shed),
+            (&mut self.expired, other.expired),
+            (&mut self.foreign, other.foreign),
+        ];
+        let latency = self.latency.iter_mut().zip(other.latency.iter().copied());
+        for (own, other) in pairs.into_iter().chain(latency) {
+            *own = with(*own, other);
+        }
+    }
+}
+
+/// What one handler has done since the start, or since [`Running::reset_stats`](super::Running::reset_stats).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouteStats {
@@ -71,4 +131,8 @@ pub struct RouteStats {
     pub foreign: u64,
     /// The time from arrival to answer, of all together.
     pub busy: Duration,
+    /// How many took at most 1, 2, 5, 10, 25, 50, 100, 500, 1,000 ms, and longer.
+    pub latency: Vec<u64>,
+    /// The last error as `code:message`, empty if there was none.
+    pub last_error: String,
 }

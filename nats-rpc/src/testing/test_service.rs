@@ -136,7 +136,8 @@ impl TestService {
 
     async fn run(&self, route: &BoundRoute, message: Message) -> Option<(Headers, Bytes)> {
         let limit = route.entry.route.timeout_ms.map_or(self.limits.timeout, std::time::Duration::from_millis);
-        let (exchange, request) = Exchange::open(route, self.wire, limit, message, Instant::now());
+        let now = Instant::now();
+        let (exchange, request) = Exchange::open(route, self.wire, limit, message, now, now);
         let mut out = Vec::new();
         let result = match request {
             Err(error) => Err(error),
@@ -149,7 +150,7 @@ impl TestService {
                 finished.unwrap_or_else(|_| exchange.cancel(&mut *handler).and(Err(late())))
             }
         };
-        let answer = exchange.conclude(result, MAX_PAYLOAD, &Counters::default(), &mut out)?;
+        let answer = exchange.conclude(result, Instant::now(), MAX_PAYLOAD, &Counters::default(), &mut out)?;
         Some((Headers::received(answer.headers.unwrap_or_default()), out.into()))
     }
 }

@@ -95,9 +95,11 @@ async fn parameters_headers_and_optional_data_reach_the_handler() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_known_at_once() {
+async fn nobody_listening_is_known_after_the_patience_and_at_once_without() {
     let server = server();
     let client = client(&server).await;
+    let error = soon(client.patience(Duration::ZERO).send::<()>("call.nobody", &())).await.unwrap_err();
+    assert!(matches!(error, CallError::NoResponders { .. }), "{error}");
     let error = soon(client.send::<()>("call.nobody", &())).await.unwrap_err();
     assert!(matches!(error, CallError::NoResponders { .. }), "{error}");
 }
@@ -159,4 +161,49 @@ async fn a_call_in_flight_when_the_connection_breaks_says_that_it_may_have_execu
     soon(client.connection().wait_for(|state| *state == nats_rpc::ConnectionState::Connected)).await;
     let error = soon(client.timeout(Duration::from_secs(5)).send::<()>("call.nobody", &())).await.unwrap_err();
     assert!(matches!(error, CallError::NoResponders { .. }), "{error}");
+}
+
+#[message_pattern("call.late")]
+async fn late() {}
+
+#[tokio::test]
+async fn a_service_that_comes_up_within_the_patience_is_found() {
+    let server = server();
+    let client = client(&server).await.patience(PATIENCE);
+    let call = tokio::spawn(async move { client.send::<()>("call.late", &()).await });
+    let _late = Service::new("late", "1.0.0").handlers(handlers![late]).start(nats(&server)).await.unwrap();
+    soon(call).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_the_server_calls_once_it_is_there() {
+    let mut server = server();
+    let client = client(&server).await;
+    server.kill();
+    soon(client.connection().wait_for(|state| *state == nats_rpc::ConnectionState::Disconnected)).await;
+    let waiting = client.wait_for_ready().patience(PATIENCE);
+    let call = tokio::spawn(async move { waiting.send::<()>("call.late", &()).await });
+    server.restart().unwrap();
+    let _late = Service::new("late", "1.0.0").handlers(handlers![late]).start(nats(&server)).await.unwrap();
+    soon(call).await.unwrap().unwrap();
+}
+
+/// Answers 503 twice, then a number.
+#[message_pattern("call.shaky")]
+async fn shaky(State(attempts): State<std::sync::Arc<std::sync::atomic::AtomicU32>>) -> Result<u32, RpcError> {
+    match attempts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        attempt @ 0..2 => Err(RpcError::unavailable(format!("attempt {attempt}"))),
+        attempt => Ok(attempt),
+    }
+}
+
+#[tokio::test]
+async fn only_a_call_that_says_so_is_executed_again() {
+    let server = server();
+    let attempts = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let service = Service::new("shaky", "1.0.0").handlers(handlers![shaky]).provide(attempts);
+    let _service = service.start(nats(&server)).await.unwrap();
+    let client = client(&server).await;
+    assert_eq!(client.send::<u32>("call.shaky", &()).await.unwrap_err().code(), Some(Code::Unavailable));
+    assert_eq!(client.idempotent().send::<u32>("call.shaky", &()).await.unwrap(), 2);
 }

@@ -1,14 +1,20 @@
 //! How the framework and the services behave, on real nats-servers.
+#![allow(clippy::unwrap_used, clippy::large_futures, reason = "a test that cannot go on should stop, and runs once")]
 
 mod admission;
 mod bad_input;
 mod calls;
 mod connection;
 mod deadlines;
+mod discovery;
 mod events;
+mod guards;
 mod layering;
 mod loss_free_stop;
 mod nats_server;
 mod nest;
+mod renewal;
+mod sessions;
+mod shards;
 mod start;
 mod support;

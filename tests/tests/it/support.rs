@@ -57,3 +57,21 @@ pub(crate) async fn request_with(
     }
     soon(nats.request_with_headers(subject.to_owned(), map, body.into())).await.unwrap()
 }
+
+/// Sends bytes that no client library would, as a peer of the server's.
+pub(crate) async fn send_raw(server: &NatsServer, lines: &[u8]) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+    let connect: &[u8] = br#"CONNECT {"verbose":false,"headers":true,"no_responders":true}"#;
+    socket.write_all(&[connect, &b"\r\n"[..], lines, b"PING\r\n"].concat()).await.unwrap();
+    let mut heard = Vec::new();
+    let pong = async {
+        while !heard.windows(6).any(|window| window == b"PONG\r\n") {
+            let mut buffer = [0; 4096];
+            let count = socket.read(&mut buffer).await.unwrap();
+            assert_ne!(count, 0, "the server hung up: {}", String::from_utf8_lossy(&heard));
+            heard.extend_from_slice(&buffer[..count]);
+        }
+    };
+    soon(pong).await;
+}

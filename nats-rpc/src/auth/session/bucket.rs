@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use async_nats::jetstream::context::KeyValueErrorKind;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, KeyValueError, PublishError};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::jetstream::{self, ErrorCode, kv};
@@ -62,9 +62,9 @@ impl Bucket {
     }
 
     pub(super) async fn open(jetstream: &jetstream::Context) -> Result<Self, SessionBucketError> {
-        let store = jetstream.get_key_value(BUCKET).await.map_err(|error| match error.kind() {
-            KeyValueErrorKind::GetBucket if is_not_found(&error) => SessionBucketError::Missing,
-            _ => SessionBucketError::JetStream(error.into()),
+        let store = jetstream.get_key_value(BUCKET).await.map_err(|error| match is_not_found(&error) {
+            true => SessionBucketError::Missing,
+            false => SessionBucketError::JetStream(error.into()),
         })?;
         if !store.stream.cached_info().config.allow_message_ttl {
             return Err(SessionBucketError::NoTtl);
@@ -130,22 +130,19 @@ impl Bucket {
 /// Whether a write failed because another revision is there.
 ///
 /// async-nats calls only one of the two codes a wrong sequence; a replicated stream also answers the other.
-fn is_conflict(error: &(dyn Error + 'static)) -> bool {
-    has_code(error, &[ErrorCode::STREAM_WRONG_LAST_SEQUENCE, ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT])
+fn is_conflict(error: &PublishError) -> bool {
+    let code = error.source().and_then(|source| source.downcast_ref()).map(jetstream::Error::error_code);
+    matches!(code, Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT))
 }
 
-fn is_not_found(error: &(dyn Error + 'static)) -> bool {
-    has_code(error, &[ErrorCode::STREAM_NOT_FOUND])
-}
-
-fn has_code(error: &(dyn Error + 'static), codes: &[ErrorCode]) -> bool {
-    let chain = std::iter::successors(Some(error), |error| (*error).source());
-    chain.filter_map(|error| error.downcast_ref::<jetstream::Error>()).any(|error| codes.contains(&error.error_code()))
+fn is_not_found(error: &KeyValueError) -> bool {
+    let kind = error.source().and_then(|source| source.downcast_ref()).map(GetStreamError::kind);
+    matches!(kind, Some(GetStreamErrorKind::JetStream(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 #[cfg(test)]
 mod tests {
-    use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+    use async_nats::jetstream::context::PublishErrorKind;
 
     use super::*;
 

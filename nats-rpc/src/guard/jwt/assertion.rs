@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::claims::UserClaims;
 use super::clock::Clock;
 use super::config::DEFAULT_AUDIENCE;
+use super::header::is_object;
 use super::refusal::Refusal;
 use super::replay::ReplaySet;
 use super::secret::SecretKey;
@@ -139,6 +140,9 @@ impl AssertionVerifier {
             return Err(Refusal::AssertedPayload);
         }
         if let Some(user) = forwarded_user(request)? {
+            if !is_object(user.get().as_bytes()) {
+                return Err(Refusal::ForwardedUser);
+            }
             let user: ForwardedUser = serde_json::from_str(user.get()).map_err(|_| Refusal::ForwardedUser)?;
             if user.sub != proven.standing.sub {
                 return Err(Refusal::ForwardedUser);
@@ -263,6 +267,7 @@ mod tests {
             (r#"{"user":true}"#, Some(Refusal::ForwardedUser)),
             (r#"{"user":"u1"}"#, Some(Refusal::ForwardedUser)),
             (r#"{"user":null}"#, Some(Refusal::ForwardedUser)),
+            (r#"{"user":["u1"]}"#, Some(Refusal::ForwardedUser)),
         ] {
             let assertion = signer().sign(&caller(), SUBJECT, data.as_bytes()).unwrap();
             assert_eq!(refusal(&guard, &assertion, SUBJECT, data), refused, "{data}");

@@ -43,14 +43,10 @@ pub(crate) fn claims() -> Value {
 
 /// [`claims`] with `changes` merged in; a `null` removes a claim.
 pub(crate) fn claims_with(changes: Value) -> Value {
-    let mut claims = claims();
-    for (name, value) in changes.as_object().unwrap() {
-        match value {
-            Value::Null => claims.as_object_mut().unwrap().remove(name),
-            value => claims.as_object_mut().unwrap().insert(name.clone(), value.clone()),
-        };
-    }
-    claims
+    let (Value::Object(mut claims), Value::Object(changes)) = (claims(), changes) else { panic!("not objects") };
+    claims.extend(changes);
+    claims.retain(|_, claim| !claim.is_null());
+    Value::Object(claims)
 }
 
 /// A token of exactly this header and payload, signed as `algorithm` whatever the header says.

@@ -87,7 +87,7 @@ fn source_11_13_a_forwarded_user_is_nobody() {
 
 #[test]
 fn source_13_on_a_developers_machine_a_forwarded_user_is_typed_all_the_same() {
-    let dev = || InsecureDev::prove(Some("1"), "127.0.0.1:4222").unwrap();
+    let dev = || InsecureDev::prove(Some("1"), true).unwrap();
     let guard = JwtGuard::<UserClaims>::new(config().insecure_dev_forwarded_user(dev())).unwrap();
     let (principal, data) = activate(&guard, &[], r#"{"user":{"sub":"u7"},"a":1}"#).unwrap();
     assert_eq!((principal.as_str(), data.as_str()), ("u7", r#"{"a":1}"#));
@@ -166,6 +166,80 @@ fn nothing_secret_is_printed() {
     let printed = format!("{guard:?} {:?} {error:?} {error} {source} {source:?}", config());
     for hidden in [&secret, &good, good.rsplit('.').next().unwrap()] {
         assert!(!printed.contains(hidden), "{printed}");
+    }
+}
+
+#[test]
+fn jwt_claims_19_20_scopes_and_roles_match_whole_and_exactly() {
+    use crate::guard::{RequireRole, RequireScope};
+
+    fn code(claims: UserClaims, guard: &impl Guard) -> Option<Code> {
+        let mut request = request("users.get", &[], "{}");
+        request.set_principal(Arc::new(claims));
+        block_on(guard.can_activate(&mut request)).err().map(|error| error.code())
+    }
+
+    let read = RequireScope::new("users:read");
+    for granted in ["users:read", "a users:read", "users:read  b"] {
+        assert_eq!(code(UserClaims::new("u1").with_scope(granted), &read), None, "{granted:?}");
+    }
+    for granted in
+        ["", "users:readonly", "users", "USERS:READ", "users:read\u{a0}admin", "users:read\tadmin", "a,users:read"]
+    {
+        let refused = code(UserClaims::new("u1").with_scope(granted), &read);
+        assert_eq!(refused, Some(Code::PermissionDenied), "{granted:?}");
+    }
+    let admin = RequireRole::new("admin");
+    assert_eq!(code(UserClaims::new("u1").with_roles(["user", "admin"]), &admin), None);
+    for role in ["", "Admin", "admin ", "administrator", "superuser"] {
+        let refused = code(UserClaims::new("u1").with_roles([role]), &admin);
+        assert_eq!(refused, Some(Code::PermissionDenied), "{role:?}");
+    }
+    let mut nobody = request("users.get", &[], "{}");
+    assert_eq!(block_on(admin.can_activate(&mut nobody)).unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[test]
+fn nats_11_no_token_and_no_secret_is_logged_at_any_level() {
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let log = Log::default();
+    let written = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || written.clone()).finish();
+    let good = token(&claims());
+    tracing::subscriber::with_default(subscriber, || {
+        let dev = InsecureDev::prove(Some("1"), true).unwrap();
+        let config = config().payload_source("token").insecure_dev_forwarded_user(dev);
+        let guard = JwtGuard::<UserClaims>::new(config).unwrap();
+        let header = |token: &str| activate(&guard, &[("authorization", &bearer(token))], "{}");
+        header(&good).unwrap();
+        for bad in [good.clone() + "A", good[1..].to_owned(), format!("{good}.{good}"), good.repeat(20)] {
+            let error = header(&bad).unwrap_err();
+            tracing::error!(%error, cause = std::error::Error::source(&error), ?error);
+        }
+        activate(&guard, &[], &json!({ "token": good }).to_string()).unwrap();
+        activate(&guard, &[], r#"{"user":{"sub":"private-name"}}"#).unwrap();
+    });
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("INSECURE") && log.contains("signature does not verify"), "{log}");
+    let secret = std::str::from_utf8(SECRET).unwrap();
+    for hidden in [good.as_str(), &good[..20], good.rsplit('.').next().unwrap(), secret, "private-name"] {
+        assert!(!log.contains(hidden), "{hidden} in {log}");
     }
 }
 

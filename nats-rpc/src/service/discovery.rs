@@ -1,0 +1,318 @@
+//! What a service says of itself on `$SRV` (ADR-32, revision 6), so that any NATS tool finds it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::Message;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{SelectAll, select_all};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Info;
+use super::dispatch::Endpoint;
+use super::stats::{BUCKETS_MS, RouteStats};
+use crate::connection::{Connection, Live};
+use crate::route::Kind;
+
+/// The subjects begin with this and one of the verbs.
+const PREFIX: &str = "$SRV";
+
+/// A running service, as it describes itself.
+pub(super) struct Profile {
+    info: Info,
+    id: String,
+    started: String,
+    /// The endpoints by shard, in the order of the handlers.
+    shards: Vec<Vec<Arc<Endpoint>>>,
+    names: Vec<String>,
+    /// What the counters showed when they were last reset.
+    baseline: Mutex<Vec<RouteStats>>,
+}
+
+#[derive(Clone, Copy)]
+enum Verb {
+    Ping,
+    Info,
+    Stats,
+}
+
+impl Verb {
+    const ALL: [Self; 3] = [Self::Ping, Self::Info, Self::Stats];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ping => "PING",
+            Self::Info => "INFO",
+            Self::Stats => "STATS",
+        }
+    }
+}
+
+impl Profile {
+    pub(super) fn new(info: Info, shards: Vec<Vec<Arc<Endpoint>>>) -> Self {
+        let handlers = shards.first().into_iter().flatten().map(|endpoint| endpoint.route.entry.route.handler);
+        Self {
+            info,
+            id: nuid::next().to_string(),
+            // The present time has a year that RFC 3339 can write.
+            started: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
+            names: endpoint_names(handlers),
+            baseline: Mutex::new(Vec::new()),
+            shards,
+        }
+    }
+
+    pub(super) fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// What each handler has done since the last reset, in the order of the handlers.
+    pub(super) fn stats(&self) -> Vec<RouteStats> {
+        let mut stats = self.totals();
+        for (total, earlier) in stats.iter_mut().zip(self.lock_baseline().iter()) {
+            total.subtract(earlier);
+        }
+        stats
+    }
+
+    pub(super) fn reset(&self) {
+        *self.lock_baseline() = self.totals();
+    }
+
+    fn totals(&self) -> Vec<RouteStats> {
+        let read = |endpoint: &Arc<Endpoint>| endpoint.counters.read(endpoint.route.entry.route.handler);
+        let mut shards = self.shards.iter();
+        let mut totals: Vec<_> = shards.next().into_iter().flatten().map(read).collect();
+        for shard in shards {
+            for (total, endpoint) in totals.iter_mut().zip(shard) {
+                total.add(&read(endpoint));
+            }
+        }
+        totals
+    }
+
+    fn lock_baseline(&self) -> std::sync::MutexGuard<'_, Vec<RouteStats>> {
+        self.baseline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn endpoints(&self) -> impl Iterator<Item = EndpointInfo<'_>> {
+        let endpoints = self.shards.first().into_iter().flatten();
+        endpoints.zip(&self.names).map(|(endpoint, name)| {
+            let entry = &endpoint.route.entry;
+            let route = entry.route;
+            let mut metadata = HashMap::from([
+                ("handler", format!("{}::{}", route.module, route.handler)),
+                ("kind", if route.kind == Kind::Message { "message" } else { "event" }.to_owned()),
+            ]);
+            if !route.guards.is_empty() {
+                metadata.insert("guards", route.guards.join(", "));
+            }
+            if route.public {
+                metadata.insert("public", "true".to_owned());
+            }
+            EndpointInfo {
+                name,
+                subject: entry.pattern.subject(),
+                queue_group: entry.queue.as_deref().unwrap_or_default(),
+                metadata,
+            }
+        })
+    }
+
+    fn answer(&self, verb: Verb) -> serde_json::Result<Vec<u8>> {
+        let head = |kind| Head {
+            kind,
+            name: &self.info.name,
+            id: &self.id,
+            version: &self.info.version,
+            metadata: self.info.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        };
+        match verb {
+            Verb::Ping => serde_json::to_vec(&head("io.nats.micro.v1.ping_response")),
+            Verb::Info => serde_json::to_vec(&InfoResponse {
+                head: head("io.nats.micro.v1.info_response"),
+                description: &self.info.description,
+                endpoints: self.endpoints().collect(),
+            }),
+            Verb::Stats => serde_json::to_vec(&StatsResponse {
+                head: head("io.nats.micro.v1.stats_response"),
+                started: &self.started,
+                endpoints: self
+                    .endpoints()
+                    .zip(self.stats())
+                    .map(|(info, stats)| EndpointStats::new(&info, stats))
+                    .collect(),
+            }),
+        }
+    }
+
+    /// The verb that a subject asks for.
+    fn verb(subject: &str) -> Option<Verb> {
+        let word = subject.split('.').nth(1)?;
+        Verb::ALL.into_iter().find(|verb| verb.word() == word)
+    }
+
+    fn subjects(&self) -> impl Iterator<Item = String> {
+        Verb::ALL.into_iter().flat_map(|verb| {
+            let (name, id) = (&self.info.name, &self.id);
+            let all = format!("{PREFIX}.{}", verb.word());
+            [format!("{all}.{name}.{id}"), format!("{all}.{name}"), all]
+        })
+    }
+}
+
+/// Answers on all nine subjects, also after the connection was renewed. Ends only when it is aborted.
+pub(super) async fn respond(profile: Arc<Profile>, connection: Connection) {
+    let mut live = connection.live();
+    loop {
+        if let Ok(mut questions) = subscribe(&profile, &live).await {
+            while let Some(question) = questions.next().await {
+                answer(&profile, &live, question).await;
+            }
+        }
+        live = connection.renewed(live.generation).await;
+    }
+}
+
+async fn subscribe(
+    profile: &Profile,
+    live: &Live,
+) -> Result<SelectAll<async_nats::Subscriber>, async_nats::SubscribeError> {
+    let mut subscriptions = Vec::new();
+    for subject in profile.subjects() {
+        subscriptions.push(live.nats.subscribe(subject).await?);
+    }
+    Ok(select_all(subscriptions))
+}
+
+async fn answer(profile: &Profile, live: &Live, question: Message) {
+    // A question without a reply subject asks nobody.
+    let (Some(reply), Some(verb)) = (question.reply, Profile::verb(question.subject.as_str())) else { return };
+    match profile.answer(verb) {
+        Ok(answer) => {
+            // A client that has died is replaced, and its questions are gone with it.
+            let _ = live.nats.publish(reply, Bytes::from(answer)).await;
+        }
+        Err(error) => tracing::error!(%error, "a description of the service cannot be written"),
+    }
+}
+
+/// The names that `nats micro req` finds handlers by: unique, of letters, digits, `_` and `-`.
+fn endpoint_names<'a>(handlers: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut seen = HashMap::<String, u32>::new();
+    let sanitised = |handler: &str| -> String {
+        handler.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+    };
+    let name = |handler| {
+        let name = sanitised(handler);
+        let times = seen.entry(name.clone()).or_default();
+        *times += 1;
+        if *times == 1 { name } else { format!("{name}-{times}") }
+    };
+    handlers.map(name).collect()
+}
+
+#[derive(Serialize)]
+struct Head<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    name: &'a str,
+    id: &'a str,
+    version: &'a str,
+    metadata: HashMap<&'a str, &'a str>,
+}
+
+#[derive(Serialize)]
+struct InfoResponse<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
+    description: &'a str,
+    endpoints: Vec<EndpointInfo<'a>>,
+}
+
+#[derive(Serialize)]
+struct EndpointInfo<'a> {
+    name: &'a str,
+    subject: &'a str,
+    queue_group: &'a str,
+    metadata: HashMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+struct StatsResponse<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
+    started: &'a str,
+    endpoints: Vec<EndpointStats<'a>>,
+}
+
+/// Times are whole nanoseconds.
+#[derive(Serialize)]
+struct EndpointStats<'a> {
+    name: &'a str,
+    subject: &'a str,
+    queue_group: &'a str,
+    num_requests: u64,
+    num_errors: u64,
+    last_error: String,
+    processing_time: u64,
+    average_processing_time: u64,
+    data: StatsData,
+}
+
+/// What ADR-32 leaves to the service.
+#[derive(Serialize)]
+struct StatsData {
+    shed: u64,
+    expired: u64,
+    foreign: u64,
+    /// Requests by their time from arrival to answer.
+    latency: Vec<Bucket>,
+}
+
+#[derive(Serialize)]
+struct Bucket {
+    /// `None` for the last one, which has no bound.
+    up_to_ms: Option<u64>,
+    requests: u64,
+}
+
+impl<'a> EndpointStats<'a> {
+    fn new(info: &EndpointInfo<'a>, stats: RouteStats) -> Self {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let processing_time = nanos(stats.busy);
+        let bounds = BUCKETS_MS.into_iter().map(Some).chain([None]);
+        let latency = bounds.zip(stats.latency).map(|(up_to_ms, requests)| Bucket { up_to_ms, requests });
+        Self {
+            name: info.name,
+            subject: info.subject,
+            queue_group: info.queue_group,
+            num_requests: stats.requests,
+            num_errors: stats.errors,
+            last_error: stats.last_error,
+            processing_time,
+            average_processing_time: processing_time.checked_div(stats.requests).unwrap_or_default(),
+            data: StatsData {
+                shed: stats.shed,
+                expired: stats.expired,
+                foreign: stats.foreign,
+                latency: latency.collect(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_of_the_letters_that_tools_accept() {
+        let names = endpoint_names(["get", "größe", "get", "get"].into_iter());
+        assert_eq!(names, ["get", "gr__e", "get-2", "get-3"]);
+    }
+}

@@ -1,0 +1,155 @@
+//! A part of a running service: one connection with its loops, on one runtime.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::StartError;
+use super::dispatch::{self, Endpoint};
+use super::shutdown::{self, Order};
+use crate::connection::{Connection, EchoError, Violation};
+
+/// How long the server may take to confirm the subscriptions.
+const LIVE_LIMIT: Duration = Duration::from_secs(10);
+/// How long the final echo may take: the answers have been published before it.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+/// How long a forbidden subscription takes, at most, from the connection's task to its event.
+const VIOLATION_GRACE: Duration = Duration::from_millis(5);
+
+pub(super) struct Shard {
+    connection: Connection,
+    endpoints: Vec<Arc<Endpoint>>,
+    loops: JoinSet<()>,
+    orders: Vec<mpsc::UnboundedSender<Order>>,
+    violations: broadcast::Receiver<Violation>,
+    runtime: Handle,
+    /// Ends the shard's thread when it is dropped.
+    _thread: Option<oneshot::Sender<()>>,
+}
+
+impl Shard {
+    /// A shard in the present runtime.
+    pub(super) fn here(connection: &Connection) -> Self {
+        Self::on(connection.clone(), Handle::current(), None)
+    }
+
+    /// A shard on a thread of its own, with a connection like `connection`.
+    ///
+    /// # Errors
+    /// If the thread or its connection cannot be had.
+    pub(super) async fn on_thread(connection: &Connection, name: String) -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+        let handle = runtime.handle().clone();
+        let (thread, dropped) = oneshot::channel();
+        let run = move || {
+            // An error says that the sender is gone, which is what is waited for.
+            let _ = runtime.block_on(dropped);
+        };
+        std::thread::Builder::new().name(name).spawn(run).map_err(StartError::Thread)?;
+        let like = connection.clone();
+        // On the shard's runtime, as the connection's tasks live where it is opened.
+        let opened = handle.spawn(async move { like.another().await }).await;
+        let connection = opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
+        Ok(Self::on(connection, handle, Some(thread)))
+    }
+
+    fn on(connection: Connection, runtime: Handle, thread: Option<oneshot::Sender<()>>) -> Self {
+        Self {
+            violations: connection.violations(),
+            connection,
+            endpoints: Vec::new(),
+            loops: JoinSet::new(),
+            orders: Vec::new(),
+            runtime,
+            _thread: thread,
+        }
+    }
+
+    pub(super) async fn subscribe(&mut self, endpoint: Endpoint) -> Result<(), StartError> {
+        let place = endpoint.route.entry.route.location().to_string();
+        let subscribed = endpoint.subscribe(&self.connection.live()).await;
+        let intake = subscribed.map_err(|error| StartError::Refused(vec![format!("{place}: {error}")]))?;
+        let endpoint = Arc::new(endpoint);
+        let (orders, taken) = mpsc::unbounded_channel();
+        let serving = dispatch::serve(endpoint.clone(), intake, self.connection.clone(), taken);
+        self.loops.spawn_on(serving, &self.runtime);
+        self.endpoints.push(endpoint);
+        self.orders.push(orders);
+        Ok(())
+    }
+
+    /// Waits until the server has seen every subscription, and asks how it will end one.
+    pub(super) async fn confirm(&mut self) -> Result<(), StartError> {
+        let ends_at_once =
+            shutdown::server_ends_at_once(&self.connection, LIVE_LIMIT).await.map_err(StartError::NotLive)?;
+        if !ends_at_once {
+            tracing::warn!("a stop may lose requests: this nats-server does not end a subscription at once");
+        }
+        let mut forbidden = Vec::new();
+        while let Ok(Ok(violation)) = tokio::time::timeout(VIOLATION_GRACE, self.violations.recv()).await {
+            forbidden.extend(self.forbidden_subscription(&violation));
+        }
+        if forbidden.is_empty() { Ok(()) } else { Err(StartError::Forbidden(forbidden)) }
+    }
+
+    fn forbidden_subscription(&self, violation: &Violation) -> Option<String> {
+        let ours = self.endpoints.iter().any(|endpoint| endpoint.route.entry.pattern.subject() == violation.subject);
+        (!violation.publish && ours).then(|| violation.subject.clone())
+    }
+
+    /// Whether requests reach the shard.
+    ///
+    /// # Errors
+    /// At once if a subscription is being renewed, after `limit` if no echo comes back.
+    pub(super) async fn check(&self, limit: Duration) -> Result<Duration, EchoError> {
+        if !self.endpoints.iter().all(|endpoint| endpoint.live.load(Ordering::Relaxed)) {
+            return Err(EchoError { waited: Duration::ZERO });
+        }
+        self.connection.echo(limit).await
+    }
+
+    pub(super) fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+
+    /// Waits until the shard can serve no more by itself, and says why.
+    pub(super) async fn ended(&mut self) -> StartError {
+        loop {
+            tokio::select! {
+                _ = self.loops.join_next(), if !self.loops.is_empty() => return StartError::Ended,
+                violation = self.violations.recv() => {
+                    // A reader that is late skips what it missed; the server repeats it at the next reconnect.
+                    let Ok(violation) = violation else { continue };
+                    if let Some(subject) = self.forbidden_subscription(&violation) {
+                        return StartError::Forbidden(vec![subject]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops without losing a request, within `drain` and a little more.
+    pub(super) async fn stop(&mut self, drain: Duration) {
+        shutdown::end_intake(&self.connection, &self.orders).await;
+        if tokio::time::timeout(drain, join_all(&mut self.loops)).await.is_err() {
+            tracing::warn!(limit = ?drain, "handlers still run at the drain limit: their callers are answered 503");
+            for orders in &self.orders {
+                // A loop that has just ended needs no order.
+                let _ = orders.send(Order::Abandon);
+            }
+            let _ = tokio::time::timeout(FAREWELL_LIMIT, join_all(&mut self.loops)).await;
+        }
+        // The answers were published before this echo, so its return proves that the server has them.
+        if let Err(error) = self.connection.echo(FAREWELL_LIMIT).await {
+            tracing::warn!(%error, "the last answers may be lost");
+        }
+    }
+}
+
+async fn join_all(loops: &mut JoinSet<()>) {
+    while loops.join_next().await.is_some() {}
+}
