@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::refusal::Refusal;
 use super::top_level;
-use super::verifier::is_token_byte;
+use super::verifier::is_token_text;
 use crate::message::Request;
 
 /// The header of access tokens.
@@ -60,18 +60,16 @@ impl Sources {
 /// The value of header `name`. NATS compares names exactly, so a second value may hide behind another
 /// spelling: all spellings count, and equal values are two all the same.
 fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, Refusal> {
-    let mut values = request.header_values(name);
-    let first = values.next();
-    if values.next().is_some() {
-        return Err(Refusal::SeveralValues);
-    }
-    Ok(first)
+    request.header_values(name).try_fold(None, |first, value| match first {
+        None => Ok(Some(value)),
+        Some(_) => Err(Refusal::SeveralValues),
+    })
 }
 
 /// The token of `Bearer <token>`: the scheme in any case, exactly one space, nothing else around.
 fn bearer(value: &str) -> Result<&str, Refusal> {
     let (scheme, token) = value.split_once(' ').ok_or(Refusal::Scheme)?;
-    let well_formed = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.bytes().all(is_token_byte);
+    let well_formed = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && is_token_text(token);
     if well_formed { Ok(token) } else { Err(Refusal::Scheme) }
 }
 
