@@ -1,11 +1,12 @@
 //! Where a request's proof of identity may be: a closed list, of which exactly one is taken.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use serde_json::value::RawValue;
 
 use super::refusal::Refusal;
-use super::top_level;
+use super::top_level::{self, Field};
 use super::verifier::is_token_text;
 use crate::message::Request;
 
@@ -14,12 +15,12 @@ const AUTHORIZATION: &str = "authorization";
 /// The header of a gateway's assertion.
 pub(crate) const ASSERTION: &str = "nrpc-assert";
 /// The payload field of a forwarded user.
-pub(crate) const USER: &str = "user";
+pub(crate) static USER: LazyLock<Field> = LazyLock::new(|| Field::new("user"));
 
 /// The sources that are open. The `authorization` header always is.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
-    pub(crate) payload_field: Option<Box<str>>,
+    pub(crate) payload_field: Option<Field>,
     pub(crate) assertion: bool,
     pub(crate) forwarded_user: bool,
 }
@@ -73,7 +74,7 @@ fn bearer(value: &str) -> Result<&str, Refusal> {
     if well_formed { Ok(token) } else { Err(Refusal::Scheme) }
 }
 
-fn payload_token<'a>(request: &'a Request, field: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+fn payload_token<'a>(request: &'a Request, field: &Field) -> Result<Option<Cow<'a, str>>, Refusal> {
     #[derive(serde::Deserialize)]
     struct Token<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -87,7 +88,7 @@ fn payload_token<'a>(request: &'a Request, field: &str) -> Result<Option<Cow<'a,
 
 /// The payload's `user`, which must be there at most once.
 pub(crate) fn forwarded_user(request: &Request) -> Result<Option<&RawValue>, Refusal> {
-    let found = top_level::values(request.data().unwrap_or_default(), USER).map_err(|_| Refusal::ForwardedUser)?;
+    let found = top_level::values(request.data().unwrap_or_default(), &USER).map_err(|_| Refusal::ForwardedUser)?;
     match found.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(one)),
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn source_07_header_and_payload_token_together_are_refused() {
-        let open = Sources { payload_field: Some("token".into()), ..Sources::default() };
+        let open = Sources { payload_field: Some(Field::new("token")), ..Sources::default() };
         let data = r#"{"token":"a.b.c"}"#;
         assert!(found(&open, &[], data).is_ok());
         assert!(found(&open, &[("authorization", "Bearer a.b.c")], "{}").is_ok());
@@ -181,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_payload_token_is_one_string() {
-        let open = Sources { payload_field: Some("token".into()), ..Sources::default() };
+        let open = Sources { payload_field: Some(Field::new("token")), ..Sources::default() };
         for data in [r#"{"token":1}"#, r#"{"token":null}"#, r#"{"token":"a","tok\u0065n":"a"}"#, r#"{"token":"a""#] {
             assert_eq!(found(&open, &[], data).unwrap_err(), Refusal::PayloadToken, "{data}");
         }
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn every_pair_of_open_sources_is_refused() {
-        let open = Sources { payload_field: Some("token".into()), assertion: true, forwarded_user: true };
+        let open = Sources { payload_field: Some(Field::new("token")), assertion: true, forwarded_user: true };
         let headers = [("authorization", "Bearer a.b.c"), ("nrpc-assert", "a.b.c")];
         assert!(found(&open, &headers[1..], "{}").is_ok());
         assert!(found(&open, &[], r#"{"user":{}}"#).is_ok());
