@@ -36,10 +36,10 @@ struct Parts {
     events: Client,
 }
 
-/// What a user holds after signing up or logging in.
+/// What a user holds after signing up.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct SignedIn {
+pub(crate) struct SignedUp {
     user_id: UserId,
     #[serde(flatten)]
     tokens: Tokens,
@@ -73,7 +73,7 @@ impl Authority {
     ///
     /// Of several that sign up with one address at once, the compare-and-set on the account lets one
     /// through. Should the process end between account and profile, the next log-in writes the profile.
-    pub(crate) async fn sign_up(&self, email: &str, password: &str) -> Result<SignedIn, RpcError> {
+    pub(crate) async fn sign_up(&self, email: &str, password: &str) -> Result<SignedUp, RpcError> {
         let email = Email::parse(email).map_err(|error| RpcError::invalid_argument(error.to_string()))?;
         let password = Password::parse(password)?;
         let parts = &*self.0;
@@ -90,17 +90,17 @@ impl Authority {
             return Err(taken());
         }
         parts.profiles.create(&Profile::new(account.user_id, email.as_str())).await?;
-        let signed_in = self.begin_session(&key, &account).await?;
+        let tokens = self.begin_session(&key, &account).await?;
         let event = UserCreated { user_id: account.user_id };
         if let Err(error) = parts.events.emit(USER_CREATED, &event).await {
             // The event is a notification; the user exists without it.
             tracing::warn!(%error, user = %account.user_id, "nobody was told of a new user");
         }
-        Ok(signed_in)
+        Ok(SignedUp { user_id: account.user_id, tokens })
     }
 
     /// Begins a session; 401 for an unknown address and for a wrong password, at the same price.
-    pub(crate) async fn log_in(&self, email: &str, password: &str) -> Result<SignedIn, RpcError> {
+    pub(crate) async fn log_in(&self, email: &str, password: &str) -> Result<Tokens, RpcError> {
         let parts = &*self.0;
         let email = Email::parse(email).ok();
         let key = email.as_ref().map(AccountKey::of);
@@ -162,10 +162,10 @@ impl Authority {
         }
     }
 
-    async fn begin_session(&self, key: &AccountKey, account: &Account) -> Result<SignedIn, RpcError> {
+    async fn begin_session(&self, key: &AccountKey, account: &Account) -> Result<Tokens, RpcError> {
         let owner = Owner::new(account.user_id.to_string(), key.as_str());
         let issued = self.0.sessions.create(owner).await?;
-        Ok(SignedIn { user_id: account.user_id, tokens: self.tokens(issued, account)? })
+        self.tokens(issued, account)
     }
 
     fn tokens(&self, issued: Issued, account: &Account) -> Result<Tokens, RpcError> {
@@ -200,7 +200,7 @@ mod tests {
     fn answers_are_camel_case() {
         let tokens = Tokens { access_token: "a".to_owned(), refresh_token: "r".to_owned() };
         let user_id = UserId::generate();
-        let json = serde_json::to_string(&SignedIn { user_id, tokens }).unwrap();
+        let json = serde_json::to_string(&SignedUp { user_id, tokens }).unwrap();
         assert_eq!(json, format!(r#"{{"userId":"{user_id}","accessToken":"a","refreshToken":"r"}}"#));
     }
 }

@@ -2,7 +2,7 @@
 
 use nats_rpc::prelude::*;
 
-use crate::authority::{Authority, SignedIn, Tokens};
+use crate::authority::{Authority, SignedUp, Tokens};
 
 #[derive(Deserialize)]
 struct Credentials {
@@ -21,7 +21,7 @@ struct Refresh {
 async fn sign_up(
     State(authority): State<Authority>,
     Payload(Credentials { email, password }): Payload<Credentials>,
-) -> Result<SignedIn, RpcError> {
+) -> Result<SignedUp, RpcError> {
     authority.sign_up(&email, &password).await
 }
 
@@ -30,7 +30,7 @@ async fn sign_up(
 async fn log_in(
     State(authority): State<Authority>,
     Payload(Credentials { email, password }): Payload<Credentials>,
-) -> Result<SignedIn, RpcError> {
+) -> Result<Tokens, RpcError> {
     authority.log_in(&email, &password).await
 }
 

@@ -9,7 +9,7 @@
 //! | subject | data | answers |
 //! |---|---|---|
 //! | `auth.signup` | `{email, password}` | `{userId, accessToken, refreshToken}`; 409 if the address has an account, 429 if too many sign up |
-//! | `auth.login` | `{email, password}` | `{userId, accessToken, refreshToken}`; 401, whichever of the two is wrong |
+//! | `auth.login` | `{email, password}` | `{accessToken, refreshToken}`; 401, whichever of the two is wrong |
 //! | `auth.refresh` | `{refreshToken}` | `{accessToken, refreshToken}`; 401 |
 //! | `auth.logout` | `{refreshToken}` | nothing, also for a session that has ended |
 //!
