@@ -1,6 +1,6 @@
 //! What each attribute can be right about alone, and the handler as a whole cannot be.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::visit::{self, Visit};
 use syn::{Error, FnArg, GenericParam, Lifetime, PatType, Safety, Type};
@@ -15,8 +15,7 @@ pub(crate) fn has_pattern(item: &Item, errors: &mut Errors) -> bool {
     if item.ours.iter().any(|written| pattern(written.name)) {
         return true;
     }
-    let hidden = item.hiding.iter().any(|(_, name)| pattern(*name));
-    if let Some(first) = item.ours.first().filter(|_| !hidden) {
+    if let Some(first) = item.ours.first() {
         let name = first.name.as_str();
         let message = format!(
             "`{name}` without a pattern does nothing: add `#[message_pattern(\"…\")]` or `#[event_pattern(\"…\")]`"
@@ -24,16 +23,6 @@ pub(crate) fn has_pattern(item: &Item, errors: &mut Errors) -> bool {
         errors.push(first.error(message));
     }
     false
-}
-
-/// Attributes of ours that only come into being after this expansion.
-pub(crate) fn hidden(item: &Item, errors: &mut Errors) {
-    for (attribute, name) in &item.hiding {
-        let name = name.as_str();
-        let message =
-            format!("a `cfg_attr` down here hides `{name}` from the attributes above: move it above all of nats-rpc's");
-        errors.push(Error::new_spanned(&attribute.meta, message));
-    }
 }
 
 /// The attributes against each other.
@@ -63,7 +52,7 @@ pub(crate) fn attributes(item: &Item, handler: &Handler, errors: &mut Errors) {
 
 /// The function's signature.
 pub(crate) fn function(function: &Function, errors: &mut Errors) {
-    let Function { sig, body, .. } = function;
+    let sig = &function.sig;
     let mut refuse = |tokens: &dyn ToTokens, message: &str| {
         errors.push(Error::new_spanned(tokens, message));
     };
@@ -89,9 +78,8 @@ pub(crate) fn function(function: &Function, errors: &mut Errors) {
             _ => refuse(param, "a handler is one function for one subject: write the type out, without generics"),
         }
     }
-    match body.clone().into_iter().next() {
-        Some(TokenTree::Group(_)) => {}
-        _ => refuse(&sig.ident, "a handler is a function with a body: the attribute cannot stand on a trait's method"),
+    if !function.has_body() {
+        refuse(&sig.ident, "a handler is a function with a body: the attribute cannot stand on a trait's method");
     }
     for arg in &sig.inputs {
         match arg {

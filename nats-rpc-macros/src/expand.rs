@@ -1,40 +1,49 @@
 //! The tokens that a handler becomes.
 
-use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::{ToTokens as _, format_ident, quote, quote_spanned};
+use proc_macro2::{TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt as _;
-use syn::spanned::Spanned as _;
-use syn::{Error, FnArg, Ident, ReturnType, Type, Visibility};
+use syn::{Error, Visibility};
 
-use crate::args::{GuardSource, Queue};
+use crate::args::Queue;
 use crate::check;
+use crate::endpoint::endpoint;
 use crate::errors::Errors;
 use crate::item::{Item, Written};
 use crate::model::{Function, Handler, Kind, Route};
-use crate::text::text;
 
 /// Expands all of our attributes on `item`, of which `first` was found first.
 pub(crate) fn handler(first: Written, item: TokenStream) -> TokenStream {
     let item = Item::new(first, item);
     let mut errors = Errors::default();
-    let expansion = match read(&item, &mut errors) {
-        Some((handler, function)) if errors.is_empty() => routes(&item, &handler, &function),
-        Some((handler, function)) => no_routes(&item, &handler, &function),
+    let read = read(&item, &mut errors);
+    let kept = kept(&item, &read);
+    let added = match &read {
+        Some((handler, function)) if errors.is_empty() => routes(&item, handler, function),
+        Some((handler, function)) => no_routes(&item, handler, function),
         None => TokenStream::new(),
     };
     let cfgs = item.cfgs();
     let errors = errors.to_compile_errors().into_iter().map(|error| quote!(#(#cfgs)* #error));
-    let (foreign, rest) = (&item.foreign, &item.rest);
-    quote! {
-        #(#foreign)* #rest
-        #expansion
-        #(#errors)*
+    quote!(#kept #added #(#errors)*)
+}
+
+/// The item as written, without our attributes.
+fn kept(item: &Item, read: &Option<(Handler, Function)>) -> TokenStream {
+    match read {
+        // Of an async `main` the compiler would complain too.
+        Some((_, function)) if function.sig.ident == "main" => quote!(
+            fn main() {}
+        ),
+        _ => {
+            let (foreign, rest) = (&item.foreign, &item.rest);
+            quote!(#(#foreign)* #rest)
+        }
     }
 }
 
 /// Reads and checks everything; what cannot even be a function has no expansion.
 fn read(item: &Item, errors: &mut Errors) -> Option<(Handler, Function)> {
-    check::hidden(item, errors);
     if !check::has_pattern(item, errors) {
         return None;
     }
@@ -73,9 +82,10 @@ fn sibling(item: &Item, function: &Function) -> TokenStream {
     }
 }
 
-/// What keeps a handler that has mistakes of its own from being missed elsewhere.
+/// What keeps a handler that has mistakes of its own from being missed elsewhere; nothing for a method,
+/// beside which it could not stand.
 fn no_routes(item: &Item, handler: &Handler, function: &Function) -> TokenStream {
-    if function.sig.receiver().is_some() {
+    if function.sig.receiver().is_some() || !function.has_body() {
         return TokenStream::new();
     }
     let cfgs = item.cfgs();
@@ -127,144 +137,6 @@ fn routes(item: &Item, handler: &Handler, function: &Function) -> TokenStream {
     }
 }
 
-/// What is bound at start-up, how it is bound, and how it is called.
-fn endpoint(handler: &Handler, function: &Function) -> TokenStream {
-    let name = &function.sig.ident;
-    let args: Vec<Argument<'_>> = function.sig.inputs.iter().enumerate().filter_map(Argument::new).collect();
-    let guards: Vec<BoundGuard> = handler.guards.iter().enumerate().map(BoundGuard::new).collect();
-
-    let guard_types: Vec<_> = guards.iter().map(|guard| &guard.generic).collect();
-    let guard_fields: Vec<_> = guards.iter().map(|guard| &guard.field).collect();
-    let arg_types: Vec<_> = args.iter().map(|arg| &arg.generic).collect();
-    let arg_fields: Vec<_> = args.iter().map(|arg| &arg.field).collect();
-    let bounds = args.iter().map(Argument::bound);
-    let fields: Vec<_> = guard_fields.iter().chain(&arg_fields).collect();
-
-    let activate = guard_fields.iter().map(|field| {
-        quote! {
-            __rpc::Guard::can_activate(&self.#field, &mut __request).await?;
-        }
-    });
-    let extract = args.iter().map(Argument::extract);
-    let locals = args.iter().map(|arg| &arg.local);
-    let request = match fields.is_empty() {
-        true => quote!(_request),
-        false => quote!(mut __request),
-    };
-    let wrap = wrap(&function.sig.output);
-
-    let bind_guards = guards.iter().map(|guard| &guard.bind);
-    let bind_args = args.iter().map(Argument::bind);
-    let binder = match fields.is_empty() {
-        true => quote!(_),
-        false => quote!(__binder),
-    };
-    let bound = quote!(__rpc::Some(__rpc::BoundHandler::new(__Endpoint { #(#fields),* })));
-    let bound = match fields.is_empty() {
-        true => bound,
-        false => quote! {
-            match (#(#fields,)*) {
-                (#(__rpc::Some(#fields),)*) => #bound,
-                _ => __rpc::None,
-            }
-        },
-    };
-
-    quote! {
-        struct __Endpoint<#(#guard_types,)* #(#arg_types,)*> {
-            #(#guard_fields: #guard_types,)*
-            #(#arg_fields: #arg_types,)*
-        }
-        #[allow(deprecated)]
-        impl<#(#guard_types: __rpc::Guard,)*> __rpc::Handler for __Endpoint<#(#guard_types,)* #(#bounds,)*> {
-            fn call(
-                &self,
-                #request: __rpc::Request,
-            ) -> impl __rpc::Future<Output = __rpc::Result<impl __rpc::IntoReply + __rpc::Send, __rpc::RpcError>>
-                + __rpc::Send
-            {
-                async move {
-                    #(#activate)*
-                    #(#extract)*
-                    let __reply = #name(#(#locals),*).await;
-                    #wrap
-                }
-            }
-        }
-        fn __bind(#binder: &mut __rpc::Binder<'_>) -> __rpc::Option<__rpc::BoundHandler> {
-            #(let #guard_fields = #bind_guards;)*
-            #(let #arg_fields = #bind_args;)*
-            #bound
-        }
-    }
-}
-
-/// Makes a `Result` of what the function returned. The bounds on it are the method's, so errors stand here.
-fn wrap(output: &ReturnType) -> TokenStream {
-    let span = match output {
-        ReturnType::Default => Span::call_site(),
-        ReturnType::Type(_, ty) => ty.span(),
-    };
-    let wrap = quote_spanned!(span=> wrap);
-    quote! {
-        {
-            use __rpc::{WrapPlain as _, WrapResult as _};
-            (&__rpc::Probe::of(&__reply)).#wrap(__reply)
-        }
-    }
-}
-
-/// An argument of the function.
-struct Argument<'a> {
-    ty: &'a Type,
-    generic: Ident,
-    field: Ident,
-    local: Ident,
-}
-
-impl<'a> Argument<'a> {
-    fn new((index, arg): (usize, &'a FnArg)) -> Option<Self> {
-        let FnArg::Typed(arg) = arg else { return None };
-        let generic = format_ident!("__X{index}");
-        Some(Self { ty: &arg.ty, generic, field: format_ident!("__x{index}"), local: format_ident!("__x{index}") })
-    }
-
-    fn bound(&self) -> TokenStream {
-        let ty = self.ty;
-        quote_spanned!(ty.span()=> <#ty as __rpc::Extract>::Bound)
-    }
-
-    fn extract(&self) -> TokenStream {
-        let Self { ty, field, local, .. } = self;
-        let extract = quote_spanned!(ty.span()=> <#ty as __rpc::Extract>::extract);
-        quote!(let #local = #extract(&self.#field, &mut __request).await?;)
-    }
-
-    fn bind(&self) -> TokenStream {
-        let ty = self.ty;
-        let written = text(ty.to_token_stream());
-        quote_spanned!(ty.span()=> __binder.extractor::<#ty>(#written))
-    }
-}
-
-/// A guard, with the expression that binds it.
-struct BoundGuard {
-    generic: Ident,
-    field: Ident,
-    bind: TokenStream,
-}
-
-impl BoundGuard {
-    fn new((index, guard): (usize, &crate::args::Guard)) -> Self {
-        let written = &guard.text;
-        let bind = match &guard.source {
-            GuardSource::Provided(ty) => quote_spanned!(ty.span()=> __binder.guard::<#ty>(#written)),
-            GuardSource::Built(expr) => quote_spanned!(expr.span()=> __binder.built(#written, #expr)),
-        };
-        Self { generic: format_ident!("__G{index}"), field: format_ident!("__g{index}"), bind }
-    }
-}
-
 /// The static record of one pattern.
 fn route(route: &Route, handler: &Handler, function: &Function) -> TokenStream {
     let Route { kind, pattern, options } = route;
@@ -305,7 +177,7 @@ fn route(route: &Route, handler: &Handler, function: &Function) -> TokenStream {
     }
 }
 
-fn option(value: Option<impl quote::ToTokens>) -> TokenStream {
+fn option(value: Option<impl ToTokens>) -> TokenStream {
     match value {
         Some(value) => quote!(__rpc::Some(#value)),
         None => quote!(__rpc::None),

@@ -34,7 +34,8 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
     };
     let mut errors = Errors::default();
     let Attrs { answer, krate } = Attrs::read(&input.attrs, &mut errors);
-    let cases = cases(&input, answer, &mut errors);
+    // A type whose attribute cannot be read has one mistake, not two.
+    let cases = if errors.is_empty() { cases(&input, answer, &mut errors) } else { Vec::new() };
     let krate = krate.unwrap_or_else(|| parse_quote!(::nats_rpc));
     if errors.is_empty() { implement(&input, &krate, &cases) } else { fall_back(&input, &krate, &errors) }
 }
@@ -80,7 +81,7 @@ fn cases<'a>(input: &'a DeriveInput, on_type: Option<Said>, errors: &mut Errors)
                 if let Some(krate) = krate {
                     mistakes.push(Error::new_spanned(krate, "`crate` goes on the enum: move it there"));
                 }
-                // A variant whose attribute cannot be read has one mistake, not two.
+                // Likewise a variant.
                 if mistakes.is_empty() {
                     let answer = answer(name, &variant.fields, said, errors);
                     cases.extend(answer.map(|answer| Case { path: quote!(Self::#name), answer }));
@@ -257,12 +258,14 @@ fn impls(
         const _: () = {
             use #krate::__private as __rpc;
             #[automatically_derived]
+            #[allow(unused_qualifications)]
             impl #impl_generics __rpc::IntoRpcError for #name #type_generics #clause {
                 fn into_rpc_error(self) -> __rpc::RpcError {
                     #body
                 }
             }
             #[automatically_derived]
+            #[allow(unused_qualifications)]
             impl #impl_generics ::core::convert::From<#name #type_generics> for __rpc::RpcError #clause {
                 fn from(__error: #name #type_generics) -> Self {
                     __rpc::IntoRpcError::into_rpc_error(__error)

@@ -1,6 +1,8 @@
 //! The item that an attribute stands on, and which of our attributes stand on it.
+//!
+//! The compiler has resolved every `cfg` and `cfg_attr` on the item before it expands the first of them.
 
-use proc_macro2::{Span, TokenStream, TokenTree};
+use proc_macro2::{Span, TokenStream};
 use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, Error, Meta, Path};
 
@@ -77,8 +79,6 @@ pub(crate) struct Item {
     pub(crate) ours: Vec<Written>,
     /// The others, in written order; they stay on the item.
     pub(crate) foreign: Vec<Attribute>,
-    /// `cfg_attr`s that have one of ours inside. The compiler looks into them only later, so they are mistakes.
-    pub(crate) hiding: Vec<(Attribute, Name)>,
     /// The item without its attributes.
     pub(crate) rest: TokenStream,
 }
@@ -88,12 +88,10 @@ impl Item {
         let split = |input: ParseStream<'_>| Ok((input.call(Attribute::parse_outer)?, input.parse()?));
         // The compiler has parsed the item already; attributes that only it can read stay in `rest`.
         let (attributes, rest) = split.parse2(item.clone()).unwrap_or((Vec::new(), item));
-        let mut this = Self { ours: vec![first], foreign: Vec::new(), hiding: Vec::new(), rest };
+        let mut this = Self { ours: vec![first], foreign: Vec::new(), rest };
         for attribute in attributes {
             if let Some(name) = Name::of(attribute.path()) {
                 this.ours.push(Written::found(name, attribute.meta));
-            } else if let Some(name) = hidden(&attribute) {
-                this.hiding.push((attribute, name));
             } else {
                 this.foreign.push(attribute);
             }
@@ -105,24 +103,4 @@ impl Item {
     pub(crate) fn cfgs(&self) -> Vec<&Attribute> {
         self.foreign.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect()
     }
-}
-
-/// The attribute of ours that a `cfg_attr` would bring.
-fn hidden(attribute: &Attribute) -> Option<Name> {
-    let Meta::List(list) = &attribute.meta else { return None };
-    if !list.path.is_ident("cfg_attr") {
-        return None;
-    }
-    // The condition comes first and may use any words.
-    let brought = list.tokens.clone().into_iter().skip_while(|token| !is_comma(token));
-    brought
-        .filter_map(|token| match token {
-            TokenTree::Ident(ident) => Name::of(&ident.into()),
-            _ => None,
-        })
-        .next()
-}
-
-fn is_comma(token: &TokenTree) -> bool {
-    matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',')
 }

@@ -10,11 +10,12 @@
 //! - `args`, `pattern`, `object`: the grammar inside an attribute's parentheses
 //! - `model`: the handler that they make together
 //! - `check`: what the attributes and the function's signature may not be
-//! - `expand`: the tokens added
+//! - `expand`, `endpoint`: the tokens added
 //! - `into_rpc_error`: the derive
 
 mod args;
 mod check;
+mod endpoint;
 mod errors;
 mod expand;
 mod into_rpc_error;

@@ -1,6 +1,6 @@
 //! What the attributes and the function make together: a handler.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use syn::parse::{Parse, ParseStream};
 use syn::{Path, Result, Signature, Visibility, parse_quote};
 
@@ -64,6 +64,13 @@ pub(crate) struct Function {
     pub(crate) vis: Visibility,
     pub(crate) sig: Signature,
     pub(crate) body: TokenStream,
+}
+
+impl Function {
+    /// Whether this is no declaration in a trait.
+    pub(crate) fn has_body(&self) -> bool {
+        matches!(self.body.clone().into_iter().next(), Some(TokenTree::Group(_)))
+    }
 }
 
 impl Parse for Function {

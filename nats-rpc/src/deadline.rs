@@ -35,18 +35,28 @@ thread_local! {
 /// A header that is no number is ignored: the limit still holds. `now` is not before the deadline exactly
 /// if it has passed.
 pub(crate) fn of_request(headers: Option<&HeaderMap>, arrival: Instant, now: Instant, allowance: Allowance) -> Instant {
-    let own = arrival + allowance.limit;
-    let Some(headers) = headers else { return own };
-    let millis = |name: &HeaderName| -> Option<Duration> {
-        Some(Duration::from_millis(headers.get(name.clone())?.as_str().parse().ok()?))
-    };
-    let budget = millis(&TIMEOUT).and_then(|budget| arrival.checked_add(budget));
-    let moment = millis(&DEADLINE).and_then(|moment| {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        let left = moment.saturating_add(allowance.skew).saturating_sub(since_epoch);
-        now.checked_add(left)
-    });
-    [budget, moment].into_iter().flatten().fold(own, Instant::min)
+    let mut deadline = arrival + allowance.limit;
+    // A message has few headers, so a look at each of them is cheaper than two look-ups by hash.
+    for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
+        let left = |moment| time_left(moment, allowance.skew);
+        let bound = match name.as_ref() {
+            TIMEOUT_HEADER => millis(values).and_then(|budget| arrival.checked_add(budget)),
+            DEADLINE_HEADER => millis(values).and_then(left).and_then(|left| now.checked_add(left)),
+            _ => None,
+        };
+        deadline = bound.map_or(deadline, |bound| bound.min(deadline));
+    }
+    deadline
+}
+
+fn millis(values: &[HeaderValue]) -> Option<Duration> {
+    Some(Duration::from_millis(values.first()?.as_str().parse().ok()?))
+}
+
+/// How long it is until `moment`, which counts from the Unix epoch, to a clock that may be `skew` behind.
+fn time_left(moment: Duration, skew: Duration) -> Option<Duration> {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    Some(moment.saturating_add(skew).saturating_sub(since_epoch))
 }
 
 /// Writes both headers for a call that has `left` to go.

@@ -54,7 +54,10 @@ mod wire;
 pub use nats_rpc_macros::{IntoRpcError, event_pattern, message_pattern, public, use_guards};
 
 pub use self::client::{CallError, Client, RemoteError};
-pub use self::connection::{ConnectError, Connection, ConnectionState, EchoError, NatsConfig, NatsConfigError};
+pub use self::connection::{
+    ConnectError, Connection, ConnectionState, EchoError, KvBucket, KvError, KvHandles, NatsConfig, NatsConfigError,
+    is_kv_conflict,
+};
 pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
 pub use self::error::{Code, Internal, IntoRpcError, RpcError};
 pub use self::extract::{Auth, BindContext, Context, Extract, FromRequest, OptionalExtract, Param, Payload, State};
@@ -65,7 +68,9 @@ pub use self::message::{HeaderError, Headers, Request};
 pub use self::principal::Principal;
 pub use self::reply::{IntoReply, Written};
 pub use self::route::{Kind, Queue, Route};
-pub use self::service::{Config, IntoGuard, Limits, RouteStats, Running, Service, StartError, Status, blocking};
+pub use self::service::{
+    Config, IntoGuard, Limits, RouteStats, Running, Service, StartError, Status, blocking, log_to_stderr,
+};
 pub use self::subject::{MAX_SUBJECT_LEN, Pattern, Subject, SubjectError};
 pub use self::wire::Wire;
 

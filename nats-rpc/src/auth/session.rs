@@ -17,6 +17,7 @@ use self::chain::{Chain, Pepper};
 use self::judge::{Judgement, judge};
 use self::record::Record;
 use self::token::RefreshToken;
+use crate::connection::Connection;
 use crate::error::RpcError;
 use crate::jwt::{Clock, SecretKey};
 
@@ -44,12 +45,11 @@ const TRIES: usize = 5;
 /// use nats_rpc::SecretKey;
 /// use nats_rpc::auth::{Owner, SessionConfig, Sessions};
 ///
-/// # async fn example(client: async_nats::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// let jetstream = async_nats::jetstream::new(client);
-/// Sessions::provision(&jetstream, 3).await?; // once, by whoever deploys
+/// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
+/// Sessions::provision(&connection.jetstream(), 3).await?; // once, by whoever deploys
 ///
 /// let pepper = SecretKey::from_vars("JWT_REFRESH_SECRET", |name| std::env::var(name).ok())?;
-/// let sessions = Sessions::open(&jetstream, SessionConfig::new(&pepper)).await?;
+/// let sessions = Sessions::open(&connection, SessionConfig::new(&pepper)).await?;
 /// let first = sessions.create(Owner::new("0192f0c1", "account key")).await?;
 /// let second = sessions.refresh(&first.refresh_token).await?;
 /// sessions.log_out(&second.refresh_token).await?;
@@ -211,7 +211,7 @@ impl Sessions {
     /// Creates the bucket with `replicas` copies (1, 3 or 5), or brings an existing one to that form.
     ///
     /// # Errors
-    /// [`SessionBucketError::JetStream`] if the server refuses, cannot be reached, or is older than 2.11.
+    /// [`SessionBucketError::Provision`] if the server refuses, cannot be reached, or is older than 2.11.
     pub async fn provision(jetstream: &jetstream::Context, replicas: usize) -> Result<(), SessionBucketError> {
         Bucket::provision(jetstream, replicas).await
     }
@@ -219,11 +219,11 @@ impl Sessions {
     /// Opens the bucket and checks that sessions expire in it.
     ///
     /// # Errors
-    /// [`SessionBucketError::Missing`] if it was not provisioned, [`SessionBucketError::NoTtl`] if it was made
-    /// without limit markers, [`SessionBucketError::JetStream`] if it cannot be asked.
-    pub async fn open(jetstream: &jetstream::Context, config: SessionConfig) -> Result<Self, SessionBucketError> {
+    /// [`SessionBucketError::Bucket`] if it was not provisioned or cannot be asked,
+    /// [`SessionBucketError::NoTtl`] if it was made without limit markers.
+    pub async fn open(connection: &Connection, config: SessionConfig) -> Result<Self, SessionBucketError> {
         let SessionConfig { peppers, limits, clock } = config;
-        Ok(Self { bucket: Bucket::open(jetstream).await?, peppers, limits, clock })
+        Ok(Self { bucket: Bucket::open(connection).await?, peppers, limits, clock })
     }
 
     /// Begins a session.

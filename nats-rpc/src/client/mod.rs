@@ -108,7 +108,8 @@ impl Client {
 
     /// The same client with another patience for a subject that nobody listens to. Default: 500 ms.
     ///
-    /// Such a call was not delivered, so it is safe to send it again; zero says so at once.
+    /// Such a call was not delivered, so it is safe to send it again, for at most half of the time that the
+    /// call has; zero says so at once.
     pub fn patience(&self, patience: Duration) -> Self {
         Self { patience, ..self.clone() }
     }
@@ -153,6 +154,8 @@ impl Client {
         let payload = self.payload(data)?;
         let started = Instant::now();
         let until = self.deadline();
+        // Time is kept for saying that nobody listens: "may have executed" would be wrong.
+        let patience = self.patience.min(until.saturating_duration_since(started) / 2);
         let call = async {
             let mut backoff = Backoff::default();
             self.budget.deposit();
@@ -161,7 +164,7 @@ impl Client {
                     Ok(value) => return Ok(value),
                     Err(error) => error,
                 };
-                if !self.is_worth_another(&error, started) {
+                if !self.is_worth_another(&error, started.elapsed() < patience) {
                     return Err(error);
                 }
                 backoff.pause().await;
@@ -185,9 +188,9 @@ impl Client {
         decode(answer.headers.as_ref(), &answer.payload)
     }
 
-    fn is_worth_another(&self, error: &CallError, started: Instant) -> bool {
+    fn is_worth_another(&self, error: &CallError, patient: bool) -> bool {
         match error {
-            CallError::NoResponders { .. } => started.elapsed() < self.patience,
+            CallError::NoResponders { .. } => patient,
             CallError::Disconnected => self.wait_for_ready,
             CallError::ConnectionLost { .. } => self.idempotent && self.budget.withdraw(),
             CallError::Answered(error) => {

@@ -3,6 +3,7 @@
 mod config;
 mod echo;
 mod keeper;
+mod kv;
 mod watch;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 pub use self::config::{NatsConfig, NatsConfigError};
 pub use self::echo::EchoError;
 use self::keeper::Keeper;
+pub use self::kv::{KvBucket, KvError, KvHandles, is_kv_conflict};
 pub use self::watch::ConnectionState;
 pub(crate) use self::watch::Violation;
 use self::watch::Watch;

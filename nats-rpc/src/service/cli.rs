@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use futures::future::BoxFuture;
-use tracing_subscriber::EnvFilter;
 
 use super::setup::{BoxError, Provided};
 use super::{Config, Service, StartError};
@@ -51,11 +50,9 @@ impl Service {
     /// | `health` | exits 0 if an echo through nats-server comes back within 3 s |
     ///
     /// The connection is that of [`NatsConfig::from_env`]. The log goes to standard error; `RUST_LOG` sets
-    /// its level (default `info`).
+    /// its level (default `info`); see [`log_to_stderr`](crate::log_to_stderr).
     pub async fn main(self) -> ExitCode {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        // A program that has set up its own logging keeps it.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        super::log_to_stderr("info");
         match self.run_command().await {
             Ok(code) => code,
             Err(error) => {
@@ -84,7 +81,7 @@ impl Service {
                     let command = self.commands.swap_remove(index);
                     let config = self.connect().await?;
                     let done = (command.work)(config, arguments).await;
-                    done.map_err(|source| StartError::Setup { what: command.name, source })?;
+                    done.map_err(|source| StartError::Command { name: command.name, source })?;
                 }
             }
             _ => return self.serve().await,
@@ -138,7 +135,10 @@ impl Service {
             tracing::info!("nothing to provision");
         }
         for work in self.provision {
-            work.run(config.clone(), &mut Provided::default()).await?;
+            work.run(config.clone(), &mut Provided::default()).await.map_err(|error| match error {
+                StartError::Setup { source, .. } => StartError::Command { name: "provision", source },
+                error => error,
+            })?;
         }
         Ok(())
     }

@@ -287,10 +287,10 @@ impl<'a> Worker<'a> {
         let request = match request {
             Ok(_) if exchange.deadline <= now => {
                 let error = RpcError::deadline_exceeded("the deadline passed before the handler could start");
-                return self.conclude(&exchange, Err(error), now);
+                return self.conclude(exchange, Err(error), now);
             }
             Ok(request) => request,
-            Err(error) => return self.conclude(&exchange, Err(error), now),
+            Err(error) => return self.conclude(exchange, Err(error), now),
         };
         let index = match self.free.pop() {
             Some(index) => index,
@@ -389,7 +389,7 @@ impl<'a> Worker<'a> {
         }
         self.free.push(index);
         self.live -= 1;
-        self.conclude(&exchange, result, now);
+        self.conclude(exchange, result, now);
     }
 
     /// Ends what is past its deadline, running or waiting.
@@ -445,14 +445,14 @@ impl<'a> Worker<'a> {
     fn refuse(&mut self, message: Message, arrival: Instant, error: RpcError) {
         let now = Instant::now();
         let (exchange, _) = self.open_exchange(message, arrival, now);
-        self.conclude(&exchange, Err(error), now);
+        self.conclude(exchange, Err(error), now);
     }
 
     /// Exactly one answer leaves, or none if none was asked for.
-    fn conclude(&mut self, exchange: &Exchange, result: Result<Written, RpcError>, now: Instant) {
+    fn conclude(&mut self, exchange: Exchange, result: Result<Written, RpcError>, now: Instant) {
         let max_payload = self.outbox.max_payload();
         let answer = exchange.conclude(result, now, max_payload, &self.endpoint.counters, &mut self.scratch);
-        if let (Some(Answer { headers, .. }), Some(reply)) = (answer, exchange.reply.clone()) {
+        if let (Some(Answer { headers, .. }), Some(reply)) = (answer, exchange.reply) {
             let payload = self.cut_payload();
             self.outbox.push(OutboundMessage { subject: reply, reply: None, payload, headers });
         }

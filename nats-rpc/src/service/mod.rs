@@ -9,6 +9,7 @@ pub(crate) mod exchange;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod limits;
+mod log;
 mod outbox;
 mod permits;
 mod running;
@@ -25,6 +26,7 @@ pub use self::blocking::blocking;
 use self::cli::CustomCommand;
 pub use self::config::Config;
 pub use self::limits::Limits;
+pub use self::log::log_to_stderr;
 pub use self::running::{Running, Status};
 pub use self::setup::IntoGuard;
 use self::setup::{BoxError, Provided, Setup};
@@ -302,6 +304,15 @@ pub enum StartError {
     Setup {
         /// Its type.
         what: &'static str,
+        /// Why.
+        source: BoxError,
+    },
+    /// A command of the service's own, or `provision`, failed.
+    #[error("{name}: {source}")]
+    #[non_exhaustive]
+    Command {
+        /// The command.
+        name: &'static str,
         /// Why.
         source: BoxError,
     },

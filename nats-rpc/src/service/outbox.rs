@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use async_nats::message::OutboundMessage;
 use futures::Sink;
@@ -29,8 +29,15 @@ impl Outbox {
         self.nats = nats;
     }
 
+    /// Hands `message` over, or keeps it until [`poll_flush`](Self::poll_flush) can.
     pub(super) fn push(&mut self, message: OutboundMessage) {
-        self.waiting.push_back(message);
+        // Nobody is to be woken: whatever is kept here is polled for before the loop rests.
+        let mut cx = Context::from_waker(Waker::noop());
+        if self.waiting.is_empty() && matches!(Pin::new(&mut self.nats).poll_ready(&mut cx), Poll::Ready(Ok(()))) {
+            self.send(message);
+        } else {
+            self.waiting.push_back(message);
+        }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -53,13 +60,17 @@ impl Outbox {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {
                     let Some(message) = self.waiting.pop_front() else { return };
-                    if let Err(error) = Pin::new(&mut self.nats).start_send(message) {
-                        tracing::error!(%error, "an answer could not be sent");
-                    }
+                    self.send(message);
                 }
                 // The client has died. What waits here goes out through the next one.
                 Poll::Ready(Err(_)) => return,
             }
+        }
+    }
+
+    fn send(&mut self, message: OutboundMessage) {
+        if let Err(error) = Pin::new(&mut self.nats).start_send(message) {
+            tracing::error!(%error, "an answer could not be sent");
         }
     }
 }

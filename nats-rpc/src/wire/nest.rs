@@ -5,8 +5,10 @@
 //! envelope to its caller, and an empty body makes it report that nobody subscribes.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -17,6 +19,9 @@ use crate::error::RpcError;
 /// How deep and how wide an object pattern may be, as in NestJS.
 const MAX_PATTERN_DEPTH: usize = 5;
 const MAX_PATTERN_KEYS: usize = 20;
+
+/// Searched for in every body that may be an envelope, so it is made ready once.
+static PATTERN_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"pattern\""));
 
 #[derive(Deserialize)]
 struct Fields<'a> {
@@ -56,7 +61,7 @@ impl Envelope {
 pub(super) fn recognise(subject: &str, payload: &Bytes) -> Option<Envelope> {
     // Two cheap looks spare nearly every native body the parse.
     let first = payload.iter().find(|byte| !byte.is_ascii_whitespace())?;
-    if *first != b'{' || memchr::memmem::find(payload, b"\"pattern\"").is_none() {
+    if *first != b'{' || PATTERN_KEY.find(payload).is_none() {
         return None;
     }
     let fields: Fields<'_> = serde_json::from_slice(payload).ok()?;

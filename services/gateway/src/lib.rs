@@ -1,1 +1,143 @@
+//! The only HTTP of the system: verifies tokens, forwards calls, maps codes to statuses.
+//!
+//! | route | calls | answers |
+//! |---|---|---|
+//! | `POST /api/auth/signup` | `auth.signup` | 201 |
+//! | `POST /api/auth/login`, `/refresh`, `/logout` | `auth.login`, … | 200 |
+//! | `POST /api/users/profile` | `get_user_profile` | 200; needs a token |
+//! | `GET /api/users/me` | `get_user_profile` of the caller | 200; needs a token |
+//! | `GET /healthz` | | 200 while the process serves |
+//! | `GET /readyz` | an echo through nats-server | 200 or 503 |
+//!
+//! A token that is not good is answered 401 here, and no service hears of the request. A good one is passed
+//! on in the header `authorization`, and the service verifies it again. What goes into a call is read
+//! from the request field by field; nothing else of its body travels on.
+//!
+//! Every error is `{code, message}`, with `details` if the service gave some.
+//!
+//! - `config`: settings
+//! - `routes`: what is served, and which subject each route calls
+//! - `call`: the call to a service, and whose it is
+//! - `body`: the request's JSON
+//! - `failure`: errors as answers
+//! - `surround`: what each request goes through, whatever its route
+//! - `signal`: SIGTERM and ctrl-c
 
+mod body;
+mod call;
+mod config;
+mod failure;
+mod routes;
+mod signal;
+mod surround;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use nats_rpc::{Client, ConnectError, Connection, ConnectionState, NatsConfig, NatsConfigError};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+pub use self::config::{Config, ConfigError};
+pub use self::signal::stop_signal;
+
+/// How long a stop waits for requests that are being answered.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// A gateway that is connected and has its address; it serves once it runs.
+#[must_use = "it serves nothing until `run_until`"]
+pub struct Gateway {
+    connection: Connection,
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+}
+
+impl Gateway {
+    /// Connects to NATS and takes the address.
+    ///
+    /// # Errors
+    /// [`GatewayError::Connect`] if there is no connection, [`GatewayError::Address`] if the address cannot
+    /// be taken.
+    pub async fn bind(config: Config, nats: NatsConfig) -> Result<Self, GatewayError> {
+        let taken = TcpListener::bind(config.address).await;
+        let cannot = |source| GatewayError::Address { address: config.address, source };
+        let listener = taken.map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        let connection = Connection::open(&nats.name("gateway")).await?;
+        let router = routes::router(&config, &Client::over(&connection));
+        Ok(Self { connection, listener, address, router })
+    }
+
+    /// Where it listens; the port is the one chosen if port 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `signal` is ready; then takes no more requests and finishes those that it has, for at
+    /// most 10 s.
+    ///
+    /// # Errors
+    /// [`GatewayError::Ended`] if the connection to NATS ended for good.
+    pub async fn run_until(self, signal: impl Future<Output = ()> + Send) -> Result<(), GatewayError> {
+        let Self { connection, listener, address, router } = self;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let listener = listener.tap_io(|stream| {
+            // Answers are small; waiting to fill a packet only delays them.
+            let _ = stream.set_nodelay(true);
+        });
+        let serving = axum::serve(listener, router).with_graceful_shutdown(async {
+            // Dropped or sent: both mean that it is time.
+            let _ = stopped.await;
+        });
+        let mut serving = tokio::spawn(serving.into_future());
+        let outcome = tokio::select! {
+            () = signal => Ok(()),
+            () = connection.wait_for(|state| *state == ConnectionState::Closed) => Err(GatewayError::Ended),
+            served = &mut serving => return served.map_err(io::Error::from).flatten().map_err(|source| GatewayError::Address { address, source }),
+        };
+        drop(stop);
+        if tokio::time::timeout(DRAIN_LIMIT, &mut serving).await.is_err() {
+            tracing::warn!(limit = ?DRAIN_LIMIT, "requests that still run are cut off");
+            serving.abort();
+        }
+        outcome
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Why the gateway does not start, or does not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GatewayError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A setting of the connection cannot be used.
+    #[error(transparent)]
+    NatsConfig(#[from] NatsConfigError),
+    /// There is no connection to NATS.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    #[non_exhaustive]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The connection ended for good.
+    #[error("the connection to nats-server ended for good; start the gateway again")]
+    Ended,
+}

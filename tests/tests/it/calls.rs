@@ -102,6 +102,10 @@ async fn nobody_listening_is_known_after_the_patience_and_at_once_without() {
     assert!(matches!(error, CallError::NoResponders { .. }), "{error}");
     let error = soon(client.send::<()>("call.nobody", &())).await.unwrap_err();
     assert!(matches!(error, CallError::NoResponders { .. }), "{error}");
+    // With less time than patience it is still nobody, and no call that may have executed.
+    let hasty = client.timeout(Duration::from_millis(200)).patience(Duration::from_secs(5));
+    let error = soon(hasty.send::<()>("call.nobody", &())).await.unwrap_err();
+    assert!(matches!(error, CallError::NoResponders { .. }), "{error}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use nats_rpc::prelude::*;
-use nats_rpc::{CallError, Client, Connection};
+use nats_rpc::{CallError, Client, Connection, KvBucket};
 use nats_rpc_tests::server;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -39,6 +39,12 @@ async fn forward(State(client): State<Client>) -> Result<String, RpcError> {
     Ok(client.send("renew.ping", &()).await?)
 }
 
+#[message_pattern("renew.stored")]
+async fn stored(State(bucket): State<Arc<KvBucket>>) -> Result<bool, RpcError> {
+    let store = &bucket.current().await.internal()?.store;
+    Ok(store.get("key").await.internal()?.is_some())
+}
+
 async fn until_renewed(connection: &Connection) {
     soon(async {
         while connection.generation() == 0 {
@@ -52,10 +58,14 @@ async fn until_renewed(connection: &Connection) {
 #[tokio::test]
 async fn a_service_whose_client_died_serves_on_and_answers_what_it_had_taken() {
     let server = server();
+    let bucket = async_nats::jetstream::kv::Config { bucket: "renew".to_owned(), ..Default::default() };
+    let store = async_nats::jetstream::new(foreign(&server).await).create_key_value(bucket).await.unwrap();
+    store.put("key", "value".into()).await.unwrap();
     let (started, mut starts) = mpsc::unbounded_channel();
     let release = Arc::new(Semaphore::new(0));
     let service = Service::new("renew", "1.0.0")
-        .handlers(handlers![gate, ping, forward])
+        .handlers(handlers![gate, ping, forward, stored])
+        .provide_with(async |config: Config| KvBucket::open(config.connection(), "renew").await.map(Arc::new))
         .provide(Gate { started, release: release.clone() })
         .provide_with(async |config: Config| Ok::<_, RpcError>(Client::over(config.connection())));
     let running = service.start(nats(&server)).await.unwrap();
@@ -73,6 +83,7 @@ async fn a_service_whose_client_died_serves_on_and_answers_what_it_had_taken() {
     assert_eq!(code(&soon(answers.next()).await.unwrap()), 0, "the answer leaves by the new client");
     assert_eq!(&request(&caller, "renew.ping", "").await.payload[..], b"\"pong\"");
     assert_eq!(&request(&caller, "renew.forward", "").await.payload[..], b"\"pong\"");
+    assert_eq!(&request(&caller, "renew.stored", "").await.payload[..], b"true");
     soon(running.stop()).await;
 }
 

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use async_nats::jetstream::{self, kv};
 use futures::StreamExt;
 use futures::future::join_all;
-use nats_rpc::SecretKey;
 use nats_rpc::auth::{Owner, SessionBucketError, SessionConfig, SessionError, Sessions};
 use nats_rpc::testing::NatsServer;
+use nats_rpc::{Connection, KvError, NatsConfig, SecretKey};
 use nats_rpc_tests::server;
 
 const SUBJECTS: &str = "$KV.auth_sess.";
@@ -44,19 +44,21 @@ impl Hand {
 
 struct World {
     server: NatsServer,
+    connection: Connection,
     jetstream: jetstream::Context,
 }
 
 impl World {
     async fn new() -> Self {
         let server = server();
-        let jetstream = connect(&server).await;
+        let connection = connect(&server).await;
+        let jetstream = connection.jetstream();
         Sessions::provision(&jetstream, 1).await.expect("a bucket");
-        Self { server, jetstream }
+        Self { server, connection, jetstream }
     }
 
     async fn sessions(&self, config: SessionConfig) -> Sessions {
-        Sessions::open(&self.jetstream, config).await.expect("sessions")
+        Sessions::open(&self.connection, config).await.expect("sessions")
     }
 
     async fn bucket(&self) -> kv::Store {
@@ -70,8 +72,8 @@ impl World {
     }
 }
 
-async fn connect(server: &NatsServer) -> jetstream::Context {
-    jetstream::new(async_nats::connect(server.url()).await.expect("a connection"))
+async fn connect(server: &NatsServer) -> Connection {
+    Connection::open(&NatsConfig::new(server.url())).await.expect("a connection")
 }
 
 fn is_invalid<T>(result: &Result<T, SessionError>) -> bool {
@@ -193,8 +195,8 @@ async fn refresh_04_of_32_refreshes_at_once_one_rotates_and_all_get_its_successo
     let world = World::new().await;
     let mut instances = Vec::new();
     for _ in 0..4 {
-        let jetstream = connect(&world.server).await;
-        instances.push(Sessions::open(&jetstream, config()).await.expect("sessions"));
+        let connection = connect(&world.server).await;
+        instances.push(Sessions::open(&connection, config()).await.expect("sessions"));
     }
     let mut issued = instances[0].create(owner()).await.expect("a session");
     for round in 1..=10 {
@@ -340,27 +342,26 @@ async fn a_rotation_does_not_outlive_a_log_out() {
 #[tokio::test]
 async fn the_bucket_has_to_be_provisioned_and_can_be_again() {
     let server = server();
-    let jetstream = connect(&server).await;
-    let missing = Sessions::open(&jetstream, config()).await;
-    assert!(matches!(missing, Err(SessionBucketError::Missing)), "{missing:?}");
+    let connection = connect(&server).await;
+    let jetstream = connection.jetstream();
+    let missing = Sessions::open(&connection, config()).await;
+    assert!(matches!(missing, Err(SessionBucketError::Bucket(KvError::Missing { .. }))), "{missing:?}");
 
     let plain = kv::Config { bucket: "auth_sess".to_owned(), ..kv::Config::default() };
     jetstream.create_key_value(plain).await.expect("a bucket");
-    let no_ttl = Sessions::open(&jetstream, config()).await;
+    let no_ttl = Sessions::open(&connection, config()).await;
     assert!(matches!(no_ttl, Err(SessionBucketError::NoTtl)), "{no_ttl:?}");
 
     for _ in 0..2 {
         Sessions::provision(&jetstream, 1).await.expect("a bucket");
-        Sessions::open(&jetstream, config()).await.expect("sessions");
+        Sessions::open(&connection, config()).await.expect("sessions");
     }
 }
 
 #[tokio::test]
 async fn without_a_server_sessions_are_unavailable_and_nothing_is_said_to_be_invalid() {
     let mut world = World::new().await;
-    let mut context = jetstream::new(async_nats::connect(world.server.url()).await.expect("a connection"));
-    context.set_timeout(Duration::from_millis(300));
-    let sessions = Sessions::open(&context, config()).await.expect("sessions");
+    let sessions = world.sessions(config()).await;
     let issued = sessions.create(owner()).await.expect("a session");
     world.server.kill();
     let refused = sessions.refresh(&issued.refresh_token).await;

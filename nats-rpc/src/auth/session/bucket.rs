@@ -1,15 +1,16 @@
 //! The KV bucket of sessions: compare-and-set with a time to live that survives it.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, KeyValueError, PublishError};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
-use async_nats::jetstream::{self, ErrorCode, kv};
+use async_nats::jetstream::{self, kv};
 
 use super::SessionError;
 use super::record::Record;
+use crate::connection::{Connection, KvBucket, KvError, KvHandles, is_kv_conflict};
 
 const BUCKET: &str = "auth_sess";
 /// How long the trace of an ended session stays.
@@ -20,22 +21,19 @@ const MAX_RECORD_BYTES: i32 = 4096;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionBucketError {
-    /// Nobody provisioned it.
-    #[error("the KV bucket {BUCKET} does not exist; run `provision` first")]
-    Missing,
+    /// It does not exist, or JetStream does not give it.
+    #[error(transparent)]
+    Bucket(#[from] KvError),
     /// It was created without limit markers, so that sessions would stay for ever.
     #[error("the KV bucket {BUCKET} has no limit markers, so its sessions would never expire; run `provision`")]
     NoTtl,
-    /// JetStream refused or did not answer.
-    #[error("JetStream does not give the KV bucket {BUCKET}")]
-    JetStream(#[source] Box<dyn Error + Send + Sync>),
+    /// JetStream did not create it.
+    #[error("the KV bucket {BUCKET} cannot be created")]
+    Provision(#[source] Box<dyn Error + Send + Sync>),
 }
 
 #[derive(Debug)]
-pub(super) struct Bucket {
-    jetstream: jetstream::Context,
-    store: kv::Store,
-}
+pub(super) struct Bucket(KvBucket);
 
 /// How a write ended that was bound to a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,18 +56,20 @@ impl Bucket {
             ..kv::Config::default()
         };
         let created = jetstream.create_or_update_key_value(config).await;
-        created.map(drop).map_err(|error| SessionBucketError::JetStream(error.into()))
+        created.map(drop).map_err(|error| SessionBucketError::Provision(error.into()))
     }
 
-    pub(super) async fn open(jetstream: &jetstream::Context) -> Result<Self, SessionBucketError> {
-        let store = jetstream.get_key_value(BUCKET).await.map_err(|error| match is_not_found(&error) {
-            true => SessionBucketError::Missing,
-            false => SessionBucketError::JetStream(error.into()),
-        })?;
-        if !store.stream.cached_info().config.allow_message_ttl {
+    pub(super) async fn open(connection: &Connection) -> Result<Self, SessionBucketError> {
+        let bucket = KvBucket::open(connection, BUCKET).await?;
+        if !bucket.current().await?.store.stream.cached_info().config.allow_message_ttl {
             return Err(SessionBucketError::NoTtl);
         }
-        Ok(Self { jetstream: jetstream.clone(), store })
+        Ok(Self(bucket))
+    }
+
+    /// The bucket on the present client.
+    async fn current(&self) -> Result<Arc<KvHandles>, SessionError> {
+        self.0.current().await.map_err(|error| SessionError::Unavailable(error.into()))
     }
 
     /// The record of a session with its revision, as the stream's leader has it.
@@ -77,7 +77,7 @@ impl Bucket {
     /// `Store::entry` reads from any replica. One that is behind would make the newest token look forged,
     /// and log its owner out.
     pub(super) async fn read(&self, id: &str) -> Result<Option<(Record, u64)>, SessionError> {
-        let message = match self.store.stream.get_last_raw_message_by_subject(&self.subject(id)).await {
+        let message = match self.current().await?.store.stream.get_last_raw_message_by_subject(&subject(id)).await {
             Ok(message) => message,
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
             Err(error) => return Err(SessionError::Unavailable(error.into())),
@@ -105,57 +105,24 @@ impl Bucket {
         // Whole seconds are all that the server takes; one more, so that the record outlives its own expiry.
         let ttl = Duration::from_secs(record.expiry().saturating_sub(now).div_ceil(1000).saturating_add(1));
         let message = PublishMessage::build().payload(value.into()).ttl(ttl).expected_last_subject_sequence(revision);
-        let published = match self.jetstream.send_publish(self.subject(id), message).await {
+        let published = match self.current().await?.jetstream.send_publish(subject(id), message).await {
             Ok(acknowledged) => acknowledged.await,
             Err(error) => Err(error),
         };
         match published {
             Ok(_) => Ok(Write::Done),
-            Err(error) if is_conflict(&error) => Ok(Write::Conflict),
+            Err(error) if is_kv_conflict(&error) => Ok(Write::Conflict),
             Err(error) => Err(SessionError::Unavailable(error.into())),
         }
     }
 
     /// Removes a record whatever its revision, so that every write bound to one fails from now on.
     pub(super) async fn remove(&self, id: &str) -> Result<(), SessionError> {
-        let removed = self.store.purge_with_ttl(id, MARKER_TTL).await;
+        let removed = self.current().await?.store.purge_with_ttl(id, MARKER_TTL).await;
         removed.map_err(|error| SessionError::Unavailable(error.into()))
     }
-
-    fn subject(&self, id: &str) -> String {
-        format!("{}{id}", self.store.prefix)
-    }
 }
 
-/// Whether a write failed because another revision is there.
-///
-/// async-nats calls only one of the two codes a wrong sequence; a replicated stream also answers the other.
-fn is_conflict(error: &PublishError) -> bool {
-    let code = error.source().and_then(|source| source.downcast_ref()).map(jetstream::Error::error_code);
-    matches!(code, Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT))
-}
-
-fn is_not_found(error: &KeyValueError) -> bool {
-    let kind = error.source().and_then(|source| source.downcast_ref()).map(GetStreamError::kind);
-    matches!(kind, Some(GetStreamErrorKind::JetStream(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
-}
-
-#[cfg(test)]
-mod tests {
-    use async_nats::jetstream::context::PublishErrorKind;
-
-    use super::*;
-
-    fn server_said(code: u64) -> jetstream::Error {
-        serde_json::from_value(serde_json::json!({ "code": 400, "err_code": code, "description": "d" })).unwrap()
-    }
-
-    #[test]
-    fn both_codes_of_a_lost_race_are_conflicts() {
-        for (code, kind) in [(10071, PublishErrorKind::WrongLastSequence), (10164, PublishErrorKind::Other)] {
-            assert!(is_conflict(&PublishError::with_source(kind, server_said(code))), "{code}");
-        }
-        assert!(!is_conflict(&PublishError::with_source(PublishErrorKind::Other, server_said(10077))));
-        assert!(!is_conflict(&PublishError::new(PublishErrorKind::TimedOut)));
-    }
+fn subject(id: &str) -> String {
+    format!("$KV.{BUCKET}.{id}")
 }

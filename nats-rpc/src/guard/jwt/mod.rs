@@ -47,6 +47,7 @@ use self::cache::TokenCache;
 use self::config::{NEST_TYPE, SignedWith};
 use self::keys::{Keys, VerifyingKey};
 use self::source::{Proof, Sources, USER};
+use self::top_level::Field;
 use self::verifier::{MAX_TOKEN_BYTES, Rules, Verified, Verifier};
 use crate::error::RpcError;
 use crate::guard::Guard;
@@ -122,7 +123,7 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
             verifier: Verifier::new(keys, rules, config.clock.clone()),
             cache: TokenCache::new(cache::DEFAULT_CAPACITY),
             sources: Sources {
-                payload_field: config.payload_field.map(String::into_boxed_str),
+                payload_field: config.payload_field.as_deref().map(Field::new),
                 assertion: assertions.is_some(),
                 forwarded_user: config.insecure_dev.is_some(),
             },
@@ -203,7 +204,7 @@ impl<C: Principal + DeserializeOwned> Guard for JwtGuard<C> {
     async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError> {
         let principal = self.authenticate(request)?;
         if !self.0.keep_user_field {
-            let stripped = top_level::without(request.data().unwrap_or_default(), USER)
+            let stripped = top_level::without(request.data().unwrap_or_default(), &USER)
                 .map_err(|malformed| RpcError::invalid_argument(malformed.to_string()))?;
             if let Some(data) = stripped {
                 request.set_data(data);

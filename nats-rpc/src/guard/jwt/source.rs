@@ -1,12 +1,13 @@
 //! Where a request's proof of identity may be: a closed list, of which exactly one is taken.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use serde_json::value::RawValue;
 
 use super::refusal::Refusal;
-use super::top_level;
-use super::verifier::is_token_byte;
+use super::top_level::{self, Field};
+use super::verifier::is_token_text;
 use crate::message::Request;
 
 /// The header of access tokens.
@@ -14,12 +15,12 @@ const AUTHORIZATION: &str = "authorization";
 /// The header of a gateway's assertion.
 pub(crate) const ASSERTION: &str = "nrpc-assert";
 /// The payload field of a forwarded user.
-pub(crate) const USER: &str = "user";
+pub(crate) static USER: LazyLock<Field> = LazyLock::new(|| Field::new("user"));
 
 /// The sources that are open. The `authorization` header always is.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
-    pub(crate) payload_field: Option<Box<str>>,
+    pub(crate) payload_field: Option<Field>,
     pub(crate) assertion: bool,
     pub(crate) forwarded_user: bool,
 }
@@ -60,22 +61,20 @@ impl Sources {
 /// The value of header `name`. NATS compares names exactly, so a second value may hide behind another
 /// spelling: all spellings count, and equal values are two all the same.
 fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, Refusal> {
-    let mut values = request.header_values(name);
-    let first = values.next();
-    if values.next().is_some() {
-        return Err(Refusal::SeveralValues);
-    }
-    Ok(first)
+    request.header_values(name).try_fold(None, |first, value| match first {
+        None => Ok(Some(value)),
+        Some(_) => Err(Refusal::SeveralValues),
+    })
 }
 
 /// The token of `Bearer <token>`: the scheme in any case, exactly one space, nothing else around.
 fn bearer(value: &str) -> Result<&str, Refusal> {
     let (scheme, token) = value.split_once(' ').ok_or(Refusal::Scheme)?;
-    let well_formed = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.bytes().all(is_token_byte);
+    let well_formed = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && is_token_text(token);
     if well_formed { Ok(token) } else { Err(Refusal::Scheme) }
 }
 
-fn payload_token<'a>(request: &'a Request, field: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+fn payload_token<'a>(request: &'a Request, field: &Field) -> Result<Option<Cow<'a, str>>, Refusal> {
     #[derive(serde::Deserialize)]
     struct Token<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -89,7 +88,7 @@ fn payload_token<'a>(request: &'a Request, field: &str) -> Result<Option<Cow<'a,
 
 /// The payload's `user`, which must be there at most once.
 pub(crate) fn forwarded_user(request: &Request) -> Result<Option<&RawValue>, Refusal> {
-    let found = top_level::values(request.data().unwrap_or_default(), USER).map_err(|_| Refusal::ForwardedUser)?;
+    let found = top_level::values(request.data().unwrap_or_default(), &USER).map_err(|_| Refusal::ForwardedUser)?;
     match found.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(one)),
@@ -171,7 +170,7 @@ mod tests {
 
     #[test]
     fn source_07_header_and_payload_token_together_are_refused() {
-        let open = Sources { payload_field: Some("token".into()), ..Sources::default() };
+        let open = Sources { payload_field: Some(Field::new("token")), ..Sources::default() };
         let data = r#"{"token":"a.b.c"}"#;
         assert!(found(&open, &[], data).is_ok());
         assert!(found(&open, &[("authorization", "Bearer a.b.c")], "{}").is_ok());
@@ -183,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_payload_token_is_one_string() {
-        let open = Sources { payload_field: Some("token".into()), ..Sources::default() };
+        let open = Sources { payload_field: Some(Field::new("token")), ..Sources::default() };
         for data in [r#"{"token":1}"#, r#"{"token":null}"#, r#"{"token":"a","tok\u0065n":"a"}"#, r#"{"token":"a""#] {
             assert_eq!(found(&open, &[], data).unwrap_err(), Refusal::PayloadToken, "{data}");
         }
@@ -193,7 +192,7 @@ mod tests {
 
     #[test]
     fn every_pair_of_open_sources_is_refused() {
-        let open = Sources { payload_field: Some("token".into()), assertion: true, forwarded_user: true };
+        let open = Sources { payload_field: Some(Field::new("token")), assertion: true, forwarded_user: true };
         let headers = [("authorization", "Bearer a.b.c"), ("nrpc-assert", "a.b.c")];
         assert!(found(&open, &headers[1..], "{}").is_ok());
         assert!(found(&open, &[], r#"{"user":{}}"#).is_ok());

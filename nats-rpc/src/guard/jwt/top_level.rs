@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
-use memchr::memmem;
+use memchr::memchr;
+use memchr::memmem::{self, Finder};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -16,26 +17,53 @@ use super::header::is_object;
 #[error("the payload is not valid JSON")]
 pub(crate) struct Malformed;
 
-/// All values of the top-level field `name`.
-pub(crate) fn values<'a>(json: &'a [u8], name: &str) -> Result<Vec<&'a RawValue>, Malformed> {
-    if !may_have(json, name) {
-        return Ok(Vec::new());
-    }
-    Ok(Fields::parse(json)?.0.into_iter().filter(|(key, _)| key == name).map(|(_, value)| value).collect())
+/// A field's name, made ready to be searched for in every request.
+#[derive(Debug)]
+pub(crate) struct Field {
+    name: Box<str>,
+    finder: Finder<'static>,
 }
 
-/// `json` without the top-level field `name`, or `None` if it has no such field.
-pub(crate) fn without(json: &[u8], name: &str) -> Result<Option<Bytes>, Malformed> {
-    if !may_have(json, name) {
+impl Field {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.into(), finder: Finder::new(name).into_owned() }
+    }
+
+    /// Rules the field out at the cost of one search. A name can also be spelled with escapes; for ASCII
+    /// letters each of them starts with `\u00`.
+    fn may_be_in(&self, json: &[u8]) -> bool {
+        is_object(json) && (self.finder.find(json).is_some() || has_escaped_letter(json))
+    }
+
+    fn is(&self, key: &str) -> bool {
+        *key == *self.name
+    }
+}
+
+fn has_escaped_letter(json: &[u8]) -> bool {
+    memchr(b'\\', json).is_some_and(|first| memmem::find(&json[first..], br"\u00").is_some())
+}
+
+/// All values of the top-level `field`.
+pub(crate) fn values<'a>(json: &'a [u8], field: &Field) -> Result<Vec<&'a RawValue>, Malformed> {
+    if !field.may_be_in(json) {
+        return Ok(Vec::new());
+    }
+    Ok(Fields::parse(json)?.0.into_iter().filter(|(key, _)| field.is(key)).map(|(_, value)| value).collect())
+}
+
+/// `json` without the top-level `field`, or `None` if it has no such field.
+pub(crate) fn without(json: &[u8], field: &Field) -> Result<Option<Bytes>, Malformed> {
+    if !field.may_be_in(json) {
         return Ok(None);
     }
     let fields = Fields::parse(json)?.0;
-    if fields.iter().all(|(key, _)| key != name) {
+    if !fields.iter().any(|(key, _)| field.is(key)) {
         return Ok(None);
     }
     let mut rest = Vec::with_capacity(json.len());
     rest.push(b'{');
-    for (key, value) in fields.iter().filter(|(key, _)| key != name) {
+    for (key, value) in fields.iter().filter(|(key, _)| !field.is(key)) {
         if rest.len() > 1 {
             rest.push(b',');
         }
@@ -45,12 +73,6 @@ pub(crate) fn without(json: &[u8], name: &str) -> Result<Option<Bytes>, Malforme
     }
     rest.push(b'}');
     Ok(Some(rest.into()))
-}
-
-/// Rules out the field at the cost of one search. A name can also be spelled with escapes; for ASCII
-/// letters each of them starts with `\u00`.
-fn may_have(json: &[u8], name: &str) -> bool {
-    is_object(json) && (memmem::find(json, name.as_bytes()).is_some() || memmem::find(json, br"\u00").is_some())
 }
 
 /// Fields in their order, duplicates included.
@@ -94,7 +116,7 @@ mod tests {
     use super::*;
 
     fn stripped(json: &str) -> Option<String> {
-        without(json.as_bytes(), "user").unwrap().map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+        without(json.as_bytes(), &Field::new("user")).unwrap().map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
     }
 
     #[test]
@@ -125,8 +147,8 @@ mod tests {
         for json in
             [&br#"{"user":1"#[..], br#"{"x":"\xff","user":1}"#, b"{\"x\":\"\xff\",\"user\":1}", br#"{"user":1}}"#]
         {
-            assert_eq!(without(json, "user"), Err(Malformed));
-            assert!(values(json, "user").is_err());
+            assert_eq!(without(json, &Field::new("user")), Err(Malformed));
+            assert!(values(json, &Field::new("user")).is_err());
         }
     }
 
@@ -138,7 +160,7 @@ mod tests {
 
     #[test]
     fn every_value_of_a_field_is_found() {
-        let found = values(br#"{"token":"a","b":{"token":"x"},"tok\u0065n":2}"#, "token").unwrap();
+        let found = values(br#"{"token":"a","b":{"token":"x"},"tok\u0065n":2}"#, &Field::new("token")).unwrap();
         assert_eq!(found.iter().map(|value| value.get()).collect::<Vec<_>>(), [r#""a""#, "2"]);
     }
 }

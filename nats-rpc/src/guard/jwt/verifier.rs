@@ -118,7 +118,7 @@ impl Verifier {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refusal::TooLarge);
         }
-        if !token.bytes().all(is_token_byte) {
+        if !is_token_text(token) {
             return Err(Refusal::Charset);
         }
         let parts = Parts::of(token)?;
@@ -193,9 +193,12 @@ impl Verifier {
     }
 }
 
-/// Whether a token may hold `byte`: base64url and the dot.
-pub(crate) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+/// Whether a token may consist of `text`: base64url and dots.
+///
+/// Every request comes through here, so it looks at all bytes, without a branch: that way the compiler
+/// compares sixteen of them at a time.
+pub(crate) fn is_token_text(text: &str) -> bool {
+    text.bytes().fold(true, |sound, byte| sound & (byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'_' | b'.')))
 }
 
 struct Parts<'a> {

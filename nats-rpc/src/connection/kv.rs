@@ -1,0 +1,163 @@
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, KeyValueError};
+use async_nats::jetstream::{self, ErrorCode, kv};
+
+use super::Connection;
+
+/// A KV bucket that is found again after the connection was renewed.
+///
+/// A [`kv::Store`] belongs to one client of async-nats and ends with it. This keeps the name, and opens the
+/// store anew when the [generation](Connection::generation) of the connection has changed.
+///
+/// ```no_run
+/// use nats_rpc::prelude::*;
+/// use nats_rpc::KvBucket;
+/// use std::sync::Arc;
+///
+/// #[message_pattern("settings.{key}")]
+/// async fn setting(State(settings): State<Arc<KvBucket>>, Param(key): Param<String>) -> Result<String, RpcError> {
+///     let value = settings.current().await.internal()?.store.get(key).await.internal()?;
+///     let value = value.ok_or_else(|| RpcError::not_found("no such setting"))?;
+///     String::from_utf8(value.to_vec()).internal()
+/// }
+///
+/// let service = Service::new("settings", "1.0.0").handlers(handlers![setting]).provide_with(
+///     async |config: Config| KvBucket::open(config.connection(), "settings").await.map(Arc::new),
+/// );
+/// ```
+pub struct KvBucket {
+    connection: Connection,
+    name: String,
+    current: ArcSwap<KvHandles>,
+}
+
+/// A bucket on the present client; ask for it for each use.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct KvHandles {
+    /// The bucket.
+    pub store: kv::Store,
+    /// JetStream on the same client, for what a store has no method for.
+    pub jetstream: jetstream::Context,
+    generation: u64,
+}
+
+impl KvBucket {
+    /// Opens the bucket `name`, which must exist.
+    ///
+    /// # Errors
+    /// [`KvError::Missing`] if it does not, [`KvError::JetStream`] if JetStream refuses or does not answer.
+    pub async fn open(connection: &Connection, name: impl Into<String>) -> Result<Self, KvError> {
+        let name = name.into();
+        let current = ArcSwap::new(find(connection, &name).await?);
+        Ok(Self { connection: connection.clone(), name, current })
+    }
+
+    /// The bucket as it can be used now. Without a renewal in between this costs a look, no message.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn current(&self) -> Result<Arc<KvHandles>, KvError> {
+        let current = self.current.load_full();
+        if current.generation == self.connection.generation() {
+            return Ok(current);
+        }
+        let renewed = find(&self.connection, &self.name).await?;
+        self.current.store(renewed.clone());
+        Ok(renewed)
+    }
+
+    /// The bucket's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Debug for KvBucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KvBucket").field(&self.name).finish()
+    }
+}
+
+async fn find(connection: &Connection, name: &str) -> Result<Arc<KvHandles>, KvError> {
+    let live = connection.live();
+    let jetstream = jetstream::new(live.nats.clone());
+    let store = jetstream.get_key_value(name).await.map_err(|error| match is_not_found(&error) {
+        true => KvError::Missing { name: name.to_owned() },
+        false => KvError::JetStream { name: name.to_owned(), source: error.into() },
+    })?;
+    Ok(Arc::new(KvHandles { store, jetstream, generation: live.generation }))
+}
+
+/// Why a bucket cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KvError {
+    /// Nobody provisioned it.
+    #[error("the KV bucket {name} does not exist; run `provision` first")]
+    #[non_exhaustive]
+    Missing {
+        /// The bucket.
+        name: String,
+    },
+    /// JetStream refused or did not answer.
+    #[error("JetStream does not give the KV bucket {name}: {source}")]
+    #[non_exhaustive]
+    JetStream {
+        /// The bucket.
+        name: String,
+        /// What it said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// Whether a write bound to a revision failed because another revision is there.
+///
+/// async-nats calls only one of the two codes a wrong sequence; a replicated stream also answers the other.
+///
+/// ```no_run
+/// # use nats_rpc::is_kv_conflict;
+/// # async fn write(store: async_nats::jetstream::kv::Store, seen: u64) -> Result<(), Box<dyn std::error::Error>> {
+/// match store.update("key", "value".into(), seen).await {
+///     Ok(_) => println!("written"),
+///     Err(error) if is_kv_conflict(&error) => println!("somebody was faster"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub fn is_kv_conflict(error: &(dyn Error + 'static)) -> bool {
+    let codes = [ErrorCode::STREAM_WRONG_LAST_SEQUENCE, ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT];
+    let chain = std::iter::successors(Some(error), |error| (*error).source());
+    chain.filter_map(|error| error.downcast_ref::<jetstream::Error>()).any(|error| codes.contains(&error.error_code()))
+}
+
+/// Whether there is no such bucket; async-nats has the server's word for it inside of a kind.
+fn is_not_found(error: &KeyValueError) -> bool {
+    let kind = error.source().and_then(|source| source.downcast_ref()).map(GetStreamError::kind);
+    matches!(kind, Some(GetStreamErrorKind::JetStream(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+
+    use super::*;
+
+    fn server_said(code: u64) -> jetstream::Error {
+        serde_json::from_value(serde_json::json!({ "code": 400, "err_code": code, "description": "d" })).unwrap()
+    }
+
+    #[test]
+    fn both_codes_of_a_lost_race_are_conflicts() {
+        for (code, kind) in [(10071, PublishErrorKind::WrongLastSequence), (10164, PublishErrorKind::Other)] {
+            assert!(is_kv_conflict(&PublishError::with_source(kind, server_said(code))), "{code}");
+        }
+        assert!(!is_kv_conflict(&PublishError::with_source(PublishErrorKind::Other, server_said(10077))));
+        assert!(!is_kv_conflict(&PublishError::new(PublishErrorKind::TimedOut)));
+    }
+}

@@ -1,0 +1,206 @@
+//! What the handlers do: accounts, passwords, sessions and tokens, put together.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Instant;
+
+use nats_rpc::auth::{
+    Email, Grant, Issued, Owner, Password, PasswordConfig, Passwords, SessionConfig, SessionError, Sessions,
+    TokenIssuer,
+};
+use nats_rpc::{Client, Config, RpcError};
+use serde::Serialize;
+use users::{Profile, UserCreated, UserId, Users};
+
+use crate::account::{Account, AccountKey, Accounts};
+use crate::config::Settings;
+use crate::rate::RateLimit;
+
+/// What every user may do with the profile that is theirs.
+const SCOPE: &str = "profile:read profile:write";
+const USER_CREATED: &str = "user.created";
+
+/// Who may be whom. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Authority(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    accounts: Accounts,
+    profiles: Users,
+    passwords: Passwords,
+    bcrypt_cost: u32,
+    sessions: Sessions,
+    issuer: TokenIssuer,
+    sign_ups: RateLimit,
+    events: Client,
+}
+
+/// What a user holds after signing up or logging in.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SignedIn {
+    user_id: UserId,
+    #[serde(flatten)]
+    tokens: Tokens,
+}
+
+/// An access token, and the refresh token that gets the next one.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Tokens {
+    access_token: String,
+    refresh_token: String,
+}
+
+impl Authority {
+    /// Opens the buckets, which must have been provisioned.
+    pub(crate) async fn open(config: Config, settings: Settings) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let Settings { access_secret, refresh_secret, issuer, audience, bcrypt_cost, sign_ups_per_minute } = settings;
+        Ok(Self(Arc::new(Parts {
+            accounts: Accounts::open(config.connection()).await?,
+            profiles: Users::open(config.connection()).await?,
+            passwords: Passwords::new(PasswordConfig::default().cost(bcrypt_cost))?,
+            bcrypt_cost,
+            sessions: Sessions::open(config.connection(), SessionConfig::new(&refresh_secret)).await?,
+            issuer: TokenIssuer::hs256(&access_secret).issuer(issuer).audience(audience),
+            sign_ups: RateLimit::per_minute(sign_ups_per_minute),
+            events: Client::over(config.connection()),
+        })))
+    }
+
+    /// Makes an account; 409 if the address has one.
+    ///
+    /// Of several that sign up with one address at once, the compare-and-set on the account lets one
+    /// through. Should the process end between account and profile, the next log-in writes the profile.
+    pub(crate) async fn sign_up(&self, email: &str, password: &str) -> Result<SignedIn, RpcError> {
+        let email = Email::parse(email).map_err(|error| RpcError::invalid_argument(error.to_string()))?;
+        let password = Password::parse(password)?;
+        let parts = &*self.0;
+        if !parts.sign_ups.admits(Instant::now()) {
+            return Err(RpcError::resource_exhausted("too many sign-ups: try again in a minute"));
+        }
+        let key = AccountKey::of(&email);
+        // Not what decides; it spares the hashing.
+        if parts.accounts.find(&key).await?.is_some() {
+            return Err(taken());
+        }
+        let account = Account::new(parts.passwords.hash(password).await?);
+        if !parts.accounts.create(&key, &account).await? {
+            return Err(taken());
+        }
+        parts.profiles.create(&Profile::new(account.user_id, email.as_str())).await?;
+        let signed_in = self.begin_session(&key, &account).await?;
+        let event = UserCreated { user_id: account.user_id };
+        if let Err(error) = parts.events.emit(USER_CREATED, &event).await {
+            // The event is a notification; the user exists without it.
+            tracing::warn!(%error, user = %account.user_id, "nobody was told of a new user");
+        }
+        Ok(signed_in)
+    }
+
+    /// Begins a session; 401 for an unknown address and for a wrong password, at the same price.
+    pub(crate) async fn log_in(&self, email: &str, password: &str) -> Result<SignedIn, RpcError> {
+        let parts = &*self.0;
+        let email = Email::parse(email).ok();
+        let key = email.as_ref().map(AccountKey::of);
+        let account = match &key {
+            Some(key) => parts.accounts.find(key).await?,
+            None => None,
+        };
+        let stored = account.as_ref().map(|account| account.password_hash.as_str());
+        let matches = parts.passwords.verify(password, stored).await?;
+        let (Some(email), Some(key), Some(account), true) = (email, key, account, matches) else {
+            return Err(RpcError::unauthenticated("wrong e-mail address or password"));
+        };
+        self.strengthen(&key, &account, password).await;
+        if parts.profiles.create(&Profile::new(account.user_id, email.as_str())).await? {
+            tracing::warn!(user = %account.user_id, "a missing profile was written anew");
+        }
+        self.begin_session(&key, &account).await
+    }
+
+    /// Uses a refresh token up; 401 if it is none, or was used before.
+    ///
+    /// The account is looked up anew: roles are those of now, and without an account there is no session.
+    pub(crate) async fn refresh(&self, refresh_token: &str) -> Result<Tokens, RpcError> {
+        let parts = &*self.0;
+        let issued = parts.sessions.refresh(refresh_token).await?;
+        let Owner { user, account: key, .. } = &issued.session.owner;
+        let account = parts.accounts.find(&AccountKey::remembered(key.clone())).await?;
+        match account.filter(|account| account.user_id.to_string() == *user) {
+            Some(account) => self.tokens(issued, &account),
+            None => {
+                parts.sessions.log_out(&issued.refresh_token).await?;
+                Err(RpcError::unauthenticated("invalid refresh token"))
+            }
+        }
+    }
+
+    /// Ends a session. One that has ended, or never was, is no error (RFC 7009, section 2.2).
+    pub(crate) async fn log_out(&self, refresh_token: &str) -> Result<(), RpcError> {
+        match self.0.sessions.log_out(refresh_token).await {
+            Ok(_) | Err(SessionError::Invalid) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Hashes a password anew that was stored at a lower cost than today's; a log-in does not fail over it.
+    async fn strengthen(&self, key: &AccountKey, account: &Account, password: &str) {
+        let parts = &*self.0;
+        if cost_of(&account.password_hash).is_none_or(|cost| cost >= parts.bcrypt_cost) {
+            return;
+        }
+        let Ok(password) = Password::parse(password) else { return };
+        let strengthened = async {
+            let hash = parts.passwords.hash(password).await?;
+            parts.accounts.rehash(key, &account.password_hash, &hash).await?;
+            Ok::<_, RpcError>(())
+        };
+        if let Err(error) = strengthened.await {
+            tracing::warn!(%error, user = %account.user_id, "a password was not hashed anew");
+        }
+    }
+
+    async fn begin_session(&self, key: &AccountKey, account: &Account) -> Result<SignedIn, RpcError> {
+        let owner = Owner::new(account.user_id.to_string(), key.as_str());
+        let issued = self.0.sessions.create(owner).await?;
+        Ok(SignedIn { user_id: account.user_id, tokens: self.tokens(issued, account)? })
+    }
+
+    fn tokens(&self, issued: Issued, account: &Account) -> Result<Tokens, RpcError> {
+        let sub = account.user_id.to_string();
+        let grant = Grant::new(&sub, &issued.session.id).roles(&account.roles).scope(SCOPE);
+        Ok(Tokens { access_token: self.0.issuer.issue(&grant)?, refresh_token: issued.refresh_token })
+    }
+}
+
+fn taken() -> RpcError {
+    RpcError::conflict("this e-mail address has an account")
+}
+
+/// The cost in a hash such as `$2b$12$…`.
+fn cost_of(hash: &str) -> Option<u32> {
+    hash.split('$').nth(2)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cost_is_read_from_a_hash() {
+        assert_eq!(cost_of("$2b$10$abcdefghijklmnopqrstuvabcdefghijklmnopqrstuvabcdefghijk"), Some(10));
+        for junk in ["", "$2b", "$2b$x$", "plain"] {
+            assert_eq!(cost_of(junk), None, "{junk}");
+        }
+    }
+
+    #[test]
+    fn answers_are_camel_case() {
+        let tokens = Tokens { access_token: "a".to_owned(), refresh_token: "r".to_owned() };
+        let user_id = UserId::generate();
+        let json = serde_json::to_string(&SignedIn { user_id, tokens }).unwrap();
+        assert_eq!(json, format!(r#"{{"userId":"{user_id}","accessToken":"a","refreshToken":"r"}}"#));
+    }
+}

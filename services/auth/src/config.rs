@@ -1,0 +1,136 @@
+//! What the service must be told, and what it may be told.
+
+use nats_rpc::SecretKey;
+use nats_rpc::jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError};
+
+/// The service's settings.
+///
+/// | variable | is | default |
+/// |---|---|---|
+/// | `JWT_SECRET` | what access tokens are signed with, at least 32 bytes | none |
+/// | `JWT_REFRESH_SECRET` | the pepper of refresh tokens, at least 32 bytes, another one | none |
+/// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
+/// | `BCRYPT_COST` | 10 to 15; each step doubles the work | 12 |
+/// | `SIGN_UPS_PER_MINUTE` | of each instance, 1 to 60,000 | 120 |
+#[derive(Debug)]
+pub struct Settings {
+    pub(crate) access_secret: SecretKey,
+    pub(crate) refresh_secret: SecretKey,
+    pub(crate) issuer: String,
+    pub(crate) audience: String,
+    pub(crate) bcrypt_cost: u32,
+    pub(crate) sign_ups_per_minute: u32,
+}
+
+/// Every setting that cannot be used, by name; no value is repeated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct SettingsError(Vec<String>);
+
+impl Settings {
+    /// Reads the settings by way of `vars`.
+    ///
+    /// ```
+    /// let refused = auth::Settings::from_vars(|_| None).unwrap_err().to_string();
+    /// assert!(refused.contains("JWT_SECRET") && refused.contains("JWT_REFRESH_SECRET"));
+    /// ```
+    ///
+    /// # Errors
+    /// [`SettingsError`] with all that is missing, too short, not different or out of bounds.
+    pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let mut refused = Vec::new();
+        let access_secret = SecretKey::from_vars("JWT_SECRET", &vars);
+        let refresh_secret = SecretKey::from_vars("JWT_REFRESH_SECRET", &vars);
+        if let (Ok(access), Ok(refresh)) = (&access_secret, &refresh_secret)
+            && let Err(error) = access.distinct_from(refresh)
+        {
+            refused.push(error.to_string());
+        }
+        let bcrypt_cost = number(&vars, "BCRYPT_COST", 12, 10..=15, &mut refused);
+        let sign_ups_per_minute = number(&vars, "SIGN_UPS_PER_MINUTE", 120, 1..=60_000, &mut refused);
+        let text = |name: &str, default: &str| {
+            vars(name).filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
+        };
+        let (issuer, audience) = (text("JWT_ISSUER", DEFAULT_ISSUER), text("JWT_AUDIENCE", DEFAULT_AUDIENCE));
+        match (access_secret, refresh_secret) {
+            (Ok(access_secret), Ok(refresh_secret)) if refused.is_empty() => {
+                Ok(Self { access_secret, refresh_secret, issuer, audience, bcrypt_cost, sign_ups_per_minute })
+            }
+            (access, refresh) => {
+                let secrets = [access.err(), refresh.err()].into_iter().flatten();
+                refused.extend(secrets.map(|error: JwtConfigError| error.to_string()));
+                Err(SettingsError(refused))
+            }
+        }
+    }
+}
+
+fn number(
+    vars: impl Fn(&str) -> Option<String>,
+    name: &str,
+    default: u32,
+    bounds: std::ops::RangeInclusive<u32>,
+    refused: &mut Vec<String>,
+) -> u32 {
+    let Some(text) = vars(name).filter(|text| !text.is_empty()) else { return default };
+    match text.parse().ok().filter(|number| bounds.contains(number)) {
+        Some(number) => number,
+        None => {
+            refused.push(format!("{name} must be a number from {} to {}", bounds.start(), bounds.end()));
+            default
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    const OTHER: &str = "fedcba9876543210fedcba9876543210";
+
+    fn from(vars: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        Settings::from_vars(|name| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    fn refused(vars: &[(&str, &str)]) -> Vec<String> {
+        from(vars).unwrap_err().0
+    }
+
+    #[test]
+    fn two_secrets_are_enough() {
+        let settings = from(&[("JWT_SECRET", SECRET), ("JWT_REFRESH_SECRET", OTHER)]).unwrap();
+        assert_eq!((settings.bcrypt_cost, settings.issuer.as_str()), (12, "nats-rpc-auth"));
+        assert!(!format!("{settings:?}").contains(SECRET));
+    }
+
+    #[test]
+    fn all_that_is_missing_is_named_at_once() {
+        let both = refused(&[]);
+        assert_eq!(both.len(), 2);
+        assert!(both[0].starts_with("JWT_SECRET ") && both[1].starts_with("JWT_REFRESH_SECRET "), "{both:?}");
+        let one = refused(&[("JWT_SECRET", SECRET)]);
+        assert!(one.len() == 1 && one[0].starts_with("JWT_REFRESH_SECRET "), "{one:?}");
+    }
+
+    #[test]
+    fn the_secrets_of_the_seed_are_too_short() {
+        let short = refused(&[("JWT_SECRET", "your-secret-key"), ("JWT_REFRESH_SECRET", "refresh-secret")]);
+        assert_eq!(short.len(), 2);
+        assert!(!short.join(" ").contains("your-secret-key"));
+    }
+
+    #[test]
+    fn one_secret_for_both_is_refused() {
+        let same = refused(&[("JWT_SECRET", SECRET), ("JWT_REFRESH_SECRET", SECRET)]);
+        assert!(same[0].contains("JWT_SECRET") && same[0].contains("JWT_REFRESH_SECRET"), "{same:?}");
+    }
+
+    #[test]
+    fn a_cost_out_of_bounds_is_refused() {
+        for cost in ["9", "16", "-1", "twelve", "+12 "] {
+            let vars = [("JWT_SECRET", SECRET), ("JWT_REFRESH_SECRET", OTHER), ("BCRYPT_COST", cost)];
+            assert!(refused(&vars)[0].starts_with("BCRYPT_COST "), "{cost}");
+        }
+    }
+}

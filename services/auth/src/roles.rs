@@ -1,0 +1,31 @@
+//! `auth roles grant|revoke <email> <role>`.
+
+use std::error::Error;
+
+use nats_rpc::Config;
+use nats_rpc::auth::Email;
+
+use crate::account::{AccountKey, Accounts, Role};
+
+const USAGE: &str = "usage: auth roles grant|revoke <email> <role>; a role is 1 to 32 of a-z, 0-9, - and _";
+
+/// Runs the command with the words behind `roles`.
+#[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
+pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let [action, email, role] = words.as_slice() else { return Err(USAGE.into()) };
+    let email = Email::parse(email)?;
+    let role = Role::parse(role).ok_or(USAGE)?;
+    let accounts = Accounts::open(config.connection()).await?;
+    let key = AccountKey::of(&email);
+    let account = match action.as_str() {
+        "grant" => accounts.grant(&key, &role).await?,
+        "revoke" => accounts.revoke(&key, &role).await?,
+        _ => return Err(USAGE.into()),
+    };
+    println!(
+        "user {} has the roles [{}] from the next log-in or refresh on",
+        account.user_id,
+        account.roles.join(", ")
+    );
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! The nats-server: the one that `NATS_URL` names, else one of our own.
+
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+
+use nats_rpc::testing::NatsServer;
+use nats_rpc::{Connection, NatsConfig};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, Command};
+
+use crate::BoxError;
+use crate::report::Report;
+
+/// The argument with which the program runs [`obtain_here`].
+pub const OBTAIN: &str = "obtain-nats-server";
+/// The oldest version with what the services need: a time to live for each key.
+const MINIMUM: (u64, u64) = (2, 11);
+
+/// A nats-server to use; one of our own ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    config: NatsConfig,
+    url: String,
+    _own: Option<NatsServer>,
+}
+
+impl Server {
+    /// Takes the server that `NATS_URL` names if it is good, else obtains and starts one.
+    pub(crate) async fn start(report: &mut Report) -> Result<Self, BoxError> {
+        let named = std::env::var("NATS_URL").ok().filter(|url| !url.is_empty());
+        let expected = "nats-server 2.11 or newer with JetStream";
+        let started = report.step("nats-server", expected, async {
+            let (config, url, own) = match named {
+                Some(url) => (NatsConfig::from_env()?, url, None),
+                None => {
+                    let binary = obtain().await?;
+                    let server = tokio::task::spawn_blocking(|| NatsServer::at(binary).start()).await??;
+                    (NatsConfig::new(server.url()), server.url(), Some(server))
+                }
+            };
+            let version = check(&config).await?;
+            Ok((format!("{version} at {}", without_login(&url)), Self { config, url, _own: own }))
+        });
+        started.await.ok_or_else(|| "there is no nats-server to run on".into())
+    }
+
+    pub(crate) fn config(&self) -> &NatsConfig {
+        &self.config
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// The server's version, if the services can run on it.
+async fn check(config: &NatsConfig) -> Result<String, BoxError> {
+    let connection = Connection::open(config).await?;
+    let info = connection.nats().server_info();
+    let mut numbers = info.version.split(['.', '-']).map_while(|number| number.parse().ok());
+    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < MINIMUM {
+        return Err(format!("the nats-server is {}: 2.11 is the oldest that will do", info.version).into());
+    }
+    if !info.jetstream {
+        return Err("the nats-server runs without JetStream: start it with `-js`".into());
+    }
+    Ok(info.version)
+}
+
+/// The path of a nats-server, by way of a process that can be ended while it downloads.
+async fn obtain() -> Result<PathBuf, BoxError> {
+    let child = Command::new(std::env::current_exe()?)
+        .arg(OBTAIN)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()?;
+    let _group = Group::of(&child);
+    let output = child.wait_with_output().await?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    match output.status.success() {
+        true => Ok(text(&output.stdout).into()),
+        false => Err(text(&output.stderr).into()),
+    }
+}
+
+/// Prints the path of a nats-server, obtaining one if none is installed: what the program does in the
+/// process that [`OBTAIN`] names.
+pub fn obtain_here() -> ExitCode {
+    use std::io::Write;
+
+    match nats_rpc_tests::nats_server::path() {
+        Ok(path) if writeln!(std::io::stdout(), "{}", path.display()).is_ok() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A process with all that it started; what of it still runs ends when this is dropped.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // An empty group is what is hoped for.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+fn without_login(url: &str) -> &str {
+    url.rsplit_once('@').map_or(url, |(_, host)| host)
+}

@@ -1,0 +1,210 @@
+//! The whole system in this process: auth, two instances of users, and the gateway.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway::{Gateway, GatewayError};
+use nats_rpc::{CallError, Client, Connection, JwtConfig, JwtGuard, NatsConfig, Running, Service};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use users::Replicas;
+
+use crate::BoxError;
+use crate::report::Report;
+
+/// How many instances of users run.
+const INSTANCES: usize = 2;
+
+/// What the system is made of.
+///
+/// The two parts that decide who gets in can be replaced, so that a test can prove that the walk notices
+/// their absence.
+#[must_use]
+pub struct Options {
+    nats: NatsConfig,
+    vars: Vec<(&'static str, String)>,
+    users: Option<Box<dyn Fn() -> Service + Send + Sync>>,
+    gateway_url: Option<String>,
+}
+
+impl Options {
+    /// The system on the nats-server of `nats`, with secrets made up on the spot and the gateway on a free
+    /// port of this machine.
+    pub fn new(nats: NatsConfig) -> Self {
+        let vars = vec![
+            ("JWT_SECRET", random_secret()),
+            ("JWT_REFRESH_SECRET", random_secret()),
+            ("GATEWAY_ADDRESS", "127.0.0.1:0".to_owned()),
+            // The cost of the seed: enough to see, not to wait for.
+            ("BCRYPT_COST", "10".to_owned()),
+        ];
+        Self { nats, vars, users: None, gateway_url: None }
+    }
+
+    /// As [`new`](Self::new), but with those settings that the environment has.
+    pub(crate) fn from_env(nats: NatsConfig) -> Self {
+        let mut options = Self::new(nats);
+        for (name, value) in &mut options.vars {
+            if let Ok(set) = std::env::var(*name)
+                && !set.is_empty()
+            {
+                *value = set;
+            }
+        }
+        options
+    }
+
+    /// Sets one of the settings of the services.
+    pub fn var(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.vars.retain(|(known, _)| *known != name);
+        self.vars.push((name, value.into()));
+        self
+    }
+
+    /// Runs this in place of the users service.
+    pub fn users(mut self, service: impl Fn() -> Service + Send + Sync + 'static) -> Self {
+        self.users = Some(Box::new(service));
+        self
+    }
+
+    /// Uses the gateway that runs at `url` in place of one of its own.
+    pub fn gateway_url(mut self, url: impl Into<String>) -> Self {
+        self.gateway_url = Some(url.into());
+        self
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("nats", &self.nats).finish_non_exhaustive()
+    }
+}
+
+/// The system while it runs.
+#[must_use = "dropping it ends everything at once"]
+#[derive(Debug)]
+pub struct System {
+    nats: NatsConfig,
+    auth: Running,
+    users: Vec<Running>,
+    gateway: Option<OwnGateway>,
+    gateway_url: String,
+}
+
+#[derive(Debug)]
+struct OwnGateway {
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), GatewayError>>,
+}
+
+impl System {
+    /// Creates the buckets and starts everything; each part is a step of `report`.
+    ///
+    /// # Errors
+    /// If a part does not start; the report says which and why.
+    pub async fn start(options: Options, report: &mut Report) -> Result<Self, BoxError> {
+        let Options { nats, vars, users, gateway_url } = options;
+        let vars = Arc::new(vars);
+        let vars = move |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+
+        let failed = |what: &str| -> BoxError { format!("{what} does not start").into() };
+        let step = report.step("provision", "the buckets, and no other services", Box::pin(provision(&nats)));
+        step.await.ok_or_else(|| failed("the system"))?;
+
+        let auth = auth::service(vars.clone());
+        let auth = async { Ok(("listening".to_owned(), auth.start(nats.clone()).await?)) };
+        let auth = report.step("start auth", "four handlers that listen", Box::pin(auth)).await;
+        let auth = auth.ok_or_else(|| failed("auth"))?;
+
+        let instances = async {
+            let guard: JwtGuard = JwtGuard::new(JwtConfig::from_vars(&vars)?)?;
+            let mut instances = Vec::new();
+            for _ in 0..INSTANCES {
+                let service = match &users {
+                    Some(replacement) => replacement(),
+                    None => users::service(vars.clone()).guard(guard.clone()),
+                };
+                instances.push(service.start(nats.clone()).await?);
+            }
+            Ok((format!("{INSTANCES} listening"), instances))
+        };
+        let users = report.step("start users", "two instances that listen", Box::pin(instances)).await;
+        let users = users.ok_or_else(|| failed("users"))?;
+
+        let gateway = async {
+            if let Some(url) = gateway_url {
+                return Ok((url.clone(), (None, url)));
+            }
+            let gateway = Gateway::bind(gateway::Config::from_vars(&vars)?, nats.clone()).await?;
+            let url = format!("http://{}", gateway.local_addr());
+            let (stop, stopped) = oneshot::channel();
+            let serving = tokio::spawn(gateway.run_until(async { drop(stopped.await) }));
+            Ok((url.clone(), (Some(OwnGateway { stop, serving }), url)))
+        };
+        let gateway = report.step("start gateway", "HTTP on a free port", Box::pin(gateway)).await;
+        let (gateway, gateway_url) = gateway.ok_or_else(|| failed("the gateway"))?;
+        Ok(Self { nats, auth, users, gateway, gateway_url })
+    }
+
+    /// Where the gateway listens, such as `http://127.0.0.1:41234`.
+    pub fn gateway_url(&self) -> &str {
+        &self.gateway_url
+    }
+
+    /// How to connect to the system's nats-server.
+    pub fn nats(&self) -> &NatsConfig {
+        &self.nats
+    }
+
+    /// The auth service.
+    pub fn auth(&self) -> &Running {
+        &self.auth
+    }
+
+    /// The instances of users.
+    pub fn users(&self) -> &[Running] {
+        &self.users
+    }
+
+    /// Stops the instances of users, and only those.
+    pub async fn stop_users(&mut self) {
+        for users in self.users.drain(..) {
+            users.stop().await;
+        }
+    }
+
+    /// Stops everything without losing a request, the gateway first.
+    pub async fn stop(mut self) {
+        if let Some(OwnGateway { stop, serving }) = self.gateway.take() {
+            drop(stop);
+            // Its error, if it had one, was in the log.
+            let _ = serving.await;
+        }
+        self.stop_users().await;
+        self.auth.stop().await;
+    }
+}
+
+/// Creates the buckets, on a server where nobody else answers for the services.
+async fn provision(nats: &NatsConfig) -> Result<(String, ()), BoxError> {
+    let connection = Connection::open(nats).await?;
+    let client = Client::over(&connection).patience(Duration::ZERO);
+    for subject in ["auth.login", "get_user_profile"] {
+        match client.send::<Value>(subject, &json!({})).await {
+            Err(CallError::NoResponders { .. }) => {}
+            // They would share the requests with ours, and know other secrets.
+            _ => return Err(format!("others already answer {subject:?} on this nats-server").into()),
+        }
+    }
+    auth::provision(&connection.jetstream(), Replicas::ONE).await?;
+    Ok(("auth_users, auth_sess, users".to_owned(), ()))
+}
+
+/// 64 hex digits.
+fn random_secret() -> String {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the system gives random numbers");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

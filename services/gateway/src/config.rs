@@ -1,0 +1,135 @@
+//! The gateway's settings.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use nats_rpc::jwt::JwtConfigError;
+use nats_rpc::{JwtConfig, JwtGuard};
+
+/// Where the gateway listens, whom it believes, and what it bounds.
+///
+/// ```
+/// use gateway::Config;
+/// use nats_rpc::{JwtConfig, JwtGuard, SecretKey};
+///
+/// let secret = SecretKey::new("JWT_SECRET", "0123456789abcdef0123456789abcdef")?;
+/// let config = Config::new(JwtGuard::new(JwtConfig::hs256(secret))?).address(([127, 0, 0, 1], 0));
+/// # Ok::<_, nats_rpc::jwt::JwtConfigError>(())
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Config {
+    pub(crate) address: SocketAddr,
+    pub(crate) guard: JwtGuard,
+    pub(crate) timeout: Duration,
+    pub(crate) body_limit: usize,
+}
+
+impl Config {
+    /// Listens on 127.0.0.1:3000 and believes the tokens that `guard` verifies.
+    pub fn new(guard: JwtGuard) -> Self {
+        let address = (Ipv4Addr::LOCALHOST, 3000).into();
+        Self { address, guard, timeout: Duration::from_secs(5), body_limit: 64 * 1024 }
+    }
+
+    /// Reads the settings by way of `vars`.
+    ///
+    /// | variable | is | default |
+    /// |---|---|---|
+    /// | `JWT_SECRET` | what access tokens are signed with, at least 32 bytes | none |
+    /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
+    /// | `GATEWAY_ADDRESS` | where it listens | `127.0.0.1:3000` |
+    /// | `GATEWAY_TIMEOUT_MS` | how long a request may take, 1 to 600,000 | 5000 |
+    /// | `GATEWAY_BODY_LIMIT` | bytes of a request's body, 1 to 1,000,000 | 65536 |
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the name of the first that cannot be used.
+    pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
+        let mut config = Self::new(JwtGuard::new(JwtConfig::from_vars(vars)?)?);
+        if let Some(address) = vars("GATEWAY_ADDRESS") {
+            let wanted = "an address and a port, such as 127.0.0.1:3000";
+            config.address = address.parse().map_err(|_| ConfigError::Variable { name: "GATEWAY_ADDRESS", wanted })?;
+        }
+        if let Some(millis) = vars("GATEWAY_TIMEOUT_MS") {
+            let millis = millis.parse().ok().filter(|millis| (1..=600_000).contains(millis));
+            let wanted = "a number of milliseconds from 1 to 600000";
+            let millis = millis.ok_or(ConfigError::Variable { name: "GATEWAY_TIMEOUT_MS", wanted })?;
+            config.timeout = Duration::from_millis(millis);
+        }
+        if let Some(bytes) = vars("GATEWAY_BODY_LIMIT") {
+            let bytes = bytes.parse().ok().filter(|bytes| (1..=1_000_000).contains(bytes));
+            let wanted = "a number of bytes from 1 to 1000000";
+            config.body_limit = bytes.ok_or(ConfigError::Variable { name: "GATEWAY_BODY_LIMIT", wanted })?;
+        }
+        Ok(config)
+    }
+
+    /// Listens there; port 0 takes a free one. Default: 127.0.0.1:3000.
+    pub fn address(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.address = address.into();
+        self
+    }
+
+    /// How long a request may take, from its first byte to its answer. Default: 5 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How many bytes a request's body may have. Default: 64 KiB.
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.body_limit = bytes;
+        self
+    }
+}
+
+/// A setting that cannot be used; its value is not repeated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A variable's value cannot be used.
+    #[error("{name} must be {wanted}")]
+    #[non_exhaustive]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// What its value should be.
+        wanted: &'static str,
+    },
+    /// Tokens cannot be verified like this.
+    #[error(transparent)]
+    Jwt(#[from] JwtConfigError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: (&str, &str) = ("JWT_SECRET", "0123456789abcdef0123456789abcdef");
+
+    fn from(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_vars(|name| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn the_secret_is_needed_and_the_rest_has_defaults() {
+        assert_eq!(from(&[]).unwrap_err(), JwtConfigError::Missing { name: "JWT_SECRET" }.into());
+        assert!(from(&[("JWT_SECRET", "your-secret-key")]).is_err());
+        let config = from(&[SECRET, ("GATEWAY_ADDRESS", "")]).unwrap();
+        assert_eq!((config.address.port(), config.body_limit), (3000, 65_536));
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_used_is_named() {
+        for (name, value) in [
+            ("GATEWAY_ADDRESS", "localhost"),
+            ("GATEWAY_TIMEOUT_MS", "0"),
+            ("GATEWAY_TIMEOUT_MS", "5s"),
+            ("GATEWAY_BODY_LIMIT", "-1"),
+        ] {
+            let error = from(&[SECRET, (name, value)]).unwrap_err();
+            assert!(error.to_string().starts_with(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What is served, and which subject each route calls.
+
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use nats_rpc::{Client, RpcError};
+use serde::{Deserialize, Serialize};
+
+use crate::body::Json;
+use crate::call::{Anonymous, Authenticated, Calls};
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::surround::surround;
+
+/// How long `/readyz` waits for its echo.
+const ECHO_LIMIT: Duration = Duration::from_secs(1);
+
+type Answer = Result<Response, Failure>;
+
+pub(crate) fn router(config: &Config, client: &Client) -> Router {
+    let calls = Calls { client: client.clone(), guard: config.guard.clone(), timeout: config.timeout };
+    Router::new()
+        .route("/api/auth/signup", post(sign_up))
+        .route("/api/auth/login", post(log_in))
+        .route("/api/auth/refresh", post(refresh))
+        .route("/api/auth/logout", post(log_out))
+        .route("/api/users/profile", post(profile))
+        .route("/api/users/me", get(me))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(config.body_limit))
+        .layer(middleware::from_fn_with_state(config.timeout, surround))
+        .with_state(calls)
+}
+
+#[derive(Deserialize, Serialize)]
+struct Credentials {
+    email: String,
+    password: String,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RefreshToken {
+    refresh_token: String,
+}
+
+/// Whose profile; the caller's own if nobody is named. Whatever else stands in the body, such as the
+/// `user` of a caller who would like to be somebody else, is not read.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GetProfile {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user_id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+async fn sign_up(call: Anonymous, Json(body): Json<Credentials>) -> Answer {
+    call.send("auth.signup", &body, StatusCode::CREATED).await
+}
+
+async fn log_in(call: Anonymous, Json(body): Json<Credentials>) -> Answer {
+    call.send("auth.login", &body, StatusCode::OK).await
+}
+
+async fn refresh(call: Anonymous, Json(body): Json<RefreshToken>) -> Answer {
+    call.send("auth.refresh", &body, StatusCode::OK).await
+}
+
+async fn log_out(call: Anonymous, Json(body): Json<RefreshToken>) -> Answer {
+    call.send("auth.logout", &body, StatusCode::OK).await
+}
+
+async fn profile(call: Authenticated, Json(body): Json<GetProfile>) -> Answer {
+    call.send("get_user_profile", &body).await
+}
+
+async fn me(call: Authenticated) -> Answer {
+    call.send("get_user_profile", &GetProfile::default()).await
+}
+
+async fn healthz() -> axum::Json<Health> {
+    axum::Json(Health { status: "ok" })
+}
+
+async fn readyz(State(calls): State<Calls>) -> Answer {
+    match calls.client.connection().echo(ECHO_LIMIT).await {
+        Ok(_) => Ok(axum::Json(Health { status: "ready" }).into_response()),
+        Err(error) => {
+            tracing::debug!(%error, "not ready");
+            Err(RpcError::unavailable("no connection to nats-server").into())
+        }
+    }
+}
+
+async fn no_such_route() -> Failure {
+    RpcError::not_found("no such route").into()
+}
+
+async fn no_such_method() -> Failure {
+    Failure::http(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this route has another method")
+}

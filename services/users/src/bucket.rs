@@ -1,0 +1,200 @@
+//! Records of one type in a KV bucket, written by compare-and-set.
+
+use std::error::Error;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType};
+use async_nats::jetstream::{self, kv};
+use nats_rpc::{Connection, KvBucket, KvError, KvHandles, RpcError, is_kv_conflict};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::Replicas;
+
+/// The largest record, in bytes.
+const MAX_RECORD_BYTES: i32 = 16 * 1024;
+/// How often a change that lost a race is tried anew.
+const TRIES: usize = 16;
+
+/// A KV bucket whose values are the JSON of `T`.
+///
+/// Reads go to the stream's leader and never to a replica that may be behind: who signed up a moment ago
+/// exists. Writes name the revision that they replace, so no change is lost to another.
+pub struct Bucket<T> {
+    bucket: KvBucket,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for Bucket<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bucket").field(&self.bucket.name()).finish()
+    }
+}
+
+/// What stands at a key: a record or nothing, and the revision that a write replaces.
+struct Entry<T> {
+    record: Option<T>,
+    revision: u64,
+}
+
+/// Creates the bucket `name`, or brings an existing one to this form; its records stay.
+///
+/// # Errors
+/// [`ProvisionError`] if the server refuses or does not answer.
+pub async fn provision(
+    jetstream: &jetstream::Context,
+    name: &'static str,
+    description: &'static str,
+    replicas: Replicas,
+) -> Result<(), ProvisionError> {
+    let config = kv::Config {
+        bucket: name.to_owned(),
+        description: description.to_owned(),
+        max_value_size: MAX_RECORD_BYTES,
+        history: 1,
+        storage: StorageType::File,
+        num_replicas: replicas.get(),
+        ..kv::Config::default()
+    };
+    let created = jetstream.create_or_update_key_value(config).await;
+    created.map(drop).map_err(|error| ProvisionError { name, source: error.into() })
+}
+
+impl<T: Serialize + DeserializeOwned> Bucket<T> {
+    /// Opens the bucket `name`.
+    ///
+    /// # Errors
+    /// Those of [`KvBucket::open`].
+    pub async fn open(connection: &Connection, name: &'static str) -> Result<Self, KvError> {
+        Ok(Self { bucket: KvBucket::open(connection, name).await?, record: PhantomData })
+    }
+
+    /// The record of `key`.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the bucket does not answer, or holds something else there.
+    pub async fn get(&self, key: &str) -> Result<Option<T>, RecordError> {
+        Ok(self.read(key).await?.record)
+    }
+
+    /// Writes the first record of `key`; false if there is one already, which stays.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the bucket does not answer, or the race for `key` does not end.
+    pub async fn create(&self, key: &str, record: &T) -> Result<bool, RecordError> {
+        for _ in 0..TRIES {
+            let entry = self.read(key).await?;
+            if entry.record.is_some() {
+                return Ok(false);
+            }
+            if self.write(key, record, entry.revision).await? {
+                return Ok(true);
+            }
+        }
+        Err(RecordError::Contended)
+    }
+
+    /// Replaces the record of `key` by what `change` makes of it; `None` if there is none.
+    ///
+    /// `change` runs again with the newer record if another change came first.
+    ///
+    /// # Errors
+    /// [`RecordError`], made into an `E`, if the bucket does not answer or the race for `key` does not end;
+    /// whatever `change` refuses with.
+    pub async fn change<E: From<RecordError>>(
+        &self,
+        key: &str,
+        change: impl Fn(&mut T) -> Result<(), E>,
+    ) -> Result<Option<T>, E> {
+        for _ in 0..TRIES {
+            let Entry { record: Some(mut record), revision } = self.read(key).await? else { return Ok(None) };
+            change(&mut record)?;
+            if self.write(key, &record, revision).await? {
+                return Ok(Some(record));
+            }
+        }
+        Err(RecordError::Contended.into())
+    }
+
+    async fn read(&self, key: &str) -> Result<Entry<T>, RecordError> {
+        let current = self.current().await?;
+        let message = match current.store.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                return Ok(Entry { record: None, revision: 0 });
+            }
+            Err(error) => return Err(RecordError::Unavailable(error.into())),
+        };
+        // Deletions are messages too, told by their headers; records carry neither.
+        let is_marker =
+            message.headers.get("KV-Operation").is_some() || message.headers.get("Nats-Marker-Reason").is_some();
+        let record = match is_marker {
+            true => None,
+            false => Some(serde_json::from_slice(&message.payload).map_err(RecordError::Malformed)?),
+        };
+        Ok(Entry { record, revision: message.sequence })
+    }
+
+    /// Writes in place of `revision`; false if another is there.
+    async fn write(&self, key: &str, record: &T, revision: u64) -> Result<bool, RecordError> {
+        let value = serde_json::to_vec(record).map_err(RecordError::Malformed)?;
+        let message = PublishMessage::build().payload(value.into()).expected_last_subject_sequence(revision);
+        let published = match self.current().await?.jetstream.send_publish(self.subject(key), message).await {
+            Ok(acknowledged) => acknowledged.await,
+            Err(error) => Err(error),
+        };
+        match published {
+            Ok(_) => Ok(true),
+            Err(error) if is_kv_conflict(&error) => Ok(false),
+            Err(error) => Err(RecordError::Unavailable(error.into())),
+        }
+    }
+
+    async fn current(&self) -> Result<Arc<KvHandles>, RecordError> {
+        self.bucket.current().await.map_err(|error| RecordError::Unavailable(error.into()))
+    }
+
+    fn subject(&self, key: &str) -> String {
+        format!("$KV.{}.{key}", self.bucket.name())
+    }
+}
+
+/// A bucket that could not be created.
+#[derive(Debug, thiserror::Error)]
+#[error("the KV bucket {name} cannot be created")]
+#[non_exhaustive]
+pub struct ProvisionError {
+    /// The bucket.
+    pub name: &'static str,
+    /// What JetStream said.
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+/// Why a record was not read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The bucket did not answer; whether a write took place is unknown.
+    #[error("the bucket is unavailable")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// The value is no record.
+    #[error("the value is no record")]
+    Malformed(#[source] serde_json::Error),
+    /// Others changed the record each time in between.
+    #[error("too many concurrent changes")]
+    Contended,
+}
+
+impl From<RecordError> for RpcError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Malformed(_) => Self::internal(error),
+            RecordError::Unavailable(_) | RecordError::Contended => {
+                Self::unavailable("the records are unavailable").with_source(error)
+            }
+        }
+    }
+}

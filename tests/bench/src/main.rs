@@ -1,0 +1,102 @@
+//! What a request costs, beside hand-written loops and other frameworks.
+//!
+//! ```text
+//! cargo run --release -p nats-rpc-bench -- rpc             CPU, throughput, latency
+//! cargo run --release -p nats-rpc-bench -- instructions    instructions per request
+//! cargo run --release -p nats-rpc-bench -- start           start to first answer, memory
+//! cargo run --release -p nats-rpc-bench -- routes          one to a thousand routes
+//! cargo run --release -p nats-rpc-bench -- overload        twice the capacity
+//! ```
+//!
+//! Each contestant is a process of its own, so that its CPU time and memory are its own; the load
+//! generator is this process. The CPU time of threads is read from `/proc`, so this runs on Linux only.
+//! Seconds depend on the machine and its neighbours: read the ratios.
+#![allow(clippy::print_stdout, reason = "a bench prints its tables")]
+
+mod child;
+mod contestant;
+mod instructions;
+mod load;
+mod nest;
+mod overload;
+mod picture;
+mod report;
+mod routes;
+mod rpc;
+mod start;
+mod stats;
+mod token;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::contestant::Job;
+
+fn main() -> ExitCode {
+    match run(&cli().get_matches()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn cli() -> Command {
+    let number = |name: &'static str, default: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_parser(value_parser!(usize)).default_value(default).help(help)
+    };
+    let nest = || Arg::new("nest").long("nest").action(ArgAction::SetTrue).help("Measures NestJS too; needs Node, npm");
+    let picture = Arg::new("picture").long("picture").value_parser(value_parser!(PathBuf)).value_name("FILE");
+    Command::new("nats-rpc-bench").about("What a request costs").subcommand_required(true).subcommands([
+        Command::new("rpc").about("CPU, throughput and latency of every contestant").args([
+            nest(),
+            number("rounds", "5", "How often each contestant is measured"),
+            number("requests", "100000", "Requests of one round"),
+            picture.help("Draws the latencies, as SVG"),
+        ]),
+        Command::new("instructions").about("Instructions per request, by Valgrind").arg(number(
+            "requests",
+            "11000",
+            "The larger of the two counts that are compared",
+        )),
+        Command::new("start")
+            .about("Start to first answer; memory then and later")
+            .args([nest(), number("requests", "1000000", "Requests before memory is read again")]),
+        Command::new("routes").about("Cost of a request and of a route, 1 to 1,000 routes").args([
+            number("rounds", "5", "How often each number of routes is measured"),
+            number("requests", "50000", "Requests of one round"),
+        ]),
+        Command::new("overload").about("What callers get at twice the capacity"),
+        Job::cli(),
+    ])
+}
+
+fn run(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
+    let Some((name, matches)) = matches.subcommand() else { return Err("no command".into()) };
+    if name == "contestant" {
+        let job = Job::from_cli(matches).ok_or("there is no such contestant")?;
+        return contestant::run(&job, &std::env::var("NATS_URL")?);
+    }
+    let count = |name: &str| matches.get_one::<usize>(name).copied().unwrap_or(1).max(1);
+    let server = nats_rpc_tests::server();
+    match name {
+        "rpc" => {
+            let picture = matches.get_one::<PathBuf>("picture");
+            let options = rpc::Options {
+                nest: matches.get_flag("nest"),
+                rounds: count("rounds"),
+                requests: count("requests"),
+                picture: picture.map(PathBuf::as_path),
+            };
+            rpc::run(&server, &options)
+        }
+        "instructions" => instructions::run(&server, count("requests")),
+        "start" => start::run(&server, matches.get_flag("nest"), count("requests")),
+        "routes" => routes::run(&server, count("rounds"), count("requests")),
+        _ => overload::run(&server),
+    }
+}

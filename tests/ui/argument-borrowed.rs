@@ -1,0 +1,8 @@
+use nats_rpc::prelude::*;
+
+#[message_pattern("echo")]
+async fn echo(text: &str) -> String {
+    text.to_owned()
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use nats_rpc::prelude::*;
+
+#[message_pattern("echo")]
+async fn echo(value: impl FromRequest) {
+    drop(value);
+}
+
+fn main() {}

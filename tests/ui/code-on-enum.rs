@@ -1,0 +1,10 @@
+use nats_rpc::IntoRpcError;
+
+#[derive(Debug, thiserror::Error, IntoRpcError)]
+#[rpc(not_found)]
+enum UserError {
+    #[error("no such user")]
+    Unknown,
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use nats_rpc::prelude::*;
+
+#[message_pattern("ping", concurrency = "8")]
+async fn ping() {}
+
+fn main() {}

@@ -1,0 +1,7 @@
+use nats_rpc::IntoRpcError;
+
+#[derive(Debug, IntoRpcError)]
+#[rpc(not_found)]
+struct Unknown;
+
+fn main() {}

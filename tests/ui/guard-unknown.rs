@@ -1,0 +1,7 @@
+use nats_rpc::prelude::*;
+
+#[message_pattern("users.get")]
+#[use_guards(NoSuchGuard)]
+async fn get_user() {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use nats_rpc::prelude::*;
+
+#[use_guards(RequireScope::new("users:read"))]
+async fn get_user() {}
+
+fn main() {}

@@ -1,0 +1,4 @@
+use nats_rpc::prelude::*;
+
+#[message_pattern("ping")]
+async fn main() {}

@@ -1,0 +1,9 @@
+use nats_rpc::prelude::*;
+
+struct Ping;
+
+fn routes() {
+    handlers![Ping];
+}
+
+fn main() {}

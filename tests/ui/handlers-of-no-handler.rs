@@ -1,0 +1,9 @@
+use nats_rpc::prelude::*;
+
+async fn ping() {}
+
+fn routes() {
+    handlers![ping];
+}
+
+fn main() {}

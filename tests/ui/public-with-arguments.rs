@@ -1,0 +1,7 @@
+use nats_rpc::prelude::*;
+
+#[message_pattern("ping")]
+#[public(everybody)]
+async fn ping() {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use nats_rpc::prelude::*;
+
+#[public]
+async fn ping() {}
+
+fn main() {}

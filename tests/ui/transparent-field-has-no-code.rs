@@ -1,0 +1,10 @@
+use nats_rpc::IntoRpcError;
+
+#[derive(Debug, thiserror::Error, IntoRpcError)]
+enum UserError {
+    #[error(transparent)]
+    #[rpc(transparent)]
+    Io(std::io::Error),
+}
+
+fn main() {}
