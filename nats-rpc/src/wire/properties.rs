@@ -37,7 +37,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// The members of an envelope in any order, among others.
-fn envelope(data: Value, id: Value) -> impl Strategy<Value = String> {
+fn envelope(data: &Value, id: &Value) -> impl Strategy<Value = String> + use<> {
     let members = vec![
         format!("\"pattern\":{}", json!("e")),
         format!("\"data\":{data}"),
@@ -76,7 +76,7 @@ proptest! {
     #[test]
     fn an_envelope_gives_back_data_and_id_byte_for_byte(
         (data, id, text) in (value(), value()).prop_flat_map(|(data, id)| {
-            let text = envelope(data.clone(), id.clone());
+            let text = envelope(&data, &id);
             (Just(data), Just(id), text)
         }),
     ) {
