@@ -260,6 +260,9 @@ fn parameter_name(token: &str) -> Option<Option<&str>> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -146,6 +146,9 @@ fn error_body(out: &mut Vec<u8>, error: &RpcError, status: Option<u16>) {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use nats_rpc::{Client, NatsConfig};
+use nats_rpc::{Client, Connection, NatsConfig};
 
 use self::nodes::Nodes;
 use super::Options;
@@ -41,13 +41,16 @@ pub(super) fn run(options: Options) -> Vec<Row> {
 }
 
 async fn try_fault(nodes: &mut Nodes, fault: Fault, options: Options) -> [Row; 2] {
-    let config = NatsConfig::new(nodes.urls());
-    let late = LateStarts::default();
-    let first = soon(service(&late).start(config.clone())).await.expect("a service");
-    let second = soon(service(&late).start(config.clone())).await.expect("a service");
-    let client = soon(Client::connect(&config)).await.expect("a client");
-    let stored = Stored::open(client.connection().jetstream()).await;
+    let anywhere = NatsConfig::new(nodes.urls());
+    let jetstream = soon(Connection::open(&anywhere)).await.expect("a connection").jetstream();
+    let stored = Stored::open(jetstream).await;
     let leader = stored.leader().await;
+    // The caller and one instance lose their node, and know no other but those that it has told them.
+    let lost = NatsConfig::new(nodes.url(&leader));
+    let late = LateStarts::default();
+    let first = soon(service(&late).start(lost.clone())).await.expect("a service");
+    let second = soon(service(&late).start(anywhere)).await.expect("a service");
+    let client = soon(Client::connect(&lost)).await.expect("a client");
 
     let calls = client.timeout(TIMEOUT);
     let load = Load::start(options.pick(250, 100), TIMEOUT + options.grace(), move |_| {

@@ -32,6 +32,10 @@ impl Nodes {
         self.0.iter().map(|(_, server)| server.url()).collect::<Vec<_>>().join(",")
     }
 
+    pub(super) fn url(&mut self, name: &str) -> String {
+        self.named(name).url()
+    }
+
     pub(super) fn kill(&mut self, name: &str) {
         tokio::task::block_in_place(|| self.named(name).kill());
     }
