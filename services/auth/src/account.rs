@@ -53,6 +53,11 @@ impl Role {
             && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
         is_name.then(|| Self(text.to_owned()))
     }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Where an account is found: the hash of the user's e-mail address.

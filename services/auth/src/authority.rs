@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nats_rpc::auth::{
-    Email, Grant, Issued, Owner, Password, PasswordConfig, Passwords, SessionConfig, SessionError, Sessions,
-    TokenIssuer,
+    Audit, AuditEvent, Email, Grant, Issued, Owner, Password, PasswordConfig, Passwords, SessionConfig, SessionError,
+    Sessions, TokenIssuer,
 };
 use nats_rpc::{Client, Config, RpcError};
 use serde::Serialize;
@@ -34,6 +34,7 @@ struct Parts {
     issuer: TokenIssuer,
     sign_ups: RateLimit,
     events: Client,
+    audit: Audit,
 }
 
 /// What a user holds after signing up.
@@ -57,6 +58,7 @@ impl Authority {
     /// Opens the buckets, which must have been provisioned.
     pub(crate) async fn open(config: Config, settings: Settings) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let Settings { access_secret, refresh_secret, issuer, audience, bcrypt_cost, sign_ups_per_minute } = settings;
+        let events = Client::over(config.connection());
         Ok(Self(Arc::new(Parts {
             accounts: Accounts::open(config.connection()).await?,
             profiles: Users::open(config.connection()).await?,
@@ -65,7 +67,8 @@ impl Authority {
             sessions: Sessions::open(config.connection(), SessionConfig::new(&refresh_secret)).await?,
             issuer: TokenIssuer::hs256(&access_secret).issuer(issuer).audience(audience),
             sign_ups: RateLimit::per_minute(sign_ups_per_minute),
-            events: Client::over(config.connection()),
+            audit: Audit::over(&events),
+            events,
         })))
     }
 
@@ -91,6 +94,7 @@ impl Authority {
         }
         parts.profiles.create(&Profile::new(account.user_id, email.as_str())).await?;
         let tokens = self.begin_session(&key, &account).await?;
+        parts.audit.emit(AuditEvent::SignedUp { user: account.user_id.to_string() });
         let event = UserCreated { user_id: account.user_id };
         if let Err(error) = parts.events.emit(USER_CREATED, &event).await {
             // The event is a notification; the user exists without it.
@@ -125,7 +129,12 @@ impl Authority {
     /// The account is looked up anew: roles are those of now, and without an account there is no session.
     pub(crate) async fn refresh(&self, refresh_token: &str) -> Result<Tokens, RpcError> {
         let parts = &*self.0;
-        let issued = parts.sessions.refresh(refresh_token).await?;
+        let refreshed = parts.sessions.refresh(refresh_token).await;
+        if let Err(SessionError::Reused(session)) = &refreshed {
+            let (user, sid) = (session.owner.user.clone(), session.id.clone());
+            parts.audit.emit(AuditEvent::TokenReused { user, sid });
+        }
+        let issued = refreshed?;
         let Owner { user, account: key, .. } = &issued.session.owner;
         let account = parts.accounts.find(&AccountKey::remembered(key.clone())).await?;
         match account.filter(|account| account.user_id.to_string() == *user) {
@@ -140,7 +149,11 @@ impl Authority {
     /// Ends a session. One that has ended, or never was, is no error (RFC 7009, section 2.2).
     pub(crate) async fn log_out(&self, refresh_token: &str) -> Result<(), RpcError> {
         match self.0.sessions.log_out(refresh_token).await {
-            Ok(_) | Err(SessionError::Invalid) => Ok(()),
+            Ok(session) => {
+                self.0.audit.emit(AuditEvent::LoggedOut { user: session.owner.user, sid: session.id });
+                Ok(())
+            }
+            Err(SessionError::Invalid) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -165,6 +178,8 @@ impl Authority {
     async fn begin_session(&self, key: &AccountKey, account: &Account) -> Result<Tokens, RpcError> {
         let owner = Owner::new(account.user_id.to_string(), key.as_str());
         let issued = self.0.sessions.create(owner).await?;
+        let (user, sid) = (account.user_id.to_string(), issued.session.id.clone());
+        self.0.audit.emit(AuditEvent::LoggedIn { user, sid, source: None });
         self.tokens(issued, account)
     }
 

@@ -13,7 +13,8 @@
 //! | `auth.refresh` | `{refreshToken}` | `{accessToken, refreshToken}`; 401 |
 //! | `auth.logout` | `{refreshToken}` | nothing, also for a session that has ended |
 //!
-//! Emits `user.created` with `{userId}`. Anybody may call these subjects; a password or a refresh token is
+//! Emits `user.created` with `{userId}`, and what happened as [`AuditEvent`](nats_rpc::auth::AuditEvent)s
+//! below `auth.audit.`. Anybody may call these subjects; a password or a refresh token is
 //! the proof.
 
 pub mod account;

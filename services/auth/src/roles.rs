@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-use nats_rpc::Config;
-use nats_rpc::auth::Email;
+use nats_rpc::auth::{Audit, AuditEvent, Email};
+use nats_rpc::{Client, Config};
 
 use crate::account::{AccountKey, Accounts, Role};
 
@@ -22,6 +22,13 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
         "revoke" => accounts.revoke(&key, &role).await?,
         _ => return Err(USAGE.into()),
     };
+    let (user, name) = (account.user_id.to_string(), role.as_str().to_owned());
+    let audit = Audit::over(&Client::over(config.connection()));
+    audit.emit(match action.as_str() {
+        "grant" => AuditEvent::RoleGranted { user, role: name },
+        _ => AuditEvent::RoleRevoked { user, role: name },
+    });
+    audit.flush().await;
     println!(
         "user {} has the roles [{}] from the next log-in or refresh on",
         account.user_id,
