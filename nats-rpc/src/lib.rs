@@ -32,7 +32,7 @@
 //! - **Issuing tokens**: [`auth`] (feature `auth`)
 //! - **Testing them**: [`testing`] (feature `testing`)
 
-#[cfg(feature = "auth")]
+#[cfg(feature = "jwt")]
 pub mod auth;
 mod client;
 mod connection;

@@ -6,14 +6,27 @@
 //! - [`Audit`] tells what happened, by ids and hashes alone.
 //! - [`Email`] is an address in the one form that accounts are found by.
 
+#[cfg(feature = "auth")]
 mod audit;
+#[cfg(feature = "auth")]
 mod email;
+mod environment;
+#[allow(dead_code, reason = "for replicas")]
+mod follow;
+#[cfg(feature = "auth")]
 mod password;
+#[cfg(feature = "auth")]
 mod session;
+#[cfg(feature = "auth")]
 mod token;
 
+#[cfg(feature = "auth")]
 pub use self::audit::{Audit, AuditEvent, AuditRecord};
+#[cfg(feature = "auth")]
 pub use self::email::{Email, EmailError};
+#[cfg(feature = "auth")]
 pub use self::password::{Password, PasswordConfig, PasswordError, Passwords};
+#[cfg(feature = "auth")]
 pub use self::session::{Issued, Owner, Session, SessionBucketError, SessionConfig, SessionError, Sessions};
+#[cfg(feature = "auth")]
 pub use self::token::{Grant, TokenIssuer};

@@ -6,8 +6,6 @@ mod config;
 mod discovery;
 mod dispatch;
 pub(crate) mod exchange;
-#[cfg(feature = "jwt")]
-mod jwt;
 mod limits;
 mod log;
 mod outbox;

@@ -1,11 +1,11 @@
-//! A guard made from the environment of the service.
+//! Guards made from the environment of a service.
 
-use super::Config;
 use crate::jwt::{InsecureDev, JwtConfig, JwtConfigError, JwtGuard, UserClaims};
+use crate::service::Config;
 
 impl JwtGuard<UserClaims> {
     /// Makes a guard of `JWT_SECRET` (at least 32 bytes, no default), `JWT_ISSUER` (default
-    /// `nats-rpc-auth`) and `JWT_AUDIENCE` (default `nats-rpc`), for [`Service::guard`](super::Service::guard).
+    /// `nats-rpc-auth`) and `JWT_AUDIENCE` (default `nats-rpc`), for [`Service::guard`](crate::Service::guard).
     ///
     /// For other sources, or claims of your own, use [`JwtGuard::new`] with a [`JwtConfig`].
     ///

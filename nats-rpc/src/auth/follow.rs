@@ -1,0 +1,179 @@
+//! A KV bucket in memory: what is in it, then every change, for as long as anybody wants it.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::kv::Operation;
+use futures::StreamExt;
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use crate::connection::{Connection, KvBucket, KvError};
+
+/// The pause before the first new try; each further one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause between two tries; up to half as much comes on top, so that instances do not march in step.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long opening the bucket and its consumer may take before it is tried anew.
+const OPEN_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a [`Follower`] sees of its bucket, in the bucket's order.
+#[derive(Debug)]
+pub(crate) enum Change<'a> {
+    /// The history comes, for the first time or once more. What it lacks when [`Loaded`](Self::Loaded)
+    /// follows is no longer in the bucket.
+    Begin,
+    /// A key has this value.
+    Put { key: &'a str, value: &'a [u8], revision: u64 },
+    /// A key was deleted, purged, or has expired.
+    Gone { key: &'a str, revision: u64 },
+    /// All that was in the bucket has been seen; from here on it is news.
+    Loaded,
+}
+
+/// Follows one bucket until it is dropped.
+///
+/// A lost connection is taken up where it broke. After a renewal of the connection, an error, or
+/// [`resync`](Self::resync), the whole history comes again, announced by [`Change::Begin`].
+///
+/// The bucket must hold at least one key that stays: on an empty one JetStream delivers nothing at all, so
+/// that "nothing there" could not be told from "nothing yet". Whoever provisions a bucket puts it there.
+///
+/// It needs `STREAM.INFO`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the bucket's stream and no more.
+pub(crate) struct Follower {
+    bucket: String,
+    sequence: watch::Receiver<u64>,
+    resync: Arc<Notify>,
+    task: AbortHandle,
+}
+
+impl Follower {
+    /// Opens `bucket` and has `see` told of everything in it, on a task of its own.
+    ///
+    /// # Errors
+    /// [`KvError::Missing`] if it was not provisioned, [`KvError::JetStream`] if JetStream does not give it.
+    pub(crate) async fn start(
+        connection: &Connection,
+        bucket: &str,
+        see: impl FnMut(Change<'_>) + Send + 'static,
+    ) -> Result<Self, KvError> {
+        let opened = KvBucket::open(connection, bucket).await?;
+        let (sender, sequence) = watch::channel(0);
+        let resync = Arc::new(Notify::new());
+        let follow = follow(connection.clone(), opened, see, sender, resync.clone());
+        let task = tokio::spawn(follow).abort_handle();
+        Ok(Self { bucket: bucket.to_owned(), sequence, resync, task })
+    }
+
+    /// Waits until the history has been seen.
+    ///
+    /// # Errors
+    /// [`NotLoaded`] if that takes longer than `limit`.
+    pub(crate) async fn loaded(&self, limit: Duration) -> Result<(), NotLoaded> {
+        let mut sequence = self.sequence.clone();
+        match tokio::time::timeout(limit, sequence.wait_for(|sequence| *sequence > 0)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(NotLoaded { bucket: self.bucket.clone(), waited: limit }),
+        }
+    }
+
+    /// The stream's sequence up to which everything has been seen; 0 until the history has been.
+    ///
+    /// A stream whose last sequence (`STREAM.INFO`) is no higher held nothing newer when it was asked.
+    pub(crate) fn sequence(&self) -> u64 {
+        *self.sequence.borrow()
+    }
+
+    /// Has the whole history read again, as when the stream turns out to be another one.
+    pub(crate) fn resync(&self) {
+        self.resync.notify_one();
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follower").field("bucket", &self.bucket).field("sequence", &*self.sequence.borrow()).finish()
+    }
+}
+
+/// A bucket's history that did not come.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what the KV bucket {bucket} holds did not arrive within {waited:?}; if it is empty, run `provision`")]
+pub(crate) struct NotLoaded {
+    pub(crate) bucket: String,
+    pub(crate) waited: Duration,
+}
+
+async fn follow(
+    connection: Connection,
+    bucket: KvBucket,
+    mut see: impl FnMut(Change<'_>) + Send,
+    sequence: watch::Sender<u64>,
+    resync: Arc<Notify>,
+) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let generation = connection.generation();
+        let ended: Box<dyn Error + Send + Sync> = tokio::select! {
+            // The consumer of a client that has died may be silent for ever.
+            _ = connection.renewed(generation) => "the connection was renewed".into(),
+            () = resync.notified() => "it is to be read anew".into(),
+            error = read(&bucket, &mut see, &sequence) => error,
+        };
+        if *sequence.borrow() > 0 {
+            pause = FIRST_PAUSE;
+        }
+        tracing::warn!(bucket = bucket.name(), reason = %ended, "following a KV bucket begins anew");
+        tokio::time::sleep(pause.mul_f64(1.0 + fastrand::f64() / 2.0)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        sequence.send_replace(0);
+    }
+}
+
+/// Reads the bucket from its beginning, and on; gives why that ended.
+async fn read(
+    bucket: &KvBucket,
+    see: &mut (impl FnMut(Change<'_>) + Send),
+    sequence: &watch::Sender<u64>,
+) -> Box<dyn Error + Send + Sync> {
+    let open = async {
+        let store = &bucket.current().await?.store;
+        // What was the last message before the watch began may be gone, and then never be delivered.
+        let last = store.stream.get_info().await?.state.last_sequence;
+        Ok::<_, Box<dyn Error + Send + Sync>>((store.watch_with_history(">").await?, last))
+    };
+    let (mut entries, last) = match tokio::time::timeout(OPEN_LIMIT, open).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => return error,
+        Err(elapsed) => return elapsed.into(),
+    };
+    see(Change::Begin);
+    let (mut at, mut loaded) = (last, false);
+    while let Some(entry) = entries.next().await {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => return error.into(),
+        };
+        at = at.max(entry.revision);
+        see(match entry.operation {
+            Operation::Put => Change::Put { key: &entry.key, value: &entry.value, revision: entry.revision },
+            Operation::Delete | Operation::Purge => Change::Gone { key: &entry.key, revision: entry.revision },
+        });
+        if !loaded && entry.delta == 0 {
+            loaded = true;
+            see(Change::Loaded);
+        }
+        if loaded {
+            sequence.send_replace(at);
+        }
+    }
+    "its watch ended".into()
+}
