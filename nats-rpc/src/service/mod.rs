@@ -16,6 +16,7 @@ mod shard;
 mod shutdown;
 pub(crate) mod stats;
 mod waker;
+mod worker;
 
 use std::fmt;
 use std::future::Future;

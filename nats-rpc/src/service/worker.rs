@@ -1,0 +1,358 @@
+//! The work of one loop: takes messages, runs handlers, publishes answers.
+//!
+//! Handlers are polled here, in one task per subscription, and never spawned: a spawned handler's answer
+//! would leave alone, where this loop's answers leave in batches. What is not ready at its first poll
+//! waits in a slot.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use async_nats::message::OutboundMessage;
+use async_nats::{Message, Subscriber};
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use tokio::time::Sleep;
+
+use super::dispatch::{Endpoint, Intake};
+use super::exchange::{Answer, Exchange};
+use super::outbox::Outbox;
+use super::waker::{SlotWaker, Woken};
+use crate::deadline;
+use crate::error::RpcError;
+use crate::reply::Written;
+use crate::route::HandlerSlot;
+
+/// How late a deadline may be noticed. One timer for the whole loop costs nothing that can be measured;
+/// a timer for each request costs 4 % of it.
+const TICK: Duration = Duration::from_millis(10);
+/// A poll that takes longer than this is a handler's mistake.
+const LONG_POLL: Duration = Duration::from_millis(20);
+/// Answers are cut from blocks of this size, in bytes.
+const ARENA_BLOCK: usize = 16 * 1024;
+/// A buffer that one large answer made larger than this, in bytes, is given back.
+const SCRATCH_KEPT: usize = 64 * 1024;
+
+/// Takes the messages of one subscription and sees each to its end.
+pub(super) struct Worker<'a> {
+    endpoint: &'a Endpoint,
+    pub(super) subscriber: Subscriber,
+    /// Whether the subscription may bring more.
+    open: bool,
+    outbox: Outbox,
+    slots: Vec<Slot<'a>>,
+    free: Vec<usize>,
+    live: usize,
+    woken: Arc<Woken>,
+    batch: VecDeque<usize>,
+    backlog: VecDeque<(Message, Instant)>,
+    tick: Pin<Box<Sleep>>,
+    /// Whether the tick is on its way; it is not while every handler is ready at once.
+    ticking: bool,
+    scratch: Vec<u8>,
+    arena: BytesMut,
+}
+
+/// What has come to its end.
+pub(super) enum Done {
+    /// The subscription; handlers still run.
+    Intake,
+    /// The subscription and every handler.
+    All,
+}
+
+struct Slot<'a> {
+    handler: Box<dyn HandlerSlot + 'a>,
+    flag: Arc<SlotWaker>,
+    waker: Waker,
+    exchange: Option<Exchange>,
+    holds_permit: bool,
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(endpoint: &'a Endpoint, intake: Intake) -> Self {
+        let Intake { subscriber, nats, .. } = intake;
+        Self {
+            endpoint,
+            subscriber,
+            open: true,
+            outbox: Outbox::new(nats),
+            slots: Vec::new(),
+            free: Vec::new(),
+            live: 0,
+            woken: Arc::default(),
+            batch: VecDeque::new(),
+            backlog: VecDeque::new(),
+            tick: Box::pin(tokio::time::sleep(TICK)),
+            ticking: false,
+            scratch: Vec::new(),
+            arena: BytesMut::new(),
+        }
+    }
+
+    /// Goes on with another subscription; handlers that run answer through its client.
+    pub(super) fn resume(&mut self, intake: Intake) {
+        self.subscriber = intake.subscriber;
+        self.outbox.renew(intake.nats);
+        self.open = true;
+    }
+
+    /// Does all that can be done now; ready once the subscription has ended.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+        loop {
+            self.drive_woken(cx);
+            self.expire(cx);
+            self.admit_waiting();
+            self.outbox.poll_flush(cx);
+            if self.outbox.is_full() {
+                return Poll::Pending;
+            }
+            if !self.open {
+                let idle = self.live == 0 && self.backlog.is_empty() && self.outbox.is_empty();
+                return Poll::Ready(if idle { Done::All } else { Done::Intake });
+            }
+            match Pin::new(&mut self.subscriber).poll_next(cx) {
+                Poll::Ready(Some(message)) => self.receive(message),
+                Poll::Ready(None) => self.open = false,
+                Poll::Pending => {
+                    self.outbox.poll_flush(cx);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Takes one message: runs it, lets it wait, or turns it away.
+    fn receive(&mut self, message: Message) {
+        let arrival = Instant::now();
+        let pattern = &self.endpoint.route.entry.pattern;
+        if !pattern.matches(message.subject.as_str()) {
+            // A JetStream push consumer delivers to any literal subject, past the publisher's permissions.
+            // Such a message keeps the subject that it was stored under.
+            self.endpoint.counters.foreign();
+            let subject = message.subject.as_str();
+            tracing::warn!(subject, pattern = pattern.subject(), "dropped a message that was not sent to this handler");
+        } else if self.has_room() && self.backlog.is_empty() {
+            self.admit(message, arrival, arrival);
+        } else if self.backlog.len() < self.endpoint.backlog {
+            self.backlog.push_back((message, arrival));
+            self.tick();
+        } else {
+            self.endpoint.counters.shed();
+            let error = RpcError::unavailable("the service is busy: try again, or another instance");
+            self.refuse(message, arrival, error);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.live < self.endpoint.concurrency && self.endpoint.permits.are_left()
+    }
+
+    fn admit_waiting(&mut self) {
+        while !self.backlog.is_empty() && self.has_room() {
+            let Some((message, arrival)) = self.backlog.pop_front() else { return };
+            self.admit(message, arrival, Instant::now());
+        }
+    }
+
+    /// Starts the handler for a message and polls it once.
+    fn admit(&mut self, message: Message, arrival: Instant, now: Instant) {
+        let (exchange, request) = self.open_exchange(message, arrival, now);
+        let request = match request {
+            Ok(_) if exchange.deadline <= now => {
+                let error = RpcError::deadline_exceeded("the deadline passed before the handler could start");
+                return self.conclude(exchange, Err(error), now);
+            }
+            Ok(request) => request,
+            Err(error) => return self.conclude(exchange, Err(error), now),
+        };
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => self.add_slot(),
+        };
+        let slot = &mut self.slots[index];
+        slot.handler.start(request);
+        slot.exchange = Some(exchange);
+        self.live += 1;
+        self.drive(index, now);
+        let slot = &mut self.slots[index];
+        if slot.exchange.is_some() {
+            // Only what waits takes a place from other handlers.
+            slot.holds_permit = true;
+            self.endpoint.permits.take();
+            self.tick();
+        }
+    }
+
+    /// Sees to it that deadlines are looked at.
+    fn tick(&mut self) {
+        if !self.ticking {
+            self.tick.as_mut().reset(tokio::time::Instant::now() + TICK);
+            self.ticking = true;
+        }
+    }
+
+    fn add_slot(&mut self) -> usize {
+        let index = self.slots.len();
+        let flag = SlotWaker::new(index, self.woken.clone());
+        let handler = self.endpoint.route.handler.make_slot(&self.endpoint.route.guards);
+        self.slots.push(Slot { handler, waker: flag.clone().into(), flag, exchange: None, holds_permit: false });
+        index
+    }
+
+    fn drive_woken(&mut self, cx: &mut Context<'_>) {
+        if self.live == 0 {
+            return;
+        }
+        self.woken.register(cx.waker());
+        let mut batch = std::mem::take(&mut self.batch);
+        self.woken.take(&mut batch);
+        let mut now = Instant::now();
+        for index in batch.drain(..) {
+            now = self.drive(index, now);
+        }
+        self.batch = batch;
+    }
+
+    /// Polls one slot, and answers if its handler is done. Takes and gives the present time, as reading the
+    /// clock is a good part of what a small request costs.
+    fn drive(&mut self, index: usize, now: Instant) -> Instant {
+        let slot = &mut self.slots[index];
+        // A waker may outlive its request and wake a slot that is empty.
+        let Some(exchange) = &slot.exchange else { return now };
+        slot.flag.clear();
+        let mut cx = Context::from_waker(&slot.waker);
+        let polled = exchange.poll(&mut *slot.handler, &mut cx, &mut self.scratch);
+        let after = Instant::now();
+        if after.duration_since(now) > LONG_POLL {
+            self.report_long_poll(after.duration_since(now));
+        }
+        if let Poll::Ready(result) = polled {
+            self.release(index, result, after);
+        }
+        after
+    }
+
+    /// Once per handler: it holds up every other one of its thread.
+    #[cold]
+    fn report_long_poll(&self, took: Duration) {
+        if !self.endpoint.counters.reported_long_poll() {
+            let handler = self.endpoint.route.entry.route.handler;
+            tracing::warn!(
+                handler,
+                ?took,
+                "the handler held up its thread: give CPU-heavy work to `nats_rpc::blocking`, and wait with `.await`"
+            );
+        }
+    }
+
+    /// Cancels the handler in a slot and answers in its place.
+    fn cancel(&mut self, index: usize, error: RpcError) {
+        let slot = &mut self.slots[index];
+        let Some(exchange) = &slot.exchange else { return };
+        let result = exchange.cancel(&mut *slot.handler).and(Err(error));
+        self.release(index, result, Instant::now());
+    }
+
+    /// Answers for a slot whose handler is gone.
+    fn release(&mut self, index: usize, result: Result<Written, RpcError>, now: Instant) {
+        let slot = &mut self.slots[index];
+        let Some(exchange) = slot.exchange.take() else { return };
+        if std::mem::take(&mut slot.holds_permit) {
+            self.endpoint.permits.give();
+        }
+        self.free.push(index);
+        self.live -= 1;
+        self.conclude(exchange, result, now);
+    }
+
+    /// Ends what is past its deadline, running or waiting.
+    fn expire(&mut self, cx: &mut Context<'_>) {
+        while self.ticking && self.tick.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            self.ticking = self.live > 0 || !self.backlog.is_empty();
+            self.tick.as_mut().reset(tokio::time::Instant::from_std(now + TICK));
+            for index in 0..self.slots.len() {
+                let late = self.slots[index].exchange.as_ref().is_some_and(|exchange| exchange.deadline <= now);
+                if late && !self.endpoint.route.entry.route.run_to_completion {
+                    self.cancel(index, RpcError::deadline_exceeded("the handler did not finish by the deadline"));
+                }
+            }
+            self.expire_backlog(now);
+        }
+    }
+
+    fn expire_backlog(&mut self, now: Instant) {
+        let allowance = self.endpoint.allowance;
+        for _ in 0..self.backlog.len() {
+            let Some((message, arrival)) = self.backlog.pop_front() else { return };
+            if deadline::of_request(message.headers.as_ref(), arrival, now, allowance) <= now {
+                let error = RpcError::deadline_exceeded("the deadline passed while the request waited");
+                self.refuse(message, arrival, error);
+            } else {
+                self.backlog.push_back((message, arrival));
+            }
+        }
+    }
+
+    /// Turns away everything that runs or waits: the stop has reached its limit.
+    pub(super) fn abandon(&mut self) {
+        let error = || RpcError::unavailable("the service stopped before the handler finished");
+        for index in 0..self.slots.len() {
+            self.cancel(index, error());
+        }
+        while let Some((message, arrival)) = self.backlog.pop_front() {
+            self.refuse(message, arrival, error());
+        }
+    }
+
+    fn open_exchange(
+        &self,
+        message: Message,
+        arrival: Instant,
+        now: Instant,
+    ) -> (Exchange, Result<crate::Request, RpcError>) {
+        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.allowance, message, arrival, now)
+    }
+
+    /// Answers a message whose handler never starts.
+    fn refuse(&mut self, message: Message, arrival: Instant, error: RpcError) {
+        let now = Instant::now();
+        let (exchange, _) = self.open_exchange(message, arrival, now);
+        self.conclude(exchange, Err(error), now);
+    }
+
+    /// Exactly one answer leaves, or none if none was asked for.
+    fn conclude(&mut self, exchange: Exchange, result: Result<Written, RpcError>, now: Instant) {
+        let max_payload = self.outbox.max_payload();
+        let answer = exchange.conclude(result, now, max_payload, &self.endpoint.counters, &mut self.scratch);
+        if let (Some(Answer { headers, .. }), Some(reply)) = (answer, exchange.reply) {
+            let payload = self.cut_payload();
+            self.outbox.push(OutboundMessage { subject: reply, reply: None, payload, headers });
+        }
+        if self.scratch.capacity() > SCRATCH_KEPT {
+            self.scratch = Vec::new();
+        }
+    }
+
+    /// Moves the answer from the scratch buffer into a block that many answers share.
+    fn cut_payload(&mut self) -> Bytes {
+        if self.arena.capacity() < self.scratch.len() {
+            self.arena = BytesMut::with_capacity(self.scratch.len().max(ARENA_BLOCK));
+        }
+        self.arena.extend_from_slice(&self.scratch);
+        self.arena.split().freeze()
+    }
+}
+
+impl Drop for Worker<'_> {
+    /// A loop that is dropped half-way gives back what its handlers held.
+    fn drop(&mut self) {
+        for _ in self.slots.iter().filter(|slot| slot.holds_permit) {
+            self.endpoint.permits.give();
+        }
+    }
+}
