@@ -27,6 +27,8 @@ pub use self::email::{Email, EmailError};
 #[cfg(feature = "auth")]
 pub use self::password::{Password, PasswordConfig, PasswordError, Passwords};
 #[cfg(feature = "auth")]
-pub use self::session::{Issued, Owner, Session, SessionBucketError, SessionConfig, SessionError, Sessions};
+pub use self::session::{
+    Issued, LiveSession, Owner, Session, SessionBucketError, SessionConfig, SessionError, Sessions,
+};
 #[cfg(feature = "auth")]
 pub use self::token::{Grant, TokenIssuer};

@@ -2,26 +2,32 @@
 
 mod bucket;
 mod chain;
+mod config;
+mod error;
+mod id;
 mod judge;
+mod living;
 mod record;
 mod token;
 
-use std::error::Error;
 use std::fmt;
-use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream;
 
 use self::bucket::{Bucket, Write};
 use self::chain::{Chain, Pepper};
+use self::config::Limits;
+use self::id::SessionId;
 use self::judge::{Judgement, judge};
 use self::record::Record;
 use self::token::RefreshToken;
 use crate::connection::Connection;
-use crate::error::RpcError;
-use crate::jwt::{Clock, SecretKey};
+use crate::jwt::Clock;
 
 pub use self::bucket::SessionBucketError;
+pub use self::config::SessionConfig;
+pub use self::error::SessionError;
+pub use self::living::LiveSession;
 
 /// How often a rotation that lost a race is tried anew. Who lost it finds the winner's successor at the
 /// second try; more are needed only if several races follow each other.
@@ -64,72 +70,6 @@ pub struct Sessions {
     clock: Clock,
 }
 
-/// How long sessions live, and what protects them.
-#[derive(Debug)]
-#[must_use]
-pub struct SessionConfig {
-    peppers: Vec<Pepper>,
-    limits: Limits,
-    clock: Clock,
-}
-
-/// Durations in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) grace: u64,
-    pub(crate) idle: u64,
-    pub(crate) absolute: u64,
-}
-
-impl SessionConfig {
-    /// Sessions protected by `pepper` (`JWT_REFRESH_SECRET`): 10 s of grace, 7 days idle, 30 days in all.
-    pub fn new(pepper: &SecretKey) -> Self {
-        let days = |days: u64| days * 24 * 60 * 60 * 1000;
-        Self {
-            peppers: vec![Pepper::new(pepper)],
-            limits: Limits { grace: 10_000, idle: days(7), absolute: days(30) },
-            clock: Clock::default(),
-        }
-    }
-
-    /// Also takes the tokens of sessions begun with an earlier pepper; keep it for as long as those may live.
-    pub fn previous_pepper(mut self, pepper: &SecretKey) -> Self {
-        self.peppers.push(Pepper::new(pepper));
-        self
-    }
-
-    /// For how long a token that was used gives the same successor again. Default: 10 s.
-    ///
-    /// A thief and a victim who use the same token within it share a successor, which the next rotation
-    /// exposes. Zero is the strictest; two requests at once then end the session.
-    pub fn grace(mut self, grace: Duration) -> Self {
-        self.limits.grace = millis(grace);
-        self
-    }
-
-    /// How long a session lives without being refreshed. Default: 7 days.
-    pub fn idle(mut self, idle: Duration) -> Self {
-        self.limits.idle = millis(idle);
-        self
-    }
-
-    /// How long a session lives in all; refreshing does not extend it. Default: 30 days.
-    pub fn absolute(mut self, absolute: Duration) -> Self {
-        self.limits.absolute = millis(absolute);
-        self
-    }
-
-    /// Takes the time from `now` rather than from the system; for tests.
-    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.clock = Clock::new(now);
-        self
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Whose session it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -138,12 +78,21 @@ pub struct Owner {
     pub user: String,
     /// Where the auth service finds the user's account again, such as [`Email::key`](super::Email::key).
     pub account: String,
+    /// The user's epoch when the session began; a session of an epoch that the user has left has ended.
+    pub epoch: u64,
 }
 
 impl Owner {
-    /// The owner with this user id and account key.
+    /// The owner with this user id and account key, in epoch 0.
     pub fn new(user: impl Into<String>, account: impl Into<String>) -> Self {
-        Self { user: user.into(), account: account.into() }
+        Self { user: user.into(), account: account.into(), epoch: 0 }
+    }
+
+    /// Sets the epoch.
+    #[must_use]
+    pub fn in_epoch(mut self, epoch: u64) -> Self {
+        self.epoch = epoch;
+        self
     }
 }
 
@@ -173,40 +122,6 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// Why a session was not prolonged, begun or ended.
-///
-/// As an [`RpcError`], the first two are the same 401: the caller does not learn which.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SessionError {
-    /// Malformed, forged, expired, logged out or never issued. Nothing was changed.
-    #[error("invalid refresh token")]
-    Invalid,
-    /// A genuine token that was used before. The session has ended; its access tokens should too.
-    #[error("refresh token reused")]
-    Reused(Session),
-    /// Lost five races in a row. The token is still good: try again.
-    #[error("too many concurrent refreshes")]
-    Contended,
-    /// The bucket did not answer. Whether the token was used is unknown; within the grace period trying
-    /// again is safe.
-    #[error("sessions are unavailable")]
-    Unavailable(#[source] Box<dyn Error + Send + Sync>),
-}
-
-impl From<SessionError> for RpcError {
-    fn from(error: SessionError) -> Self {
-        match error {
-            SessionError::Invalid | SessionError::Reused(_) => {
-                Self::unauthenticated("invalid refresh token").with_source(error)
-            }
-            SessionError::Contended | SessionError::Unavailable(_) => {
-                Self::unavailable("sessions are unavailable").with_source(error)
-            }
-        }
-    }
-}
-
 impl Sessions {
     /// Creates the bucket with `replicas` copies (1, 3 or 5), or brings an existing one to that form.
     ///
@@ -226,20 +141,23 @@ impl Sessions {
         Ok(Self { bucket: Bucket::open(connection).await?, peppers, limits, clock })
     }
 
-    /// Begins a session.
+    /// Begins a session. If the user then has more than the cap allows, the oldest end.
+    ///
+    /// Several that begin at once may be over the cap together, until the next one begins.
     ///
     /// # Errors
     /// [`SessionError::Unavailable`] if it cannot be stored.
     pub async fn create(&self, owner: Owner) -> Result<Issued, SessionError> {
         // A configuration always holds the pepper it was made with, as the first.
         let pepper = self.peppers.first().ok_or(SessionError::Contended)?;
-        let token = RefreshToken::random().map_err(SessionError::Unavailable)?;
+        let token = RefreshToken::random(&owner.user).map_err(SessionError::Unavailable)?;
         let now = self.clock.unix_millis();
         let record = Record::begin(&token, pepper, owner, now, &self.limits);
-        match self.bucket.write(&token.session_id(), &record, 0, now).await? {
-            Write::Done => Ok(issued(&token, record.owner)),
-            Write::Conflict => Err(SessionError::Contended),
+        if self.bucket.write(token.sid, &record, 0, now).await? == Write::Conflict {
+            return Err(SessionError::Contended);
         }
+        self.evict(&record.owner.user, token.sid).await?;
+        Ok(issued(&token, record.owner))
     }
 
     /// Uses up a refresh token and gives its successor.
@@ -251,23 +169,23 @@ impl Sessions {
     /// As [`SessionError`] says.
     pub async fn refresh(&self, refresh_token: &str) -> Result<Issued, SessionError> {
         let presented = RefreshToken::parse(refresh_token).ok_or(SessionError::Invalid)?;
-        let id = presented.session_id();
+        let id = presented.sid;
         for _ in 0..TRIES {
-            let (record, revision) = self.bucket.read(&id).await?.ok_or(SessionError::Invalid)?;
+            let (record, revision) = self.bucket.read(id).await?.ok_or(SessionError::Invalid)?;
             let chain = self.chain(&record, &presented)?;
             let now = self.clock.unix_millis();
             match judge(&record, &presented, &chain, now, self.limits.grace) {
                 Judgement::Current => {
                     let successor = chain.successor(&presented);
                     let rotated = record.rotate(&successor, now, &self.limits);
-                    if let Write::Done = self.bucket.write(&id, &rotated, revision, now).await? {
+                    if let Write::Done = self.bucket.write(id, &rotated, revision, now).await? {
                         return Ok(issued(&successor, rotated.owner));
                     }
                 }
                 Judgement::Repeated => return Ok(issued(&chain.successor(&presented), record.owner)),
                 Judgement::Reused => {
-                    self.bucket.remove(&id).await?;
-                    let session = Session { id, owner: record.owner };
+                    self.bucket.remove(id).await?;
+                    let session = Session { id: id.to_string(), owner: record.owner };
                     tracing::warn!(sid = %session.id, user = %session.owner.user, "refresh token reused: session ended");
                     return Err(SessionError::Reused(session));
                 }
@@ -284,15 +202,15 @@ impl Sessions {
     /// [`SessionError::Unavailable`] if the bucket does not answer.
     pub async fn log_out(&self, refresh_token: &str) -> Result<Session, SessionError> {
         let presented = RefreshToken::parse(refresh_token).ok_or(SessionError::Invalid)?;
-        let id = presented.session_id();
-        let (record, _) = self.bucket.read(&id).await?.ok_or(SessionError::Invalid)?;
+        let id = presented.sid;
+        let (record, _) = self.bucket.read(id).await?.ok_or(SessionError::Invalid)?;
         let chain = self.chain(&record, &presented)?;
         match judge(&record, &presented, &chain, self.clock.unix_millis(), self.limits.grace) {
             Judgement::Invalid => Err(SessionError::Invalid),
             Judgement::Current | Judgement::Repeated | Judgement::Reused => {
                 // Whatever revision it has by now: a rotation that runs meanwhile must not outlive it.
-                self.bucket.remove(&id).await?;
-                Ok(Session { id, owner: record.owner })
+                self.bucket.remove(id).await?;
+                Ok(Session { id: id.to_string(), owner: record.owner })
             }
         }
     }
@@ -300,7 +218,7 @@ impl Sessions {
     fn chain<'a>(&'a self, record: &Record, presented: &RefreshToken) -> Result<Chain<'a>, SessionError> {
         let pepper = self.peppers.iter().find(|pepper| pepper.id() == record.pepper);
         let Some(pepper) = pepper else {
-            tracing::warn!(sid = %presented.session_id(), "session of an unknown pepper refused");
+            tracing::warn!(sid = %presented.sid, "session of an unknown pepper refused");
             return Err(SessionError::Invalid);
         };
         Ok(Chain::new(pepper, presented.sid))
@@ -308,26 +226,17 @@ impl Sessions {
 }
 
 fn issued(token: &RefreshToken, owner: Owner) -> Issued {
-    Issued { session: Session { id: token.session_id(), owner }, refresh_token: token.to_string() }
+    Issued { session: Session { id: token.sid.to_string(), owner }, refresh_token: token.to_string() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Code;
-
-    #[test]
-    fn the_caller_does_not_learn_whether_a_token_was_forged_or_reused() {
-        let session = Session { id: "s".to_owned(), owner: Owner::new("u", "a") };
-        let [invalid, reused] = [SessionError::Invalid, SessionError::Reused(session)].map(RpcError::from);
-        assert_eq!((invalid.code(), invalid.message()), (reused.code(), reused.message()));
-        assert_eq!(invalid.code(), Code::Unauthenticated);
-        assert_eq!(RpcError::from(SessionError::Contended).code(), Code::Unavailable);
-    }
+    use crate::jwt::SecretKey;
 
     #[test]
     fn no_token_and_no_pepper_is_printed() {
-        let token = RefreshToken::random().unwrap();
+        let token = RefreshToken::random("u1").unwrap();
         let pepper = SecretKey::new("JWT_REFRESH_SECRET", "correct horse battery staple, twice").unwrap();
         let printed = format!("{:?} {:?} {token:?}", issued(&token, Owner::new("u", "a")), SessionConfig::new(&pepper));
         assert!(!printed.contains("nrt1") && !printed.contains("horse"), "{printed}");

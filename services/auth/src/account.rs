@@ -27,18 +27,57 @@ pub struct Account {
     /// Names of roles, such as `admin`.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// What access tokens are issued with; a token of a lower epoch is refused everywhere.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Sessions begun in a lower epoch have ended.
+    #[serde(default)]
+    pub sessions_epoch: u64,
+    /// Whether nobody may log in.
+    #[serde(default)]
+    pub locked: bool,
 }
 
 impl Account {
     /// An account without roles, under a new id.
     pub fn new(password_hash: String) -> Self {
-        Self { user_id: UserId::generate(), password_hash, roles: Vec::new() }
+        Self {
+            user_id: UserId::generate(),
+            password_hash,
+            roles: Vec::new(),
+            epoch: 0,
+            sessions_epoch: 0,
+            locked: false,
+        }
+    }
+
+    /// Ends every access token issued so far; sessions go on and get others.
+    ///
+    /// Of this record alone nobody hears: once it is written, the epoch has to be announced.
+    pub fn end_tokens(&mut self) {
+        self.epoch = self.epoch.saturating_add(1);
+    }
+
+    /// Ends every session and every access token there is; announced as [`end_tokens`](Self::end_tokens).
+    pub fn end_sessions(&mut self) {
+        self.end_tokens();
+        self.sessions_epoch = self.epoch;
+    }
+
+    /// Whether a session begun in `epoch` may go on.
+    pub(crate) fn admits(&self, epoch: u64) -> bool {
+        !self.locked && epoch >= self.sessions_epoch
     }
 }
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account").field("user_id", &self.user_id).field("roles", &self.roles).finish_non_exhaustive()
+        f.debug_struct("Account")
+            .field("user_id", &self.user_id)
+            .field("roles", &self.roles)
+            .field("epoch", &self.epoch)
+            .field("locked", &self.locked)
+            .finish_non_exhaustive()
     }
 }
 
@@ -149,16 +188,69 @@ impl Accounts {
         self.0.change(key.as_str(), add).await?.ok_or(RoleError::NoAccount)
     }
 
-    /// Takes `role` from the user at `key`; tokens lack it from the next log-in or refresh on.
+    /// Takes `role` from the user at `key`. Tokens that have it end; sessions go on without it.
     ///
     /// # Errors
     /// [`RoleError::NoAccount`], and those of [`Bucket::change`].
     pub async fn revoke(&self, key: &AccountKey, Role(role): &Role) -> Result<Account, RoleError> {
         let remove = |account: &mut Account| {
-            account.roles.retain(|known| known != role);
+            if account.roles.contains(role) {
+                account.roles.retain(|known| known != role);
+                account.end_tokens();
+            }
             Ok::<_, RoleError>(())
         };
         self.0.change(key.as_str(), remove).await?.ok_or(RoleError::NoAccount)
+    }
+
+    /// Keeps the user at `key` from logging in, and ends what they have; `None` if there is no such user.
+    ///
+    /// # Errors
+    /// Those of [`Bucket::change`].
+    pub async fn lock(&self, key: &AccountKey) -> Result<Option<Account>, RecordError> {
+        self.change(key, |account| {
+            account.locked = true;
+            account.end_sessions();
+        })
+        .await
+    }
+
+    /// Lets the user at `key` log in again; what a lock has ended stays so. `None` if there is no such user.
+    ///
+    /// # Errors
+    /// Those of [`Bucket::change`].
+    pub async fn unlock(&self, key: &AccountKey) -> Result<Option<Account>, RecordError> {
+        self.change(key, |account| account.locked = false).await
+    }
+
+    /// Ends every session and token of the user at `key`; `None` if there is no such user.
+    ///
+    /// # Errors
+    /// Those of [`Bucket::change`].
+    pub async fn end_sessions(&self, key: &AccountKey) -> Result<Option<Account>, RecordError> {
+        self.change(key, Account::end_sessions).await
+    }
+
+    /// Deletes the account at `key`, and gives it as it was last: with an epoch that ends what the user has.
+    /// `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of [`Bucket::change`] and [`Bucket::remove`].
+    pub async fn delete(&self, key: &AccountKey) -> Result<Option<Account>, RecordError> {
+        // First, so that a log-in under way begins a session that has ended already.
+        let last = self.lock(key).await?;
+        if last.is_some() {
+            self.0.remove(key.as_str()).await?;
+        }
+        Ok(last)
+    }
+
+    async fn change(&self, key: &AccountKey, change: impl Fn(&mut Account)) -> Result<Option<Account>, RecordError> {
+        let change = |account: &mut Account| {
+            change(account);
+            Ok::<_, RecordError>(())
+        };
+        self.0.change(key.as_str(), change).await
     }
 }
 
@@ -189,6 +281,24 @@ mod tests {
         for name in ["", "Admin", "admin ", "a b", "a.b", "é", &"a".repeat(33)] {
             assert!(Role::parse(name).is_none(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn what_ends_tokens_leaves_sessions_and_what_ends_sessions_ends_tokens() {
+        let mut account = Account::new(String::new());
+        account.end_tokens();
+        assert!(account.epoch == 1 && account.admits(0));
+        account.end_sessions();
+        assert!(account.epoch == 2 && !account.admits(1) && account.admits(2));
+        account.locked = true;
+        assert!(!account.admits(2));
+    }
+
+    #[test]
+    fn an_account_written_before_there_were_epochs_is_read() {
+        let id = UserId::generate();
+        let account: Account = serde_json::from_str(&format!(r#"{{"userId":"{id}","passwordHash":"h"}}"#)).unwrap();
+        assert!(account.epoch == 0 && account.admits(0));
     }
 
     #[test]

@@ -119,6 +119,15 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         Err(RecordError::Contended.into())
     }
 
+    /// Removes the record of `key`, whatever it is by now; a change that runs meanwhile does not bring it back.
+    ///
+    /// # Errors
+    /// [`RecordError::Unavailable`] if the bucket does not answer.
+    pub async fn remove(&self, key: &str) -> Result<(), RecordError> {
+        let removed = self.current().await?.store.purge(key).await;
+        removed.map_err(|error| RecordError::Unavailable(error.into()))
+    }
+
     async fn read(&self, key: &str) -> Result<Entry<T>, RecordError> {
         let current = self.current().await?;
         let message = match current.store.stream.get_last_raw_message_by_subject(&self.subject(key)).await {

@@ -7,14 +7,21 @@ use std::time::Duration;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::jetstream::{self, kv};
+use futures::{StreamExt, TryStreamExt, stream};
 
-use super::SessionError;
+use super::error::SessionError;
+use super::id::SessionId;
 use super::record::Record;
 use crate::connection::{Connection, KvBucket, KvError, KvHandles, is_kv_conflict};
 
 const BUCKET: &str = "auth_sess";
-/// How long the trace of an ended session stays.
+const SUBJECTS: &str = "$KV.auth_sess.";
+/// How long the trace of an expired session stays.
 const MARKER_TTL: Duration = Duration::from_secs(60);
+/// How long the trace of an ended one does. Nobody looks for it, and a user's sessions are read past it.
+const ENDED_TTL: Duration = Duration::from_secs(1);
+/// How many records are read at once.
+const READS: usize = 16;
 const MAX_RECORD_BYTES: i32 = 4096;
 
 /// Why the bucket of sessions cannot be used.
@@ -76,7 +83,7 @@ impl Bucket {
     ///
     /// `Store::entry` reads from any replica. One that is behind would make the newest token look forged,
     /// and log its owner out.
-    pub(super) async fn read(&self, id: &str) -> Result<Option<(Record, u64)>, SessionError> {
+    pub(super) async fn read(&self, id: SessionId) -> Result<Option<(Record, u64)>, SessionError> {
         let message = match self.current().await?.store.stream.get_last_raw_message_by_subject(&subject(id)).await {
             Ok(message) => message,
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
@@ -96,7 +103,7 @@ impl Bucket {
     /// `Store::update` knows no time to live, and would make an expiring key permanent.
     pub(super) async fn write(
         &self,
-        id: &str,
+        id: SessionId,
         record: &Record,
         revision: u64,
         now: u64,
@@ -117,12 +124,31 @@ impl Bucket {
     }
 
     /// Removes a record whatever its revision, so that every write bound to one fails from now on.
-    pub(super) async fn remove(&self, id: &str) -> Result<(), SessionError> {
-        let removed = self.current().await?.store.purge_with_ttl(id, MARKER_TTL).await;
+    pub(super) async fn remove(&self, id: SessionId) -> Result<(), SessionError> {
+        let removed = self.current().await?.store.purge_with_ttl(id.key(), ENDED_TTL).await;
         removed.map_err(|error| SessionError::Unavailable(error.into()))
+    }
+
+    async fn read_as(&self, id: SessionId) -> Result<Option<(SessionId, Record)>, SessionError> {
+        Ok(self.read(id).await?.map(|(record, _)| (id, record)))
+    }
+
+    /// Every session that `user` has in the bucket, as the stream's leader has them.
+    pub(super) async fn of_user(&self, user: &str) -> Result<Vec<(SessionId, Record)>, SessionError> {
+        let filter = format!("{SUBJECTS}{}", SessionId::keys_of(user));
+        let listed = self.current().await?.store.stream.info_with_subjects(filter).await;
+        let subjects = listed.map_err(|error| SessionError::Unavailable(error.into()))?;
+        let subjects: Vec<_> = subjects.try_collect().await.map_err(|error| SessionError::Unavailable(error.into()))?;
+        let mut reads = Vec::with_capacity(subjects.len());
+        for (subject, _) in &subjects {
+            let id = subject.strip_prefix(SUBJECTS).and_then(SessionId::from_key);
+            reads.extend(id.map(|id| self.read_as(id)));
+        }
+        let found: Vec<_> = stream::iter(reads).buffer_unordered(READS).try_collect().await?;
+        Ok(found.into_iter().flatten().filter(|(_, record)| record.owner.user == user).collect())
     }
 }
 
-fn subject(id: &str) -> String {
-    format!("$KV.{BUCKET}.{id}")
+fn subject(id: SessionId) -> String {
+    format!("{SUBJECTS}{}", id.key())
 }

@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::id::SessionId;
 use super::token::{RefreshToken, Secret};
 use crate::jwt::SecretKey;
 
@@ -48,11 +49,11 @@ impl fmt::Debug for Pepper {
 /// generation; and what a client should have received can be computed again from what it presents.
 pub(super) struct Chain<'a> {
     pepper: &'a Pepper,
-    sid: [u8; 16],
+    sid: SessionId,
 }
 
 impl<'a> Chain<'a> {
-    pub(super) fn new(pepper: &'a Pepper, sid: [u8; 16]) -> Self {
+    pub(super) fn new(pepper: &'a Pepper, sid: SessionId) -> Self {
         Self { pepper, sid }
     }
 
@@ -71,7 +72,7 @@ impl<'a> Chain<'a> {
 
     fn step(&self, generation: u32, secret: &Secret) -> Secret {
         let mut mac = self.pepper.keyed.clone();
-        mac.update(&self.sid);
+        mac.update(&self.sid.0);
         mac.update(&generation.to_be_bytes());
         mac.update(secret.as_slice());
         Zeroizing::new(mac.finalize().into_bytes().into())
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn rolling_forward_ends_where_single_steps_do() {
-        let (pepper, first) = (pepper(1), RefreshToken::random().unwrap());
+        let (pepper, first) = (pepper(1), RefreshToken::random("u1").unwrap());
         let chain = Chain::new(&pepper, first.sid);
         let third = chain.successor(&chain.successor(&chain.successor(&first)));
         assert_eq!(third.generation, 3);
@@ -98,12 +99,12 @@ mod tests {
 
     #[test]
     fn the_next_secret_depends_on_pepper_session_generation_and_secret() {
-        let token = RefreshToken { sid: [1; 16], generation: 7, secret: Zeroizing::new([2; 32]) };
+        let token = RefreshToken { sid: SessionId([1; 16]), generation: 7, secret: Zeroizing::new([2; 32]) };
         let next = |pepper: &Pepper, token: &RefreshToken| *Chain::new(pepper, token.sid).successor(token).secret;
         let base = next(&pepper(1), &token);
         assert_eq!(base, next(&pepper(1), &token));
         assert_ne!(base, next(&pepper(2), &token));
-        assert_ne!(base, next(&pepper(1), &RefreshToken { sid: [2; 16], ..token.clone() }));
+        assert_ne!(base, next(&pepper(1), &RefreshToken { sid: SessionId([2; 16]), ..token.clone() }));
         assert_ne!(base, next(&pepper(1), &RefreshToken { generation: 8, ..token.clone() }));
         assert_ne!(base, next(&pepper(1), &RefreshToken { secret: Zeroizing::new([3; 32]), ..token.clone() }));
     }

@@ -47,12 +47,13 @@ pub(super) fn judge(record: &Record, presented: &RefreshToken, chain: &Chain<'_>
 
 #[cfg(test)]
 mod tests {
+    use super::super::Owner;
     use super::super::chain::Pepper;
-    use super::super::{Limits, Owner};
+    use super::super::config::Limits;
     use super::*;
     use crate::jwt::SecretKey;
 
-    const LIMITS: Limits = Limits { grace: 10_000, idle: 700_000, absolute: 3_000_000 };
+    const LIMITS: Limits = Limits { grace: 10_000, idle: 700_000, absolute: 3_000_000, cap: 50 };
     const START: u64 = 1_000_000;
 
     /// A session with the tokens it had, oldest first.
@@ -65,7 +66,7 @@ mod tests {
     impl Life {
         fn new() -> Self {
             let pepper = Pepper::new(&SecretKey::new("P", [1; 32]).unwrap());
-            let token = RefreshToken::random().unwrap();
+            let token = RefreshToken::random("u1").unwrap();
             let record = Record::begin(&token, &pepper, Owner::new("u1", "k1"), START, &LIMITS);
             Self { pepper, record, tokens: vec![token] }
         }

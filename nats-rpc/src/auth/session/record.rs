@@ -4,9 +4,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Owner;
 use super::chain::Pepper;
+use super::config::Limits;
 use super::token::{RefreshToken, digest};
-use super::{Limits, Owner};
 
 /// One value of the bucket. Whoever reads it learns nothing that could be presented: only the digest of a
 /// secret of 256 bits.
@@ -20,7 +21,9 @@ pub(super) struct Record {
     /// SHA-256 of the current secret.
     #[serde(rename = "hash", serialize_with = "encode", deserialize_with = "decode")]
     pub(super) digest: [u8; 32],
-    /// When the current generation began, in milliseconds since 1970, as all times here.
+    /// When the session began, in milliseconds since 1970, as all times here.
+    pub(super) begun_at: u64,
+    /// When the current generation began.
     pub(super) rotated_at: u64,
     /// When the session ends, however often it is refreshed.
     pub(super) absolute_expiry: u64,
@@ -35,6 +38,8 @@ pub(super) struct Record {
 struct OwnerFields {
     user: String,
     account: String,
+    #[serde(default)]
+    epoch: u64,
 }
 
 impl Record {
@@ -44,6 +49,7 @@ impl Record {
             owner,
             generation: token.generation,
             digest: digest(&token.secret),
+            begun_at: now,
             rotated_at: now,
             absolute_expiry,
             idle_expiry: now.saturating_add(limits.idle).min(absolute_expiry),
@@ -83,11 +89,11 @@ mod tests {
     use super::*;
     use crate::jwt::SecretKey;
 
-    const LIMITS: Limits = Limits { grace: 10, idle: 700, absolute: 1_000 };
+    const LIMITS: Limits = Limits { grace: 10, idle: 700, absolute: 1_000, cap: 50 };
 
     fn begun() -> (RefreshToken, Record) {
         let pepper = Pepper::new(&SecretKey::new("P", [1; 32]).unwrap());
-        let token = RefreshToken::random().unwrap();
+        let token = RefreshToken::random("u1").unwrap();
         let record = Record::begin(&token, &pepper, Owner::new("u1", "k1"), 5_000, &LIMITS);
         (token, record)
     }

@@ -8,6 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::id::SessionId;
+
 const PREFIX: &str = "nrt1.";
 const BYTES: usize = 16 + 4 + 32;
 /// base64url of [`BYTES`] without padding.
@@ -16,7 +18,7 @@ const CHARACTERS: usize = (BYTES * 4).div_ceil(3);
 /// `nrt1.` and base64url of session id (16 bytes), generation (4, big-endian) and secret (32).
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct RefreshToken {
-    pub(super) sid: [u8; 16],
+    pub(super) sid: SessionId,
     pub(super) generation: u32,
     pub(super) secret: Secret,
 }
@@ -24,13 +26,12 @@ pub(super) struct RefreshToken {
 pub(super) type Secret = Zeroizing<[u8; 32]>;
 
 impl RefreshToken {
-    /// The first token of a new session.
-    pub(super) fn random() -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let (mut sid, mut secret) = ([0; 16], Secret::default());
+    /// The first token of a new session of `user`.
+    pub(super) fn random(user: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let mut secret = Secret::default();
         // The error of `getrandom` is a number of the operating system's; its text says all.
-        getrandom::fill(&mut sid).map_err(|error| error.to_string())?;
         getrandom::fill(secret.as_mut()).map_err(|error| error.to_string())?;
-        Ok(Self { sid, generation: 0, secret })
+        Ok(Self { sid: SessionId::random(user)?, generation: 0, secret })
     }
 
     /// Reads a token; `None` for anything else, at the cost of looking at its length.
@@ -42,12 +43,11 @@ impl RefreshToken {
         let (sid, rest) = bytes[..length].split_first_chunk()?;
         let (generation, rest) = rest.split_first_chunk()?;
         let secret = rest.first_chunk().filter(|secret| secret.len() == rest.len())?;
-        Some(Self { sid: *sid, generation: u32::from_be_bytes(*generation), secret: Zeroizing::new(*secret) })
-    }
-
-    /// The session's id as access tokens and KV keys have it.
-    pub(super) fn session_id(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.sid)
+        Some(Self {
+            sid: SessionId(*sid),
+            generation: u32::from_be_bytes(*generation),
+            secret: Zeroizing::new(*secret),
+        })
     }
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for RefreshToken {
     /// The token in full: for the one who may have it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = Zeroizing::new([0; BYTES]);
-        bytes[..16].copy_from_slice(&self.sid);
+        bytes[..16].copy_from_slice(&self.sid.0);
         bytes[16..20].copy_from_slice(&self.generation.to_be_bytes());
         bytes[20..].copy_from_slice(self.secret.as_slice());
         write!(f, "{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes.as_slice()))
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_token_reads_back_as_it_was_written() {
-        let token = RefreshToken { generation: 0x0102_0304, ..RefreshToken::random().unwrap() };
+        let token = RefreshToken { generation: 0x0102_0304, ..RefreshToken::random("u1").unwrap() };
         let written = token.to_string();
         assert_eq!(written.len(), 75);
         assert!(RefreshToken::parse(&written) == Some(token));
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn jwt_claims_23_an_access_token_or_anything_else_is_no_refresh_token() {
-        let good = RefreshToken::random().unwrap().to_string();
+        let good = RefreshToken::random("u1").unwrap().to_string();
         let wrong = [
             String::new(),
             "nrt1.".to_owned(),
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_token_has_one_spelling() {
-        let good = RefreshToken::random().unwrap().to_string();
+        let good = RefreshToken::random("u1").unwrap().to_string();
         let (rest, last) = good.split_at(74);
         let spellings = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['-', '_']);
         let same = spellings

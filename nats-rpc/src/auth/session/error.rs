@@ -1,0 +1,56 @@
+//! Why a session is not there, or not any more.
+
+use std::error::Error;
+
+use super::Session;
+use crate::error::RpcError;
+
+/// Why a session was not prolonged, begun or ended.
+///
+/// As an [`RpcError`], the first two are the same 401: the caller does not learn which.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// Malformed, forged, expired, logged out or never issued. Nothing was changed.
+    #[error("invalid refresh token")]
+    Invalid,
+    /// A genuine token that was used before. The session has ended; its access tokens should too.
+    #[error("refresh token reused")]
+    Reused(Session),
+    /// Lost five races in a row. The token is still good: try again.
+    #[error("too many concurrent refreshes")]
+    Contended,
+    /// The bucket did not answer. Whether the token was used is unknown; within the grace period trying
+    /// again is safe.
+    #[error("sessions are unavailable")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl From<SessionError> for RpcError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Invalid | SessionError::Reused(_) => {
+                Self::unauthenticated("invalid refresh token").with_source(error)
+            }
+            SessionError::Contended | SessionError::Unavailable(_) => {
+                Self::unavailable("sessions are unavailable").with_source(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Owner;
+    use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn the_caller_does_not_learn_whether_a_token_was_forged_or_reused() {
+        let session = Session { id: "s".to_owned(), owner: Owner::new("u", "a") };
+        let [invalid, reused] = [SessionError::Invalid, SessionError::Reused(session)].map(RpcError::from);
+        assert_eq!((invalid.code(), invalid.message()), (reused.code(), reused.message()));
+        assert_eq!(invalid.code(), Code::Unauthenticated);
+        assert_eq!(RpcError::from(SessionError::Contended).code(), Code::Unavailable);
+    }
+}

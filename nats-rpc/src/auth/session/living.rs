@@ -1,0 +1,95 @@
+//! The sessions that a user has: what they are, and how they are ended without a token of theirs.
+
+use std::cmp::Reverse;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::future::try_join_all;
+
+use super::record::Record;
+use super::{Session, SessionError, SessionId, Sessions};
+
+/// A session that goes on, as its user may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LiveSession {
+    /// The session.
+    pub session: Session,
+    /// When it began.
+    pub begun_at: SystemTime,
+    /// When it was last refreshed; when it began if it never was.
+    pub refreshed_at: SystemTime,
+    /// When it ends unless it is refreshed.
+    pub expires_at: SystemTime,
+}
+
+impl LiveSession {
+    fn new(id: SessionId, record: Record) -> Self {
+        let at = |millis| UNIX_EPOCH + Duration::from_millis(millis);
+        Self {
+            begun_at: at(record.begun_at),
+            refreshed_at: at(record.rotated_at),
+            expires_at: at(record.expiry()),
+            session: Session { id: id.to_string(), owner: record.owner },
+        }
+    }
+}
+
+impl Sessions {
+    /// The sessions that `user` has, the newest first. One that has ended by an epoch is among them until
+    /// it is used, removed or expired: whoever knows the epochs leaves it out.
+    ///
+    /// # Errors
+    /// [`SessionError::Unavailable`] if the bucket does not answer.
+    pub async fn list(&self, user: &str) -> Result<Vec<LiveSession>, SessionError> {
+        let live = self.live(user).await?;
+        Ok(live.into_iter().map(|(id, record)| LiveSession::new(id, record)).collect())
+    }
+
+    /// Ends one session of `user`, by its id.
+    ///
+    /// # Errors
+    /// [`SessionError::Invalid`] if the user has no such session, [`SessionError::Unavailable`] if the bucket
+    /// does not answer.
+    pub async fn end(&self, user: &str, id: &str) -> Result<Session, SessionError> {
+        let id = SessionId::parse(id).ok_or(SessionError::Invalid)?;
+        let (record, _) = self.bucket.read(id).await?.ok_or(SessionError::Invalid)?;
+        if record.owner.user != user || self.has_expired(&record) {
+            return Err(SessionError::Invalid);
+        }
+        self.bucket.remove(id).await?;
+        Ok(Session { id: id.to_string(), owner: record.owner })
+    }
+
+    /// Ends every session of `user`; gives how many there were.
+    ///
+    /// # Errors
+    /// [`SessionError::Unavailable`] if the bucket does not answer; some may have ended then.
+    pub async fn end_all(&self, user: &str) -> Result<usize, SessionError> {
+        let live = self.live(user).await?;
+        try_join_all(live.iter().map(|(id, _)| self.bucket.remove(*id))).await?;
+        Ok(live.len())
+    }
+
+    /// Ends the oldest sessions of a user who has more than the cap allows, but not `newest`.
+    pub(super) async fn evict(&self, user: &str, newest: SessionId) -> Result<(), SessionError> {
+        let live = self.live(user).await?;
+        let over = live.iter().filter(|(id, _)| *id != newest).skip(self.limits.cap.saturating_sub(1));
+        for (id, _) in over {
+            tracing::info!(sid = %id, user, "session ended: the user has too many");
+            self.bucket.remove(*id).await?;
+        }
+        Ok(())
+    }
+
+    /// The sessions that have not expired, the newest first.
+    async fn live(&self, user: &str) -> Result<Vec<(SessionId, Record)>, SessionError> {
+        let mut live = self.bucket.of_user(user).await?;
+        live.retain(|(_, record)| !self.has_expired(record));
+        live.sort_by_key(|(id, record)| (Reverse(record.begun_at), id.0));
+        Ok(live)
+    }
+
+    fn has_expired(&self, record: &Record) -> bool {
+        self.clock.unix_millis() >= record.expiry()
+    }
+}
