@@ -1,9 +1,11 @@
 //! What the integration tests, the demo and the examples share: a real nats-server, obtained
 //! without a manual step.
 
+pub mod certificates;
 pub mod chaos;
 pub mod nats_server;
 pub mod proxy;
+pub mod secured;
 
 use nats_rpc::testing::{NatsServer, NatsServerBuilder};
 

@@ -1,4 +1,3 @@
-use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,14 +6,20 @@ use std::time::Duration;
 
 use async_nats::{ConnectOptions, ServerAddr};
 
+mod delay;
+mod env;
+mod error;
+mod login;
+
+use self::delay::reconnect_delay;
+pub use self::error::NatsConfigError;
+use self::login::Login;
 use super::watch::Watch;
 
 /// How long a dead connection may look alive: three pings without an answer.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Messages that one subscription holds before the server's next ones are dropped.
 const SUBSCRIPTION_CAPACITY: usize = 4_096;
-/// The longest pause between two reconnects to a server; jitter comes on top.
-const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
 /// Where nats-server is and how to log in there.
 ///
@@ -36,6 +41,7 @@ pub struct NatsConfig {
     login: Option<Login>,
     root_certificate: Option<PathBuf>,
     client_certificate: Option<(PathBuf, PathBuf)>,
+    tls: Tls,
     name: Option<String>,
     inbox_prefix: Option<String>,
     pub(super) connect_timeout: Duration,
@@ -43,12 +49,15 @@ pub struct NatsConfig {
     subscription_capacity: usize,
 }
 
-#[derive(Clone)]
-enum Login {
-    User { name: String, password: String },
-    Token(String),
-    Nkey { seed: String },
-    CredentialsFile(PathBuf),
+/// When a connection is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tls {
+    /// If the server, the URL or a certificate asks for it.
+    Auto,
+    /// Always.
+    Required,
+    /// Always, and before the server has said a word.
+    First,
 }
 
 impl NatsConfig {
@@ -61,52 +70,13 @@ impl NatsConfig {
             login: None,
             root_certificate: None,
             client_certificate: None,
+            tls: Tls::Auto,
             name: None,
             inbox_prefix: None,
             connect_timeout: Duration::from_secs(30),
             ping_interval: PING_INTERVAL,
             subscription_capacity: SUBSCRIPTION_CAPACITY,
         }
-    }
-
-    /// Reads `NATS_URL` (default `nats://127.0.0.1:4222`), one of `NATS_CREDS` (a file), `NATS_NKEY_SEED`,
-    /// `NATS_TOKEN`, `NATS_USER` with `NATS_PASSWORD`; `NATS_CA`, `NATS_CERT` with `NATS_KEY` (PEM files);
-    /// `NATS_INBOX_PREFIX`; `NATS_CONNECT_TIMEOUT_MS` (default 30000).
-    ///
-    /// # Errors
-    /// - [`NatsConfigError::Variable`]: a variable's value cannot be used.
-    /// - [`NatsConfigError::Incomplete`]: one of a pair is set without the other, or two logins are.
-    pub fn from_env() -> Result<Self, NatsConfigError> {
-        Self::from_vars(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-    }
-
-    fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, NatsConfigError> {
-        let mut config = Self::new(var("NATS_URL").unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned()));
-        let user = pair(&var, "NATS_USER", "NATS_PASSWORD")?.map(|(name, password)| Login::User { name, password });
-        let logins = [
-            user,
-            var("NATS_TOKEN").map(Login::Token),
-            var("NATS_NKEY_SEED").map(|seed| Login::Nkey { seed }),
-            var("NATS_CREDS").map(|path| Login::CredentialsFile(path.into())),
-        ];
-        let mut logins = logins.into_iter().flatten();
-        config.login = logins.next();
-        if logins.next().is_some() {
-            let why = "set one of NATS_USER, NATS_TOKEN, NATS_NKEY_SEED and NATS_CREDS".to_owned();
-            return Err(NatsConfigError::Incomplete(why));
-        }
-        config.root_certificate = var("NATS_CA").map(Into::into);
-        config.client_certificate =
-            pair(&var, "NATS_CERT", "NATS_KEY")?.map(|(certificate, key)| (certificate.into(), key.into()));
-        config.inbox_prefix = var("NATS_INBOX_PREFIX");
-        if let Some(text) = var("NATS_CONNECT_TIMEOUT_MS") {
-            let millis = text.parse().map_err(|_| NatsConfigError::Variable {
-                name: "NATS_CONNECT_TIMEOUT_MS",
-                wanted: "a number of milliseconds",
-            })?;
-            config.connect_timeout = Duration::from_millis(millis);
-        }
-        Ok(config)
     }
 
     /// Logs in with a user's name and password.
@@ -145,13 +115,30 @@ impl NatsConfig {
         self
     }
 
+    /// Never connects without TLS.
+    pub fn require_tls(mut self) -> Self {
+        self.tls = Tls::Required;
+        self
+    }
+
+    /// Never connects without TLS, and begins it before the server has said a word.
+    ///
+    /// The server needs `handshake_first` for it.
+    pub fn tls_first(mut self) -> Self {
+        self.tls = Tls::First;
+        self
+    }
+
     /// The name that the server's monitoring shows. Default: the service's name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Receives answers below `prefix` in place of `_INBOX`, so that permissions can keep inboxes apart.
+    /// Receives answers below `prefix`, so that permissions can keep inboxes apart.
+    ///
+    /// Default: `_INBOX_` and the [name](Self::name), so `_INBOX_users` for a service called `users`; plain
+    /// `_INBOX` without a name, or if the name has other characters than letters, digits, `-` and `_`.
     pub fn inbox_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.inbox_prefix = Some(prefix.into());
         self
@@ -179,6 +166,22 @@ impl NatsConfig {
     pub(crate) fn named(mut self, name: &str) -> Self {
         self.name.get_or_insert_with(|| name.to_owned());
         self
+    }
+
+    /// The subject below which answers arrive.
+    fn inbox(&self) -> Result<String, NatsConfigError> {
+        let is_word = |text: &str| {
+            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        };
+        match (&self.inbox_prefix, &self.name) {
+            (Some(prefix), _) if prefix.split('.').all(is_word) => Ok(prefix.clone()),
+            (Some(_), _) => {
+                let wanted = "words of letters, digits, - and _, separated by dots";
+                Err(NatsConfigError::Variable { name: "NATS_INBOX_PREFIX", wanted })
+            }
+            (None, Some(name)) if is_word(name) => Ok(format!("_INBOX_{name}")),
+            (None, _) => Ok("_INBOX".to_owned()),
+        }
     }
 
     pub(super) fn addresses(&self) -> Result<Vec<ServerAddr>, NatsConfigError> {
@@ -213,31 +216,24 @@ impl NatsConfig {
                 watch.see(event);
                 std::future::ready(())
             });
-        options = match &self.login {
-            None => options,
-            Some(Login::User { name, password }) => options.user_and_password(name.clone(), password.clone()),
-            Some(Login::Token(token)) => options.token(token.clone()),
-            Some(Login::Nkey { seed }) => options.nkey(seed.clone()),
-            Some(Login::CredentialsFile(path)) => {
-                let unreadable =
-                    |source: std::io::Error| NatsConfigError::Credentials { path: path.clone(), source: source.into() };
-                let text = std::fs::read_to_string(path).map_err(unreadable)?;
-                options.credentials(&text).map_err(unreadable)?
-            }
-        };
+        if let Some(login) = &self.login {
+            options = login.apply(options)?;
+        }
         if let Some(path) = &self.root_certificate {
             options = options.add_root_certificates(path.clone()).require_tls(true);
         }
         if let Some((certificate, key)) = &self.client_certificate {
             options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
         }
+        options = match self.tls {
+            Tls::Auto => options,
+            Tls::Required => options.require_tls(true),
+            Tls::First => options.tls_first(),
+        };
         if let Some(name) = &self.name {
             options = options.name(name);
         }
-        if let Some(prefix) = &self.inbox_prefix {
-            options = options.custom_inbox_prefix(prefix);
-        }
-        Ok(options)
+        Ok(options.custom_inbox_prefix(self.inbox()?))
     }
 }
 
@@ -247,92 +243,17 @@ impl fmt::Debug for NatsConfig {
         f.debug_struct("NatsConfig")
             .field("servers", &self.servers())
             .field("login", &self.login.as_ref().map(|_| "[redacted]"))
+            .field("tls", &self.tls)
+            .field("root_certificate", &self.root_certificate)
+            .field("inbox_prefix", &self.inbox_prefix)
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
     }
 }
 
-/// A setting that cannot be used; no value is repeated, as it may be a secret.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NatsConfigError {
-    /// A variable's value cannot be used.
-    #[error("{name} must be {wanted}")]
-    #[non_exhaustive]
-    Variable {
-        /// The variable.
-        name: &'static str,
-        /// What its value should be.
-        wanted: &'static str,
-    },
-    /// Settings that do not make sense together; the text says which and how to mend them.
-    #[error("{0}")]
-    Incomplete(String),
-    /// A server's URL cannot be parsed.
-    #[error("NATS_URL holds a server that is no URL such as nats://127.0.0.1:4222")]
-    #[non_exhaustive]
-    Url {
-        /// What the parser said.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// The credentials file cannot be used.
-    #[error("the credentials file {} cannot be used: {source}", path.display())]
-    #[non_exhaustive]
-    Credentials {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<dyn Error + Send + Sync>,
-    },
-}
-
-fn pair(
-    var: &impl Fn(&str) -> Option<String>,
-    first: &str,
-    second: &str,
-) -> Result<Option<(String, String)>, NatsConfigError> {
-    match (var(first), var(second)) {
-        (Some(a), Some(b)) => Ok(Some((a, b))),
-        (None, None) => Ok(None),
-        (Some(_), None) => Err(NatsConfigError::Incomplete(format!("{first} is set: set {second} too"))),
-        (None, Some(_)) => Err(NatsConfigError::Incomplete(format!("{second} is set: set {first} too"))),
-    }
-}
-
-/// Doubles from 1 ms to the cap; the jitter keeps a fleet from knocking in step.
-fn reconnect_delay(attempt: usize) -> Duration {
-    if attempt <= 1 {
-        return Duration::ZERO;
-    }
-    let exponent = u32::try_from(attempt).unwrap_or(u32::MAX).min(20);
-    let delay = Duration::from_millis(1 << exponent).min(MAX_RECONNECT_DELAY);
-    delay + delay.mul_f64(jitter())
-}
-
-/// A number from 0 to 1 that differs from call to call; nothing rests on its quality.
-fn jitter() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    (RandomState::new().hash_one(0_u8) % 1_000) as f64 / 1_000.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn from(vars: &[(&str, &str)]) -> Result<NatsConfig, NatsConfigError> {
-        NatsConfig::from_vars(|name| {
-            vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        })
-    }
-
-    #[test]
-    fn half_a_login_and_two_logins_are_refused() {
-        assert!(from(&[]).is_ok());
-        assert!(from(&[("NATS_USER", "u")]).is_err());
-        assert!(from(&[("NATS_USER", "u"), ("NATS_PASSWORD", "p"), ("NATS_TOKEN", "t")]).is_err());
-        assert!(from(&[("NATS_CERT", "c")]).is_err());
-        assert!(from(&[("NATS_CONNECT_TIMEOUT_MS", "soon")]).is_err());
-    }
 
     #[test]
     fn credentials_are_never_printed() {
@@ -342,13 +263,19 @@ mod tests {
         let broken = NatsConfig::new("nats://joe:hunter2@a:port");
         let error = broken.addresses().unwrap_err();
         assert!(!format!("{error}").contains("hunter2"));
+        let seed = NatsConfig::new("nats://a").nkey("SUhunter2").options(Arc::default()).unwrap_err();
+        assert!(!format!("{seed} {seed:?}").contains("hunter2") && seed.to_string().contains("NATS_NKEY_SEED"));
     }
 
     #[test]
-    fn reconnects_slow_down_to_the_cap() {
-        assert_eq!(reconnect_delay(1), Duration::ZERO);
-        for attempt in [2, 5, 10, 1_000, usize::MAX] {
-            assert!(reconnect_delay(attempt) <= MAX_RECONNECT_DELAY * 2);
+    fn an_inbox_is_named_for_who_reads_it() {
+        let config = NatsConfig::new("nats://a");
+        assert_eq!(config.inbox().unwrap(), "_INBOX");
+        assert_eq!(config.clone().named("users").inbox().unwrap(), "_INBOX_users");
+        assert_eq!(config.clone().name("the users").inbox().unwrap(), "_INBOX");
+        assert_eq!(config.clone().named("users").inbox_prefix("_INBOX.mine").inbox().unwrap(), "_INBOX.mine");
+        for prefix in ["a..b", "*", "a.>", "a b", "."] {
+            assert!(config.clone().inbox_prefix(prefix).inbox().is_err(), "{prefix:?}");
         }
     }
 }

@@ -51,7 +51,7 @@ async fn wrong_credentials_are_refused_at_once() {
 
 #[tokio::test]
 async fn a_forbidden_subscription_stops_the_start() {
-    let config = r#"authorization { users: [ { user: u, password: p, permissions: { publish: ">", subscribe: ["_INBOX.>"] } } ] }"#;
+    let config = r#"authorization { users: [ { user: u, password: p, permissions: { publish: ">", subscribe: ["_INBOX_conn.>"] } } ] }"#;
     let server = server_with(|builder| builder.config(config));
     let error = soon(service().start(NatsConfig::new(server.url()).user("u", "p"))).await.unwrap_err();
     let StartError::Forbidden(subjects) = &error else { panic!("{error}") };

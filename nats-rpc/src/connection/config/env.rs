@@ -1,0 +1,156 @@
+use std::time::Duration;
+
+use super::login::Login;
+use super::{NatsConfig, NatsConfigError, Tls};
+
+impl NatsConfig {
+    /// Reads the environment.
+    ///
+    /// | variable | is | default |
+    /// |---|---|---|
+    /// | `NATS_URL` | one server or several, separated by commas; `tls://` insists on TLS | `nats://127.0.0.1:4222` |
+    /// | `NATS_NKEY_SEED` | the seed of a user's nkey | |
+    /// | `NATS_CREDS` | the path of a credentials file: a user's JWT and nkey | |
+    /// | `NATS_TOKEN` | a token | |
+    /// | `NATS_USER`, `NATS_PASSWORD` | a user's name and password | |
+    /// | `NATS_CA` | a PEM file: the only authorities believed, in place of the system's; insists on TLS | |
+    /// | `NATS_CERT`, `NATS_KEY` | PEM files: the certificate to show to the server, and its key; insists on TLS | |
+    /// | `NATS_TLS` | `auto`: as the server wishes; `require`: no connection without; `first`: before the server's first word, for `handshake_first` | `auto` |
+    /// | `NATS_INBOX_PREFIX` | the subject below which answers arrive | `_INBOX_` and the name of service or gateway, else `_INBOX` |
+    /// | `NATS_CONNECT_TIMEOUT_MS` | how long a start waits for a server | 30000 |
+    ///
+    /// At most one login may be set. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a
+    /// file that holds the value, so that it need not stand in the environment; blanks around it are cut
+    /// off. An empty variable counts as none. No value is ever printed.
+    ///
+    /// # Errors
+    /// - [`NatsConfigError::Variable`]: a variable's value cannot be used.
+    /// - [`NatsConfigError::Incomplete`]: one of a pair is set without the other, two logins are, or a value
+    ///   and its file.
+    /// - [`NatsConfigError::File`]: a file of a value cannot be read.
+    pub fn from_env() -> Result<Self, NatsConfigError> {
+        Self::from_vars(|name| std::env::var(name).ok())
+    }
+
+    /// As [`from_env`](Self::from_env), by way of `vars`.
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, NatsConfigError> {
+        let var = |name: &str| vars(name).filter(|value| !value.is_empty());
+        let mut config = Self::new(var("NATS_URL").unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned()));
+        config.login = login(&var)?;
+        config.root_certificate = var("NATS_CA").map(Into::into);
+        config.client_certificate = pair("NATS_CERT", var("NATS_CERT"), "NATS_KEY", var("NATS_KEY"))?
+            .map(|(certificate, key)| (certificate.into(), key.into()));
+        config.tls = match var("NATS_TLS").as_deref() {
+            None | Some("auto") => Tls::Auto,
+            Some("require") => Tls::Required,
+            Some("first") => Tls::First,
+            Some(_) => {
+                return Err(NatsConfigError::Variable { name: "NATS_TLS", wanted: "auto, require or first" });
+            }
+        };
+        config.inbox_prefix = var("NATS_INBOX_PREFIX");
+        if let Some(text) = var("NATS_CONNECT_TIMEOUT_MS") {
+            let millis = text.parse().map_err(|_| NatsConfigError::Variable {
+                name: "NATS_CONNECT_TIMEOUT_MS",
+                wanted: "a number of milliseconds",
+            })?;
+            config.connect_timeout = Duration::from_millis(millis);
+        }
+        Ok(config)
+    }
+}
+
+fn login(var: &impl Fn(&str) -> Option<String>) -> Result<Option<Login>, NatsConfigError> {
+    let password = secret(var, "NATS_PASSWORD")?;
+    let user = pair("NATS_USER", var("NATS_USER"), "NATS_PASSWORD", password)?;
+    let logins = [
+        user.map(|(name, password)| Login::User { name, password }),
+        secret(var, "NATS_TOKEN")?.map(Login::Token),
+        secret(var, "NATS_NKEY_SEED")?.map(|seed| Login::Nkey { seed }),
+        var("NATS_CREDS").map(|path| Login::CredentialsFile(path.into())),
+    ];
+    let mut logins = logins.into_iter().flatten();
+    let login = logins.next();
+    if logins.next().is_some() {
+        let why = "set one of NATS_USER, NATS_TOKEN, NATS_NKEY_SEED and NATS_CREDS".to_owned();
+        return Err(NatsConfigError::Incomplete(why));
+    }
+    Ok(login)
+}
+
+/// The value of `name`, or what the file holds that `name` with `_FILE` names.
+fn secret(var: &impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<String>, NatsConfigError> {
+    let by_file = format!("{name}_FILE");
+    match (var(name), var(&by_file)) {
+        (Some(_), Some(_)) => Err(NatsConfigError::Incomplete(format!("set {name} or {by_file}, not both"))),
+        (value, None) => Ok(value),
+        (None, Some(path)) => match std::fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => {
+                Err(NatsConfigError::Incomplete(format!("the file that {by_file} names is empty")))
+            }
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(source) => Err(NatsConfigError::File { name: by_file, path: path.into(), source }),
+        },
+    }
+}
+
+fn pair(
+    first: &str,
+    first_value: Option<String>,
+    second: &str,
+    second_value: Option<String>,
+) -> Result<Option<(String, String)>, NatsConfigError> {
+    match (first_value, second_value) {
+        (Some(a), Some(b)) => Ok(Some((a, b))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(NatsConfigError::Incomplete(format!("{first} is set: set {second} too"))),
+        (None, Some(_)) => Err(NatsConfigError::Incomplete(format!("{second} is set: set {first} too"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(vars: &[(&str, &str)]) -> Result<NatsConfig, NatsConfigError> {
+        NatsConfig::from_vars(|name| {
+            vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn half_a_login_and_two_logins_are_refused() {
+        assert!(from(&[]).is_ok());
+        assert!(from(&[("NATS_USER", "u")]).is_err());
+        assert!(from(&[("NATS_USER", "u"), ("NATS_PASSWORD", "p"), ("NATS_TOKEN", "t")]).is_err());
+        assert!(from(&[("NATS_CERT", "c")]).is_err());
+        assert!(from(&[("NATS_CONNECT_TIMEOUT_MS", "soon")]).is_err());
+        assert!(from(&[("NATS_TLS", "no")]).is_err());
+    }
+
+    #[test]
+    fn a_secret_comes_from_its_variable_or_from_a_file_but_not_from_both() {
+        let folder = std::env::temp_dir().join(format!("nats-rpc-config-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (full, empty) = (folder.join("token"), folder.join("empty"));
+        std::fs::write(&full, "hunter2\n").unwrap();
+        std::fs::write(&empty, "\n").unwrap();
+        let [full, empty] = [&full, &empty].map(|path| path.to_str().unwrap());
+        let read = from(&[("NATS_TOKEN_FILE", full)]).unwrap();
+        assert!(matches!(read.login, Some(Login::Token(token)) if token == "hunter2"));
+        for vars in [
+            &[("NATS_TOKEN_FILE", full), ("NATS_TOKEN", "t")][..],
+            &[("NATS_TOKEN_FILE", empty)],
+            &[("NATS_NKEY_SEED_FILE", "/no/such/file")],
+            &[("NATS_PASSWORD_FILE", full)],
+        ] {
+            let error = from(vars).unwrap_err().to_string();
+            assert!(error.contains("_FILE") || error.contains("NATS_USER"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,47 @@
+use std::error::Error;
+use std::path::PathBuf;
+
+/// A setting that cannot be used; no value is repeated, as it may be a secret.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NatsConfigError {
+    /// A variable's value cannot be used.
+    #[error("{name} must be {wanted}")]
+    #[non_exhaustive]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// What its value should be.
+        wanted: &'static str,
+    },
+    /// Settings that do not make sense together; the text says which and how to mend them.
+    #[error("{0}")]
+    Incomplete(String),
+    /// A server's URL cannot be parsed.
+    #[error("NATS_URL holds a server that is no URL such as nats://127.0.0.1:4222")]
+    #[non_exhaustive]
+    Url {
+        /// What the parser said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The credentials file cannot be used.
+    #[error("the credentials file {} cannot be used: {source}", path.display())]
+    #[non_exhaustive]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A file that a variable names cannot be read.
+    #[error("the file {} that {name} names cannot be read: {source}", path.display())]
+    #[non_exhaustive]
+    File {
+        /// The variable.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,87 @@
+//! The system as it is deployed: on the server of `services/nats.conf`, each part as the user that it is there.
+
+use ::gateway::Gateway;
+use nats_rpc::{Connection, JwtConfig, JwtGuard, Running, SecretKey};
+use nats_rpc_tests::secured::Secured;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use users::Replicas;
+
+use crate::support::soon;
+
+const SECRET: &str = "an access secret of more than 32 bytes";
+const REFRESH_SECRET: &str = "a refresh secret of more than 32 bytes";
+const PASSWORD: &str = "correct horse battery";
+
+/// auth, users and the gateway while they run.
+pub(crate) struct Deployed {
+    pub(crate) secured: Secured,
+    pub(crate) auth: Running,
+    pub(crate) users: Running,
+    gateway_url: String,
+    http: reqwest::Client,
+    _gateway: oneshot::Sender<()>,
+}
+
+impl Deployed {
+    /// Creates the buckets as `deploy`, then starts everything.
+    pub(crate) async fn start() -> Self {
+        let secured = Secured::start();
+        provision(&secured).await;
+        let auth = soon(::auth::service(vars).start(secured.config("auth"))).await.unwrap();
+        let users = soon(users::service(vars).guard(guard()).start(secured.config("users"))).await.unwrap();
+        let settings = gateway::Config::from_vars(vars).unwrap();
+        let gateway = soon(Gateway::bind(settings, secured.config("gateway"))).await.unwrap();
+        let gateway_url = format!("http://{}", gateway.local_addr());
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(gateway.run_until(async { drop(stopped.await) }));
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { secured, auth, users, gateway_url, http, _gateway: stop }
+    }
+
+    /// Status and body of a `POST` to the gateway.
+    pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> (u16, Value) {
+        let request = self.http.post(format!("{}{path}", self.gateway_url)).json(body);
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        let response = soon(request.send()).await.unwrap();
+        (response.status().as_u16(), soon(response.json()).await.unwrap())
+    }
+
+    /// The answer to a sign-up: user id and tokens.
+    pub(crate) async fn sign_up(&self, email: &str) -> Value {
+        let (status, user) = self.post("/api/auth/signup", None, &credentials(email)).await;
+        assert_eq!(status, 201, "{user}");
+        user
+    }
+}
+
+pub(crate) fn credentials(email: &str) -> Value {
+    json!({ "email": email, "password": PASSWORD })
+}
+
+/// Creates all buckets as the one user that may.
+pub(crate) async fn provision(secured: &Secured) {
+    let deploy = soon(Connection::open(&secured.config("deploy"))).await.unwrap();
+    soon(::auth::provision(&deploy.jetstream(), Replicas::ONE)).await.unwrap();
+}
+
+fn vars(name: &str) -> Option<String> {
+    let value = match name {
+        "JWT_SECRET" => SECRET,
+        "JWT_REFRESH_SECRET" => REFRESH_SECRET,
+        "GATEWAY_ADDRESS" => "127.0.0.1:0",
+        // Time enough for a machine that does much else.
+        "GATEWAY_TIMEOUT_MS" => "30000",
+        "BCRYPT_COST" => "10",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+fn guard() -> JwtGuard {
+    let secret = SecretKey::new("JWT_SECRET", SECRET).unwrap();
+    JwtGuard::new(JwtConfig::hs256(secret)).unwrap()
+}

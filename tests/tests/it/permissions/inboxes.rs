@@ -1,0 +1,79 @@
+//! Who reads what, and who may answer.
+
+use futures::StreamExt;
+use nats_rpc_tests::secured::Secured;
+
+use super::{Intruder, USERS};
+use crate::support::soon;
+
+#[tokio::test]
+async fn nobody_reads_the_answers_to_others() {
+    let secured = Secured::start();
+    for user in USERS {
+        let mut intruder = Intruder::connect(&secured, user).await;
+        let own = format!("_INBOX_{user}.mine");
+        let mut inbox = intruder.nats.subscribe(own.clone()).await.unwrap();
+        intruder.nats.publish(own, "to myself".into()).await.unwrap();
+        assert_eq!(soon(inbox.next()).await.unwrap().payload, "to myself");
+        for other in USERS.into_iter().filter(|other| *other != user) {
+            intruder.may_not_subscribe(&format!("_INBOX_{other}.>"), None).await;
+            intruder.may_not_publish(&format!("_INBOX_{other}.mine")).await;
+        }
+        for wide in [">", "*", "*.*", "_INBOX.>", "$KV.>", "$JS.>", "$SRV.>"] {
+            intruder.may_not_subscribe(wide, None).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_go_to_the_queue_group_of_their_service_and_to_nobody_beside_it() {
+    let secured = Secured::start();
+    let mut users = Intruder::connect(&secured, "users").await;
+    let mut requests = users.nats.queue_subscribe("get_user_profile", "users".to_owned()).await.unwrap();
+    soon(users.nats.flush()).await.unwrap();
+    users.may_not_subscribe("get_user_profile", None).await;
+    users.may_not_subscribe("get_user_profile", Some("listeners")).await;
+    users.may_not_subscribe("auth.login", Some("auth")).await;
+    users.may_not_subscribe("$SRV.INFO.auth", None).await;
+    for user in ["gateway", "client", "monitor", "deploy"] {
+        let mut intruder = Intruder::connect(&secured, user).await;
+        intruder.may_not_subscribe("get_user_profile", Some("users")).await;
+        intruder.may_not_subscribe("auth.login", None).await;
+    }
+    let client = Intruder::connect(&secured, "client").await;
+    client.nats.publish("get_user_profile", "control".into()).await.unwrap();
+    assert_eq!(soon(requests.next()).await.unwrap().payload, "control");
+}
+
+#[tokio::test]
+async fn an_answer_goes_to_whoever_asked_once_and_to_nobody_else() {
+    let secured = Secured::start();
+    let mut users = Intruder::connect(&secured, "users").await;
+    let mut requests = users.nats.queue_subscribe("get_user_profile", "users".to_owned()).await.unwrap();
+    users.nats.publish("_INBOX_users.echo", "".into()).await.unwrap();
+    let gateway = Intruder::connect(&secured, "gateway").await;
+    let mut answers = gateway.nats.subscribe("_INBOX_gateway.1").await.unwrap();
+
+    users.may_not_publish("_INBOX_gateway.1").await;
+    // The server takes requests once it has the subscription, which the denied message proves it has.
+    gateway.nats.publish_with_reply("get_user_profile", "_INBOX_gateway.1", "".into()).await.unwrap();
+    let reply = soon(requests.next()).await.unwrap().reply.unwrap();
+    users.nats.publish(reply, "the answer".into()).await.unwrap();
+    assert_eq!(soon(answers.next()).await.unwrap().payload, "the answer");
+    users.may_not_publish("_INBOX_gateway.1").await;
+    users.may_not_publish("_INBOX_gateway.2").await;
+}
+
+#[tokio::test]
+async fn a_star_at_the_end_of_an_allowed_subject_allows_all_below_it_too() {
+    let config =
+        r#"authorization { users: [ { user: u, password: p, permissions: { subscribe: ["a.*", "_INBOX.>"] } } ] }"#;
+    let server = nats_rpc_tests::server_with(|builder| builder.config(config));
+    let login = async_nats::ConnectOptions::with_user_and_password("u".to_owned(), "p".to_owned());
+    let mut intruder = Intruder::with(login, &server.url()).await;
+    let mut wide = intruder.nats.subscribe("a.>").await.unwrap();
+    intruder.may_not_subscribe("a.b.*", None).await;
+    intruder.nats.publish("a.b.c", "not meant to be read".into()).await.unwrap();
+    // Why services/nats.conf names the verbs of `$SRV` one by one. If this fails, nats-server has mended it.
+    assert_eq!(soon(wide.next()).await.unwrap().payload, "not meant to be read");
+}
