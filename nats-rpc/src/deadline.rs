@@ -17,6 +17,9 @@ pub const DEADLINE_HEADER: &str = "Rpc-Deadline";
 static TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
 static DEADLINE: HeaderName = HeaderName::from_static(DEADLINE_HEADER);
 
+/// What is longer is taken for this, so that a deadline can always be computed: 30 years.
+pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// What a handler grants to whoever calls it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowance {

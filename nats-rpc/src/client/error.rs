@@ -49,11 +49,11 @@ pub enum CallError {
     /// The call cannot be sent as it is; the text says what to mend.
     #[error("{0}")]
     Invalid(String),
-    /// The data is larger than the server takes.
-    #[error("the data of {size} bytes is larger than the {max} that nats-server takes")]
+    /// The data and the headers are larger than the server takes.
+    #[error("the message of {size} bytes is larger than the {max} that nats-server takes")]
     #[non_exhaustive]
     TooLarge {
-        /// Its size in bytes.
+        /// The size of both in bytes.
         size: usize,
         /// The server's limit in bytes.
         max: usize,

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +25,9 @@ pub(super) struct Inbox {
     prefix: String,
     pending: Arc<Pending>,
     next: AtomicU64,
+    /// Makes tokens of numbers. They are secrets between a caller and whom it asks: who could guess the next
+    /// one could answer in another's place.
+    tokens: RandomState,
     /// Bounds the calls under way, and with them the memory that a stuck service can cost its callers.
     places: Semaphore,
     /// The task that reads the answers, once the first call has subscribed.
@@ -55,6 +59,7 @@ impl Inbox {
             connection: connection.clone(),
             pending: Arc::default(),
             next: AtomicU64::new(0),
+            tokens: RandomState::new(),
             places: Semaphore::new(MAX_CALLS),
             reader: OnceCell::new(),
         })
@@ -64,7 +69,7 @@ impl Inbox {
     pub(super) async fn call(&self, subject: &Subject, headers: HeaderMap, payload: Bytes) -> Outcome {
         self.reader.get_or_try_init(|| self.read()).await?;
         let _place = self.places.acquire().await.map_err(|_| CallError::Disconnected)?;
-        let token = self.next.fetch_add(1, Ordering::Relaxed);
+        let token = self.tokens.hash_one(self.next.fetch_add(1, Ordering::Relaxed));
         let (answer, answered) = oneshot::channel();
         self.pending.lock().insert(token, Call { subject: subject.clone(), answer });
         // Whatever ends this call, its entry goes.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_nats::HeaderMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,7 +18,7 @@ pub use self::error::{CallError, RemoteError};
 use self::inbox::Inbox;
 use self::retry::{Backoff, Budget};
 use crate::connection::{ConnectError, Connection, ConnectionState, NatsConfig};
-use crate::deadline;
+use crate::deadline::{self, LONGEST};
 use crate::error::Code;
 use crate::message::{HeaderError, Headers};
 use crate::subject::Subject;
@@ -151,7 +152,7 @@ impl Client {
     ) -> Result<R, CallError> {
         let subject = checked(subject.as_ref())?;
         let headers = self.headers.clone()?;
-        let payload = self.payload(data)?;
+        let payload = written(data)?;
         let started = Instant::now();
         let until = self.deadline();
         // Time is kept for saying that nobody listens: "may have executed" would be wrong.
@@ -184,6 +185,7 @@ impl Client {
         self.ready().await?;
         let mut headers = headers.clone().into_nats();
         deadline::write(&mut headers, until.saturating_duration_since(Instant::now()));
+        self.check_size(&headers, payload)?;
         let answer = self.inbox.call(subject, headers, payload.clone()).await?;
         decode(answer.headers.as_ref(), &answer.payload)
     }
@@ -210,16 +212,18 @@ impl Client {
     pub async fn emit(&self, subject: impl AsRef<str>, data: &(impl Serialize + ?Sized)) -> Result<(), CallError> {
         let subject = checked(subject.as_ref())?;
         let headers = self.headers.clone()?;
-        let payload = self.payload(data)?;
+        let payload = written(data)?;
         let until = self.deadline();
         let after = until.saturating_duration_since(Instant::now());
         let published = async {
             self.ready().await?;
+            let headers = headers.into_nats();
+            self.check_size(&headers, &payload)?;
             let nats = self.connection.nats();
             let to = subject.clone().into_nats();
             let published = match headers.is_empty() {
                 true => nats.publish(to, payload).await,
-                false => nats.publish_with_headers(to, headers.into_nats(), payload).await,
+                false => nats.publish_with_headers(to, headers, payload).await,
             };
             published.map_err(|_| CallError::Disconnected)
         };
@@ -228,17 +232,16 @@ impl Client {
     }
 
     fn deadline(&self) -> Instant {
-        let own = Instant::now() + self.timeout;
+        let own = Instant::now() + self.timeout.min(LONGEST);
         deadline::current().map_or(own, |inherited| inherited.min(own))
     }
 
-    fn payload(&self, data: &(impl Serialize + ?Sized)) -> Result<bytes::Bytes, CallError> {
-        let payload = serde_json::to_vec(data)
-            .map_err(|error| CallError::Invalid(format!("the data cannot be written as JSON: {error}")))?;
+    /// Refuses what the server would: a message with its headers counts.
+    fn check_size(&self, headers: &HeaderMap, payload: &[u8]) -> Result<(), CallError> {
         let max = self.connection.nats().max_payload();
-        match payload.len() {
+        match written_size(headers) + payload.len() {
             size if size > max => Err(CallError::TooLarge { size, max }),
-            _ => Ok(payload.into()),
+            _ => Ok(()),
         }
     }
 
@@ -260,6 +263,23 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("timeout", &self.timeout).finish_non_exhaustive()
     }
+}
+
+fn written(data: &(impl Serialize + ?Sized)) -> Result<bytes::Bytes, CallError> {
+    let payload = serde_json::to_vec(data);
+    payload.map(Into::into).map_err(|error| CallError::Invalid(format!("the data cannot be written as JSON: {error}")))
+}
+
+/// What headers take on the wire: `NATS/1.0` and an empty line, and `name: value` for each of them.
+fn written_size(headers: &HeaderMap) -> usize {
+    if headers.is_empty() {
+        return 0;
+    }
+    let lines = headers.iter().flat_map(|(name, values)| {
+        let name = AsRef::<str>::as_ref(name).len();
+        values.iter().map(move |value| name + ": \r\n".len() + value.as_str().len())
+    });
+    "NATS/1.0\r\n\r\n".len() + lines.sum::<usize>()
 }
 
 fn checked(subject: &str) -> Result<Subject, CallError> {

@@ -15,6 +15,7 @@ use self::delay::reconnect_delay;
 pub use self::error::NatsConfigError;
 use self::login::Login;
 use super::watch::Watch;
+use crate::deadline::LONGEST;
 
 /// How long a dead connection may look alive: three pings without an answer.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -146,19 +147,20 @@ impl NatsConfig {
 
     /// How long a start waits for nats-server. Default: 30 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.connect_timeout = timeout.min(LONGEST);
         self
     }
 
-    /// How often the server is asked whether it is there; three misses end the connection. Default: 5 s.
+    /// How often the server is asked whether it is there; three misses end the connection. Default: 5 s, at
+    /// least 1 ms.
     pub fn ping_interval(mut self, interval: Duration) -> Self {
-        self.ping_interval = interval;
+        self.ping_interval = interval.clamp(Duration::from_millis(1), LONGEST);
         self
     }
 
-    /// How many messages a subscription holds. Default: 4,096. Beyond it NATS drops the newest.
+    /// How many messages a subscription holds. Default: 4,096, at least 1. Beyond it NATS drops the newest.
     pub fn subscription_capacity(mut self, messages: usize) -> Self {
-        self.subscription_capacity = messages;
+        self.subscription_capacity = messages.max(1);
         self
     }
 

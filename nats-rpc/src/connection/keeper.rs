@@ -14,6 +14,8 @@ use super::{Live, NatsConfig, Shared, connect};
 
 /// The pause between two renewals; a peer that kills each client at once must not keep a core busy.
 const PAUSE: Duration = Duration::from_millis(50);
+/// What it doubles to where no renewal can be had, such as with credentials that were taken back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The task that renews; it ends with the connection.
 pub(super) struct Keeper(AbortHandle);
@@ -35,12 +37,14 @@ async fn keep(shared: Weak<Shared>, mut nats: async_nats::Client, config: NatsCo
         until_it_dies(nats).await;
         tracing::error!("the connection to nats-server died; making a new one");
         watch.died();
+        let mut pause = PAUSE;
         nats = loop {
             match connect(&config, &watch).await {
                 Ok(nats) => break nats,
                 Err(error) => tracing::error!(%error, "no new connection yet"),
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         };
         let Some(shared) = shared.upgrade() else { return };
         let generation = shared.live.load().generation + 1;

@@ -44,20 +44,20 @@ pub(super) async fn serve(
     let mut generation = intake.generation;
     let mut worker = Worker::new(&endpoint, intake);
     let mut stopping = false;
-    let mut renewal: Option<BoxFuture<'_, Intake>> = None;
+    let mut renewal: Option<BoxFuture<'_, Renewed>> = None;
     loop {
         let next = poll_fn(|cx| {
             if let Poll::Ready(Some(order)) = orders.poll_recv(cx) {
                 return Poll::Ready(Next::Order(order));
             }
             if let Some(renewal) = &mut renewal
-                && let Poll::Ready(intake) = renewal.as_mut().poll(cx)
+                && let Poll::Ready(renewed) = renewal.as_mut().poll(cx)
             {
-                return Poll::Ready(Next::Renewed(intake));
+                return Poll::Ready(Next::Renewed(renewed));
             }
             match worker.poll(cx) {
-                Poll::Ready(_) if !stopping && renewal.is_none() => Poll::Ready(Next::Lost),
                 Poll::Ready(Done::All) if stopping => Poll::Ready(Next::Done),
+                Poll::Ready(_) if renewal.is_none() && (!stopping || worker.is_stranded()) => Poll::Ready(Next::Lost),
                 _ => Poll::Pending,
             }
         });
@@ -73,13 +73,13 @@ pub(super) async fn serve(
             }
             Next::Lost => {
                 endpoint.live.store(false, Ordering::Relaxed);
-                renewal = Some(Box::pin(endpoint.renew(&connection, generation)));
+                renewal = Some(Box::pin(endpoint.renew(&connection, generation, stopping)));
             }
-            Next::Renewed(intake) => {
-                generation = intake.generation;
+            Next::Renewed(Renewed { subscriber, live }) => {
+                generation = live.generation;
                 renewal = None;
-                worker.resume(intake);
-                endpoint.live.store(true, Ordering::Relaxed);
+                endpoint.live.store(subscriber.is_some(), Ordering::Relaxed);
+                worker.resume(subscriber, &live);
             }
         }
     }
@@ -90,7 +90,7 @@ enum Next {
     Order(Order),
     /// The subscription ended unasked: the client of async-nats has died.
     Lost,
-    Renewed(Intake),
+    Renewed(Renewed),
     Done,
 }
 
@@ -99,6 +99,12 @@ pub(super) struct Intake {
     pub(super) subscriber: Subscriber,
     pub(super) nats: async_nats::Client,
     generation: u64,
+}
+
+/// A client in place of one that has died, and the subscription on it: none while its loop is stopping.
+struct Renewed {
+    subscriber: Option<Subscriber>,
+    live: Arc<Live>,
 }
 
 impl Endpoint {
@@ -117,11 +123,16 @@ impl Endpoint {
     }
 
     /// Subscribes on the first client after that of `generation` that lives long enough.
-    async fn renew(&self, connection: &Connection, mut generation: u64) -> Intake {
+    ///
+    /// A loop that is stopping takes no more messages; it needs the client for its answers.
+    async fn renew(&self, connection: &Connection, mut generation: u64, stopping: bool) -> Renewed {
         loop {
             let live = connection.renewed(generation).await;
+            if stopping {
+                return Renewed { subscriber: None, live };
+            }
             match self.subscribe(&live).await {
-                Ok(intake) => return intake,
+                Ok(Intake { subscriber, .. }) => return Renewed { subscriber: Some(subscriber), live },
                 Err(_) => generation = live.generation,
             }
         }

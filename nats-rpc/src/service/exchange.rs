@@ -1,18 +1,19 @@
 //! One message from its arrival to its answer; who polls the handler in between is the caller's affair.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use async_nats::{HeaderMap, Message};
 use tracing::Span;
 
+use super::contained::contained;
 use super::stats::Counters;
 use crate::deadline::{self, Allowance};
 use crate::error::{Code, RpcError};
 use crate::message::Request;
 use crate::reply::Written;
 use crate::route::{BoundRoute, HandlerSlot, Kind};
+use crate::subject::MAX_SUBJECT_LEN;
 use crate::wire::{self, Dialect, Opened, Wire};
 
 /// What a loop must remember of a message while its handler runs.
@@ -46,6 +47,7 @@ impl Exchange {
         now: Instant,
     ) -> (Self, Result<Request, RpcError>) {
         let Message { subject, reply, payload, headers, .. } = message;
+        let reply = reply.filter(can_be_sent_to);
         let kind = route.entry.route.kind;
         let deadline = deadline::of_request(headers.as_ref(), arrival, now, allowance);
         let span = tracing::debug_span!(
@@ -72,12 +74,8 @@ impl Exchange {
         out: &mut Vec<u8>,
     ) -> Poll<Result<Written, RpcError>> {
         self.begin(out);
-        let polled = self
-            .span
-            .in_scope(|| deadline::scoped(self.deadline, || catch_unwind(AssertUnwindSafe(|| handler.poll(cx, out)))));
-        // The panic hook has printed the message; the caller learns nothing of it.
-        polled
-            .unwrap_or_else(|_| Poll::Ready(self.cancel(handler).and(Err(RpcError::internal("the handler panicked")))))
+        let polled = self.span.in_scope(|| deadline::scoped(self.deadline, || contained(|| handler.poll(cx, out))));
+        polled.unwrap_or_else(|| Poll::Ready(self.cancel(handler).and(Err(RpcError::internal("the handler panicked")))))
     }
 
     /// Drops the handler where it stands.
@@ -85,8 +83,8 @@ impl Exchange {
     /// # Errors
     /// 500 if what it held panics while it is dropped.
     pub(crate) fn cancel(&self, handler: &mut dyn HandlerSlot) -> Result<(), RpcError> {
-        let dropped = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| handler.cancel())));
-        dropped.map_err(|_| RpcError::internal("the handler panicked while it was dropped"))
+        let dropped = self.span.in_scope(|| contained(|| handler.cancel()));
+        dropped.ok_or_else(|| RpcError::internal("the handler panicked while it was dropped"))
     }
 
     /// Writes what stands before the value of the answer.
@@ -145,14 +143,18 @@ impl Exchange {
                 self.write_error(&error, out)
             }
             Err(error) => {
-                self.log(&error);
-                counters.failed(&error);
-                let answer = self.write_error(&error, out);
-                if out.len() + HEADER_ALLOWANCE <= max_payload {
-                    return answer;
+                // The log shows its cause, whose type is the handler's.
+                if contained(|| self.log(&error)).is_none() {
+                    tracing::error!(code = %error.code(), "the handler failed, and its error panicked when it was shown");
                 }
-                // Details or a body of its own made the error itself too large.
-                self.write_error(&RpcError::new(error.code(), "the error is too large to send"), out)
+                counters.failed(&error);
+                let mut answer = self.write_error(&error, out);
+                if out.len() + HEADER_ALLOWANCE > max_payload {
+                    // Details or a body of its own made the error itself too large.
+                    answer = self.write_error(&RpcError::new(error.code(), "the error is too large to send"), out);
+                }
+                let _ = contained(|| drop(error));
+                answer
             }
         }
     }
@@ -183,6 +185,18 @@ impl Exchange {
             code => tracing::debug!(%code, error = error.message(), cause, "answered with an error"),
         });
     }
+}
+
+/// Whether an answer can be published to `reply`, which whoever asks chooses.
+///
+/// nats-server drops a connection that sends too long a line, and the line of an answer may be longer than
+/// the one that the question came in.
+fn can_be_sent_to(reply: &async_nats::Subject) -> bool {
+    let short = reply.len() <= MAX_SUBJECT_LEN;
+    if !short {
+        tracing::warn!(bytes = reply.len(), "a caller is not answered: its reply subject is too long");
+    }
+    short
 }
 
 /// Room for the headers of an error answer, in bytes.

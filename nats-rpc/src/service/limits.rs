@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::deadline::Allowance;
+use crate::deadline::{Allowance, LONGEST};
 use crate::route::Route;
 
 /// How much of one handler runs at a time, and how long.
@@ -21,6 +21,8 @@ pub struct Limits {
     /// Requests of one handler that wait for a place. Default: 256.
     pub backlog: usize,
     /// Requests of all handlers together that wait for something at a time. Default: 4,096.
+    ///
+    /// A handler that runs nothing may start one request even so: others that hang cannot keep it from its turn.
     pub in_flight: usize,
     /// How long a handler may take when its caller allows more, or says nothing; a handler's own
     /// `timeout_ms = …` wins. Default: 30 s.
@@ -46,6 +48,6 @@ impl Limits {
     /// What a handler grants its callers, by its own settings first.
     pub(crate) fn allowance(&self, route: &Route) -> Allowance {
         let limit = route.timeout_ms.map_or(self.timeout, Duration::from_millis);
-        Allowance { limit, skew: self.clock_skew }
+        Allowance { limit: limit.min(LONGEST), skew: self.clock_skew }
     }
 }

@@ -3,6 +3,7 @@
 mod blocking;
 mod cli;
 mod config;
+mod contained;
 mod discovery;
 mod dispatch;
 pub(crate) mod exchange;

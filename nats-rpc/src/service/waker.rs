@@ -11,6 +11,8 @@ use futures::task::AtomicWaker;
 #[derive(Default)]
 pub(super) struct Woken {
     slots: Mutex<VecDeque<usize>>,
+    /// Whether there are some, to look at without the lock.
+    any: AtomicBool,
     parent: AtomicWaker,
 }
 
@@ -24,7 +26,20 @@ impl Woken {
     /// and a handler that wakes itself at once cannot keep its loop from the others.
     pub(super) fn take(&self, batch: &mut VecDeque<usize>) {
         debug_assert!(batch.is_empty());
-        std::mem::swap(&mut *self.slots.lock().unwrap_or_else(PoisonError::into_inner), batch);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        self.any.store(false, Ordering::Relaxed);
+        std::mem::swap(&mut *slots, batch);
+    }
+
+    /// Whether a slot has woken since the last [`take`](Self::take).
+    pub(super) fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    fn push(&self, slot: usize) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.push_back(slot);
+        self.any.store(true, Ordering::Relaxed);
     }
 }
 
@@ -53,8 +68,33 @@ impl Wake for SlotWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            self.woken.slots.lock().unwrap_or_else(PoisonError::into_inner).push_back(self.slot);
+            self.woken.push(self.slot);
             self.woken.parent.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_queued_once_until_it_is_polled_and_never_forgotten() {
+        let woken = Arc::<Woken>::default();
+        let slots = [0, 1].map(|slot| SlotWaker::new(slot, woken.clone()));
+        let mut batch = VecDeque::new();
+        assert!(!woken.any());
+        for slot in [&slots[1], &slots[0], &slots[1]] {
+            Waker::from(slot.clone()).wake();
+        }
+        assert!(woken.any());
+        woken.take(&mut batch);
+        assert_eq!(batch, [1, 0]);
+        assert!(!woken.any());
+        slots[1].clear();
+        Waker::from(slots[1].clone()).wake_by_ref();
+        batch.clear();
+        woken.take(&mut batch);
+        assert_eq!(batch, [1], "the other has not been polled since it woke");
     }
 }

@@ -21,6 +21,7 @@ use super::dispatch::{Endpoint, Intake};
 use super::exchange::{Answer, Exchange};
 use super::outbox::Outbox;
 use super::waker::{SlotWaker, Woken};
+use crate::connection::Live;
 use crate::deadline;
 use crate::error::RpcError;
 use crate::reply::Written;
@@ -93,11 +94,18 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Goes on with another subscription; handlers that run answer through its client.
-    pub(super) fn resume(&mut self, intake: Intake) {
-        self.subscriber = intake.subscriber;
-        self.outbox.renew(intake.nats);
-        self.open = true;
+    /// Goes on with another client: handlers that run answer through it.
+    pub(super) fn resume(&mut self, subscriber: Option<Subscriber>, live: &Live) {
+        self.outbox.renew(live.nats.clone());
+        if let Some(subscriber) = subscriber {
+            self.subscriber = subscriber;
+            self.open = true;
+        }
+    }
+
+    /// Whether answers wait for another client, as theirs has died.
+    pub(super) fn is_stranded(&self) -> bool {
+        self.outbox.is_stranded()
     }
 
     /// Does all that can be done now; ready once the subscription has ended.
@@ -147,8 +155,10 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Whether one more handler may start. The first one always may, so that handlers which hold all permits
+    /// cannot keep the others from their turn.
     fn has_room(&self) -> bool {
-        self.live < self.endpoint.concurrency && self.endpoint.permits.are_left()
+        self.live == 0 || (self.live < self.endpoint.concurrency && self.endpoint.permits.are_left())
     }
 
     fn admit_waiting(&mut self) {
@@ -204,7 +214,8 @@ impl<'a> Worker<'a> {
     }
 
     fn drive_woken(&mut self, cx: &mut Context<'_>) {
-        if self.live == 0 {
+        // A waker that outlives its request wakes an empty slot; those are taken too, or they would pile up.
+        if self.live == 0 && !self.woken.any() {
             return;
         }
         self.woken.register(cx.waker());
@@ -349,10 +360,17 @@ impl<'a> Worker<'a> {
 }
 
 impl Drop for Worker<'_> {
-    /// A loop that is dropped half-way gives back what its handlers held.
+    /// A loop that is dropped half-way gives back what its handlers held. One by one: two handlers that
+    /// panicked while they are dropped together would end the process.
     fn drop(&mut self) {
-        for _ in self.slots.iter().filter(|slot| slot.holds_permit) {
-            self.endpoint.permits.give();
+        for slot in &mut self.slots {
+            if let Some(exchange) = slot.exchange.take() {
+                // Nobody is left to be told.
+                let _ = exchange.cancel(&mut *slot.handler);
+            }
+            if slot.holds_permit {
+                self.endpoint.permits.give();
+            }
         }
     }
 }

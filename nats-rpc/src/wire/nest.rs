@@ -20,6 +20,10 @@ use crate::error::RpcError;
 const MAX_PATTERN_DEPTH: usize = 5;
 const MAX_PATTERN_KEYS: usize = 20;
 
+/// The longest `id` that is sent back, in bytes. NestJS's have 23; one as long as a message could be would
+/// leave no room for an answer.
+pub(super) const MAX_ID: usize = 256;
+
 /// Searched for in every body that may be an envelope, so it is made ready once.
 static PATTERN_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"pattern\""));
 
@@ -47,6 +51,10 @@ pub(super) struct Envelope {
 
 impl Envelope {
     pub(super) fn open(self, wants_answer: bool) -> Result<Opened, (Dialect, RpcError)> {
+        if let Some(length) = self.id.as_ref().map(Bytes::len).filter(|length| *length > MAX_ID) {
+            let why = format!("the `id` of {length} bytes is too long: at most {MAX_ID} are sent back");
+            return Err((Dialect::Nest { id: None }, RpcError::invalid_argument(why)));
+        }
         let dialect = Dialect::Nest { id: self.id };
         // NestJS would run the handler as an event's and let the caller wait for ever.
         if wants_answer && dialect == (Dialect::Nest { id: None }) {
@@ -238,6 +246,17 @@ mod tests {
         for wire in [Wire::Auto, Wire::Nest] {
             assert_eq!(opened(wire, "e", r#"{"pattern":"e","data":1}"#, true), Err(400));
             assert!(opened(wire, "e", r#"{"pattern":"e","data":1}"#, false).is_ok(), "an event");
+        }
+    }
+
+    #[test]
+    fn an_id_too_long_to_be_sent_back_is_refused() {
+        let request = |digits: usize| format!(r#"{{"pattern":"e","data":1,"id":{}}}"#, "7".repeat(digits));
+        for wire in [Wire::Auto, Wire::Nest] {
+            for wants_answer in [true, false] {
+                assert!(opened(wire, "e", &request(MAX_ID), wants_answer).is_ok());
+                assert_eq!(opened(wire, "e", &request(MAX_ID + 1), wants_answer), Err(400));
+            }
         }
     }
 

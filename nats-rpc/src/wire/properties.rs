@@ -80,6 +80,7 @@ proptest! {
             (Just(data), Just(id), text)
         }),
     ) {
+        prop_assume!(id.to_string().len() <= nest::MAX_ID);
         for wire in [Wire::Auto, Wire::Nest] {
             let opened = open(wire, "e", &Bytes::from(text.clone()), true).unwrap();
             prop_assert_eq!(opened.data.unwrap(), data.to_string());

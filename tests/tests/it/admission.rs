@@ -8,7 +8,7 @@ use nats_rpc::prelude::*;
 use nats_rpc_tests::server;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::support::{code, foreign, nats, soon};
+use crate::support::{code, foreign, nats, request, soon};
 
 /// Handlers report their start and wait for a permit to end.
 #[derive(Clone)]
@@ -60,4 +60,28 @@ async fn what_finds_the_backlog_full_is_answered_503_and_the_rest_in_order() {
     release.add_permits(1);
     caller.publish_with_reply("gate.pass", inbox, "9".into()).await.unwrap();
     assert_eq!(code(&soon(answers.next()).await.unwrap()), 0);
+}
+
+#[message_pattern("gate.quick")]
+async fn quick() -> &'static str {
+    tokio::task::yield_now().await;
+    "quick"
+}
+
+#[tokio::test]
+async fn handlers_that_hang_on_all_permits_do_not_keep_another_from_its_turn() {
+    let server = server();
+    let (started, mut starts) = mpsc::unbounded_channel();
+    let release = Arc::new(Semaphore::new(0));
+    let gate = Gate { started, release: release.clone() };
+    let limits = Limits { in_flight: 2, ..Limits::default() };
+    let service = Service::new("gate", "1.0.0").handlers(handlers![pass, quick]).provide(gate).limits(limits);
+    let _service = service.start(nats(&server)).await.unwrap();
+    let caller = foreign(&server).await;
+    for number in 0..4 {
+        caller.publish_with_reply("gate.pass", "nobody", number.to_string().into()).await.unwrap();
+    }
+    assert_eq!((soon(starts.recv()).await, soon(starts.recv()).await), (Some(0), Some(1)));
+    assert_eq!(&request(&caller, "gate.quick", "").await.payload[..], b"\"quick\"");
+    release.add_permits(4);
 }

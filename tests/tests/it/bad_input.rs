@@ -6,7 +6,7 @@ use nats_rpc::{CallError, Running};
 use nats_rpc_tests::server_with;
 use serde_json::Value;
 
-use crate::support::{client, code, foreign, nats, request, soon};
+use crate::support::{client, code, foreign, nats, request, send_raw, soon};
 
 #[derive(Deserialize)]
 struct Add {
@@ -57,6 +57,33 @@ async fn panic_on_cancel() {
     std::future::pending::<()>().await;
 }
 
+/// Panics when it is written to the log, as a careless slice of a string does.
+#[derive(Debug)]
+struct PanicsWhenShown;
+
+impl std::fmt::Display for PanicsWhenShown {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("shown")
+    }
+}
+
+impl std::error::Error for PanicsWhenShown {}
+
+#[message_pattern("bad.shown")]
+async fn shown() -> Result<(), RpcError> {
+    Err(PanicsWhenShown).internal()
+}
+
+#[message_pattern("b")]
+async fn short(Payload(number): Payload<i32>) -> i32 {
+    number
+}
+
+#[message_pattern("bad.panic_with_bomb")]
+async fn panic_with_bomb() {
+    std::panic::panic_any(PanicsOnDrop);
+}
+
 #[message_pattern("bad.internal")]
 async fn internal() -> Result<(), RpcError> {
     Err(std::io::Error::other("password=hunter2")).internal()
@@ -73,7 +100,8 @@ async fn victim() {}
 
 async fn start(server: &nats_rpc::testing::NatsServer) -> Running {
     let handlers = handlers![add, any, large, large_error, panic, panic_on_cancel, internal, ping, victim];
-    Service::new("bad", "1.0.0").handlers(handlers).start(nats(server)).await.unwrap()
+    let more = handlers![shown, short, panic_with_bomb];
+    Service::new("bad", "1.0.0").handlers(handlers).handlers(more).start(nats(server)).await.unwrap()
 }
 
 #[tokio::test]
@@ -131,6 +159,46 @@ async fn a_message_larger_than_the_server_takes_is_refused_in_either_direction()
 }
 
 #[tokio::test]
+async fn a_call_that_only_its_headers_make_too_large_is_refused_as_too_large() {
+    let server = server_with(|builder| builder.config("max_payload: 8192"));
+    let _service = start(&server).await;
+    let client = client(&server).await;
+    for client in [client.clone(), client.wait_for_ready()] {
+        let error = soon(client.send::<Value>("bad.any", &"x".repeat(8_180))).await.unwrap_err();
+        assert!(matches!(error, CallError::TooLarge { max: 8_192, size, .. } if size > 8_192), "{error}");
+    }
+    let error = client.header("x", "y".repeat(20)).emit("bad.any", &"x".repeat(8_180)).await.unwrap_err();
+    assert!(matches!(error, CallError::TooLarge { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_request_whose_id_is_too_long_to_be_sent_back_is_answered_400() {
+    let server = server_with(|builder| builder.config("max_payload: 8192"));
+    let _service = start(&server).await;
+    let caller = foreign(&server).await;
+    let id = "i".repeat(8_100);
+    for subject in ["bad.any", "bad.add"] {
+        let envelope = format!(r#"{{"pattern":"{subject}","data":1,"id":"{id}"}}"#);
+        assert_eq!(code(&request(&caller, subject, envelope).await), 400, "{subject}");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_subject_too_long_to_be_answered_does_not_cost_the_connection() {
+    let server = server_with(|builder| builder);
+    let service = start(&server).await;
+    // The server takes 4,096 bytes behind `PUB`; the same reply subject with an error's sizes needs more.
+    let reply = "r".repeat(4_096 - "b  0".len());
+    send_raw(&server, format!("PUB b {reply} 0\r\n\r\n").as_bytes()).await;
+    assert_eq!(&request(&foreign(&server).await, "bad.ping", "").await.payload[..], b"\"pong\"");
+    service.check(crate::support::PATIENCE).await.unwrap();
+    let connects = &service.connection().nats().statistics().connects;
+    assert_eq!(connects.load(std::sync::atomic::Ordering::Relaxed), 1, "it had to connect again");
+    let short = service.stats().into_iter().find(|stats| stats.handler == "short").unwrap();
+    assert_eq!((short.requests, short.errors), (1, 1));
+}
+
+#[tokio::test]
 async fn without_a_reply_subject_the_handler_runs_and_nobody_is_answered() {
     let server = server_with(|builder| builder);
     let service = start(&server).await;
@@ -157,8 +225,10 @@ async fn a_panic_is_a_500_that_says_nothing_and_the_next_request_is_fine() {
         assert_eq!(code(&answer), 500);
         assert!(!String::from_utf8_lossy(&answer.payload).contains("hunter2"));
     }
-    let answer = request(&caller, "bad.panic_on_cancel", "").await;
-    assert_eq!(code(&answer), 500);
+    for subject in ["bad.panic_on_cancel", "bad.panic_with_bomb", "bad.shown"] {
+        let answer = request(&caller, subject, "").await;
+        assert_eq!(code(&answer), 500, "{subject}");
+    }
     assert_eq!(&request(&caller, "bad.ping", "").await.payload[..], b"\"pong\"");
 }
 

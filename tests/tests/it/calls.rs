@@ -211,3 +211,21 @@ async fn only_a_call_that_says_so_is_executed_again() {
     assert_eq!(client.send::<u32>("call.shaky", &()).await.unwrap_err().code(), Some(Code::Unavailable));
     assert_eq!(client.idempotent().send::<u32>("call.shaky", &()).await.unwrap(), 2);
 }
+
+/// The subjects that two calls are to be answered on.
+#[tokio::test]
+async fn who_is_asked_once_cannot_guess_where_the_next_call_is_answered() {
+    let server = server();
+    let silent = crate::support::foreign(&server).await;
+    let mut asked = silent.subscribe("call.silent").await.unwrap();
+    silent.flush().await.unwrap();
+    let client = client(&server).await.timeout(Duration::from_millis(100));
+    let mut tokens = Vec::new();
+    for _ in 0..2 {
+        soon(client.send::<()>("call.silent", &())).await.unwrap_err();
+        let question = soon(futures::StreamExt::next(&mut asked)).await.unwrap();
+        let reply = question.reply.unwrap();
+        tokens.push(reply.rsplit_once('.').unwrap().1.parse::<u64>().unwrap());
+    }
+    assert!(tokens[0].abs_diff(tokens[1]) > 1_000_000, "{tokens:?}");
+}

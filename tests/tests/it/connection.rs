@@ -80,3 +80,15 @@ async fn the_status_follows_the_stop() {
     let error = client(&server).await.send::<String>("conn.ping", &()).await.unwrap_err();
     assert!(matches!(error, nats_rpc::CallError::NoResponders { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn no_limit_and_no_time_are_settings_like_any_other() {
+    let server = server();
+    let nats = nats(&server).connect_timeout(Duration::MAX).ping_interval(Duration::ZERO).subscription_capacity(0);
+    let limits = nats_rpc::Limits { timeout: Duration::MAX, drain: Duration::MAX, ..Default::default() };
+    let running = soon(service().limits(limits).start(nats)).await.unwrap();
+    let client = client(&server).await.timeout(Duration::MAX).patience(Duration::MAX);
+    assert_eq!(soon(client.send::<String>("conn.ping", &())).await.unwrap(), "pong");
+    soon(client.emit("conn.ping", &())).await.unwrap();
+    soon(running.stop()).await;
+}

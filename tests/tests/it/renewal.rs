@@ -88,6 +88,41 @@ async fn a_service_whose_client_died_serves_on_and_answers_what_it_had_taken() {
 }
 
 #[tokio::test]
+async fn a_client_that_dies_during_a_stop_costs_no_answer() {
+    let server = server();
+    let (started, mut starts) = mpsc::unbounded_channel();
+    let release = Arc::new(Semaphore::new(0));
+    let gate_state = Gate { started, release: release.clone() };
+    let service = Service::new("renew", "1.0.0").handlers(handlers![gate]).provide(gate_state);
+    let running = service.start(nats(&server)).await.unwrap();
+    let connection = running.connection().clone();
+    // A subscription of somebody else's on the service's connection, by which it can be hit while it stops.
+    let _target = connection.nats().subscribe("renew.target").await.unwrap();
+    let caller = foreign(&server).await;
+    let inbox = caller.new_inbox();
+    let mut answers = caller.subscribe(inbox.clone()).await.unwrap();
+    caller.publish_with_reply("renew.gate", inbox, "".into()).await.unwrap();
+    soon(starts.recv()).await.unwrap();
+
+    let stopping = tokio::spawn(running.stop());
+    // Once nobody takes calls any more, the loop only waits for its handler.
+    let gone = async {
+        while !caller
+            .request("renew.gate", "".into())
+            .await
+            .is_err_and(|error| error.kind() == async_nats::RequestErrorKind::NoResponders)
+        {}
+    };
+    soon(gone).await;
+    connection.echo(PATIENCE).await.unwrap();
+    send_raw(&server, &deadly("renew.target")).await;
+    until_renewed(&connection).await;
+    release.add_permits(1);
+    assert_eq!(code(&soon(answers.next()).await.unwrap()), 0, "the answer leaves by the new client");
+    soon(stopping).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_caller_whose_client_died_is_told_and_calls_on() {
     let server = server();
     let _service = Service::new("renew", "1.0.0").handlers(handlers![ping]).start(nats(&server)).await.unwrap();
