@@ -26,8 +26,10 @@ pub(crate) enum Change<'a> {
     /// follows is no longer in the bucket.
     Begin,
     /// A key has this value.
+    #[allow(dead_code, reason = "the revision is for those who write as well")]
     Put { key: &'a str, value: &'a [u8], revision: u64 },
     /// A key was deleted, purged, or has expired.
+    #[allow(dead_code, reason = "the revision is for those who write as well")]
     Gone { key: &'a str, revision: u64 },
     /// All that was in the bucket has been seen; from here on it is news.
     Loaded,

@@ -2,6 +2,8 @@
 //!
 //! - [`TokenIssuer`] signs the access tokens that a [`JwtGuard`](crate::JwtGuard) takes, 15 min each.
 //! - [`Sessions`] keeps sessions in JetStream KV and rotates their refresh tokens.
+//! - [`Revoker`] revokes tokens, sessions, users and everybody; guards refuse them by way of
+//!   [`Revocations`](crate::jwt::Revocations).
 //! - [`Passwords`] hashes with bcrypt, beside the workers that serve requests.
 //! - [`Audit`] tells what happened, by ids and hashes alone.
 //! - [`Email`] is an address in the one form that accounts are found by.
@@ -11,10 +13,10 @@ mod audit;
 #[cfg(feature = "auth")]
 mod email;
 mod environment;
-#[allow(dead_code, reason = "for replicas")]
 mod follow;
 #[cfg(feature = "auth")]
 mod password;
+mod revocation;
 #[cfg(feature = "auth")]
 mod session;
 #[cfg(feature = "auth")]
@@ -26,6 +28,9 @@ pub use self::audit::{Audit, AuditEvent, AuditRecord};
 pub use self::email::{Email, EmailError};
 #[cfg(feature = "auth")]
 pub use self::password::{Password, PasswordConfig, PasswordError, Passwords};
+pub use self::revocation::RevocationBucketError;
+#[cfg(feature = "auth")]
+pub use self::revocation::{RevocationError, Revoker};
 #[cfg(feature = "auth")]
 pub use self::session::{
     Issued, LiveSession, Owner, Session, SessionBucketError, SessionConfig, SessionError, Sessions,

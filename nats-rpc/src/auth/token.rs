@@ -13,7 +13,7 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Issues access tokens that a [`JwtGuard`](crate::JwtGuard) with the same secret takes.
 ///
 /// A token's header is `{"alg":"HS256","typ":"at+jwt"}` without a key id; its claims are `iss`, `aud`, `sub`,
-/// `iat`, `exp`, `jti`, `sid`, `ep`, `roles` and `scope` (RFC 9068, section 2.2).
+/// `iat`, `exp`, `jti`, `sid`, `ep`, `rep`, `roles` and `scope` (RFC 9068, section 2.2).
 ///
 /// ```
 /// use nats_rpc::auth::{Grant, TokenIssuer};
@@ -44,6 +44,7 @@ pub struct Grant<'a> {
     sub: &'a str,
     sid: &'a str,
     epoch: u64,
+    realm: u64,
     roles: &'a [String],
     scope: &'a str,
 }
@@ -51,12 +52,19 @@ pub struct Grant<'a> {
 impl<'a> Grant<'a> {
     /// A grant to user `sub` in session `sid`, without roles or scopes.
     pub fn new(sub: &'a str, sid: &'a str) -> Self {
-        Self { sub, sid, epoch: 0, roles: &[], scope: "" }
+        Self { sub, sid, epoch: 0, realm: 0, roles: &[], scope: "" }
     }
 
     /// Sets the user's epoch (`ep`); raising it ends all tokens of a lower one. Default: 0.
     pub fn epoch(mut self, epoch: u64) -> Self {
         self.epoch = epoch;
+        self
+    }
+
+    /// Sets the realm's epoch (`rep`, left out if 0); raising it ends everybody's tokens of a lower one.
+    /// Default: 0.
+    pub fn realm(mut self, epoch: u64) -> Self {
+        self.realm = epoch;
         self
     }
 
@@ -83,8 +91,15 @@ struct Claims<'a> {
     jti: &'a str,
     sid: &'a str,
     ep: u64,
+    #[serde(skip_serializing_if = "is_first")]
+    rep: u64,
     roles: &'a [String],
     scope: &'a str,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_first(epoch: &u64) -> bool {
+    *epoch == 0
 }
 
 impl TokenIssuer {
@@ -138,6 +153,7 @@ impl TokenIssuer {
             jti: &nuid::next(),
             sid: grant.sid,
             ep: grant.epoch,
+            rep: grant.realm,
             roles: grant.roles,
             scope: grant.scope,
         };
@@ -167,7 +183,7 @@ mod tests {
     #[test]
     fn a_token_holds_what_was_granted_and_nothing_else() {
         let roles = ["user".to_owned()];
-        let grant = Grant::new("u1", "s1").epoch(3).roles(&roles).scope("profile:read");
+        let grant = Grant::new("u1", "s1").epoch(3).realm(2).roles(&roles).scope("profile:read");
         let token = issuer().issue(&grant).unwrap();
         assert_eq!(part(&token, 0), json!({ "alg": "HS256", "typ": "at+jwt" }));
         let mut claims = part(&token, 1);
@@ -176,7 +192,7 @@ mod tests {
             claims,
             json!({
                 "iss": "nats-rpc-auth", "aud": "nats-rpc", "sub": "u1", "iat": NOW, "exp": NOW + 900,
-                "sid": "s1", "ep": 3, "roles": ["user"], "scope": "profile:read",
+                "sid": "s1", "ep": 3, "rep": 2, "roles": ["user"], "scope": "profile:read",
             })
         );
     }

@@ -4,7 +4,7 @@
 pub mod jwt;
 mod require;
 
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 
 pub use self::require::{RequireRole, RequireScope};
 use crate::error::RpcError;
+use crate::extract::BindContext;
 use crate::message::Request;
 
 /// Decides whether a request reaches its handler; NestJS's `CanActivate`.
@@ -62,6 +63,20 @@ pub trait Guard: Send + Sync + 'static {
     /// Whether it judges a principal that an earlier guard must have set. Default: no.
     fn requires_principal(&self) -> bool {
         false
+    }
+
+    /// The instance for a handler that names the guard by its type. Default: the one that the service was
+    /// given.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing and how to provide it; the service refuses to start.
+    #[doc(hidden)]
+    fn provided(cx: &BindContext<'_>) -> Result<Arc<Self>, String>
+    where
+        Self: Sized,
+    {
+        let name = type_name::<Self>();
+        cx.providers.get().ok_or_else(|| format!("no `{name}` was provided: add `.guard(…)` to the service"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Binding: what a handler needs is found once, at start-up.
 
-use std::any::{TypeId, type_name};
+use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,12 +28,10 @@ impl<'a> Binder<'a> {
 
     /// The provided instance of a guard that is named by its type.
     pub fn guard<G: Guard>(&mut self, written: &str) -> Option<Arc<G>> {
-        match self.providers.get::<G>() {
-            Some(guard) => self.built(written, guard),
-            None => {
-                let name = type_name::<G>();
-                self.missing
-                    .push(format!("guard `{written}`: no `{name}` was provided: add `.guard(…)` to the service"));
+        match G::provided(&self.context()) {
+            Ok(guard) => self.built(written, guard),
+            Err(why) => {
+                self.missing.push(format!("guard `{written}`: {why}"));
                 None
             }
         }
@@ -51,8 +49,11 @@ impl<'a> Binder<'a> {
 
     /// The start-up half of an argument.
     pub fn extractor<E: Extract>(&mut self, written: &str) -> Option<E::Bound> {
-        let cx = BindContext { providers: self.providers, pattern: self.pattern, proved: &self.proved };
-        E::bind(&cx).map_err(|why| self.missing.push(format!("argument `{written}`: {why}"))).ok()
+        E::bind(&self.context()).map_err(|why| self.missing.push(format!("argument `{written}`: {why}"))).ok()
+    }
+
+    fn context(&self) -> BindContext<'_> {
+        BindContext { providers: self.providers, pattern: self.pattern, proved: &self.proved }
     }
 
     pub(super) fn finish(self) -> Vec<String> {

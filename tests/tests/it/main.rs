@@ -18,6 +18,7 @@ mod nats_server;
 mod nest;
 mod permissions;
 mod renewal;
+mod revocation;
 mod services;
 mod sessions;
 mod shards;

@@ -14,6 +14,7 @@ use super::config::DEFAULT_AUDIENCE;
 use super::header::is_object;
 use super::refusal::Refusal;
 use super::replay::ReplaySet;
+use super::revocation::Stale;
 use super::secret::SecretKey;
 use super::signing::Hs256Signer;
 use super::source::forwarded_user;
@@ -130,8 +131,8 @@ impl AssertionVerifier {
         Self { verifier, replays: ReplaySet::new(LIFETIME + 2 * leeway, MAX_IN_FLIGHT), clock }
     }
 
-    pub(crate) fn verify(&self, assertion: &str, request: &Request) -> Result<Proven, Refusal> {
-        let proven = self.verifier.prove(assertion)?;
+    pub(crate) fn verify(&self, assertion: &str, request: &Request, stale: Stale) -> Result<Proven, Refusal> {
+        let proven = self.verifier.prove(assertion, stale)?;
         let Binding { subj, bh } = proven.read().map_err(|_| Refusal::Claims)?;
         if subj != request.subject() {
             return Err(Refusal::AssertedSubject);
@@ -149,7 +150,7 @@ impl AssertionVerifier {
             }
         }
         // Last, so that nothing but an assertion that would have been taken is remembered.
-        let id = proven.standing.jti.as_deref().ok_or(Refusal::Id)?;
+        let id = proven.standing.marks.jti.as_deref().ok_or(Refusal::Id)?;
         self.replays.first_use(id, self.clock.unix_seconds())?;
         Ok(proven)
     }

@@ -79,7 +79,7 @@ impl Principal for UserClaims {
     }
 }
 
-/// The claims that every check rests on (RFC 7519, section 4.1, and `sid`, `ep`).
+/// The claims that every check rests on (RFC 7519, section 4.1, and `sid`, `ep`, `rep`).
 ///
 /// Times are whole seconds: a fraction, a negative number or a string is a type error. A claim that is
 /// there twice is an error too, which is why this is a struct and no map.
@@ -94,9 +94,12 @@ pub(crate) struct StandardClaims<'a> {
     pub(crate) nbf: Option<u64>,
     pub(crate) jti: Option<String>,
     pub(crate) sid: Option<String>,
-    /// The user's epoch. Read here so that one which is no number is refused.
+    /// The user's epoch.
     #[serde(default, rename = "ep")]
-    _epoch: u64,
+    pub(crate) epoch: u64,
+    /// The realm's epoch.
+    #[serde(default, rename = "rep")]
+    pub(crate) realm: u64,
 }
 
 /// `aud`: one audience or a short list of them.

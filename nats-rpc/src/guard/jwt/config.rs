@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::clock::Clock;
 use super::dev::InsecureDev;
+use super::revocation::{MAX_REVOCABLE_LIFETIME, Revocations};
 use super::ring::KeyRing;
 use super::secret::{MIN_SECRET_BYTES, SecretKey};
 
@@ -55,6 +56,8 @@ pub struct JwtConfig {
     pub(crate) assertion: Option<SecretKey>,
     pub(crate) insecure_dev: Option<InsecureDev>,
     pub(crate) keep_user_field: bool,
+    pub(crate) revocations: Option<Revocations>,
+    pub(crate) accept_stale: bool,
     pub(crate) clock: Clock,
 }
 
@@ -92,7 +95,7 @@ impl JwtConfig {
     ///
     /// What that gives up: any token signed with the secret is an access token, a refresh token too if it
     /// was signed with the same; a token for another audience is taken unless [`audience`](Self::audience)
-    /// is set; without `jti` and `sid` it cannot be revoked; and it lives as long as its issuer says unless
+    /// is set; without `jti`, `sid` and `ep` only all of its user's tokens can be revoked; and it lives as long as its issuer says unless
     /// [`max_lifetime`](Self::max_lifetime) is set. Algorithm, signature, `exp` and `sub` are checked as always.
     pub fn nest_compatible(secret: SecretKey) -> Self {
         Self::bare(SignedWith::NestSecret(secret))
@@ -132,6 +135,8 @@ impl JwtConfig {
             assertion: None,
             insecure_dev: None,
             keep_user_field: false,
+            revocations: None,
+            accept_stale: false,
             clock: Clock::default(),
         }
     }
@@ -186,6 +191,23 @@ impl JwtConfig {
         self
     }
 
+    /// Refuses what `revocations` lists. Default: nothing is known to be revoked.
+    ///
+    /// Tokens must then say when they were issued, and live for an hour at most: a revocation is remembered
+    /// as long.
+    pub fn revocations(mut self, revocations: Revocations) -> Self {
+        self.revocations = Some(revocations);
+        self
+    }
+
+    /// Goes on taking tokens, until they expire, while it cannot be told whether they were revoked.
+    ///
+    /// For all handlers behind the guard; [`AcceptStaleRevocations`](super::AcceptStaleRevocations) is for one.
+    pub fn accept_stale_revocations(mut self) -> Self {
+        self.accept_stale = true;
+        self
+    }
+
     /// Takes the time from `now` rather than from the system; for tests.
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(now);
@@ -208,6 +230,9 @@ impl JwtConfig {
         }
         if self.max_lifetime.is_some_and(|lifetime| lifetime < Duration::from_secs(1)) {
             return Err(JwtConfigError::MaxLifetime);
+        }
+        if self.revocations.is_some() && self.max_lifetime.is_none_or(|lifetime| lifetime > MAX_REVOCABLE_LIFETIME) {
+            return Err(JwtConfigError::NotRevocable);
         }
         if let (Some(assertion), SignedWith::Secret(secret) | SignedWith::NestSecret(secret)) =
             (&self.assertion, &self.signed_with)
@@ -256,6 +281,9 @@ pub enum JwtConfigError {
     /// No token could live.
     #[error("the longest lifetime is below 1 s")]
     MaxLifetime,
+    /// Tokens that may live longer than a revocation is remembered.
+    #[error("with revocations, the longest lifetime of a token must be set, to 1 h at most")]
+    NotRevocable,
     /// `NATS_RPC_INSECURE_DEV` is not `1`.
     #[error("believing a forwarded user needs NATS_RPC_INSECURE_DEV=1")]
     InsecureDevFlag,

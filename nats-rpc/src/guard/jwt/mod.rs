@@ -14,10 +14,12 @@ mod jwk;
 mod keys;
 mod refusal;
 mod replay;
+mod revocation;
 mod ring;
 mod secret;
 mod signing;
 mod source;
+mod stale;
 #[cfg(test)]
 pub(crate) mod testing;
 mod top_level;
@@ -37,15 +39,19 @@ pub(crate) use self::config::ACCESS_TOKEN_TYPE;
 pub use self::config::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfig, JwtConfigError};
 pub use self::dev::InsecureDev;
 pub use self::refusal::Refusal;
+pub use self::revocation::Revocations;
+pub(crate) use self::revocation::{DenyList, MAX_REVOCABLE_LIFETIME, Target, Terms, subject_digest};
 pub use self::ring::{KeyRing, KeyRingError};
 pub use self::secret::SecretKey;
 #[cfg(feature = "auth")]
 pub(crate) use self::signing::Hs256Signer;
+pub use self::stale::AcceptStaleRevocations;
 
 use self::assertion::AssertionVerifier;
 use self::cache::TokenCache;
 use self::config::{NEST_TYPE, SignedWith};
 use self::keys::{Keys, VerifyingKey};
+use self::revocation::Stale;
 use self::source::{Proof, Sources, USER};
 use self::top_level::Field;
 use self::verifier::{MAX_TOKEN_BYTES, Rules, Verified, Verifier};
@@ -81,6 +87,7 @@ struct Inner<C> {
     assertions: Option<AssertionVerifier>,
     insecure_dev: Option<InsecureDev>,
     keep_user_field: bool,
+    stale: Stale,
     clock: Clock,
 }
 
@@ -107,6 +114,8 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
                 leeway,
                 max_lifetime: Some(assertion::LIFETIME),
                 complete: true,
+                revocations: config.revocations.clone(),
+                epochs: false,
             };
             let keys = shared_secret(secret, assertion::TYPE, false);
             AssertionVerifier::new(Verifier::new(keys, rules, config.clock.clone()), leeway, config.clock.clone())
@@ -118,6 +127,8 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
             leeway,
             max_lifetime: config.max_lifetime.map(|lifetime| lifetime.as_secs()),
             complete,
+            revocations: config.revocations,
+            epochs: true,
         };
         Ok(Self(Arc::new(Inner {
             verifier: Verifier::new(keys, rules, config.clock.clone()),
@@ -130,6 +141,7 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
             assertions,
             insecure_dev: config.insecure_dev,
             keep_user_field: config.keep_user_field,
+            stale: if config.accept_stale { Stale::Accept } else { Stale::Refuse },
             clock: config.clock,
         })))
     }
@@ -148,6 +160,10 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
     /// # Errors
     /// The first rule that the token breaks. [`RpcError::from`] makes the 401 of it that tells nothing.
     pub fn verify(&self, token: &str) -> Result<Arc<C>, Refusal> {
+        self.verify_if(token, self.0.stale)
+    }
+
+    fn verify_if(&self, token: &str, stale: Stale) -> Result<Arc<C>, Refusal> {
         let Inner { verifier, cache, .. } = &*self.0;
         // Before the cache, which would hash all of it.
         if token.len() > MAX_TOKEN_BYTES {
@@ -155,22 +171,22 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         }
         if let Some(known) = cache.get(token) {
             if verifier.is_current(&known.standing) {
-                verifier.check_standing(&known.standing)?;
+                verifier.check_standing(&known.standing, stale)?;
                 return Ok(Arc::clone(&known.claims));
             }
             cache.remove(token);
         }
-        let verified = Arc::new(verifier.verify(token)?);
+        let verified = Arc::new(verifier.verify(token, stale)?);
         cache.insert(token, Arc::clone(&verified));
         Ok(Arc::clone(&verified.claims))
     }
 
-    fn authenticate(&self, request: &Request) -> Result<Arc<C>, Refusal> {
+    fn authenticate(&self, request: &Request, stale: Stale) -> Result<Arc<C>, Refusal> {
         match self.0.sources.find(request)? {
-            Proof::Token(token) => self.verify(&token),
+            Proof::Token(token) => self.verify_if(&token, stale),
             Proof::Assertion(assertion) => {
                 let verifier = self.0.assertions.as_ref().ok_or(Refusal::NoToken)?;
-                verifier.verify(assertion, request)?.read().map(Arc::new)
+                verifier.verify(assertion, request, stale)?.read().map(Arc::new)
             }
             Proof::ForwardedUser(user) => self.believe(user.get()),
         }
@@ -200,9 +216,10 @@ fn shared_secret(secret: &SecretKey, typ: &str, ignore_key_id: bool) -> Keys {
     Keys::Static { key: Arc::new(key), ignore_key_id }
 }
 
-impl<C: Principal + DeserializeOwned> Guard for JwtGuard<C> {
-    async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError> {
-        let principal = self.authenticate(request)?;
+impl<C: Principal + DeserializeOwned> JwtGuard<C> {
+    /// Lets a request pass as [`can_activate`](Guard::can_activate) does.
+    fn admit(&self, request: &mut Request, stale: Stale) -> Result<(), RpcError> {
+        let principal = self.authenticate(request, stale)?;
         if !self.0.keep_user_field {
             let stripped = top_level::without(request.data().unwrap_or_default(), &USER)
                 .map_err(|malformed| RpcError::invalid_argument(malformed.to_string()))?;
@@ -212,6 +229,12 @@ impl<C: Principal + DeserializeOwned> Guard for JwtGuard<C> {
         }
         request.set_principal(principal);
         Ok(())
+    }
+}
+
+impl<C: Principal + DeserializeOwned> Guard for JwtGuard<C> {
+    async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError> {
+        self.admit(request, self.0.stale)
     }
 
     fn proves(&self) -> Option<TypeId> {

@@ -5,8 +5,9 @@ use crate::error::RpcError;
 /// Why a token or another proof of identity was refused.
 ///
 /// The caller learns none of it: every refusal becomes the same 401, except that
-/// [`Expired`](Self::Expired) says so, because the remedy (refresh) is the caller's. The reason goes to
-/// the log as the error's source.
+/// [`Expired`](Self::Expired) says so, because the remedy (refresh) is the caller's, and that
+/// [`StaleRevocations`](Self::StaleRevocations) is a 503: the token may be good, and this service cannot
+/// tell now. The reason goes to the log as the error's source.
 ///
 /// ```
 /// use nats_rpc::RpcError;
@@ -87,6 +88,12 @@ pub enum Refusal {
     /// A `jti` or `sid` that is missing, empty, over 64 bytes, or not visible ASCII.
     #[error("malformed token id or session id")]
     Id,
+    /// The token, its session, or all of its user's or everybody's tokens of its epoch.
+    #[error("revoked")]
+    Revoked,
+    /// Nothing has proved for too long that all revocations are known here; 503 rather than 401.
+    #[error("whether the token was revoked cannot be told")]
+    StaleRevocations,
     /// The application's own claims type cannot be read from the token.
     #[error("claims do not fit the claims type")]
     CustomClaims,
@@ -118,6 +125,9 @@ impl From<Refusal> for RpcError {
             Refusal::Expired => Self::unauthenticated("token expired")
                 .with_details(Details { reason: "token_expired" })
                 .with_source(refusal),
+            Refusal::StaleRevocations => {
+                Self::unavailable("whether the token was revoked cannot be told now").with_source(refusal)
+            }
             _ => Self::unauthenticated("unauthenticated").with_source(refusal),
         }
     }
@@ -129,8 +139,9 @@ mod tests {
     use crate::error::Code;
 
     #[test]
-    fn all_refusals_look_the_same_except_expiry() {
-        for refusal in [Refusal::NoToken, Refusal::Signature, Refusal::Issuer, Refusal::CustomClaims] {
+    fn all_refusals_look_the_same_except_expiry_and_not_knowing() {
+        for refusal in [Refusal::NoToken, Refusal::Revoked, Refusal::Signature, Refusal::Issuer, Refusal::CustomClaims]
+        {
             let error = RpcError::from(refusal);
             assert_eq!((error.code(), error.message()), (Code::Unauthenticated, "unauthenticated"));
             assert!(error.details().is_none());
@@ -138,5 +149,6 @@ mod tests {
         let error = RpcError::from(Refusal::Expired);
         assert_eq!(error.code(), Code::Unauthenticated);
         assert_eq!(error.details().unwrap().get(), r#"{"reason":"token_expired"}"#);
+        assert_eq!(RpcError::from(Refusal::StaleRevocations).code(), Code::Unavailable);
     }
 }

@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::header::{Header, is_object, same_media_type};
 use super::keys::{Keys, VerifyingKey};
 use super::refusal::Refusal;
+use super::revocation::{Epochs, Marks, Revocations, Stale, subject_digest};
 use super::signing::choose_back_end;
 
 /// The largest token taken, in bytes.
@@ -35,6 +36,10 @@ pub(crate) struct Rules {
     pub(crate) max_lifetime: Option<u64>,
     /// Whether `iat` and `jti` must be there.
     pub(crate) complete: bool,
+    /// `None`: whether a token was revoked is not looked at.
+    pub(crate) revocations: Option<Revocations>,
+    /// Whether these tokens have epochs; one that does not name them is of the first.
+    pub(crate) epochs: bool,
 }
 
 /// Verifies tokens. Pure: no network, no state but the keys.
@@ -76,7 +81,8 @@ pub(crate) struct Standing {
     /// The generation of the keys that the signature was verified with.
     pub(crate) generation: u64,
     pub(crate) sub: String,
-    pub(crate) jti: Option<String>,
+    /// What the token could be revoked by.
+    pub(crate) marks: Marks,
 }
 
 impl Verifier {
@@ -86,26 +92,29 @@ impl Verifier {
     }
 
     /// Verifies `token` and reads `C` from it.
-    pub(crate) fn verify<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, Refusal> {
-        let proven = self.prove(token)?;
+    pub(crate) fn verify<C: DeserializeOwned>(&self, token: &str, stale: Stale) -> Result<Verified<C>, Refusal> {
+        let proven = self.prove(token, stale)?;
         Ok(Verified { claims: Arc::new(proven.read()?), standing: proven.standing })
     }
 
     /// Verifies `token` up to its standard claims and its standing.
-    pub(crate) fn prove(&self, token: &str) -> Result<Proven, Refusal> {
+    pub(crate) fn prove(&self, token: &str, stale: Stale) -> Result<Proven, Refusal> {
         let (key, generation, payload) = self.authenticate(token)?;
         let standing = self.check_claims(&payload, &key, generation)?;
-        self.check_standing(&standing)?;
+        self.check_standing(&standing, stale)?;
         Ok(Proven { payload, standing })
     }
 
     /// Whether a token that was verified before still holds. Cache hits come through here as well, so
     /// whatever can change after verification is looked at here and nowhere else.
-    pub(crate) fn check_standing(&self, standing: &Standing) -> Result<(), Refusal> {
+    pub(crate) fn check_standing(&self, standing: &Standing, stale: Stale) -> Result<(), Refusal> {
         if self.clock.unix_seconds() >= standing.exp + self.rules.leeway {
             return Err(Refusal::Expired);
         }
-        Ok(())
+        match &self.rules.revocations {
+            Some(revocations) => revocations.check(&standing.marks, stale),
+            None => Ok(()),
+        }
     }
 
     /// Whether the keys are still those that `standing` was verified with.
@@ -162,8 +171,9 @@ impl Verifier {
         if !jti_is_sound || !claims.sid.as_deref().is_none_or(is_sound_id) {
             return Err(Refusal::Id);
         }
-        let StandardClaims { exp, sub, jti, .. } = claims;
-        Ok(Standing { exp, generation, sub, jti })
+        let StandardClaims { exp, sub, jti, sid, epoch: user, realm, .. } = claims;
+        let epochs = self.rules.epochs.then(|| Epochs { subject: subject_digest(&sub), user, realm });
+        Ok(Standing { exp, generation, sub, marks: Marks { jti, sid, epochs } })
     }
 
     fn check_times(&self, claims: &StandardClaims<'_>) -> Result<(), Refusal> {
@@ -179,7 +189,9 @@ impl Verifier {
             return Err(Refusal::NotYetValid);
         }
         let Some(iat) = claims.iat else {
-            return if self.rules.complete { Err(Refusal::IssuedAt) } else { Ok(()) };
+            // Without it nobody knows how long the token lives, nor for how long to remember that it was revoked.
+            let needed = self.rules.complete || self.rules.revocations.is_some();
+            return if needed { Err(Refusal::IssuedAt) } else { Ok(()) };
         };
         if iat > latest {
             return Err(Refusal::IssuedAt);

@@ -1,0 +1,10 @@
+//! Revocations on their way: from whoever revokes, by way of a KV bucket, into the memory of every service.
+
+mod bucket;
+mod replica;
+#[cfg(feature = "auth")]
+mod revoker;
+
+pub use self::bucket::RevocationBucketError;
+#[cfg(feature = "auth")]
+pub use self::revoker::{RevocationError, Revoker};

@@ -1,0 +1,257 @@
+//! Revoking: one small write, seen by every service some milliseconds later.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::{self, kv};
+
+use super::bucket::{BUCKET, RevocationBucketError};
+use crate::connection::{Connection, KvBucket, KvHandles, is_kv_conflict};
+use crate::error::RpcError;
+use crate::jwt::{Clock, MAX_REVOCABLE_LIFETIME, Target, Terms, subject_digest};
+
+/// How long a revocation is remembered: the longest lifetime of a token, with the most skew that a guard can
+/// be set to allow, and a little for the way here.
+const RETENTION: Duration = Duration::from_secs(MAX_REVOCABLE_LIFETIME.as_secs() + 60 + 5);
+/// How long the trace of an expired revocation stays.
+const MARKER_TTL: Duration = Duration::from_secs(60);
+const MAX_VALUE_BYTES: i32 = 256;
+/// How often a write that lost a race is tried anew.
+const TRIES: usize = 16;
+
+/// Revokes tokens, sessions, users and everybody, by the KV bucket `auth_rev`.
+///
+/// Every service whose guard has [`Revocations`](crate::jwt::Revocations) refuses what was revoked some
+/// milliseconds later. An entry stays for 1 h and 65 s, longer than any token that it can concern; the
+/// bucket empties itself. Only auth services, and what acts for them, may write to it.
+///
+/// Epochs only ever rise. What a user's epoch is, the user's account knows; here it is made known.
+///
+/// ```no_run
+/// use nats_rpc::auth::Revoker;
+///
+/// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
+/// Revoker::provision(&connection.jetstream(), 3).await?; // once, by whoever deploys
+///
+/// let revoker = Revoker::open(&connection).await?;
+/// revoker.session("EAAQpXuk4Bwq1Y8c2kK2Qg").await?; // a log-out
+/// revoker.user("0192f0c1", 4).await?;               // everything below epoch 4
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Revoker {
+    bucket: KvBucket,
+    clock: Clock,
+    retention: Duration,
+}
+
+/// Why something was not revoked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RevocationError {
+    /// A `jti` or `sid` that is not 1 to 64 characters of base64url.
+    #[error("an id that is revoked must be 1 to 64 characters of base64url")]
+    Id,
+    /// The bucket did not answer; whether it took place is unknown, and doing it again is safe.
+    #[error("revocations are unavailable")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// Lost sixteen races in a row; try again.
+    #[error("too many concurrent revocations")]
+    Contended,
+}
+
+impl From<RevocationError> for RpcError {
+    fn from(error: RevocationError) -> Self {
+        match error {
+            RevocationError::Id => Self::invalid_argument(error.to_string()),
+            RevocationError::Unavailable(_) | RevocationError::Contended => {
+                Self::unavailable("revocations are unavailable").with_source(error)
+            }
+        }
+    }
+}
+
+impl Revoker {
+    /// Creates the bucket with `replicas` copies (1, 3 or 5), or brings an existing one to that form.
+    ///
+    /// # Errors
+    /// [`RevocationBucketError::Provision`] if the server refuses, cannot be reached, or is older than 2.11.
+    pub async fn provision(jetstream: &jetstream::Context, replicas: usize) -> Result<(), RevocationBucketError> {
+        let config = kv::Config {
+            bucket: BUCKET.to_owned(),
+            description: "revoked tokens, sessions and epochs".to_owned(),
+            max_value_size: MAX_VALUE_BYTES,
+            history: 1,
+            storage: jetstream::stream::StorageType::File,
+            num_replicas: replicas,
+            limit_markers: Some(MARKER_TTL),
+            ..kv::Config::default()
+        };
+        let failed = |error: Box<dyn Error + Send + Sync>| RevocationBucketError::Provision(error);
+        let store = jetstream.create_or_update_key_value(config).await.map_err(|error| failed(error.into()))?;
+        // The realm's epoch stays for good, so the bucket is never empty: who follows it can tell that
+        // nothing is revoked from not having heard yet.
+        let message = publish(Terms { epoch: Some(0), until: None }).map_err(failed)?.expected_last_subject_sequence(0);
+        match send(jetstream, &store.name, &Target::Realm, message).await {
+            Ok(()) => Ok(()),
+            Err(error) if is_kv_conflict(&error) => Ok(()),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// Opens the bucket and checks that entries expire in it.
+    ///
+    /// # Errors
+    /// [`RevocationBucketError::Bucket`] if it was not provisioned or cannot be asked,
+    /// [`RevocationBucketError::NoTtl`] if it was made without limit markers.
+    pub async fn open(connection: &Connection) -> Result<Self, RevocationBucketError> {
+        let bucket = KvBucket::open(connection, BUCKET).await?;
+        if !bucket.current().await?.store.stream.cached_info().config.allow_message_ttl {
+            return Err(RevocationBucketError::NoTtl);
+        }
+        Ok(Self { bucket, clock: Clock::default(), retention: RETENTION })
+    }
+
+    /// Takes the time from `now` rather than from the system; for tests.
+    #[must_use]
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Clock::new(now);
+        self
+    }
+
+    /// Remembers revocations for another time than 1 h and 65 s; for tests, or where no token lives as long.
+    ///
+    /// Whole seconds. A token that lives longer is good again when its revocation is forgotten.
+    #[must_use]
+    pub fn retention_at_least_the_lifetime_of_tokens(mut self, retention: Duration) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// Revokes one token, by its `jti`.
+    ///
+    /// # Errors
+    /// As [`RevocationError`] says.
+    pub async fn token(&self, jti: &str) -> Result<(), RevocationError> {
+        self.put(&Target::token(jti).ok_or(RevocationError::Id)?).await
+    }
+
+    /// Revokes all tokens of a session, by their `sid`.
+    ///
+    /// # Errors
+    /// As [`RevocationError`] says.
+    pub async fn session(&self, sid: &str) -> Result<(), RevocationError> {
+        self.put(&Target::session(sid).ok_or(RevocationError::Id)?).await
+    }
+
+    /// Revokes all tokens of the user `sub` that were issued below `epoch`. A lower epoch than the one that
+    /// is known changes nothing.
+    ///
+    /// # Errors
+    /// [`RevocationError::Unavailable`], [`RevocationError::Contended`].
+    pub async fn user(&self, sub: &str, epoch: u64) -> Result<(), RevocationError> {
+        let target = Target::User(subject_digest(sub));
+        self.raise(&target, |known| (known < Some(epoch)).then_some(epoch)).await.map(drop)
+    }
+
+    /// Revokes everybody's tokens, and gives the epoch that tokens have to be of from now on.
+    ///
+    /// # Errors
+    /// [`RevocationError::Unavailable`], [`RevocationError::Contended`].
+    pub async fn everybody(&self) -> Result<u64, RevocationError> {
+        self.raise(&Target::Realm, |known| Some(known.unwrap_or_default().saturating_add(1))).await
+    }
+
+    /// Writes an entry that says all by being there.
+    async fn put(&self, target: &Target) -> Result<(), RevocationError> {
+        let message = self.entry(target, None)?;
+        let sent = send(&self.current().await?.jetstream, self.bucket.name(), target, message).await;
+        sent.map_err(|error| RevocationError::Unavailable(error.into()))
+    }
+
+    /// Raises an epoch to what `next` makes of the known one, or leaves it; gives what it is then.
+    async fn raise(&self, target: &Target, next: impl Fn(Option<u64>) -> Option<u64>) -> Result<u64, RevocationError> {
+        for _ in 0..TRIES {
+            let current = self.current().await?;
+            let (known, revision) = read(&current, self.bucket.name(), target).await?;
+            let Some(epoch) = next(known) else { return Ok(known.unwrap_or_default()) };
+            let message = self.entry(target, Some(epoch))?.expected_last_subject_sequence(revision);
+            match send(&current.jetstream, self.bucket.name(), target, message).await {
+                Ok(()) => return Ok(epoch),
+                Err(error) if is_kv_conflict(&error) => {}
+                Err(error) => return Err(RevocationError::Unavailable(error.into())),
+            }
+        }
+        Err(RevocationError::Contended)
+    }
+
+    /// The message of an entry, with its time to live in the message itself: async-nats' `create_with_ttl`
+    /// forgets it where an expired entry was, and `update` knows none.
+    fn entry(&self, target: &Target, epoch: Option<u64>) -> Result<PublishMessage, RevocationError> {
+        let until = match target {
+            Target::Realm => None,
+            _ => Some(self.clock.unix_seconds().saturating_add(self.retention.as_secs())),
+        };
+        let message = publish(Terms { epoch, until }).map_err(RevocationError::Unavailable)?;
+        Ok(if until.is_some() { message.ttl(self.retention) } else { message })
+    }
+
+    /// The bucket on the present client.
+    async fn current(&self) -> Result<Arc<KvHandles>, RevocationError> {
+        self.bucket.current().await.map_err(|error| RevocationError::Unavailable(error.into()))
+    }
+}
+
+fn publish(terms: Terms) -> Result<PublishMessage, Box<dyn Error + Send + Sync>> {
+    Ok(PublishMessage::build().payload(serde_json::to_vec(&terms)?.into()))
+}
+
+async fn send(
+    jetstream: &jetstream::Context,
+    bucket: &str,
+    target: &Target,
+    message: PublishMessage,
+) -> Result<(), jetstream::context::PublishError> {
+    jetstream.send_publish(subject(bucket, target), message).await?.await.map(drop)
+}
+
+/// The epoch at a key as the stream's leader has it, and the revision that a write replaces.
+async fn read(current: &KvHandles, bucket: &str, target: &Target) -> Result<(Option<u64>, u64), RevocationError> {
+    let message = match current.store.stream.get_last_raw_message_by_subject(&subject(bucket, target)).await {
+        Ok(message) => message,
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok((None, 0)),
+        Err(error) => return Err(RevocationError::Unavailable(error.into())),
+    };
+    // Expiries are messages too, told by their headers. Theirs is the revision to replace.
+    if message.headers.get("KV-Operation").is_some() || message.headers.get("Nats-Marker-Reason").is_some() {
+        return Ok((None, message.sequence));
+    }
+    let terms: Terms =
+        serde_json::from_slice(&message.payload).map_err(|error| RevocationError::Unavailable(error.into()))?;
+    Ok((terms.epoch, message.sequence))
+}
+
+fn subject(bucket: &str, target: &Target) -> String {
+    format!("$KV.{bucket}.{}", target.key())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn what_failed_for_a_moment_is_unavailable_and_a_bad_id_is_the_callers() {
+        assert_eq!(RpcError::from(RevocationError::Id).code(), Code::InvalidArgument);
+        assert_eq!(RpcError::from(RevocationError::Contended).code(), Code::Unavailable);
+    }
+
+    #[test]
+    fn a_revocation_outlives_every_token_that_a_guard_may_take() {
+        assert!(RETENTION >= MAX_REVOCABLE_LIFETIME + Duration::from_secs(60));
+    }
+}
