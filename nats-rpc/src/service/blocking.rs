@@ -1,10 +1,12 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::error::RpcError;
 
 /// Runs CPU-heavy or blocking `work` on a thread where it holds nobody up.
 ///
 /// A handler that computes for longer than a few milliseconds between two `.await`s holds up every other
 /// one of its thread. The threads are tokio's blocking ones. Work that has started goes on when its
-/// handler is cancelled.
+/// handler is cancelled; [`Service::main`](crate::Service::main) does not wait for it.
 ///
 /// # Errors
 /// 500 if `work` panics.
@@ -20,6 +22,32 @@ use crate::error::RpcError;
 /// ```
 pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Result<R, RpcError> {
     let span = tracing::Span::current();
-    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
-    done.map_err(|_| RpcError::internal("the blocking work panicked"))
+    let underway = Underway::count();
+    let counted = move || {
+        let _underway = underway;
+        span.in_scope(work)
+    };
+    tokio::task::spawn_blocking(counted).await.map_err(|_| RpcError::internal("the blocking work panicked"))
+}
+
+/// Whether some such work has not ended in this process.
+pub(super) fn is_underway() -> bool {
+    UNDERWAY.load(Ordering::Relaxed) > 0
+}
+
+static UNDERWAY: AtomicUsize = AtomicUsize::new(0);
+
+struct Underway;
+
+impl Underway {
+    fn count() -> Self {
+        UNDERWAY.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        UNDERWAY.fetch_sub(1, Ordering::Relaxed);
+    }
 }

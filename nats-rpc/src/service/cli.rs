@@ -7,11 +7,15 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches, Command};
 use futures::future::BoxFuture;
 
+use super::blocking;
 use super::setup::{BoxError, Provided};
 use super::{Config, Service, StartError};
 use crate::connection::{Connection, NatsConfig};
 use crate::route::{Entry, Kind};
 
+/// The exit statuses.
+const SUCCESS: u8 = 0;
+const FAILURE: u8 = 1;
 /// How long `health` waits for its echo.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 
@@ -51,24 +55,30 @@ impl Service {
     ///
     /// The connection is that of [`NatsConfig::from_env`]. The log goes to standard error; `RUST_LOG` sets
     /// its level (default `info`); see [`log_to_stderr`](crate::log_to_stderr).
+    ///
+    /// It ends the process itself at a second signal, and where work of [`blocking`](crate::blocking) still
+    /// runs after a stop: the runtime would wait for that without end.
     pub async fn main(self) -> ExitCode {
         super::log_to_stderr("info");
-        match self.run_command().await {
-            Ok(code) => code,
-            Err(error) => {
-                report(&error);
-                ExitCode::FAILURE
-            }
+        let status = self.run_command().await.unwrap_or_else(|error| {
+            report(&error);
+            FAILURE
+        });
+        if blocking::is_underway() {
+            tracing::warn!("blocking work still runs; it ends with the process");
+            std::process::exit(status.into());
         }
+        ExitCode::from(status)
     }
 
-    async fn run_command(mut self) -> Result<ExitCode, StartError> {
+    /// Gives the exit status.
+    async fn run_command(mut self) -> Result<u8, StartError> {
         let matches = match self.command_line().try_get_matches() {
             Ok(matches) => matches,
             Err(error) => {
                 // Help and version go to standard output, mistakes to standard error; a closed pipe is neither's fault.
                 let _ = error.print();
-                return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
+                return Ok(u8::try_from(error.exit_code()).unwrap_or(2));
             }
         };
         match matches.subcommand() {
@@ -86,7 +96,7 @@ impl Service {
             }
             _ => return self.serve().await,
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(SUCCESS)
     }
 
     fn command_line(&self) -> Command {
@@ -109,22 +119,27 @@ impl Service {
         Ok(Config::new(connection, &self.info.name))
     }
 
-    async fn serve(self) -> Result<ExitCode, StartError> {
+    async fn serve(self) -> Result<u8, StartError> {
         let mut signals = Signals::listen();
         let start = self.start(NatsConfig::from_env()?);
         let mut running = tokio::select! {
             running = start => running?,
-            () = signals.next() => return Ok(ExitCode::SUCCESS),
+            () = signals.next() => return Ok(SUCCESS),
         };
+        let mut status = SUCCESS;
         tokio::select! {
             () = signals.next() => {}
-            error = running.ended() => return Err(error),
+            error = running.ended() => {
+                report(&error);
+                status = FAILURE;
+            }
         }
         tokio::select! {
-            () = running.stop() => Ok(ExitCode::SUCCESS),
+            () = running.stop() => Ok(status),
             () = signals.next() => {
-                tracing::warn!("a second signal: ending at once, requests in flight are lost");
-                Ok(ExitCode::FAILURE)
+                tracing::warn!("a signal while stopping: ending at once, requests in flight are lost");
+                // Nothing that handlers left behind on other threads is waited for.
+                std::process::exit(FAILURE.into());
             }
         }
     }
@@ -143,14 +158,14 @@ impl Service {
         Ok(())
     }
 
-    async fn health(self) -> Result<ExitCode, StartError> {
+    async fn health(self) -> Result<u8, StartError> {
         let nats = NatsConfig::from_env()?.connect_timeout(HEALTH_LIMIT);
         let connection = Connection::open(&nats.named(&self.info.name)).await?;
         match connection.echo(HEALTH_LIMIT).await {
-            Ok(_) => Ok(ExitCode::SUCCESS),
+            Ok(_) => Ok(SUCCESS),
             Err(error) => {
                 report(&error);
-                Ok(ExitCode::FAILURE)
+                Ok(FAILURE)
             }
         }
     }

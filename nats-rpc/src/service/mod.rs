@@ -224,7 +224,7 @@ impl Service {
     /// Starts, runs until `signal` is ready, and stops without losing a request.
     ///
     /// # Errors
-    /// Those of [`start`](Self::start), and [`StartError::Ended`] if the connection ended for good.
+    /// Those of [`start`](Self::start), and those of [`Running::ended`], after a stop of what still runs.
     pub async fn run_until(self, nats: NatsConfig, signal: impl Future<Output = ()>) -> Result<(), StartError> {
         let mut running = self.start(nats).await?;
         tokio::select! {
@@ -232,7 +232,10 @@ impl Service {
                 running.stop().await;
                 Ok(())
             }
-            error = running.ended() => Err(error),
+            error = running.ended() => {
+                running.stop().await;
+                Err(error)
+            }
         }
     }
 

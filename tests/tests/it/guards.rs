@@ -26,6 +26,18 @@ async fn whoami(Auth(me): Auth<UserClaims>, Payload(payload): Payload<Value>) ->
     Seen { sub: me.sub.clone(), payload }
 }
 
+#[derive(Serialize, Deserialize)]
+struct Query {
+    id: u32,
+    user: Option<Value>,
+}
+
+#[message_pattern("jwt.query")]
+#[use_guards(JwtGuard)]
+async fn query(Payload(query): Payload<Query>) -> Query {
+    query
+}
+
 #[message_pattern("jwt.admin")]
 #[use_guards(JwtGuard, RequireRole::new("admin"))]
 async fn admin() -> &'static str {
@@ -70,7 +82,8 @@ impl World {
     async fn new(config: JwtConfig) -> Self {
         let server = server();
         let guard = JwtGuard::<UserClaims>::new(config).expect("a guard");
-        let service = Service::new("guarded", "1.0.0").handlers(handlers![whoami, admin, read, open]).guard(guard);
+        let service =
+            Service::new("guarded", "1.0.0").handlers(handlers![whoami, query, admin, read, open]).guard(guard);
         let service = service.start(nats(&server)).await.expect("a service");
         Self { nats: foreign(&server).await, _server: server, _service: service }
     }
@@ -91,6 +104,19 @@ async fn a_token_in_the_header_reaches_the_handler_in_either_dialect() {
     let nest = r#"{"pattern":"jwt.whoami","data":{"user":{"sub":"victim"},"a":1},"id":"0123456789abcdef01234"}"#;
     let (code, answer) = world.ask("jwt.whoami", &[("authorization", &token)], nest).await;
     assert_eq!((code, &answer["response"]), (0, &json!({ "sub": "u1", "payload": { "a": 1 } })));
+}
+
+#[tokio::test]
+async fn a_user_that_the_payload_brings_by_its_place_does_not_reach_the_handler_either() {
+    let world = World::new(JwtConfig::hs256(secret())).await;
+    let token = bearer();
+    for forged in [r#"[7,{"sub":"victim"}]"#, r#" [7,{"sub":"victim"}]"#] {
+        let (code, _) = world.ask("jwt.query", &[("authorization", &token)], forged).await;
+        assert_eq!(code, 400);
+    }
+    let named = r#"{"id":7,"user":{"sub":"victim"}}"#;
+    let (code, seen) = world.ask("jwt.query", &[("authorization", &token)], named).await;
+    assert_eq!((code, seen), (0, json!({ "id": 7, "user": null })));
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod loss_free_stop;
 mod nats_server;
 mod nest;
 mod permissions;
+mod process;
 mod renewal;
 mod revocation;
 mod services;

@@ -1,0 +1,78 @@
+//! How the process of a service ends, whatever its handlers are at.
+
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nats_rpc::CallError;
+use nats_rpc::testing::NatsServer;
+use nats_rpc_tests::server;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{client, foreign, soon};
+
+/// A service in a process of its own, killed when the test ends.
+struct Stubborn(Child);
+
+impl Drop for Stubborn {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Stubborn {
+    /// Starts it and waits until it answers and one handler is at work that cannot be cancelled.
+    async fn at_work(server: &NatsServer, drain_ms: &str) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_stubborn"))
+            .env("NATS_URL", server.url())
+            .env("STUBBORN_DRAIN_MS", drain_ms)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let stubborn = Self(child);
+        let client = client(server).await.patience(crate::support::PATIENCE);
+        assert_eq!(client.send::<String>("stubborn.ping", &()).await.unwrap(), "pong");
+        let late = client.timeout(Duration::from_millis(100)).send::<()>("stubborn.work", &()).await;
+        assert!(matches!(late, Err(CallError::TimedOut { .. } | CallError::Answered(_))), "{late:?}");
+        client.emit("stubborn.work", &()).await.unwrap();
+        assert_eq!(client.send::<String>("stubborn.ping", &()).await.unwrap(), "pong");
+        stubborn
+    }
+
+    fn signal(&self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        soon(async {
+            loop {
+                if let Some(status) = self.0.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once() {
+    let server = server();
+    let mut service = Stubborn::at_work(&server, "3600000").await;
+    service.signal();
+    // Nobody is asked any more: it is stopping, so the next signal is the second.
+    let caller = foreign(&server).await;
+    soon(async { while caller.request("stubborn.ping", "".into()).await.is_ok() {} }).await;
+    assert!(service.0.try_wait().unwrap().is_none(), "it does not wait for its handlers");
+    service.signal();
+    assert_eq!(service.ended().await.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_process_though_blocking_work_goes_on() {
+    let server = server();
+    let mut service = Stubborn::at_work(&server, "50").await;
+    service.signal();
+    assert_eq!(service.ended().await.code(), Some(0));
+}
