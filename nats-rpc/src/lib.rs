@@ -69,7 +69,8 @@ pub use self::principal::Principal;
 pub use self::reply::{IntoReply, Written};
 pub use self::route::{Kind, Queue, Route};
 pub use self::service::{
-    Config, IntoGuard, Limits, RouteStats, Running, Service, StartError, Status, blocking, log_to_stderr,
+    Config, IntoGuard, KvAccess, Limits, Permissions, RouteStats, Running, Service, StartError, Status, blocking,
+    log_to_stderr,
 };
 pub use self::subject::{MAX_SUBJECT_LEN, Pattern, Subject, SubjectError};
 pub use self::wire::Wire;

@@ -46,6 +46,16 @@ pub enum CallError {
         /// The subject called.
         subject: String,
     },
+    /// This user may not listen to its own inbox, so no answer can arrive; the call may have executed.
+    #[error(
+        "nats-server forbids this user its own inbox {inbox:?}: it must be allowed to subscribe there; \
+         NATS_INBOX_PREFIX chooses another"
+    )]
+    #[non_exhaustive]
+    Deaf {
+        /// The inbox.
+        inbox: String,
+    },
     /// The call cannot be sent as it is; the text says what to mend.
     #[error("{0}")]
     Invalid(String),
@@ -92,7 +102,7 @@ impl From<CallError> for RpcError {
             }
             CallError::TimedOut { .. } => Some(Code::DeadlineExceeded),
             CallError::TooLarge { .. } => Some(Code::PayloadTooLarge),
-            CallError::Forbidden { .. } | CallError::Invalid(_) | CallError::Decode(_) => None,
+            CallError::Forbidden { .. } | CallError::Deaf { .. } | CallError::Invalid(_) | CallError::Decode(_) => None,
         };
         let Some(code) = code else { return Self::internal(error) };
         let message = match &error {

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
@@ -37,7 +37,11 @@ pub(super) struct Inbox {
 type Outcome = Result<Message, CallError>;
 
 #[derive(Default)]
-struct Pending(Mutex<HashMap<u64, Call>>);
+struct Pending {
+    calls: Mutex<HashMap<u64, Call>>,
+    /// Whether the server forbids this user its inbox: then no answer can arrive.
+    deaf: AtomicBool,
+}
 
 struct Call {
     subject: Subject,
@@ -74,6 +78,9 @@ impl Inbox {
         self.pending.lock().insert(token, Call { subject: subject.clone(), answer });
         // Whatever ends this call, its entry goes.
         let _entry = Entry { pending: &self.pending, token };
+        if self.pending.deaf.load(Ordering::Relaxed) {
+            return Err(CallError::Deaf { inbox: self.prefix.clone() });
+        }
         let reply = format!("{}.{token}", self.prefix);
         let to = subject.clone().into_nats();
         let published = self.connection.nats().publish_with_reply_and_headers(to, reply, headers, payload).await;
@@ -83,12 +90,14 @@ impl Inbox {
 
     async fn read(&self) -> Result<Reader, CallError> {
         let live = self.connection.live();
+        // Before the subscription, as it may be what is forbidden.
+        let violations = self.connection.violations();
         let answers = subscribe(&live.nats, &self.prefix).await?;
         let reading = Reading {
             answers,
             generation: live.generation,
             breaks: self.connection.breaks(),
-            violations: self.connection.violations(),
+            violations,
             connection: self.connection.clone(),
             prefix: self.prefix.clone(),
             pending: self.pending.clone(),
@@ -122,12 +131,19 @@ impl Reading {
                     Some(message) => self.pending.answer(message),
                     None => self.renew().await,
                 },
-                _ = self.breaks.changed() => self.pending.fail_all(),
-                violation = self.violations.recv() => {
-                    // A reader that is late skips what it missed; those calls end by their deadline.
-                    if let Ok(violation) = violation && violation.publish {
-                        self.pending.forbid(&violation.subject);
+                _ = self.breaks.changed() => {
+                    // async-nats subscribes again, and the server may permit it now.
+                    self.pending.deaf.store(false, Ordering::Relaxed);
+                    self.pending.fail_all();
+                }
+                violation = self.violations.recv() => match violation {
+                    Ok(violation) if violation.publish => self.pending.forbid(&violation.subject),
+                    Ok(violation) if violation.is_of_inbox(&self.prefix) => {
+                        self.pending.deaf.store(true, Ordering::Relaxed);
+                        self.pending.forbid_all(&self.prefix);
                     }
+                    // A reader that is late skips what it missed; those calls end by their deadline.
+                    _ => {}
                 }
             }
         }
@@ -149,7 +165,7 @@ impl Reading {
 
 impl Pending {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Call>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn answer(&self, message: Message) {
@@ -170,6 +186,14 @@ impl Pending {
         for call in calls.into_values() {
             let subject = call.subject.to_string();
             call.end(Err(CallError::ConnectionLost { subject }));
+        }
+    }
+
+    /// No answer can arrive: the inbox itself is forbidden. What was sent may have executed.
+    fn forbid_all(&self, inbox: &str) {
+        let calls = std::mem::take(&mut *self.lock());
+        for call in calls.into_values() {
+            call.end(Err(CallError::Deaf { inbox: inbox.to_owned() }));
         }
     }
 

@@ -143,6 +143,7 @@ impl Client {
     /// - [`CallError::Disconnected`]: there is no connection now; nothing was sent. Not with
     ///   [`wait_for_ready`](Self::wait_for_ready).
     /// - [`CallError::Forbidden`]: this user may not publish to `subject`; nothing was executed.
+    /// - [`CallError::Deaf`]: this user may not listen for the answer; it may have executed.
     /// - [`CallError::Invalid`], [`CallError::TooLarge`]: the call cannot be sent as it is.
     /// - [`CallError::Decode`]: the answer is not an `R`.
     pub async fn send<R: DeserializeOwned>(
@@ -204,7 +205,8 @@ impl Client {
 
     /// Publishes an event to `subject` and does not wait for anybody.
     ///
-    /// The event is handed to the connection, at most once: a server that goes down may take it along.
+    /// The event is handed to the connection, at most once: a server that goes down may take it along, and one
+    /// that forbids it says so in the log alone.
     ///
     /// # Errors
     /// [`CallError::Disconnected`], [`CallError::TimedOut`], [`CallError::Invalid`] and

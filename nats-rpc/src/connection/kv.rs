@@ -50,7 +50,8 @@ impl KvBucket {
     /// Opens the bucket `name`, which must exist.
     ///
     /// # Errors
-    /// [`KvError::Missing`] if it does not, [`KvError::JetStream`] if JetStream refuses or does not answer.
+    /// [`KvError::Missing`] if it does not, [`KvError::Forbidden`] if this user may not ask for it,
+    /// [`KvError::JetStream`] if JetStream refuses or does not answer.
     pub async fn open(connection: &Connection, name: impl Into<String>) -> Result<Self, KvError> {
         let name = name.into();
         let current = ArcSwap::new(find(connection, &name).await?);
@@ -86,7 +87,16 @@ impl fmt::Debug for KvBucket {
 async fn find(connection: &Connection, name: &str) -> Result<Arc<KvHandles>, KvError> {
     let live = connection.live();
     let jetstream = jetstream::new(live.nats.clone());
-    let store = jetstream.get_key_value(name).await.map_err(|error| match is_not_found(&error) {
+    let asked = format!("$JS.API.STREAM.INFO.KV_{name}");
+    let inbox = connection.inbox_prefix();
+    let forbidden = connection.forbidden(move |violation| violation.subject == asked || violation.is_of_inbox(&inbox));
+    let found = tokio::select! {
+        found = jetstream.get_key_value(name) => found,
+        violation = forbidden => {
+            return Err(KvError::Forbidden { name: name.to_owned(), subject: violation.subject });
+        }
+    };
+    let store = found.map_err(|error| match is_not_found(&error) {
         true => KvError::Missing { name: name.to_owned() },
         false => KvError::JetStream { name: name.to_owned(), source: error.into() },
     })?;
@@ -103,6 +113,15 @@ pub enum KvError {
     Missing {
         /// The bucket.
         name: String,
+    },
+    /// nats-server forbids this user something that asking for it takes.
+    #[error("nats-server forbids this user the KV bucket {name}: it needs a permission for {subject:?}")]
+    #[non_exhaustive]
+    Forbidden {
+        /// The bucket.
+        name: String,
+        /// What may not be published or subscribed to.
+        subject: String,
     },
     /// JetStream refused or did not answer.
     #[error("JetStream does not give the KV bucket {name}: {source}")]

@@ -1,31 +1,28 @@
 //! One connection to NATS: how it is opened and renewed, what becomes of it, and whether it really works.
 
 mod config;
+mod connect;
 mod echo;
+mod forbidden;
 mod keeper;
 mod kv;
 mod watch;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_nats::jetstream;
-use tokio::time::Instant;
 
 pub use self::config::{NatsConfig, NatsConfigError};
+pub use self::connect::ConnectError;
+use self::connect::connect;
 pub use self::echo::EchoError;
 use self::keeper::Keeper;
 pub use self::kv::{KvBucket, KvError, KvHandles, is_kv_conflict};
 pub use self::watch::ConnectionState;
 pub(crate) use self::watch::Violation;
 use self::watch::Watch;
-
-/// How often a start that waits for nats-server tries again.
-const RETRY_EVERY: Duration = Duration::from_millis(250);
-/// How often it says so.
-const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// A connection to NATS, shared by a service and its clients; cheap to clone.
 ///
@@ -54,6 +51,7 @@ impl Connection {
     /// # Errors
     /// - [`ConnectError::Config`]: a URL or a credential cannot be used.
     /// - [`ConnectError::Refused`]: the server does not accept the credentials; not retried.
+    /// - [`ConnectError::Tls`]: the two do not agree on TLS, or on a certificate; not retried.
     /// - [`ConnectError::Unreachable`]: no server answered in the configured time.
     pub async fn open(config: &NatsConfig) -> Result<Self, ConnectError> {
         let watch = Arc::new(Watch::default());
@@ -136,72 +134,4 @@ impl fmt::Debug for Connection {
             .field("generation", &self.generation())
             .finish_non_exhaustive()
     }
-}
-
-async fn connect(config: &NatsConfig, watch: &Arc<Watch>) -> Result<async_nats::Client, ConnectError> {
-    let addresses = config.addresses()?;
-    let give_up = Instant::now() + config.connect_timeout;
-    let mut next_report = Instant::now();
-    loop {
-        let options = config.options(watch.clone())?;
-        let error = match options.connect(addresses.as_slice()).await {
-            Ok(nats) => {
-                watch.connected();
-                return Ok(nats);
-            }
-            Err(error) => error,
-        };
-        match error.kind() {
-            async_nats::ConnectErrorKind::AuthorizationViolation | async_nats::ConnectErrorKind::Authentication => {
-                return Err(ConnectError::Refused { servers: config.servers(), source: error });
-            }
-            async_nats::ConnectErrorKind::ServerParse => {
-                return Err(NatsConfigError::Url { source: error.into() }.into());
-            }
-            _ => {}
-        }
-        let now = Instant::now();
-        if now + RETRY_EVERY >= give_up {
-            let waited = config.connect_timeout;
-            return Err(ConnectError::Unreachable { servers: config.servers(), waited, source: error });
-        }
-        if now >= next_report {
-            let left = give_up - now;
-            tracing::warn!(servers = %config.servers(), %error, "waiting for nats-server, for up to {left:.0?} more");
-            next_report = now + REPORT_EVERY;
-        }
-        tokio::time::sleep(RETRY_EVERY).await;
-    }
-}
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// A URL or a credential cannot be used.
-    #[error(transparent)]
-    Config(#[from] NatsConfigError),
-    /// The server does not accept the credentials.
-    #[error(
-        "nats-server at {servers} refused the credentials: check NATS_USER and NATS_PASSWORD, NATS_TOKEN, \
-         NATS_NKEY_SEED or NATS_CREDS"
-    )]
-    #[non_exhaustive]
-    Refused {
-        /// The servers tried, without credentials.
-        servers: String,
-        /// What async-nats said.
-        source: async_nats::ConnectError,
-    },
-    /// No server answered in the configured time.
-    #[error("no nats-server answered at {servers} within {waited:?}: start one, or set NATS_URL ({source})")]
-    #[non_exhaustive]
-    Unreachable {
-        /// The servers tried, without credentials.
-        servers: String,
-        /// How long they were tried.
-        waited: Duration,
-        /// What async-nats said last.
-        source: async_nats::ConnectError,
-    },
 }

@@ -1,5 +1,9 @@
 //! The command line that every service has.
 
+mod nkey;
+mod routes;
+mod signals;
+
 use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,11 +11,12 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches, Command};
 use futures::future::BoxFuture;
 
+use self::routes::routes_table;
+use self::signals::Signals;
 use super::blocking;
 use super::setup::{BoxError, Provided};
 use super::{Config, Service, StartError};
 use crate::connection::{Connection, NatsConfig};
-use crate::route::{Entry, Kind};
 
 /// The exit statuses.
 const SUCCESS: u8 = 0;
@@ -50,6 +55,8 @@ impl Service {
     /// |---|---|
     /// | `serve` (or none) | serves until SIGTERM or ctrl-c, then stops without losing a request; a second signal ends at once |
     /// | `routes` | prints subject, handler, guards, queue group and place of each handler; needs no server |
+    /// | `permissions` | prints what the service's user needs in the configuration of nats-server; needs no server |
+    /// | `nkey <file>` | writes the seed of a new nkey to a file and prints its public half; needs no server |
     /// | `provision` | creates what the service needs in JetStream |
     /// | `health` | exits 0 if an echo through nats-server comes back within 3 s |
     ///
@@ -83,6 +90,8 @@ impl Service {
         };
         match matches.subcommand() {
             Some(("routes", _)) => self.print_routes()?,
+            Some(("permissions", _)) => self.print_permissions()?,
+            Some(("nkey", arguments)) => print_new_nkey(arguments)?,
             Some(("provision", _)) => self.run_provision().await?,
             Some(("health", _)) => return self.health().await,
             Some((name, arguments)) if name != "serve" => {
@@ -105,6 +114,12 @@ impl Service {
             .about(self.info.description.clone())
             .subcommand(Command::new("serve").about("Serve until SIGTERM or ctrl-c (the default)"))
             .subcommand(Command::new("routes").about("Print the handlers"))
+            .subcommand(Command::new("permissions").about("Print what the user of nats-server needs"))
+            .subcommand(
+                Command::new("nkey")
+                    .about("Write the seed of a new nkey to a file and print its public half")
+                    .arg(Arg::new("file").required(true)),
+            )
             .subcommand(Command::new("provision").about("Create what the service needs in JetStream"))
             .subcommand(Command::new("health").about("Send a message to oneself through nats-server"));
         for own in &self.commands {
@@ -175,37 +190,21 @@ impl Service {
         print!("{}", routes_table(self.table()?.entries()));
         Ok(())
     }
+
+    #[allow(clippy::print_stdout, reason = "the fragment is what the command is for")]
+    fn print_permissions(&self) -> Result<(), StartError> {
+        print!("{}", self.permissions()?);
+        Ok(())
+    }
 }
 
-/// Subject, handler, guards, queue group and place of each handler, in columns.
-fn routes_table(entries: &[Entry]) -> String {
-    let header = ["SUBJECT", "KIND", "HANDLER", "GUARDS", "QUEUE", "AT"].map(str::to_owned);
-    let rows = entries.iter().map(|entry| {
-        let route = entry.route;
-        let kind = match route.kind {
-            Kind::Message => "message",
-            Kind::Event => "event",
-        };
-        let guards = match (route.public, route.guards) {
-            (true, _) => "public".to_owned(),
-            (false, []) => "-".to_owned(),
-            (false, guards) => guards.join(", "),
-        };
-        let queue = entry.queue.clone().unwrap_or_else(|| "-".to_owned());
-        let handler = format!("{}::{}", route.module, route.handler);
-        [entry.pattern.subject().to_owned(), kind.to_owned(), handler, guards, queue, route.location().to_string()]
-    });
-    let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; 6] = std::array::from_fn(width);
-    let mut table = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        table.push_str(line.trim_end());
-        table.push('\n');
-    }
-    table
+#[allow(clippy::print_stdout, reason = "the public half is what the command is for")]
+fn print_new_nkey(arguments: &ArgMatches) -> Result<(), StartError> {
+    let path = arguments.get_one::<String>("file").map(String::as_str).unwrap_or_default();
+    let public = nkey::write_new(path.as_ref())
+        .map_err(|source| StartError::Command { name: "nkey", source: format!("{path}: {source}").into() })?;
+    println!("{public}");
+    Ok(())
 }
 
 fn words(matches: &ArgMatches) -> Vec<String> {
@@ -215,41 +214,4 @@ fn words(matches: &ArgMatches) -> Vec<String> {
 #[allow(clippy::print_stderr, reason = "what stops a program is said even where the log is filtered")]
 fn report(error: &dyn std::error::Error) {
     eprintln!("error: {error}");
-}
-
-/// SIGTERM and ctrl-c.
-struct Signals {
-    #[cfg(unix)]
-    terminate: Option<tokio::signal::unix::Signal>,
-}
-
-impl Signals {
-    fn listen() -> Self {
-        Self {
-            #[cfg(unix)]
-            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok(),
-        }
-    }
-
-    /// Waits for the next one.
-    async fn next(&mut self) {
-        let interrupt = async {
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        #[cfg(unix)]
-        let terminate = async {
-            match &mut self.terminate {
-                Some(signal) => drop(signal.recv().await),
-                None => std::future::pending().await,
-            }
-        };
-        #[cfg(not(unix))]
-        let terminate = std::future::pending::<()>();
-        tokio::select! {
-            () = interrupt => {}
-            () = terminate => {}
-        }
-    }
 }

@@ -21,6 +21,9 @@ use crate::route::Kind;
 /// The subjects begin with this and one of the verbs.
 const PREFIX: &str = "$SRV";
 
+/// What can be asked for.
+pub(super) const VERBS: [&str; 3] = [Verb::Ping.word(), Verb::Info.word(), Verb::Stats.word()];
+
 /// A running service, as it describes itself.
 pub(super) struct Profile {
     info: Info,
@@ -43,7 +46,7 @@ enum Verb {
 impl Verb {
     const ALL: [Self; 3] = [Self::Ping, Self::Info, Self::Stats];
 
-    fn word(self) -> &'static str {
+    const fn word(self) -> &'static str {
         match self {
             Self::Ping => "PING",
             Self::Info => "INFO",

@@ -10,6 +10,7 @@ pub(crate) mod exchange;
 mod limits;
 mod log;
 mod outbox;
+mod permissions;
 mod permits;
 mod running;
 mod setup;
@@ -27,6 +28,7 @@ use self::cli::CustomCommand;
 pub use self::config::Config;
 pub use self::limits::Limits;
 pub use self::log::log_to_stderr;
+pub use self::permissions::{KvAccess, Permissions};
 pub use self::running::{Running, Status};
 pub use self::setup::IntoGuard;
 use self::setup::{BoxError, Provided, Setup};
@@ -63,6 +65,8 @@ pub struct Service {
     setup: Vec<Setup>,
     provision: Vec<Setup>,
     commands: Vec<CustomCommand>,
+    publishes: Vec<String>,
+    buckets: Vec<KvAccess>,
     prefix: Result<Option<Subject>, SubjectError>,
     wire: Wire,
     limits: Limits,
@@ -92,6 +96,8 @@ impl Service {
             setup: Vec::new(),
             provision: Vec::new(),
             commands: Vec::new(),
+            publishes: Vec::new(),
+            buckets: Vec::new(),
             prefix: Ok(None),
             wire: Wire::default(),
             limits: Limits::default(),
@@ -214,7 +220,7 @@ impl Service {
     /// - [`StartError::Refused`]: the handlers contradict each other or miss something; all of it is listed.
     /// - [`StartError::Connect`]: there is no connection.
     /// - [`StartError::Setup`]: something that `provide_with`, `guard` or `guard_all` should make failed.
-    /// - [`StartError::Forbidden`]: the server forbids one of the subscriptions.
+    /// - [`StartError::Forbidden`], [`StartError::Inbox`]: the server forbids one of the subscriptions.
     /// - [`StartError::NotLive`]: the server did not confirm the subscriptions in time.
     pub async fn start(self, nats: NatsConfig) -> Result<Running, StartError> {
         // Boxed, as the futures of a whole start are large and this runs once.
@@ -322,6 +328,16 @@ pub enum StartError {
     /// The server forbids these subscriptions to the service's user.
     #[error("nats-server forbids this user to subscribe to: {}", .0.join(", "))]
     Forbidden(Vec<String>),
+    /// The server forbids the service's user its own inbox, without which nothing can be confirmed.
+    #[error(
+        "nats-server forbids this user its own inbox: it must be allowed to publish and to subscribe to {prefix}.>; \
+         NATS_INBOX_PREFIX chooses another"
+    )]
+    #[non_exhaustive]
+    Inbox {
+        /// What its inboxes begin with.
+        prefix: String,
+    },
     /// The server did not confirm the subscriptions in time.
     #[error("the subscriptions were not confirmed: {0}")]
     NotLive(#[source] crate::connection::EchoError),

@@ -84,8 +84,15 @@ impl Shard {
 
     /// Waits until the server has seen every subscription, and asks how it will end one.
     pub(super) async fn confirm(&mut self) -> Result<(), StartError> {
-        let ends_at_once =
-            shutdown::server_ends_at_once(&self.connection, LIVE_LIMIT).await.map_err(StartError::NotLive)?;
+        let prefix = self.connection.inbox_prefix();
+        let inbox = {
+            let prefix = prefix.clone();
+            self.connection.forbidden(move |violation| violation.is_of_inbox(&prefix))
+        };
+        let ends_at_once = tokio::select! {
+            known = shutdown::server_ends_at_once(&self.connection, LIVE_LIMIT) => known.map_err(StartError::NotLive)?,
+            _ = inbox => return Err(StartError::Inbox { prefix }),
+        };
         if !ends_at_once {
             tracing::warn!("a stop may lose requests: this nats-server does not end a subscription at once");
         }

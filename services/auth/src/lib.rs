@@ -28,7 +28,7 @@ use std::error::Error;
 
 use async_nats::jetstream;
 use nats_rpc::auth::Sessions;
-use nats_rpc::{Service, discover};
+use nats_rpc::{KvAccess, Service, discover};
 use users::{Replicas, Users};
 
 use self::account::Accounts;
@@ -44,6 +44,11 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
     Service::new("auth", env!("CARGO_PKG_VERSION"))
         .description("Sign-up, log-in, rotating sessions, log-out, roles")
         .handlers(discover!())
+        .publishes("auth.audit.>")
+        .publishes("user.created")
+        .uses_bucket(KvAccess::to("auth_users").read().write())
+        .uses_bucket(KvAccess::to("auth_sess").read().write())
+        .uses_bucket(KvAccess::to("users").read().write())
         .provide_with(move |config| async move { Authority::open(config, Settings::from_vars(vars)?).await })
         .provision(move |config| async move {
             let replicas = Replicas::from_vars(for_provision)?;

@@ -17,7 +17,7 @@ mod config;
 mod handlers;
 pub mod profile;
 
-use nats_rpc::{Service, discover};
+use nats_rpc::{KvAccess, Service, discover};
 
 pub use self::config::{Replicas, ReplicasError};
 pub use self::handlers::UserCreated;
@@ -40,6 +40,7 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Send + 'static) -> Servic
     Service::new("users", env!("CARGO_PKG_VERSION"))
         .description("Profiles: one's own, and any for an admin")
         .handlers(discover!())
+        .uses_bucket(KvAccess::to("users").read().write())
         .provide_with(|config| async move { Users::open(config.connection()).await })
         .provision(move |config| {
             let replicas = Replicas::from_vars(vars);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nats_rpc::prelude::*;
-use nats_rpc::{ConnectError, NatsConfig, StartError, Status};
+use nats_rpc::{Client, ConnectError, Connection, KvBucket, KvError, NatsConfig, StartError, Status};
 use nats_rpc_tests::{server, server_with};
 
 use crate::support::{PATIENCE, client, nats, soon};
@@ -56,6 +56,39 @@ async fn a_forbidden_subscription_stops_the_start() {
     let error = soon(service().start(NatsConfig::new(server.url()).user("u", "p"))).await.unwrap_err();
     let StartError::Forbidden(subjects) = &error else { panic!("{error}") };
     assert_eq!(subjects, &["conn.ping"]);
+}
+
+#[tokio::test]
+async fn whoever_may_not_use_their_own_inbox_is_told_so_at_once() {
+    let config = r#"authorization { users: [ { user: u, password: p, permissions: { publish: ">", subscribe: ["conn.>", "_INBOX.>"] } } ] }"#;
+    let server = server_with(|builder| builder.config(config));
+    let nats = NatsConfig::new(server.url()).user("u", "p");
+    let error = soon(service().start(nats.clone())).await.unwrap_err();
+    assert!(matches!(&error, StartError::Inbox { prefix, .. } if prefix == "_INBOX_conn"), "{error}");
+    let running = soon(service().start(nats.clone().inbox_prefix("_INBOX"))).await.unwrap();
+
+    let deaf = Client::connect(&nats.clone().inbox_prefix("_INBOX_deaf")).await.unwrap().timeout(PATIENCE * 10);
+    for _ in 0..2 {
+        let error = soon(deaf.send::<String>("conn.ping", &())).await.unwrap_err();
+        assert!(matches!(error, nats_rpc::CallError::Deaf { .. }), "{error}");
+    }
+    let client = Client::connect(&nats).await.unwrap().timeout(PATIENCE);
+    assert_eq!(soon(client.send::<String>("conn.ping", &())).await.unwrap(), "pong");
+    soon(running.stop()).await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_this_user_may_not_ask_for_is_named_at_once() {
+    let config = r#"authorization { users: [ { user: u, password: p, permissions: { publish: ["$JS.API.STREAM.INFO.KV_mine"] } } ] }"#;
+    let server = server_with(|builder| builder.config(config));
+    let connection = Connection::open(&NatsConfig::new(server.url()).user("u", "p")).await.unwrap();
+    let open = async |name: &'static str| soon(KvBucket::open(&connection, name)).await.unwrap_err();
+    assert!(matches!(open("mine").await, KvError::Missing { .. }));
+    let error = open("theirs").await;
+    assert!(
+        matches!(&error, KvError::Forbidden { subject, .. } if subject == "$JS.API.STREAM.INFO.KV_theirs"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -25,3 +25,4 @@ mod sessions;
 mod shards;
 mod start;
 mod support;
+mod tls;

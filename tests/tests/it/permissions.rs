@@ -5,7 +5,10 @@ mod buckets;
 mod inboxes;
 mod intruder;
 
+use std::collections::BTreeSet;
+
 use nats_rpc::{CallError, Client};
+use nats_rpc_tests::secured::CONFIG;
 use serde_json::{Value, json};
 
 use self::intruder::Intruder;
@@ -66,6 +69,34 @@ async fn a_client_calls_handlers_and_nothing_internal() {
         }
         Intruder::connect(&system.secured, "client").await.may_not_publish(internal).await;
     }
+}
+
+#[test]
+fn the_file_grants_each_service_what_it_says_that_it_needs_and_nothing_else() {
+    let secret = nats_rpc::SecretKey::new("JWT_SECRET", "a secret of at least thirty-two bytes").unwrap();
+    let guard: nats_rpc::JwtGuard = nats_rpc::JwtGuard::new(nats_rpc::JwtConfig::hs256(secret)).unwrap();
+    let services = [("AUTH", ::auth::service(|_| None)), ("USERS", users::service(|_| None).guard(guard))];
+    for (user, service) in services {
+        let needed = service.permissions().unwrap();
+        let granted = |section| granted(user, section);
+        assert_eq!(granted("publish:"), needed.publish.iter().map(String::as_str).collect(), "{needed}");
+        assert_eq!(granted("subscribe:"), needed.subscribe.iter().map(String::as_str).collect(), "{needed}");
+        let answers = needed.to_string().lines().find(|line| line.contains("allow_responses")).unwrap().to_owned();
+        assert!(of(user).contains(&answers), "{needed}");
+    }
+}
+
+/// What the file says of a user.
+fn of(user: &str) -> &'static str {
+    let (_, rest) = CONFIG.split_once(&format!("nkey: $NATS_NKEY_{user}\n")).unwrap();
+    rest.split("nkey: $").next().unwrap()
+}
+
+/// The subjects of a section of what the file says of a user.
+fn granted(user: &str, section: &str) -> BTreeSet<&'static str> {
+    let (_, rest) = of(user).split_once(section).unwrap();
+    let lines = rest.split(']').next().unwrap().lines().map(str::trim);
+    lines.filter_map(|line| line.strip_prefix('"')?.strip_suffix('"')).collect()
 }
 
 #[tokio::test]

@@ -1,0 +1,122 @@
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::rustls;
+use tokio::time::Instant;
+
+use super::watch::Watch;
+use super::{NatsConfig, NatsConfigError};
+
+/// How often a start that waits for nats-server tries again.
+const RETRY_EVERY: Duration = Duration::from_millis(250);
+/// How often it says so.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// A client of async-nats that is connected.
+///
+/// # Errors
+/// As [`Connection::open`](super::Connection::open).
+pub(super) async fn connect(config: &NatsConfig, watch: &Arc<Watch>) -> Result<async_nats::Client, ConnectError> {
+    let addresses = config.addresses()?;
+    let give_up = Instant::now() + config.connect_timeout;
+    let mut next_report = Instant::now();
+    loop {
+        let options = config.options(watch.clone())?;
+        let error = match options.connect(addresses.as_slice()).await {
+            Ok(nats) => {
+                watch.connected();
+                return Ok(nats);
+            }
+            Err(error) => error,
+        };
+        match error.kind() {
+            async_nats::ConnectErrorKind::AuthorizationViolation | async_nats::ConnectErrorKind::Authentication => {
+                return Err(ConnectError::Refused { servers: config.servers(), source: error });
+            }
+            async_nats::ConnectErrorKind::ServerParse => {
+                return Err(NatsConfigError::Url { source: error.into() }.into());
+            }
+            kind if kind == async_nats::ConnectErrorKind::Tls || is_of_tls(&error) => {
+                return Err(ConnectError::Tls { servers: config.servers(), why: innermost(&error), source: error });
+            }
+            _ => {}
+        }
+        let now = Instant::now();
+        if now + RETRY_EVERY >= give_up {
+            let waited = config.connect_timeout;
+            return Err(ConnectError::Unreachable { servers: config.servers(), waited, source: error });
+        }
+        if now >= next_report {
+            let left = give_up - now;
+            tracing::warn!(servers = %config.servers(), %error, "waiting for nats-server, for up to {left:.0?} more");
+            next_report = now + REPORT_EVERY;
+        }
+        tokio::time::sleep(RETRY_EVERY).await;
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// A URL or a credential cannot be used.
+    #[error(transparent)]
+    Config(#[from] NatsConfigError),
+    /// The server does not accept the credentials.
+    #[error(
+        "nats-server at {servers} refused the credentials: check NATS_USER and NATS_PASSWORD, NATS_TOKEN, \
+         NATS_NKEY_SEED or NATS_CREDS"
+    )]
+    #[non_exhaustive]
+    Refused {
+        /// The servers tried, without credentials.
+        servers: String,
+        /// What async-nats said.
+        source: async_nats::ConnectError,
+    },
+    /// The two do not agree on TLS, or on a certificate.
+    #[error(
+        "no TLS connection to nats-server at {servers}: {why}; check NATS_CA, NATS_CERT and NATS_KEY, and the \
+         server's certificate"
+    )]
+    #[non_exhaustive]
+    Tls {
+        /// The servers tried, without credentials.
+        servers: String,
+        /// What is wrong.
+        why: String,
+        /// What async-nats said.
+        source: async_nats::ConnectError,
+    },
+    /// No server answered in the configured time.
+    #[error("no nats-server answered at {servers} within {waited:?}: start one, or set NATS_URL ({source})")]
+    #[non_exhaustive]
+    Unreachable {
+        /// The servers tried, without credentials.
+        servers: String,
+        /// How long they were tried.
+        waited: Duration,
+        /// What async-nats said last.
+        source: async_nats::ConnectError,
+    },
+}
+
+/// Whether TLS failed rather than the network; that does not mend itself.
+fn is_of_tls(error: &async_nats::ConnectError) -> bool {
+    chain(error).any(|error| error.is::<rustls::Error>())
+}
+
+/// The cause of all causes, as text.
+fn innermost(error: &async_nats::ConnectError) -> String {
+    chain(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        // An `io::Error` leaves out the error that it was made of when it is asked for its source.
+        let made_of = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        made_of.map(|error| error as &(dyn Error + 'static)).or_else(|| error.source())
+    })
+}
