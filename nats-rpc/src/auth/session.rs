@@ -11,6 +11,7 @@ mod record;
 mod token;
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_nats::jetstream;
 
@@ -21,6 +22,7 @@ use self::id::SessionId;
 use self::judge::{Judgement, judge};
 use self::record::Record;
 use self::token::RefreshToken;
+use super::revocation::Revoker;
 use crate::connection::Connection;
 use crate::jwt::Clock;
 
@@ -47,6 +49,8 @@ const TRIES: usize = 5;
 /// Reads go to the stream's leader (`$JS.API.STREAM.MSG.GET.KV_auth_sess`), never to a follower that may be
 /// behind: the newest token would look forged there.
 ///
+/// With a [`Revoker`], the access tokens of a session end with it, everywhere.
+///
 /// ```no_run
 /// use nats_rpc::SecretKey;
 /// use nats_rpc::auth::{Owner, SessionConfig, Sessions};
@@ -67,6 +71,7 @@ pub struct Sessions {
     bucket: Bucket,
     peppers: Vec<Pepper>,
     limits: Limits,
+    revoker: Option<Arc<Revoker>>,
     clock: Clock,
 }
 
@@ -80,18 +85,27 @@ pub struct Owner {
     pub account: String,
     /// The user's epoch when the session began; a session of an epoch that the user has left has ended.
     pub epoch: u64,
+    /// The same, of everybody.
+    pub realm: u64,
 }
 
 impl Owner {
-    /// The owner with this user id and account key, in epoch 0.
+    /// The owner with this user id and account key, in the first epoch of the user's and of the realm's.
     pub fn new(user: impl Into<String>, account: impl Into<String>) -> Self {
-        Self { user: user.into(), account: account.into(), epoch: 0 }
+        Self { user: user.into(), account: account.into(), epoch: 0, realm: 0 }
     }
 
-    /// Sets the epoch.
+    /// Sets the user's epoch.
     #[must_use]
     pub fn in_epoch(mut self, epoch: u64) -> Self {
         self.epoch = epoch;
+        self
+    }
+
+    /// Sets the realm's epoch.
+    #[must_use]
+    pub fn in_realm(mut self, epoch: u64) -> Self {
+        self.realm = epoch;
         self
     }
 }
@@ -137,8 +151,8 @@ impl Sessions {
     /// [`SessionBucketError::Bucket`] if it was not provisioned or cannot be asked,
     /// [`SessionBucketError::NoTtl`] if it was made without limit markers.
     pub async fn open(connection: &Connection, config: SessionConfig) -> Result<Self, SessionBucketError> {
-        let SessionConfig { peppers, limits, clock } = config;
-        Ok(Self { bucket: Bucket::open(connection).await?, peppers, limits, clock })
+        let SessionConfig { peppers, limits, revoker, clock } = config;
+        Ok(Self { bucket: Bucket::open(connection).await?, peppers, limits, revoker, clock })
     }
 
     /// Begins a session. If the user then has more than the cap allows, the oldest end.
@@ -184,8 +198,7 @@ impl Sessions {
                 }
                 Judgement::Repeated => return Ok(issued(&chain.successor(&presented), record.owner)),
                 Judgement::Reused => {
-                    self.bucket.remove(id).await?;
-                    let session = Session { id: id.to_string(), owner: record.owner };
+                    let session = self.finish(id, record).await?;
                     tracing::warn!(sid = %session.id, user = %session.owner.user, "refresh token reused: session ended");
                     return Err(SessionError::Reused(session));
                 }
@@ -193,6 +206,21 @@ impl Sessions {
             }
         }
         Err(SessionError::Contended)
+    }
+
+    /// The session of a refresh token that [`refresh`](Self::refresh) would take now. Changes nothing.
+    ///
+    /// # Errors
+    /// [`SessionError::Invalid`] for any other token, [`SessionError::Unavailable`] if the bucket does not
+    /// answer.
+    pub async fn look_up(&self, refresh_token: &str) -> Result<LiveSession, SessionError> {
+        let presented = RefreshToken::parse(refresh_token).ok_or(SessionError::Invalid)?;
+        let (record, _) = self.bucket.read(presented.sid).await?.ok_or(SessionError::Invalid)?;
+        let chain = self.chain(&record, &presented)?;
+        match judge(&record, &presented, &chain, self.clock.unix_millis(), self.limits.grace) {
+            Judgement::Current | Judgement::Repeated => Ok(LiveSession::new(presented.sid, record)),
+            Judgement::Reused | Judgement::Invalid => Err(SessionError::Invalid),
+        }
     }
 
     /// Ends the session of a refresh token, be it the current one or an earlier one.
@@ -207,12 +235,20 @@ impl Sessions {
         let chain = self.chain(&record, &presented)?;
         match judge(&record, &presented, &chain, self.clock.unix_millis(), self.limits.grace) {
             Judgement::Invalid => Err(SessionError::Invalid),
-            Judgement::Current | Judgement::Repeated | Judgement::Reused => {
-                // Whatever revision it has by now: a rotation that runs meanwhile must not outlive it.
-                self.bucket.remove(id).await?;
-                Ok(Session { id: id.to_string(), owner: record.owner })
-            }
+            Judgement::Current | Judgement::Repeated | Judgement::Reused => self.finish(id, record).await,
         }
+    }
+
+    /// Ends a session with its access tokens.
+    async fn finish(&self, id: SessionId, record: Record) -> Result<Session, SessionError> {
+        let session = Session { id: id.to_string(), owner: record.owner };
+        // First, as it could not be done again by whoever holds a token of a session that is gone.
+        if let Some(revoker) = &self.revoker {
+            revoker.session(&session.id).await.map_err(|error| SessionError::Unavailable(error.into()))?;
+        }
+        // Whatever revision it has by now: a rotation that runs meanwhile must not outlive it.
+        self.bucket.remove(id).await?;
+        Ok(session)
     }
 
     fn chain<'a>(&'a self, record: &Record, presented: &RefreshToken) -> Result<Chain<'a>, SessionError> {

@@ -167,7 +167,7 @@ impl Authority {
     /// write is what lasts, this is what makes it known.
     #[allow(dead_code, reason = "the next change calls it")]
     pub(crate) async fn end_sessions(&self, account: &Account) -> Result<(), RpcError> {
-        self.0.sessions.end_all(&account.user_id.to_string()).await?;
+        self.0.sessions.end_all(&account.user_id.to_string(), account.epoch).await?;
         Ok(())
     }
 

@@ -1,9 +1,11 @@
 //! How long sessions live, how many a user has, and what protects them.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::chain::Pepper;
+use crate::auth::revocation::Revoker;
 use crate::jwt::{Clock, SecretKey};
 
 /// How long sessions live, and what protects them.
@@ -12,6 +14,7 @@ use crate::jwt::{Clock, SecretKey};
 pub struct SessionConfig {
     pub(super) peppers: Vec<Pepper>,
     pub(super) limits: Limits,
+    pub(super) revoker: Option<Arc<Revoker>>,
     pub(super) clock: Clock,
 }
 
@@ -33,6 +36,7 @@ impl SessionConfig {
         Self {
             peppers: vec![Pepper::new(pepper)],
             limits: Limits { grace: 10_000, idle: days(7), absolute: days(30), cap: 50 },
+            revoker: None,
             clock: Clock::default(),
         }
     }
@@ -67,6 +71,13 @@ impl SessionConfig {
     /// How many sessions a user may have; one more ends the oldest. Default: 50.
     pub fn cap(mut self, sessions: NonZeroUsize) -> Self {
         self.limits.cap = sessions.get();
+        self
+    }
+
+    /// Revokes the access tokens of a session that ends: by log-out, by reuse, by the cap. Default: they live
+    /// on until they expire.
+    pub fn revoker(mut self, revoker: Arc<Revoker>) -> Self {
+        self.revoker = Some(revoker);
         self
     }
 

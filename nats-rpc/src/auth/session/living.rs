@@ -23,7 +23,7 @@ pub struct LiveSession {
 }
 
 impl LiveSession {
-    fn new(id: SessionId, record: Record) -> Self {
+    pub(super) fn new(id: SessionId, record: Record) -> Self {
         let at = |millis| UNIX_EPOCH + Duration::from_millis(millis);
         Self {
             begun_at: at(record.begun_at),
@@ -45,7 +45,7 @@ impl Sessions {
         Ok(live.into_iter().map(|(id, record)| LiveSession::new(id, record)).collect())
     }
 
-    /// Ends one session of `user`, by its id.
+    /// Ends one session of `user`, by its id, with its access tokens.
     ///
     /// # Errors
     /// [`SessionError::Invalid`] if the user has no such session, [`SessionError::Unavailable`] if the bucket
@@ -56,15 +56,38 @@ impl Sessions {
         if record.owner.user != user || self.has_expired(&record) {
             return Err(SessionError::Invalid);
         }
-        self.bucket.remove(id).await?;
-        Ok(Session { id: id.to_string(), owner: record.owner })
+        self.finish(id, record).await
     }
 
-    /// Ends every session of `user`; gives how many there were.
+    /// Ends the session with this id, whosever it is, with its access tokens; `None` if there is none.
+    ///
+    /// Tokens of a session that has ended already are revoked all the same.
     ///
     /// # Errors
-    /// [`SessionError::Unavailable`] if the bucket does not answer; some may have ended then.
-    pub async fn end_all(&self, user: &str) -> Result<usize, SessionError> {
+    /// [`SessionError::Unavailable`] if the bucket does not answer.
+    pub async fn end_any(&self, id: &str) -> Result<Option<Session>, SessionError> {
+        let Some(session) = SessionId::parse(id) else { return Ok(None) };
+        if let Some((record, _)) = self.bucket.read(session).await? {
+            return self.finish(session, record).await.map(Some);
+        }
+        if let Some(revoker) = &self.revoker {
+            revoker.session(id).await.map_err(|error| SessionError::Unavailable(error.into()))?;
+        }
+        Ok(None)
+    }
+
+    /// Ends every session of `user`, and every access token below `epoch`, whatever session it is of; gives
+    /// how many sessions there were.
+    ///
+    /// `epoch` is the user's new one, written already where epochs are kept: a log-in that runs meanwhile then
+    /// begins a session that has ended.
+    ///
+    /// # Errors
+    /// [`SessionError::Unavailable`] if a bucket does not answer; doing it again is safe.
+    pub async fn end_all(&self, user: &str, epoch: u64) -> Result<usize, SessionError> {
+        if let Some(revoker) = &self.revoker {
+            revoker.user(user, epoch).await.map_err(|error| SessionError::Unavailable(error.into()))?;
+        }
         let live = self.live(user).await?;
         try_join_all(live.iter().map(|(id, _)| self.bucket.remove(*id))).await?;
         Ok(live.len())
@@ -73,10 +96,10 @@ impl Sessions {
     /// Ends the oldest sessions of a user who has more than the cap allows, but not `newest`.
     pub(super) async fn evict(&self, user: &str, newest: SessionId) -> Result<(), SessionError> {
         let live = self.live(user).await?;
-        let over = live.iter().filter(|(id, _)| *id != newest).skip(self.limits.cap.saturating_sub(1));
-        for (id, _) in over {
+        let over = live.into_iter().filter(|(id, _)| *id != newest).skip(self.limits.cap.saturating_sub(1));
+        for (id, record) in over {
             tracing::info!(sid = %id, user, "session ended: the user has too many");
-            self.bucket.remove(*id).await?;
+            self.finish(id, record).await?;
         }
         Ok(())
     }

@@ -40,6 +40,8 @@ struct OwnerFields {
     account: String,
     #[serde(default)]
     epoch: u64,
+    #[serde(default)]
+    realm: u64,
 }
 
 impl Record {

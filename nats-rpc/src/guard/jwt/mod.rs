@@ -163,6 +163,21 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         self.verify_if(token, self.0.stale)
     }
 
+    /// Other claims of `token` than `C`, if it is good now. For those who report on tokens.
+    ///
+    /// Costs a verification each time.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn read_claims<T: DeserializeOwned>(&self, token: &str) -> Result<T, Refusal> {
+        self.0.verifier.prove(token, self.0.stale)?.read()
+    }
+
+    /// What has been revoked, as the guard knows it; `None` if it was not told.
+    pub fn revocations(&self) -> Option<&Revocations> {
+        self.0.verifier.revocations()
+    }
+
     fn verify_if(&self, token: &str, stale: Stale) -> Result<Arc<C>, Refusal> {
         let Inner { verifier, cache, .. } = &*self.0;
         // Before the cache, which would hash all of it.

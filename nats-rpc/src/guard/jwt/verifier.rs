@@ -117,6 +117,10 @@ impl Verifier {
         }
     }
 
+    pub(crate) fn revocations(&self) -> Option<&Revocations> {
+        self.rules.revocations.as_ref()
+    }
+
     /// Whether the keys are still those that `standing` was verified with.
     pub(crate) fn is_current(&self, standing: &Standing) -> bool {
         standing.generation == self.keys.generation()
