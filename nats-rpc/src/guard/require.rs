@@ -62,7 +62,8 @@ impl RequireScope {
 impl Guard for RequireScope {
     async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError> {
         let principal = request.principal().ok_or_else(unauthenticated)?;
-        match principal.scope().split(' ').any(|granted| !granted.is_empty() && granted == self.0) {
+        let mut granted = principal.scope().as_bytes().split(|byte| *byte == b' ');
+        match granted.any(|granted| !granted.is_empty() && granted == self.0.as_bytes()) {
             true => Ok(()),
             false => Err(RpcError::forbidden("the caller lacks a scope that this needs")),
         }

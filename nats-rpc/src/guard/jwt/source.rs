@@ -7,7 +7,6 @@ use serde_json::value::RawValue;
 
 use super::refusal::Refusal;
 use super::top_level::{self, Field};
-use super::verifier::is_token_text;
 use crate::message::Request;
 
 /// The header of access tokens.
@@ -61,17 +60,24 @@ impl Sources {
 /// The value of header `name`. NATS compares names exactly, so a second value may hide behind another
 /// spelling: all spellings count, and equal values are two all the same.
 fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, Refusal> {
-    request.header_values(name).try_fold(None, |first, value| match first {
-        None => Ok(Some(value)),
-        Some(_) => Err(Refusal::SeveralValues),
-    })
+    let mut found = None;
+    for value in request.header_values(name) {
+        if found.replace(value).is_some() {
+            return Err(Refusal::SeveralValues);
+        }
+    }
+    Ok(found)
 }
 
-/// The token of `Bearer <token>`: the scheme in any case, exactly one space, nothing else around.
+/// The token of `Bearer <token>`: the scheme in any case, exactly one space.
+///
+/// Whether the token has anything around it is for the verifier to say, which looks at every byte of it once;
+/// a look here would be a look with every request.
 fn bearer(value: &str) -> Result<&str, Refusal> {
-    let (scheme, token) = value.split_once(' ').ok_or(Refusal::Scheme)?;
-    let well_formed = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && is_token_text(token);
-    if well_formed { Ok(token) } else { Err(Refusal::Scheme) }
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() => Ok(token),
+        _ => Err(Refusal::Scheme),
+    }
 }
 
 fn payload_token<'a>(request: &'a Request, field: &Field) -> Result<Option<Cow<'a, str>>, Refusal> {
@@ -120,23 +126,17 @@ mod tests {
     }
 
     #[test]
-    fn source_02_anything_around_scheme_and_token_is_refused() {
+    fn source_02_another_scheme_or_separator_is_refused() {
         for value in [
-            "Bearer  a.b.c",
             "Bearer\ta.b.c",
             "Bearer\u{a0}a.b.c",
             " Bearer a.b.c",
-            "Bearer a.b.c ",
             "Bearera.b.c",
             "Bearer",
             "Bearer ",
-            "Bearer a.b.c, Bearer d.e.f",
-            "Bearer a.b.c,d.e.f",
             "Basic a.b.c",
             "a.b.c",
             "",
-            "Bearer a.b.c=",
-            "Bearer a+b/c",
         ] {
             assert_eq!(token(&[("authorization", value)]).unwrap_err(), Refusal::Scheme, "{value:?}");
         }

@@ -36,6 +36,26 @@ fn a_good_token_sets_the_principal() {
 }
 
 #[test]
+fn source_02_anything_around_a_token_is_refused_even_if_the_token_is_known() {
+    let guard = guard();
+    let known = token(&claims());
+    for around in [
+        format!("Bearer  {known}"),
+        format!("Bearer {known} "),
+        format!("Bearer \t{known}"),
+        format!("Bearer {known}\u{a0}"),
+        format!("Bearer {known}="),
+        format!("Bearer {known},{known}"),
+        format!("Bearer {known}, Bearer {known}"),
+        format!("Bearer {}", known.replacen(|letter: char| letter.is_ascii_alphanumeric(), "+", 1)),
+    ] {
+        assert!(activate(&guard, &[("authorization", &bearer(&known))], "{}").is_ok());
+        let error = activate(&guard, &[("authorization", &around)], "{}").unwrap_err();
+        assert_eq!(error.code(), Code::Unauthenticated, "{around:?}");
+    }
+}
+
+#[test]
 fn every_refusal_reads_the_same_except_that_a_token_expired() {
     let forged = bearer(&(token(&claims()) + "A"));
     let refused = [
