@@ -37,7 +37,9 @@ impl Exchange {
     /// Takes a message that arrived at `arrival`, at `now`.
     ///
     /// # Errors
-    /// An answer that needs no handler: the envelope is wrong, or the deadline has passed.
+    /// An answer that needs no handler: the envelope is wrong.
+    // Both results are large. Inlined, they are made where they are to stand.
+    #[inline(always)]
     pub(crate) fn open(
         route: &BoundRoute,
         wire: Wire,
@@ -57,7 +59,7 @@ impl Exchange {
             trace_id = headers.as_ref().and_then(trace_id),
         );
         let wants_answer = reply.is_some() && kind == Kind::Message;
-        let (dialect, request) = match wire::open(wire, subject.as_str(), &payload, wants_answer) {
+        let (dialect, request) = match wire::open(wire, subject.as_str(), payload, wants_answer) {
             Ok(Opened { dialect, data }) => (dialect, Ok(Request::new(subject, headers, data, deadline))),
             Err((dialect, error)) => (dialect, Err(error)),
         };

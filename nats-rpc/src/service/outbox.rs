@@ -1,11 +1,27 @@
 //! Answers on their way to the connection.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use async_nats::message::OutboundMessage;
+use async_nats::subject::ToSubject;
+use async_nats::{HeaderMap, Subject};
+use bytes::{Bytes, BytesMut};
 use futures::Sink;
+
+use super::exchange::{Answer, Exchange};
+use super::stats::Counters;
+use crate::error::RpcError;
+use crate::reply::Written;
+
+/// Answers are cut from blocks of this size, in bytes.
+const ARENA_BLOCK: usize = 16 * 1024;
+/// A buffer that one large answer made larger than this, in bytes, is given back.
+const SCRATCH_KEPT: usize = 64 * 1024;
 
 /// Answers that the connection has not taken yet.
 ///
@@ -16,6 +32,24 @@ pub(super) struct Outbox {
     waiting: VecDeque<OutboundMessage>,
     /// Whether the client was found dead.
     dead: bool,
+    /// A block that many answers share.
+    arena: BytesMut,
+    /// The text of the subject that is being handed over.
+    subject: String,
+}
+
+/// The subject of an answer, which moves on as it came.
+///
+/// A subject that async-nats received is copied in full by the first clone of it, and `publish` clones.
+struct Received<'a> {
+    subject: Cell<Option<Subject>>,
+    text: &'a str,
+}
+
+impl ToSubject for Received<'_> {
+    fn to_subject(&self) -> Subject {
+        self.subject.take().unwrap_or_else(|| self.text.into())
+    }
 }
 
 impl Outbox {
@@ -23,7 +57,7 @@ impl Outbox {
     const CAPACITY: usize = 1_024;
 
     pub(super) fn new(nats: async_nats::Client) -> Self {
-        Self { nats, waiting: VecDeque::new(), dead: false }
+        Self { nats, waiting: VecDeque::new(), dead: false, arena: BytesMut::new(), subject: String::new() }
     }
 
     /// Goes on with another client: the old one has died.
@@ -32,15 +66,60 @@ impl Outbox {
         self.dead = false;
     }
 
-    /// Hands `message` over, or keeps it until [`poll_flush`](Self::poll_flush) can.
-    pub(super) fn push(&mut self, message: OutboundMessage) {
-        // Nobody is to be woken: whatever is kept here is polled for before the loop rests.
-        let mut cx = Context::from_waker(Waker::noop());
-        if self.waiting.is_empty() && matches!(Pin::new(&mut self.nats).poll_ready(&mut cx), Poll::Ready(Ok(()))) {
-            self.send(message);
-        } else {
-            self.waiting.push_back(message);
+    /// Concludes `exchange`: exactly one answer leaves, or none if none was asked for.
+    ///
+    /// The value of the answer stands in `scratch`.
+    pub(super) fn conclude(
+        &mut self,
+        exchange: &mut Exchange,
+        result: Result<Written, RpcError>,
+        now: Instant,
+        counters: &Counters,
+        scratch: &mut Vec<u8>,
+    ) {
+        let answer = exchange.conclude(result, now, self.nats.max_payload(), counters, scratch);
+        if let (Some(Answer { headers, .. }), Some(subject)) = (answer, exchange.reply.take()) {
+            self.answer(subject, headers, scratch);
         }
+        if scratch.capacity() > SCRATCH_KEPT {
+            *scratch = Vec::new();
+        }
+    }
+
+    /// Hands an answer over, or keeps it until [`poll_flush`](Self::poll_flush) can.
+    fn answer(&mut self, subject: Subject, headers: Option<HeaderMap>, body: &[u8]) {
+        match headers {
+            None if self.waiting.is_empty() => self.publish(subject, body),
+            headers => self.keep(subject, headers, body),
+        }
+    }
+
+    /// `publish` costs less than the reservation that [`Sink`] makes for each message, but it does not give
+    /// back what is not taken at once. So the text of the subject is written down, to make it again.
+    fn publish(&mut self, subject: Subject, body: &[u8]) {
+        self.subject.clear();
+        self.subject.push_str(&subject);
+        let payload = self.cut(body);
+        let subject = Received { subject: Cell::new(Some(subject)), text: &self.subject };
+        // Nobody is to be woken: whatever is kept is polled for before the loop rests.
+        let handed_over = pin!(self.nats.publish(subject, payload)).poll(&mut Context::from_waker(Waker::noop()));
+        if !matches!(handed_over, Poll::Ready(Ok(()))) {
+            let subject = Subject::from(self.subject.as_str());
+            self.keep(subject, None, body);
+        }
+    }
+
+    fn keep(&mut self, subject: Subject, headers: Option<HeaderMap>, body: &[u8]) {
+        let payload = self.cut(body);
+        self.waiting.push_back(OutboundMessage { subject, reply: None, payload, headers });
+    }
+
+    fn cut(&mut self, body: &[u8]) -> Bytes {
+        if self.arena.capacity() < body.len() {
+            self.arena = BytesMut::with_capacity(body.len().max(ARENA_BLOCK));
+        }
+        self.arena.extend_from_slice(body);
+        self.arena.split().freeze()
     }
 
     /// Whether its loop has to wait. Not for a client that has died: only its loop can learn of the next one.
@@ -55,11 +134,6 @@ impl Outbox {
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
-    }
-
-    /// The largest message that the server takes, in bytes, headers included.
-    pub(super) fn max_payload(&self) -> usize {
-        self.nats.max_payload()
     }
 
     /// Hands over what the connection takes now, and asks to be polled when it takes more.
@@ -99,10 +173,6 @@ mod tests {
         (nats, runtime)
     }
 
-    fn message() -> OutboundMessage {
-        OutboundMessage { subject: "a".into(), reply: None, payload: "".into(), headers: None }
-    }
-
     fn flush(outbox: &mut Outbox) {
         outbox.poll_flush(&mut Context::from_waker(Waker::noop()));
     }
@@ -111,10 +181,10 @@ mod tests {
     fn what_a_connection_does_not_take_waits_until_the_loop_has_to() {
         let (nats, _runtime) = client();
         let mut outbox = Outbox::new(nats);
-        outbox.push(message());
+        outbox.answer("a".into(), None, b"");
         assert!(outbox.is_empty(), "a connection takes commands ahead");
         while !outbox.is_full() {
-            outbox.push(message());
+            outbox.answer("a".into(), None, b"");
         }
         flush(&mut outbox);
         assert!(outbox.is_full() && !outbox.is_stranded());
@@ -125,7 +195,7 @@ mod tests {
         let (nats, runtime) = client();
         let mut outbox = Outbox::new(nats);
         while !outbox.is_full() {
-            outbox.push(message());
+            outbox.answer("a".into(), None, b"");
         }
         drop(runtime);
         flush(&mut outbox);

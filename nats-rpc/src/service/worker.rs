@@ -11,19 +11,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use async_nats::message::OutboundMessage;
 use async_nats::{Message, Subscriber};
-use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use tokio::time::Sleep;
 
 use super::dispatch::{Endpoint, Intake};
-use super::exchange::{Answer, Exchange};
+use super::exchange::Exchange;
 use super::outbox::Outbox;
 use super::waker::{SlotWaker, Woken};
 use crate::connection::Live;
 use crate::deadline;
 use crate::error::RpcError;
+use crate::message::Request;
 use crate::reply::Written;
 use crate::route::HandlerSlot;
 
@@ -32,10 +31,6 @@ use crate::route::HandlerSlot;
 const TICK: Duration = Duration::from_millis(10);
 /// A poll that takes longer than this is a handler's mistake.
 const LONG_POLL: Duration = Duration::from_millis(20);
-/// Answers are cut from blocks of this size, in bytes.
-const ARENA_BLOCK: usize = 16 * 1024;
-/// A buffer that one large answer made larger than this, in bytes, is given back.
-const SCRATCH_KEPT: usize = 64 * 1024;
 
 /// Takes the messages of one subscription and sees each to its end.
 pub(super) struct Worker<'a> {
@@ -53,8 +48,11 @@ pub(super) struct Worker<'a> {
     tick: Pin<Box<Sleep>>,
     /// Whether the tick is on its way; it is not while every handler is ready at once.
     ticking: bool,
+    /// Where an answer is written.
     scratch: Vec<u8>,
-    arena: BytesMut,
+    /// When this loop last looked at the clock: as it woke, and after each handler. Nothing in between takes
+    /// long, and a look is a good part of what a small request costs.
+    now: Instant,
 }
 
 /// What has come to its end.
@@ -90,7 +88,7 @@ impl<'a> Worker<'a> {
             tick: Box::pin(tokio::time::sleep(TICK)),
             ticking: false,
             scratch: Vec::new(),
-            arena: BytesMut::new(),
+            now: Instant::now(),
         }
     }
 
@@ -110,6 +108,7 @@ impl<'a> Worker<'a> {
 
     /// Does all that can be done now; ready once the subscription has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+        self.now = Instant::now();
         loop {
             self.drive_woken(cx);
             self.expire(cx);
@@ -135,7 +134,7 @@ impl<'a> Worker<'a> {
 
     /// Takes one message: runs it, lets it wait, or turns it away.
     fn receive(&mut self, message: Message) {
-        let arrival = Instant::now();
+        let arrival = self.now;
         let pattern = &self.endpoint.route.entry.pattern;
         if !pattern.matches(message.subject.as_str()) {
             // A JetStream push consumer delivers to any literal subject, past the publisher's permissions.
@@ -144,7 +143,7 @@ impl<'a> Worker<'a> {
             let subject = message.subject.as_str();
             tracing::warn!(subject, pattern = pattern.subject(), "dropped a message that was not sent to this handler");
         } else if self.has_room() && self.backlog.is_empty() {
-            self.admit(message, arrival, arrival);
+            self.admit(message, arrival);
         } else if self.backlog.len() < self.endpoint.backlog {
             self.backlog.push_back((message, arrival));
             self.tick();
@@ -164,30 +163,29 @@ impl<'a> Worker<'a> {
     fn admit_waiting(&mut self) {
         while !self.backlog.is_empty() && self.has_room() {
             let Some((message, arrival)) = self.backlog.pop_front() else { return };
-            self.admit(message, arrival, Instant::now());
+            self.admit(message, arrival);
         }
     }
 
     /// Starts the handler for a message and polls it once.
-    fn admit(&mut self, message: Message, arrival: Instant, now: Instant) {
-        let (exchange, request) = self.open_exchange(message, arrival, now);
-        let request = match request {
-            Ok(_) if exchange.deadline <= now => {
-                let error = RpcError::deadline_exceeded("the deadline passed before the handler could start");
-                return self.conclude(exchange, Err(error), now);
-            }
-            Ok(request) => request,
-            Err(error) => return self.conclude(exchange, Err(error), now),
-        };
+    fn admit(&mut self, message: Message, arrival: Instant) {
         let index = match self.free.pop() {
             Some(index) => index,
             None => self.add_slot(),
         };
-        let slot = &mut self.slots[index];
-        slot.handler.start(request);
-        slot.exchange = Some(exchange);
         self.live += 1;
-        self.drive(index, now);
+        let (exchange, request) = self.open_exchange(message, arrival);
+        let slot = &mut self.slots[index];
+        let exchange = slot.exchange.insert(exchange);
+        match request {
+            Ok(request) if exchange.deadline > self.now => slot.handler.start(request),
+            Ok(_) => {
+                let error = RpcError::deadline_exceeded("the deadline passed before the handler could start");
+                return self.release(index, Err(error));
+            }
+            Err(error) => return self.release(index, Err(error)),
+        }
+        self.drive(index);
         let slot = &mut self.slots[index];
         if slot.exchange.is_some() {
             // Only what waits takes a place from other handlers.
@@ -221,30 +219,27 @@ impl<'a> Worker<'a> {
         self.woken.register(cx.waker());
         let mut batch = std::mem::take(&mut self.batch);
         self.woken.take(&mut batch);
-        let mut now = Instant::now();
         for index in batch.drain(..) {
-            now = self.drive(index, now);
+            self.drive(index);
         }
         self.batch = batch;
     }
 
-    /// Polls one slot, and answers if its handler is done. Takes and gives the present time, as reading the
-    /// clock is a good part of what a small request costs.
-    fn drive(&mut self, index: usize, now: Instant) -> Instant {
+    /// Polls one slot, and answers if its handler is done.
+    fn drive(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         // A waker may outlive its request and wake a slot that is empty.
-        let Some(exchange) = &slot.exchange else { return now };
+        let Some(exchange) = &slot.exchange else { return };
         slot.flag.clear();
         let mut cx = Context::from_waker(&slot.waker);
         let polled = exchange.poll(&mut *slot.handler, &mut cx, &mut self.scratch);
-        let after = Instant::now();
-        if after.duration_since(now) > LONG_POLL {
-            self.report_long_poll(after.duration_since(now));
+        let before = std::mem::replace(&mut self.now, Instant::now());
+        if self.now > before + LONG_POLL {
+            self.report_long_poll(self.now - before);
         }
         if let Poll::Ready(result) = polled {
-            self.release(index, result, after);
+            self.release(index, result);
         }
-        after
     }
 
     /// Once per handler: it holds up every other one of its thread.
@@ -265,25 +260,28 @@ impl<'a> Worker<'a> {
         let slot = &mut self.slots[index];
         let Some(exchange) = &slot.exchange else { return };
         let result = exchange.cancel(&mut *slot.handler).and(Err(error));
-        self.release(index, result, Instant::now());
+        self.release(index, result);
     }
 
     /// Answers for a slot whose handler is gone.
-    fn release(&mut self, index: usize, result: Result<Written, RpcError>, now: Instant) {
+    fn release(&mut self, index: usize, result: Result<Written, RpcError>) {
         let slot = &mut self.slots[index];
-        let Some(exchange) = slot.exchange.take() else { return };
+        // It is concluded where it stands: moving it would cost more than concluding it.
+        let Some(exchange) = &mut slot.exchange else { return };
+        self.outbox.conclude(exchange, result, self.now, &self.endpoint.counters, &mut self.scratch);
+        slot.exchange = None;
         if std::mem::take(&mut slot.holds_permit) {
             self.endpoint.permits.give();
         }
         self.free.push(index);
         self.live -= 1;
-        self.conclude(exchange, result, now);
     }
 
     /// Ends what is past its deadline, running or waiting.
     fn expire(&mut self, cx: &mut Context<'_>) {
         while self.ticking && self.tick.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
+            self.now = Instant::now();
+            let now = self.now;
             self.ticking = self.live > 0 || !self.backlog.is_empty();
             self.tick.as_mut().reset(tokio::time::Instant::from_std(now + TICK));
             for index in 0..self.slots.len() {
@@ -292,12 +290,12 @@ impl<'a> Worker<'a> {
                     self.cancel(index, RpcError::deadline_exceeded("the handler did not finish by the deadline"));
                 }
             }
-            self.expire_backlog(now);
+            self.expire_backlog();
         }
     }
 
-    fn expire_backlog(&mut self, now: Instant) {
-        let allowance = self.endpoint.allowance;
+    fn expire_backlog(&mut self) {
+        let (now, allowance) = (self.now, self.endpoint.allowance);
         for _ in 0..self.backlog.len() {
             let Some((message, arrival)) = self.backlog.pop_front() else { return };
             if deadline::of_request(message.headers.as_ref(), arrival, now, allowance) <= now {
@@ -311,6 +309,7 @@ impl<'a> Worker<'a> {
 
     /// Turns away everything that runs or waits: the stop has reached its limit.
     pub(super) fn abandon(&mut self) {
+        self.now = Instant::now();
         let error = || RpcError::unavailable("the service stopped before the handler finished");
         for index in 0..self.slots.len() {
             self.cancel(index, error());
@@ -320,42 +319,15 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn open_exchange(
-        &self,
-        message: Message,
-        arrival: Instant,
-        now: Instant,
-    ) -> (Exchange, Result<crate::Request, RpcError>) {
-        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.allowance, message, arrival, now)
+    #[inline(always)]
+    fn open_exchange(&self, message: Message, arrival: Instant) -> (Exchange, Result<Request, RpcError>) {
+        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.allowance, message, arrival, self.now)
     }
 
     /// Answers a message whose handler never starts.
     fn refuse(&mut self, message: Message, arrival: Instant, error: RpcError) {
-        let now = Instant::now();
-        let (exchange, _) = self.open_exchange(message, arrival, now);
-        self.conclude(exchange, Err(error), now);
-    }
-
-    /// Exactly one answer leaves, or none if none was asked for.
-    fn conclude(&mut self, exchange: Exchange, result: Result<Written, RpcError>, now: Instant) {
-        let max_payload = self.outbox.max_payload();
-        let answer = exchange.conclude(result, now, max_payload, &self.endpoint.counters, &mut self.scratch);
-        if let (Some(Answer { headers, .. }), Some(reply)) = (answer, exchange.reply) {
-            let payload = self.cut_payload();
-            self.outbox.push(OutboundMessage { subject: reply, reply: None, payload, headers });
-        }
-        if self.scratch.capacity() > SCRATCH_KEPT {
-            self.scratch = Vec::new();
-        }
-    }
-
-    /// Moves the answer from the scratch buffer into a block that many answers share.
-    fn cut_payload(&mut self) -> Bytes {
-        if self.arena.capacity() < self.scratch.len() {
-            self.arena = BytesMut::with_capacity(self.scratch.len().max(ARENA_BLOCK));
-        }
-        self.arena.extend_from_slice(&self.scratch);
-        self.arena.split().freeze()
+        let (mut exchange, _) = self.open_exchange(message, arrival);
+        self.outbox.conclude(&mut exchange, Err(error), self.now, &self.endpoint.counters, &mut self.scratch);
     }
 }
 

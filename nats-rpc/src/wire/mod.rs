@@ -56,19 +56,20 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// A message that wants an answer and cannot be given to a handler, with the dialect to answer in.
+#[inline]
 pub(crate) fn open(
     wire: Wire,
     subject: &str,
-    payload: &Bytes,
+    payload: Bytes,
     wants_answer: bool,
 ) -> Result<Opened, (Dialect, RpcError)> {
     match wire {
         Wire::Native => Ok(native::open(payload)),
-        Wire::Auto => match nest::recognise(subject, payload) {
+        Wire::Auto => match nest::recognise(subject, &payload) {
             Some(envelope) => envelope.open(wants_answer),
             None => Ok(native::open(payload)),
         },
-        Wire::Nest => nest::parse(payload)?.open(wants_answer),
+        Wire::Nest => nest::parse(&payload)?.open(wants_answer),
     }
 }
 

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::{Dialect, Opened, error_body};
 use crate::error::RpcError;
 
-pub(super) fn open(payload: &Bytes) -> Opened {
-    Opened { dialect: Dialect::Native, data: (!payload.is_empty()).then(|| payload.clone()) }
+pub(super) fn open(payload: Bytes) -> Opened {
+    Opened { dialect: Dialect::Native, data: (!payload.is_empty()).then_some(payload) }
 }
 
 /// `{"code","message","details"?}`

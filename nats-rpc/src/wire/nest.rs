@@ -204,7 +204,7 @@ mod tests {
     const ID: &str = "88a5f0d6ac4d1830655c1";
 
     fn opened(wire: Wire, subject: &str, body: &str, wants_answer: bool) -> Result<(bool, Option<String>), u16> {
-        match open(wire, subject, &Bytes::copy_from_slice(body.as_bytes()), wants_answer) {
+        match open(wire, subject, Bytes::copy_from_slice(body.as_bytes()), wants_answer) {
             Ok(Opened { dialect, data }) => {
                 let data = data.map(|data| String::from_utf8(data.to_vec()).unwrap());
                 Ok((matches!(dialect, Dialect::Nest { .. }), data))

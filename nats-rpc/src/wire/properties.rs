@@ -58,7 +58,7 @@ proptest! {
         wire in wire(), body in body(), wants_answer in any::<bool>(),
     ) {
         let body = Bytes::from(body);
-        match open(wire, "e", &body, wants_answer) {
+        match open(wire, "e", body.clone(), wants_answer) {
             Ok(Opened { data: Some(data), .. }) => {
                 let whole = body.as_ptr_range();
                 prop_assert!(data.is_empty() || whole.contains(&data.as_ptr()), "no copy is made");
@@ -82,7 +82,7 @@ proptest! {
     ) {
         prop_assume!(id.to_string().len() <= nest::MAX_ID);
         for wire in [Wire::Auto, Wire::Nest] {
-            let opened = open(wire, "e", &Bytes::from(text.clone()), true).unwrap();
+            let opened = open(wire, "e", Bytes::from(text.clone()), true).unwrap();
             prop_assert_eq!(opened.data.unwrap(), data.to_string());
             prop_assert_eq!(opened.dialect, Dialect::Nest { id: Some(id.to_string().into()) });
         }
@@ -92,7 +92,7 @@ proptest! {
     fn a_body_without_a_pattern_is_native(value in value()) {
         prop_assume!(value.get("pattern").is_none());
         let body = Bytes::from(value.to_string());
-        let opened = open(Wire::Auto, "e", &body, true).unwrap();
+        let opened = open(Wire::Auto, "e", body.clone(), true).unwrap();
         prop_assert_eq!((opened.dialect, opened.data), (Dialect::Native, Some(body)));
     }
 
