@@ -3,7 +3,7 @@
 
 mod buckets;
 mod inboxes;
-mod intruder;
+pub(crate) mod intruder;
 
 use std::collections::BTreeSet;
 

@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nats_rpc::jwt::KeyRing;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{JwtConfig, Running, SecretKey};
+use nats_rpc::{Connection, JwtConfig, NatsConfig, RouteStats, Running, SecretKey};
 use nats_rpc_tests::server_with;
 use serde_json::{Value, json};
 
 use super::forge::{Key, NOW, SECRET, claims, document, signed_with_secret};
 use super::{capture, harness};
-use crate::support::{code, foreign, nats, request_with};
+use crate::support::{code, nats, request_with};
 
 /// What every refusal reads, to the byte.
 const UNIFORM: &[u8] = br#"{"code":"UNAUTHENTICATED","message":"unauthenticated"}"#;
@@ -73,22 +73,47 @@ impl Hand {
 pub(super) struct Guarded {
     prefix: &'static str,
     calls: Calls,
-    nats: async_nats::Client,
-    _running: Running,
+    caller: Connection,
+    running: Running,
 }
 
 impl Guarded {
     /// Starts it below the subject `prefix`.
     pub(super) async fn start(server: &NatsServer, prefix: &'static str, config: JwtConfig) -> Self {
+        Self::start_as(nats(server), prefix, config).await
+    }
+
+    /// As [`start`](Self::start), for service and caller as the user of `nats`.
+    pub(super) async fn start_as(nats: NatsConfig, prefix: &'static str, config: JwtConfig) -> Self {
         let calls = Calls::default();
         let guard = JwtGuard::<UserClaims>::new(config).unwrap();
         let service = Service::new(prefix, "1.0.0").handlers(handlers![whoami, read, admin]).subject_prefix(prefix);
-        let running = service.guard(guard).provide(calls.clone()).start(nats(server)).await.unwrap();
-        Self { prefix, calls, nats: foreign(server).await, _running: running }
+        let running = service.guard(guard).provide(calls.clone()).start(nats.clone()).await.unwrap();
+        Self { prefix, calls, caller: Connection::open(&nats).await.unwrap(), running }
     }
 
-    pub(super) fn nats(&self) -> &async_nats::Client {
-        &self.nats
+    /// The connection on which messages are sent to it.
+    pub(super) fn caller(&self) -> async_nats::Client {
+        self.caller.nats()
+    }
+
+    /// How many messages its handler `whoami` was asked for, refused ones included.
+    pub(super) fn requests(&self) -> u64 {
+        self.stats(|stats| stats.requests)
+    }
+
+    /// How many messages were dropped because their subject is none that it subscribes to.
+    pub(super) fn foreign(&self) -> u64 {
+        self.stats(|stats| stats.foreign)
+    }
+
+    fn stats(&self, count: impl Fn(&RouteStats) -> u64) -> u64 {
+        self.running.stats().iter().filter(|stats| stats.handler == "whoami").map(count).sum()
+    }
+
+    /// How many times a handler was called.
+    pub(super) fn calls(&self) -> usize {
+        self.calls.0.load(Ordering::SeqCst)
     }
 
     /// The full subject of one of the handlers.
@@ -101,9 +126,9 @@ impl Guarded {
         for (_, value) in headers {
             capture::secret(value.rsplit_once(' ').map_or(*value, |(_, token)| token));
         }
-        let before = self.calls.0.load(Ordering::SeqCst);
-        let answer = request_with(&self.nats, &self.subject(handler), headers, body.to_owned()).await;
-        (code(&answer), answer.payload.to_vec(), self.calls.0.load(Ordering::SeqCst) - before)
+        let before = self.calls();
+        let answer = request_with(&self.caller(), &self.subject(handler), headers, body.to_owned()).await;
+        (code(&answer), answer.payload.to_vec(), self.calls() - before)
     }
 
     /// Asserts that a message is refused without a word of why, and that no handler hears of it.

@@ -84,10 +84,14 @@ pub(super) fn wanted() -> Option<String> {
     std::env::var("ATTACKS").ok().filter(|part| !part.is_empty())
 }
 
+/// Whether the case `id` is to be run.
+pub(super) fn is_wanted(id: &str) -> bool {
+    wanted().is_none_or(|part| id.starts_with(&part))
+}
+
 /// Runs a category's cases one after the other, on a world of their own.
 pub(super) async fn run<W>(world: impl AsyncFnOnce() -> W, cases: Vec<Case<W>>) -> Vec<Outcome> {
-    let wanted = wanted().unwrap_or_default();
-    let cases: Vec<_> = cases.into_iter().filter(|case| case.id.starts_with(&wanted)).collect();
+    let cases: Vec<_> = cases.into_iter().filter(|case| is_wanted(case.id)).collect();
     if cases.is_empty() {
         return Vec::new();
     }

@@ -141,7 +141,8 @@ async fn a_flood_of_unknown_keys(world: &World) {
     listener.flush().await.unwrap();
 
     world.ring.takes(key_of(world)).await;
-    let nats = world.ring.nats();
+    let nats = world.ring.caller();
+    let nats = &nats;
     let subject = world.ring.subject("whoami");
     let refusals = futures::stream::iter(0..TOKENS).map(|n| {
         let (token, subject) = (token(n), subject.clone());
