@@ -34,7 +34,7 @@ pub enum Code {
 }
 
 impl Code {
-    const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::InvalidArgument,
         Self::Unauthenticated,
         Self::PermissionDenied,

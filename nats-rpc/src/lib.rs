@@ -41,6 +41,7 @@ mod error;
 mod extract;
 mod guard;
 mod message;
+mod metrics;
 mod principal;
 mod providers;
 mod reply;
@@ -49,6 +50,7 @@ mod service;
 mod subject;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trace;
 mod wire;
 
 pub use nats_rpc_macros::{IntoRpcError, event_pattern, message_pattern, public, use_guards};

@@ -3,6 +3,7 @@
 mod answer;
 mod error;
 mod inbox;
+mod observe;
 mod retry;
 
 use std::fmt;
@@ -16,12 +17,14 @@ use serde::de::DeserializeOwned;
 pub(crate) use self::answer::decode;
 pub use self::error::{CallError, RemoteError};
 use self::inbox::Inbox;
+use self::observe::observed;
 use self::retry::{Backoff, Budget};
 use crate::connection::{ConnectError, Connection, ConnectionState, NatsConfig};
 use crate::deadline::{self, LONGEST};
 use crate::error::Code;
 use crate::message::{HeaderError, Headers};
 use crate::subject::Subject;
+use crate::trace;
 
 /// How long a call waits when nothing else was said.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -151,7 +154,12 @@ impl Client {
         subject: impl AsRef<str>,
         data: &(impl Serialize + ?Sized),
     ) -> Result<R, CallError> {
-        let subject = checked(subject.as_ref())?;
+        let subject = subject.as_ref();
+        observed(subject, false, self.call(subject, data)).await
+    }
+
+    async fn call<R: DeserializeOwned>(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<R, CallError> {
+        let subject = checked(subject)?;
         let headers = self.headers.clone()?;
         let payload = written(data)?;
         let started = Instant::now();
@@ -186,6 +194,7 @@ impl Client {
         self.ready().await?;
         let mut headers = headers.clone().into_nats();
         deadline::write(&mut headers, until.saturating_duration_since(Instant::now()));
+        trace::inject(&mut headers);
         self.check_size(&headers, payload)?;
         let answer = self.inbox.call(subject, headers, payload.clone()).await?;
         decode(answer.headers.as_ref(), &answer.payload)
@@ -212,14 +221,20 @@ impl Client {
     /// [`CallError::Disconnected`], [`CallError::TimedOut`], [`CallError::Invalid`] and
     /// [`CallError::TooLarge`], as for [`send`](Self::send).
     pub async fn emit(&self, subject: impl AsRef<str>, data: &(impl Serialize + ?Sized)) -> Result<(), CallError> {
-        let subject = checked(subject.as_ref())?;
+        let subject = subject.as_ref();
+        observed(subject, true, self.publish(subject, data)).await
+    }
+
+    async fn publish(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<(), CallError> {
+        let subject = checked(subject)?;
         let headers = self.headers.clone()?;
         let payload = written(data)?;
         let until = self.deadline();
         let after = until.saturating_duration_since(Instant::now());
         let published = async {
             self.ready().await?;
-            let headers = headers.into_nats();
+            let mut headers = headers.into_nats();
+            trace::inject(&mut headers);
             self.check_size(&headers, &payload)?;
             let nats = self.connection.nats();
             let to = subject.clone().into_nats();

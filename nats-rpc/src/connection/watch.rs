@@ -1,6 +1,8 @@
 use async_nats::{Event, ServerError};
 use tokio::sync::{broadcast, watch};
 
+use crate::metrics;
+
 /// Violations kept for a reader that is late.
 const KEPT_VIOLATIONS: usize = 256;
 
@@ -74,6 +76,7 @@ impl Watch {
                 None => tracing::error!(error = text, "nats-server reported an error"),
             },
             Event::SlowConsumer(sid) => {
+                metrics::messages_dropped();
                 tracing::error!(sid, "a subscription is full: its newest messages were dropped");
             }
             other => tracing::warn!(event = %other, "connection event"),
@@ -81,6 +84,7 @@ impl Watch {
     }
 
     pub(super) fn connected(&self) {
+        metrics::connection_is_up(true);
         if self.state.send_replace(ConnectionState::Connected) != ConnectionState::Connected {
             tracing::info!("connected to nats-server");
         }
@@ -97,6 +101,8 @@ impl Watch {
     }
 
     fn broken(&self, state: ConnectionState) {
+        metrics::connection_is_up(false);
+        metrics::connection_lost();
         self.state.send_replace(state);
         self.breaks.send_modify(|breaks| *breaks += 1);
     }

@@ -14,13 +14,15 @@ use crate::message::Request;
 use crate::reply::Written;
 use crate::route::{BoundRoute, HandlerSlot, Kind};
 use crate::subject::MAX_SUBJECT_LEN;
+use crate::trace::{self, Origin, TraceContext};
 use crate::wire::{self, Dialect, Opened, Wire};
 
 /// What a loop must remember of a message while its handler runs.
 pub(crate) struct Exchange {
     pub(crate) reply: Option<async_nats::Subject>,
     pub(crate) deadline: Instant,
-    pub(crate) span: Span,
+    span: Span,
+    trace: Option<TraceContext>,
     dialect: Dialect,
     arrival: Instant,
     kind: Kind,
@@ -52,18 +54,22 @@ impl Exchange {
         let reply = reply.filter(can_be_sent_to);
         let kind = route.entry.route.kind;
         let deadline = deadline::of_request(headers.as_ref(), arrival, now, allowance);
-        let span = tracing::debug_span!(
-            "request",
-            subject = subject.as_str(),
-            handler = route.entry.route.handler,
-            trace_id = headers.as_ref().and_then(trace_id),
-        );
+        let trace = headers.as_ref().and_then(TraceContext::of);
+        let origin = Origin {
+            subject: subject.as_str(),
+            pattern: route.entry.pattern.subject(),
+            handler: route.entry.route.handler,
+            queue: route.entry.queue.as_deref(),
+            is_event: kind == Kind::Event,
+            size: payload.len(),
+        };
+        let span = trace::request_span(&origin, trace.as_ref());
         let wants_answer = reply.is_some() && kind == Kind::Message;
         let (dialect, request) = match wire::open(wire, subject.as_str(), payload, wants_answer) {
             Ok(Opened { dialect, data }) => (dialect, Ok(Request::new(subject, headers, data, deadline))),
             Err((dialect, error)) => (dialect, Err(error)),
         };
-        (Self { reply, deadline, span, dialect, arrival, kind }, request)
+        (Self { reply, deadline, span, trace, dialect, arrival, kind }, request)
     }
 
     /// Drives the handler on: in the request's span, with its deadline, its panics caught.
@@ -76,8 +82,13 @@ impl Exchange {
         out: &mut Vec<u8>,
     ) -> Poll<Result<Written, RpcError>> {
         self.begin(out);
-        let polled = self.span.in_scope(|| deadline::scoped(self.deadline, || contained(|| handler.poll(cx, out))));
+        let polled = self.span.in_scope(|| self.scoped(|| contained(|| handler.poll(cx, out))));
         polled.unwrap_or_else(|| Poll::Ready(self.cancel(handler).and(Err(RpcError::internal("the handler panicked")))))
+    }
+
+    /// Lets the calls that a handler makes inherit its deadline and its place in the trace.
+    fn scoped<R>(&self, poll: impl FnOnce() -> R) -> R {
+        deadline::scoped(self.deadline, || trace::scoped(self.trace.as_ref(), poll))
     }
 
     /// Drops the handler where it stands.
@@ -108,11 +119,12 @@ impl Exchange {
     ) -> Option<Answer> {
         let answer = self.write(result, max_payload, counters, out);
         let took = now.duration_since(self.arrival);
-        counters.finished(took);
+        let outcome = answer.failed.map_or(SUCCESS, Code::as_str);
+        counters.finished(took, outcome);
         self.span.in_scope(|| {
-            let outcome = answer.failed.map_or("OK", Code::as_str);
             tracing::debug!(outcome, duration_us = took.as_micros() as u64, "finished");
         });
+        trace::end_span(&self.span, answer.failed.map(Code::as_str));
         (self.reply.is_some() && self.is_answered()).then_some(answer)
     }
 
@@ -201,12 +213,8 @@ fn can_be_sent_to(reply: &async_nats::Subject) -> bool {
     short
 }
 
+/// What the completion line and the metrics call an answer that is no error.
+const SUCCESS: &str = "OK";
+
 /// Room for the headers of an error answer, in bytes.
 const HEADER_ALLOWANCE: usize = 512;
-
-/// The trace id of a W3C `traceparent` header.
-fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    static TRACEPARENT: async_nats::HeaderName = async_nats::HeaderName::from_static("traceparent");
-    let id = headers.get(TRACEPARENT.clone())?.as_str().split('-').nth(1)?;
-    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
-}

@@ -69,7 +69,7 @@ impl Running {
                     backlog: limits.backlog,
                     allowance: limits.allowance(own),
                     permits: permits.clone(),
-                    counters: Counters::default(),
+                    counters: Counters::new(&info.name, own.handler),
                     live: AtomicBool::new(true),
                 };
                 shard.subscribe(endpoint).await?;

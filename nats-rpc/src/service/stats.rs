@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::RpcError;
+use crate::metrics::RouteMetrics;
 
 /// The upper bounds of the latency buckets, in milliseconds; the last bucket has none.
 pub(crate) const BUCKETS_MS: [u64; 9] = [1, 2, 5, 10, 25, 50, 100, 500, 1_000];
@@ -11,7 +12,7 @@ pub(crate) const BUCKETS_MS: [u64; 9] = [1, 2, 5, 10, 25, 50, 100, 500, 1_000];
 const MAX_LAST_ERROR: usize = 256;
 
 /// The counters of one handler: written by its loop alone, read by anybody.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
     requests: AtomicU64,
     errors: AtomicU64,
@@ -22,10 +23,31 @@ pub(crate) struct Counters {
     latency: [AtomicU64; BUCKETS_MS.len() + 1],
     last_error: Mutex<String>,
     long_poll_reported: AtomicBool,
+    metrics: RouteMetrics,
 }
 
 impl Counters {
-    pub(crate) fn finished(&self, took: Duration) {
+    pub(crate) fn new(service: &str, handler: &'static str) -> Self {
+        Self {
+            requests: AtomicU64::default(),
+            errors: AtomicU64::default(),
+            shed: AtomicU64::default(),
+            expired: AtomicU64::default(),
+            foreign: AtomicU64::default(),
+            busy_nanos: AtomicU64::default(),
+            latency: Default::default(),
+            last_error: Mutex::default(),
+            long_poll_reported: AtomicBool::default(),
+            metrics: RouteMetrics::new(service, handler),
+        }
+    }
+
+    pub(crate) fn began(&self) {
+        self.metrics.began();
+    }
+
+    pub(crate) fn finished(&self, took: Duration, outcome: &'static str) {
+        self.metrics.finished(took, outcome);
         bump(&self.requests, 1);
         bump(&self.busy_nanos, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         let bucket = BUCKETS_MS.iter().take_while(|bound| took > Duration::from_millis(**bound)).count();
@@ -46,10 +68,12 @@ impl Counters {
     }
 
     pub(crate) fn shed(&self) {
+        self.metrics.shed();
         bump(&self.shed, 1);
     }
 
     pub(crate) fn foreign(&self) {
+        self.metrics.foreign();
         bump(&self.foreign, 1);
     }
 

@@ -321,6 +321,7 @@ impl<'a> Worker<'a> {
 
     #[inline(always)]
     fn open_exchange(&self, message: Message, arrival: Instant) -> (Exchange, Result<Request, RpcError>) {
+        self.endpoint.counters.began();
         Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.allowance, message, arrival, self.now)
     }
 

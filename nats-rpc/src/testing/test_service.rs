@@ -137,6 +137,8 @@ impl TestService {
     async fn run(&self, route: &BoundRoute, message: Message) -> Option<(Headers, Bytes)> {
         let allowance = self.limits.allowance(route.entry.route);
         let now = Instant::now();
+        let counters = Counters::new("test", route.entry.route.handler);
+        counters.began();
         let (exchange, request) = Exchange::open(route, self.wire, allowance, message, now, now);
         let mut out = Vec::new();
         let result = match request {
@@ -150,7 +152,7 @@ impl TestService {
                 finished.unwrap_or_else(|_| exchange.cancel(&mut *handler).and(Err(late())))
             }
         };
-        let answer = exchange.conclude(result, Instant::now(), MAX_PAYLOAD, &Counters::default(), &mut out)?;
+        let answer = exchange.conclude(result, Instant::now(), MAX_PAYLOAD, &counters, &mut out)?;
         Some((Headers::received(answer.headers.unwrap_or_default()), out.into()))
     }
 }

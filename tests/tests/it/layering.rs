@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, lowest first.
 const LAYERS: [&[&str]; 6] = [
-    &["subject", "error", "principal"],
-    &["message", "deadline", "wire", "connection"],
+    &["subject", "error", "principal", "metrics"],
+    &["message", "deadline", "trace", "wire", "connection"],
     &["providers", "reply", "extract", "guard", "jwt"],
     &["route"],
     &["service", "client", "events"],

@@ -1,0 +1,38 @@
+//! What a call leaves behind: its span and its metrics.
+
+use std::time::Instant;
+
+use tracing::Instrument;
+
+use super::error::CallError;
+use crate::{metrics, trace};
+
+/// Runs a call, or the sending of an event, in its span, and tells how it ended.
+pub(super) async fn observed<R>(
+    subject: &str,
+    is_event: bool,
+    call: impl Future<Output = Result<R, CallError>>,
+) -> Result<R, CallError> {
+    let span = trace::call_span(subject, is_event);
+    let started = Instant::now();
+    let outcome = call.instrument(span.clone()).await;
+    let failed = outcome.as_ref().err().map(name);
+    trace::end_span(&span, failed);
+    metrics::call_finished(started.elapsed(), failed.unwrap_or("OK"));
+    outcome
+}
+
+/// The code that the service answered with, or why there was no answer.
+fn name(error: &CallError) -> &'static str {
+    match error {
+        CallError::Answered(error) => error.code().map_or("OTHER", |code| code.as_str()),
+        CallError::NoResponders { .. } => "NO_RESPONDERS",
+        CallError::TimedOut { .. } => "TIMED_OUT",
+        CallError::ConnectionLost { .. } => "CONNECTION_LOST",
+        CallError::Disconnected => "DISCONNECTED",
+        CallError::Forbidden { .. } => "FORBIDDEN",
+        CallError::Invalid(_) => "INVALID",
+        CallError::TooLarge { .. } => "TOO_LARGE",
+        CallError::Decode(_) => "DECODE",
+    }
+}

@@ -1,0 +1,14 @@
+//! What is measured, by name, and where it goes.
+//!
+//! With feature `metrics` it goes to the recorder of the `metrics` facade that the program installed before
+//! the service started; without, nowhere, at no cost. `docs/observability.md` has a row for each name.
+
+#[cfg(feature = "metrics")]
+mod facade;
+#[cfg(not(feature = "metrics"))]
+mod nowhere;
+
+#[cfg(feature = "metrics")]
+pub(crate) use self::facade::{RouteMetrics, call_finished, connection_is_up, connection_lost, messages_dropped};
+#[cfg(not(feature = "metrics"))]
+pub(crate) use self::nowhere::{RouteMetrics, call_finished, connection_is_up, connection_lost, messages_dropped};

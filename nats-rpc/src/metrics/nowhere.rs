@@ -1,0 +1,26 @@
+use std::time::Duration;
+
+#[derive(Debug)]
+pub(crate) struct RouteMetrics;
+
+impl RouteMetrics {
+    pub(crate) fn new(_service: &str, _handler: &'static str) -> Self {
+        Self
+    }
+
+    pub(crate) fn began(&self) {}
+
+    pub(crate) fn finished(&self, _took: Duration, _outcome: &'static str) {}
+
+    pub(crate) fn shed(&self) {}
+
+    pub(crate) fn foreign(&self) {}
+}
+
+pub(crate) fn call_finished(_took: Duration, _outcome: &'static str) {}
+
+pub(crate) fn connection_is_up(_up: bool) {}
+
+pub(crate) fn connection_lost() {}
+
+pub(crate) fn messages_dropped() {}

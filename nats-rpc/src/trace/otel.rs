@@ -1,0 +1,107 @@
+//! Spans for OpenTelemetry, by its semantic conventions for messaging (version 1.37).
+//!
+//! A message handler's span is of kind `server` and a call's of kind `client`, as both last until the
+//! answer; an event's are `consumer` and `producer`. All attributes are here and nowhere else.
+
+use std::str::FromStr;
+
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use tracing::Span;
+use tracing::field::Empty;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::{Origin, TraceContext};
+
+/// The span of a request, at level `DEBUG`, as a child of the span that its sender named.
+pub(crate) fn request_span(origin: &Origin<'_>, context: Option<&TraceContext>) -> Span {
+    let Origin { subject, handler, pattern, queue, is_event, size } = *origin;
+    let span = tracing::debug_span!(
+        "request",
+        subject,
+        handler,
+        trace_id = context.map(TraceContext::trace_id),
+        otel.name = format_args!("process {pattern}"),
+        otel.kind = if is_event { "consumer" } else { "server" },
+        otel.status_code = Empty,
+        error.type = Empty,
+        messaging.system = "nats",
+        messaging.operation.name = "process",
+        messaging.operation.type = "process",
+        messaging.destination.name = subject,
+        messaging.destination.template = pattern,
+        messaging.consumer.group.name = queue,
+        messaging.message.body.size = size,
+    );
+    if let Some(remote) = context.and_then(TraceContext::to_otel) {
+        // Fails only where no OpenTelemetry layer is installed, and then nobody asks for the parent.
+        let _ = span.set_parent(Context::new().with_remote_span_context(remote));
+    }
+    span
+}
+
+/// The span of a call, at level `DEBUG`, from its first attempt to its last word.
+///
+/// Its name has no subject: a caller's subjects may hold ids, and names are what is counted by.
+pub(crate) fn call_span(subject: &str, is_event: bool) -> Span {
+    tracing::debug_span!(
+        "call",
+        subject,
+        otel.name = "send",
+        otel.kind = if is_event { "producer" } else { "client" },
+        otel.status_code = Empty,
+        error.type = Empty,
+        messaging.system = "nats",
+        messaging.operation.name = "send",
+        messaging.operation.type = "send",
+        messaging.destination.name = subject,
+    )
+}
+
+/// Tells the span of a request or a call how it ended; `None` is a success.
+pub(crate) fn end_span(span: &Span, failed: Option<&'static str>) {
+    if let Some(code) = failed {
+        span.record("otel.status_code", "ERROR");
+        span.record("error.type", code);
+    }
+}
+
+/// The context of the current span, if OpenTelemetry records it.
+pub(super) fn current() -> Option<TraceContext> {
+    let context = Span::current().context();
+    let span = context.span();
+    let found = span.span_context();
+    found.is_valid().then(|| TraceContext::from_otel(found))
+}
+
+impl TraceContext {
+    fn to_otel(&self) -> Option<SpanContext> {
+        let mut parts = self.parent.split('-').skip(1);
+        let trace = TraceId::from_hex(parts.next()?).ok()?;
+        let span = SpanId::from_hex(parts.next()?).ok()?;
+        let flags = u8::from_str_radix(parts.next()?, 16).ok()?;
+        let state = self.state.as_deref().and_then(|state| TraceState::from_str(state).ok()).unwrap_or_default();
+        // Of the flags only `sampled` has a meaning that a later version may not change.
+        let flags = TraceFlags::new(flags) & TraceFlags::SAMPLED;
+        Some(SpanContext::new(trace, span, flags, true, state))
+    }
+
+    fn from_otel(context: &SpanContext) -> Self {
+        let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags().to_u8());
+        let state = context.trace_state().header();
+        let parent = format!("00-{trace}-{span}-{flags:02x}").into_boxed_str();
+        Self { parent, state: (!state.is_empty()).then(|| state.into_boxed_str()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_survives_the_way_to_opentelemetry_and_back() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let context = TraceContext { parent: parent.into(), state: Some("a=1,b=2".into()) };
+        assert_eq!(TraceContext::from_otel(&context.to_otel().unwrap()), context);
+    }
+}
