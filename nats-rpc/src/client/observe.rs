@@ -34,5 +34,6 @@ fn name(error: &CallError) -> &'static str {
         CallError::Invalid(_) => "INVALID",
         CallError::TooLarge { .. } => "TOO_LARGE",
         CallError::Decode(_) => "DECODE",
+        CallError::Deaf { .. } => "DEAF",
     }
 }
