@@ -6,13 +6,19 @@
 //!   [`Revocations`](crate::jwt::Revocations).
 //! - [`Passwords`] hashes with bcrypt, beside the workers that serve requests.
 //! - [`Audit`] tells what happened, by ids and hashes alone.
+//! - [`Backoff`] makes those wait whose attempts fail.
+//! - [`PasswordPolicy`] refuses passwords that are guessed first.
 //! - [`Email`] is an address in the one form that accounts are found by.
 
 #[cfg(feature = "auth")]
 mod audit;
 #[cfg(feature = "auth")]
+mod backoff;
+#[cfg(feature = "auth")]
 mod email;
 mod environment;
+#[cfg(feature = "auth")]
+mod expiring;
 mod follow;
 #[cfg(feature = "auth")]
 mod password;
@@ -25,9 +31,13 @@ mod token;
 #[cfg(feature = "auth")]
 pub use self::audit::{Audit, AuditEvent, AuditRecord};
 #[cfg(feature = "auth")]
+pub use self::backoff::{Backoff, BackoffError, BackoffKey, BackoffRule};
+#[cfg(feature = "auth")]
 pub use self::email::{Email, EmailError};
 #[cfg(feature = "auth")]
-pub use self::password::{Password, PasswordConfig, PasswordError, Passwords};
+pub use self::expiring::ExpiringError;
+#[cfg(feature = "auth")]
+pub use self::password::{Admitted, Password, PasswordConfig, PasswordError, PasswordPolicy, Passwords};
 pub use self::revocation::RevocationBucketError;
 #[cfg(feature = "auth")]
 pub use self::revocation::{RevocationError, Revoker};

@@ -1,5 +1,6 @@
 //! Passwords: hashed with bcrypt, at a price that is the same for everyone who logs in.
 
+mod policy;
 mod pool;
 
 use std::fmt;
@@ -8,7 +9,8 @@ use std::num::NonZeroUsize;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use self::pool::HashPool;
+pub use self::policy::PasswordPolicy;
+use self::pool::{HashPool, Room};
 use crate::error::RpcError;
 
 const MIN_BYTES: usize = 8;
@@ -47,11 +49,45 @@ pub enum PasswordError {
     /// A NUL character.
     #[error("a password has no NUL character")]
     Nul,
+    /// Fewer characters than the policy asks for.
+    #[error("a password has at least {at_least} characters")]
+    #[non_exhaustive]
+    TooFew {
+        /// How many it asks for.
+        at_least: usize,
+    },
+    /// One of the most used, or made of one.
+    #[error("this password is one that many people have, and that is guessed first: choose another")]
+    Common,
+    /// Made of the e-mail address, or of a word that the policy names.
+    #[error("a password is not made of the e-mail address or the name of the service: choose another")]
+    Personal,
+    /// Repetition, a run of neighbours, or a stretch of the keyboard.
+    #[error("a password is more than a repetition or a sequence such as 12345678: choose another")]
+    Pattern,
+}
+
+impl PasswordError {
+    /// What is wrong in one word, for programs: the `reason` in the details of the 400.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooShort | Self::TooFew { .. } => "too_short",
+            Self::TooLong => "too_long",
+            Self::Nul => "nul",
+            Self::Common => "common",
+            Self::Personal => "personal",
+            Self::Pattern => "pattern",
+        }
+    }
 }
 
 impl From<PasswordError> for RpcError {
     fn from(error: PasswordError) -> Self {
-        Self::invalid_argument(error.to_string())
+        #[derive(serde::Serialize)]
+        struct Details {
+            reason: &'static str,
+        }
+        Self::invalid_argument(error.to_string()).with_details(Details { reason: error.reason() })
     }
 }
 
@@ -156,14 +192,23 @@ impl Passwords {
         Ok(Self { cost, decoy: decoy(cost)?, pool: HashPool::new(workers, queue) })
     }
 
+    /// Takes a place in the pool before anything else is done for a caller.
+    ///
+    /// What is asked of a database for those that will be refused anyway is work that a flood could
+    /// multiply; with a place first, no more callers than the pool holds cost anything.
+    ///
+    /// # Errors
+    /// 429 "busy" if as many as the queue holds are waiting; the details say `retryAfterMs`.
+    pub fn admit(&self) -> Result<Admitted<'_>, RpcError> {
+        Ok(Admitted { passwords: self, room: self.pool.room()? })
+    }
+
     /// A hash of `password`, 60 characters, to store.
     ///
     /// # Errors
-    /// 429 "busy" if as many as the queue holds are waiting; 500 if bcrypt fails.
+    /// Those of [`admit`](Self::admit); 500 if bcrypt fails.
     pub async fn hash(&self, password: Password) -> Result<String, RpcError> {
-        let cost = self.cost;
-        let hashed = self.pool.run(move || bcrypt::non_truncating_hash(password.0.as_bytes(), cost)).await?;
-        hashed.map_err(RpcError::internal)
+        self.admit()?.hash(password).await
     }
 
     /// Whether `password` is the one of the stored hash; `None` for a user that does not exist.
@@ -173,8 +218,47 @@ impl Passwords {
     /// hash that is malformed, or of a cost outside 8..=15, is nobody's password and an error in the log.
     ///
     /// # Errors
-    /// 429 "busy" if as many as the queue holds are waiting.
+    /// Those of [`admit`](Self::admit).
     pub async fn verify(&self, password: &str, stored: Option<&str>) -> Result<bool, RpcError> {
+        self.admit()?.verify(password, stored).await
+    }
+
+    /// Whether a stored hash can be anybody's: well-formed, and of a cost that does not ruin.
+    pub fn is_usable(stored: &str) -> bool {
+        is_usable(stored)
+    }
+
+    /// Whether a stored hash, usable as it is, costs less than new ones do.
+    pub fn is_weak(&self, stored: &str) -> bool {
+        stored.parse::<bcrypt::HashParts>().is_ok_and(|parts| parts.get_cost() < self.cost)
+    }
+}
+
+/// A caller with a place in the pool, good for one password.
+#[derive(Debug)]
+#[must_use]
+pub struct Admitted<'a> {
+    passwords: &'a Passwords,
+    room: Room,
+}
+
+impl Admitted<'_> {
+    /// As [`Passwords::hash`].
+    ///
+    /// # Errors
+    /// 500 if bcrypt fails.
+    pub async fn hash(self, password: Password) -> Result<String, RpcError> {
+        let Passwords { cost, ref pool, .. } = *self.passwords;
+        tracing::trace!(cost, "one bcrypt to hash");
+        let hashed = pool.run(self.room, move || bcrypt::non_truncating_hash(password.0.as_bytes(), cost)).await?;
+        hashed.map_err(RpcError::internal)
+    }
+
+    /// As [`Passwords::verify`].
+    ///
+    /// # Errors
+    /// 500 if the work was lost.
+    pub async fn verify(self, password: &str, stored: Option<&str>) -> Result<bool, RpcError> {
         let Ok(password) = Password::parse(password) else {
             return Ok(false);
         };
@@ -185,9 +269,10 @@ impl Passwords {
             );
         }
         let known = usable.is_some();
-        let hash = usable.unwrap_or(&self.decoy).to_owned();
-        let matches = self.pool.run(move || bcrypt::verify(password.0.as_bytes(), &hash).unwrap_or(false)).await?;
-        Ok(matches && known)
+        let hash = usable.unwrap_or(&self.passwords.decoy).to_owned();
+        tracing::trace!(cost = &hash[4..6], "one bcrypt to verify");
+        let verified = move || bcrypt::verify(password.0.as_bytes(), &hash).unwrap_or(false);
+        Ok(self.passwords.pool.run(self.room, verified).await? && known)
     }
 }
 

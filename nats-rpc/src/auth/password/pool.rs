@@ -3,9 +3,23 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::RpcError;
+
+/// What those are told who find no room: log-ins take about so long.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Busy {
+    retry_after_ms: u64,
+}
+
+/// A place in the pool, given back when the work has ended or this is dropped.
+#[derive(Debug)]
+pub(super) struct Room(OwnedSemaphorePermit);
 
 /// Runs blocking work, so much at once and so much waiting, the rest refused at once.
 ///
@@ -25,11 +39,17 @@ impl HashPool {
         Self { room: Arc::new(Semaphore::new(room)), workers: Arc::new(Semaphore::new(workers)) }
     }
 
+    /// A place among what runs and waits; refused at once if there is none.
+    pub(super) fn room(&self) -> Result<Room, RpcError> {
+        let busy = || RpcError::resource_exhausted("busy").with_details(Busy { retry_after_ms: RETRY_AFTER_MS });
+        Arc::clone(&self.room).try_acquire_owned().map(Room).map_err(|_| busy())
+    }
+
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        Room(room): Room,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, RpcError> {
-        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| RpcError::resource_exhausted("busy"))?;
         let worker = Arc::clone(&self.workers).acquire_owned().await.map_err(RpcError::internal)?;
         // The permits go with the work: it runs to its end even if the caller is gone by then.
         let running = tokio::task::spawn_blocking(move || {
@@ -60,7 +80,7 @@ mod tests {
         let first = tokio::spawn({
             let pool = Arc::clone(&pool);
             async move {
-                pool.run(move || {
+                pool.run(pool.room().unwrap(), move || {
                     started.blocking_send(()).unwrap();
                     released.recv().unwrap();
                 })
@@ -68,11 +88,11 @@ mod tests {
             }
         });
         start.recv().await.unwrap();
-        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(pool.run(|| ()))).collect();
+        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(pool.run(pool.room().unwrap(), || ()))).collect();
         for queued in &mut waiting {
             assert!(futures::poll!(queued.as_mut()).is_pending());
         }
-        let refused = pool.run(|| ()).await.unwrap_err();
+        let refused = pool.room().unwrap_err();
         assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, "busy"));
 
         release.send(()).unwrap();
@@ -80,7 +100,7 @@ mod tests {
         for queued in waiting {
             queued.await.unwrap();
         }
-        pool.run(|| ()).await.unwrap();
+        pool.run(pool.room().unwrap(), || ()).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -90,7 +110,7 @@ mod tests {
         let most = Arc::new(AtomicUsize::new(0));
         let work = (0..50).map(|_| {
             let (running, most) = (Arc::clone(&running), Arc::clone(&most));
-            pool.run(move || {
+            pool.run(pool.room().unwrap(), move || {
                 most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 std::thread::yield_now();
                 running.fetch_sub(1, Ordering::SeqCst);
@@ -106,8 +126,8 @@ mod tests {
     async fn work_that_panics_gives_its_room_back() {
         let pool = pool(1, 0);
         for _ in 0..3 {
-            assert_eq!(pool.run(|| panic!("boom")).await.unwrap_err().code(), Code::Internal);
+            assert_eq!(pool.run(pool.room().unwrap(), || panic!("boom")).await.unwrap_err().code(), Code::Internal);
         }
-        pool.run(|| ()).await.unwrap();
+        pool.run(pool.room().unwrap(), || ()).await.unwrap();
     }
 }

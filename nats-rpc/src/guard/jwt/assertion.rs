@@ -162,7 +162,8 @@ impl fmt::Debug for AssertionVerifier {
     }
 }
 
-fn digest(data: &[u8]) -> String {
+/// The hash that binds a payload: base64url of its SHA-256.
+pub(crate) fn digest(data: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(data))
 }
 

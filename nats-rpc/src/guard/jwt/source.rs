@@ -59,7 +59,7 @@ impl Sources {
 
 /// The value of header `name`. NATS compares names exactly, so a second value may hide behind another
 /// spelling: all spellings count, and equal values are two all the same.
-fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, Refusal> {
+pub(crate) fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, Refusal> {
     let mut found = None;
     for value in request.header_values(name) {
         if found.replace(value).is_some() {
