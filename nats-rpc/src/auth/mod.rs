@@ -8,6 +8,7 @@
 //! - [`Audit`] tells what happened, by ids and hashes alone.
 //! - [`Backoff`] makes those wait whose attempts fail.
 //! - [`PasswordPolicy`] refuses passwords that are guessed first.
+//! - [`ResetTokens`] let the owner of a mailbox choose another password.
 //! - [`Email`] is an address in the one form that accounts are found by.
 
 #[cfg(feature = "auth")]
@@ -23,6 +24,8 @@ mod follow;
 #[cfg(feature = "auth")]
 mod password;
 mod revocation;
+#[cfg(feature = "auth")]
+mod reset;
 #[cfg(feature = "auth")]
 mod session;
 #[cfg(feature = "auth")]
@@ -41,6 +44,8 @@ pub use self::password::{Admitted, Password, PasswordConfig, PasswordError, Pass
 pub use self::revocation::RevocationBucketError;
 #[cfg(feature = "auth")]
 pub use self::revocation::{RevocationError, Revoker};
+#[cfg(feature = "auth")]
+pub use self::reset::{RESET_LIFETIME, Reset, ResetTokens};
 #[cfg(feature = "auth")]
 pub use self::session::{
     Issued, LiveSession, Owner, Session, SessionBucketError, SessionConfig, SessionError, Sessions,

@@ -171,6 +171,33 @@ impl Accounts {
         self.0.change(key.as_str(), swap).await.map(drop)
     }
 
+    /// Puts the hash `new` in place of the one that `seen` has, and ends every session and token.
+    ///
+    /// `None` if the password was changed since `seen` was read, or the account is gone.
+    ///
+    /// # Errors
+    /// Those of [`Bucket::change`].
+    pub(crate) async fn replace_password(
+        &self,
+        key: &AccountKey,
+        seen: &Account,
+        new: &str,
+    ) -> Result<Option<Account>, RecordError> {
+        let replace = |account: &mut Account| {
+            if account.user_id != seen.user_id || account.password_hash != seen.password_hash {
+                return Err(Overtaken::Changed);
+            }
+            new.clone_into(&mut account.password_hash);
+            account.end_sessions();
+            Ok(())
+        };
+        match self.0.change(key.as_str(), replace).await {
+            Ok(account) => Ok(account),
+            Err(Overtaken::Changed) => Ok(None),
+            Err(Overtaken::Record(error)) => Err(error),
+        }
+    }
+
     /// Gives `role` to the user at `key`; tokens have it from the next log-in or refresh on.
     ///
     /// # Errors
@@ -251,6 +278,18 @@ impl Accounts {
             Ok::<_, RecordError>(())
         };
         self.0.change(key.as_str(), change).await
+    }
+}
+
+/// Why a password was not replaced.
+enum Overtaken {
+    Changed,
+    Record(RecordError),
+}
+
+impl From<RecordError> for Overtaken {
+    fn from(error: RecordError) -> Self {
+        Self::Record(error)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the service must be told, and what it may be told.
 
-use nats_rpc::SecretKey;
-use nats_rpc::jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError};
+use nats_rpc::jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError, PeerVerifier};
+use nats_rpc::{SecretKey, Subject};
 
 /// The service's settings.
 ///
@@ -12,6 +12,10 @@ use nats_rpc::jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError};
 /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
 /// | `BCRYPT_COST` | 10 to 15; each step doubles the work | 12 |
 /// | `SIGN_UPS_PER_MINUTE` | of each instance, 1 to 60,000 | 120 |
+/// | `LOG_INS_PER_MINUTE` | of each instance, by callers whose address no gateway proves, 1 to 60,000 | 600 |
+/// | `JWT_ASSERTION_SECRET` | what gateways prove callers' addresses with, at least 32 bytes, another one | none: nobody is believed |
+/// | `PASSWORD_MIN_LENGTH` | characters of a new password, 8 to 64 | 8 |
+/// | `PASSWORD_RESET_SUBJECT` | where a mailer is told reset tokens; **only it may subscribe there** | none: nobody is told |
 #[derive(Debug)]
 pub struct Settings {
     pub(crate) access_secret: SecretKey,
@@ -20,6 +24,10 @@ pub struct Settings {
     pub(crate) audience: String,
     pub(crate) bcrypt_cost: u32,
     pub(crate) sign_ups_per_minute: u32,
+    pub(crate) log_ins_per_minute: u32,
+    pub(crate) password_min_length: usize,
+    pub(crate) reset_subject: Option<String>,
+    pub(crate) assertion_secret: Option<SecretKey>,
 }
 
 /// Every setting that cannot be used, by name; no value is repeated.
@@ -48,19 +56,66 @@ impl Settings {
         }
         let bcrypt_cost = number(&vars, "BCRYPT_COST", 12, 10..=15, &mut refused);
         let sign_ups_per_minute = number(&vars, "SIGN_UPS_PER_MINUTE", 120, 1..=60_000, &mut refused);
+        let log_ins_per_minute = number(&vars, "LOG_INS_PER_MINUTE", 600, 1..=60_000, &mut refused);
+        let password_min_length = number(&vars, "PASSWORD_MIN_LENGTH", 8, 8..=64, &mut refused) as usize;
+        let assertion_secret = assertion_secret(&vars, [&access_secret, &refresh_secret], &mut refused);
+        let reset_subject = subject(&vars, "PASSWORD_RESET_SUBJECT", &mut refused);
         let text = |name: &str, default: &str| {
             vars(name).filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
         };
         let (issuer, audience) = (text("JWT_ISSUER", DEFAULT_ISSUER), text("JWT_AUDIENCE", DEFAULT_AUDIENCE));
         match (access_secret, refresh_secret) {
-            (Ok(access_secret), Ok(refresh_secret)) if refused.is_empty() => {
-                Ok(Self { access_secret, refresh_secret, issuer, audience, bcrypt_cost, sign_ups_per_minute })
-            }
+            (Ok(access_secret), Ok(refresh_secret)) if refused.is_empty() => Ok(Self {
+                access_secret,
+                refresh_secret,
+                issuer,
+                audience,
+                bcrypt_cost,
+                sign_ups_per_minute,
+                log_ins_per_minute,
+                password_min_length,
+                reset_subject,
+                assertion_secret,
+            }),
             (access, refresh) => {
                 let secrets = [access.err(), refresh.err()].into_iter().flatten();
                 refused.extend(secrets.map(|error: JwtConfigError| error.to_string()));
                 Err(SettingsError(refused))
             }
+        }
+    }
+
+    /// Whose word on callers' addresses is taken.
+    pub(crate) fn peers(&self) -> PeerVerifier {
+        match &self.assertion_secret {
+            Some(secret) => PeerVerifier::hs256(secret, self.audience.as_str()),
+            None => PeerVerifier::none(),
+        }
+    }
+}
+
+/// The secret of gateways, if there is one; it protects something else than the others do.
+fn assertion_secret(
+    vars: impl Fn(&str) -> Option<String>,
+    others: [&Result<SecretKey, JwtConfigError>; 2],
+    refused: &mut Vec<String>,
+) -> Option<SecretKey> {
+    let name = "JWT_ASSERTION_SECRET";
+    vars(name).filter(|text| !text.is_empty())?;
+    let secret = SecretKey::from_vars(name, vars).and_then(|secret| {
+        others.into_iter().flatten().try_for_each(|other| other.distinct_from(&secret))?;
+        Ok(secret)
+    });
+    secret.map_err(|error| refused.push(error.to_string())).ok()
+}
+
+fn subject(vars: impl Fn(&str) -> Option<String>, name: &str, refused: &mut Vec<String>) -> Option<String> {
+    let text = vars(name).filter(|text| !text.is_empty())?;
+    match Subject::new(&text) {
+        Ok(_) => Some(text),
+        Err(error) => {
+            refused.push(format!("{name} must be a subject: {error}"));
+            None
         }
     }
 }
@@ -124,6 +179,26 @@ mod tests {
     fn one_secret_for_both_is_refused() {
         let same = refused(&[("JWT_SECRET", SECRET), ("JWT_REFRESH_SECRET", SECRET)]);
         assert!(same[0].contains("JWT_SECRET") && same[0].contains("JWT_REFRESH_SECRET"), "{same:?}");
+    }
+
+    #[test]
+    fn what_gateways_sign_with_is_a_secret_of_its_own() {
+        let both = [("JWT_SECRET", SECRET), ("JWT_REFRESH_SECRET", OTHER)];
+        let with = |value| from(&[&both[..], &[("JWT_ASSERTION_SECRET", value)]].concat());
+        assert!(with("").unwrap().assertion_secret.is_none());
+        assert!(with("an assertion secret of more than 32 bytes").unwrap().assertion_secret.is_some());
+        for refused in [SECRET, OTHER, "short"] {
+            assert!(with(refused).unwrap_err().0[0].contains("JWT_ASSERTION_SECRET"));
+        }
+    }
+
+    #[test]
+    fn reset_tokens_go_to_a_subject_or_to_nobody() {
+        let both = [("JWT_SECRET", SECRET), ("JWT_REFRESH_SECRET", OTHER)];
+        let with = |value| from(&[&both[..], &[("PASSWORD_RESET_SUBJECT", value)]].concat());
+        assert_eq!(from(&both).unwrap().reset_subject, None);
+        assert_eq!(with("mail.reset").unwrap().reset_subject.as_deref(), Some("mail.reset"));
+        assert!(with("mail.>").unwrap_err().0[0].starts_with("PASSWORD_RESET_SUBJECT "));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the service answers.
 
+use nats_rpc::jwt::Peer;
 use nats_rpc::prelude::*;
 
 use crate::authority::{Authority, SignedUp, Tokens};
@@ -29,9 +30,10 @@ async fn sign_up(
 #[public]
 async fn log_in(
     State(authority): State<Authority>,
+    peer: Peer,
     Payload(Credentials { email, password }): Payload<Credentials>,
 ) -> Result<Tokens, RpcError> {
-    authority.log_in(&email, &password).await
+    authority.log_in(&email, &password, &peer).await
 }
 
 #[message_pattern("auth.refresh")]
@@ -50,4 +52,53 @@ async fn log_out(
     Payload(Refresh { refresh_token }): Payload<Refresh>,
 ) -> Result<(), RpcError> {
     authority.log_out(&refresh_token).await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PasswordChange {
+    current_password: String,
+    new_password: String,
+}
+
+#[message_pattern("auth.password.change")]
+#[use_guards(JwtGuard)]
+async fn change_password(
+    Auth(me): Auth<UserClaims>,
+    State(authority): State<Authority>,
+    peer: Peer,
+    Payload(PasswordChange { current_password, new_password }): Payload<PasswordChange>,
+) -> Result<Tokens, RpcError> {
+    authority.change_password(&me, &current_password, &new_password, &peer).await
+}
+
+#[derive(Deserialize)]
+struct ResetRequest {
+    email: String,
+}
+
+#[message_pattern("auth.password.reset.request")]
+#[public]
+async fn request_reset(
+    State(authority): State<Authority>,
+    peer: Peer,
+    Payload(ResetRequest { email }): Payload<ResetRequest>,
+) -> Result<(), RpcError> {
+    authority.request_reset(&email, &peer).await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ResetConfirmation {
+    token: String,
+    new_password: String,
+}
+
+#[message_pattern("auth.password.reset.confirm")]
+#[public]
+async fn confirm_reset(
+    State(authority): State<Authority>,
+    Payload(ResetConfirmation { token, new_password }): Payload<ResetConfirmation>,
+) -> Result<(), RpcError> {
+    authority.confirm_reset(&token, &new_password).await
 }

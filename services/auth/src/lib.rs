@@ -3,15 +3,22 @@
 //! - [`service`] is the service: its handlers, the buckets behind them, and the command `roles`.
 //! - [`account`] holds what an account is, and the bucket `auth_users` that only this service opens.
 //! - `authority` is what the handlers do.
+//! - `guesses` bounds how fast passwords can be guessed.
 //! - `rate` bounds how fast a caller can find out which addresses have signed up.
-//! - `roles` is `auth roles grant|revoke <email> <role>`.
+//! - `roles` is `auth roles grant|revoke <email> <role>`, `reset_token` is `auth password reset-token <email>`.
 //!
 //! | subject | data | answers |
 //! |---|---|---|
 //! | `auth.signup` | `{email, password}` | `{userId, accessToken, refreshToken}`; 409 if the address has an account, 429 if too many sign up |
-//! | `auth.login` | `{email, password}` | `{accessToken, refreshToken}`; 401, whichever of the two is wrong |
+//! | `auth.login` | `{email, password}` | `{accessToken, refreshToken}`; 401, whichever of the two is wrong; 429 after too many failures |
 //! | `auth.refresh` | `{refreshToken}` | `{accessToken, refreshToken}`; 401 |
 //! | `auth.logout` | `{refreshToken}` | nothing, also for a session that has ended |
+//! | `auth.password.change` | `{currentPassword, newPassword}`, with an access token | `{accessToken, refreshToken}` of a new session, every other one has ended; 403 if the current password is wrong |
+//! | `auth.password.reset.request` | `{email}` | nothing, whether the address has an account or not; 404 if no mailer is set up |
+//! | `auth.password.reset.confirm` | `{token, newPassword}` | nothing; every session has ended; 401 if the token is none or was used |
+//!
+//! A password that is refused is a 400 whose details say why: `{"reason":"common"}`, or `personal`, `pattern`,
+//! `too_short`, `too_long`, `nul`. A 429 says in `retryAfterMs` how long to wait.
 //!
 //! Emits `user.created` with `{userId}`, and what happened as [`AuditEvent`](nats_rpc::auth::AuditEvent)s
 //! below `auth.audit.`. Anybody may call these subjects; a password or a refresh token is
@@ -20,15 +27,17 @@
 pub mod account;
 mod authority;
 mod config;
+mod guesses;
 mod handlers;
 mod rate;
+mod reset_token;
 mod roles;
 
 use std::error::Error;
 
 use async_nats::jetstream;
-use nats_rpc::auth::Sessions;
-use nats_rpc::{KvAccess, Service, discover};
+use nats_rpc::auth::{Backoff, ResetTokens, Sessions};
+use nats_rpc::{JwtConfig, JwtGuard, KvAccess, Service, UserClaims, discover};
 use users::{Replicas, Users};
 
 use self::account::Accounts;
@@ -40,7 +49,7 @@ pub use self::config::{Settings, SettingsError};
 /// `vars` is where settings come from: the environment in `main`, a list in a test. They are read when the
 /// service starts, so `routes` and `provision` need no secrets. [`Settings`] names them.
 pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static) -> Service {
-    let for_provision = vars.clone();
+    let (for_provision, for_guard, for_peers) = (vars.clone(), vars.clone(), vars.clone());
     Service::new("auth", env!("CARGO_PKG_VERSION"))
         .description("Sign-up, log-in, rotating sessions, log-out, roles")
         .handlers(discover!())
@@ -48,22 +57,29 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         .publishes("user.created")
         .uses_bucket(KvAccess::to("auth_users").read().write())
         .uses_bucket(KvAccess::to("auth_sess").read().write())
+        .uses_bucket(KvAccess::to("auth_backoff").read().write())
+        .uses_bucket(KvAccess::to("auth_reset").read().write())
         .uses_bucket(KvAccess::to("users").read().write())
         .provide_with(move |config| async move { Authority::open(config, Settings::from_vars(vars)?).await })
+        .provide_with(move |_| async move { Settings::from_vars(for_peers).map(|settings| settings.peers()) })
+        .guard(move |_| async move { JwtGuard::<UserClaims>::new(JwtConfig::from_vars(for_guard)?) })
         .provision(move |config| async move {
             let replicas = Replicas::from_vars(for_provision)?;
             provision(&config.jetstream(), replicas).await
         })
         .command("roles", "grant|revoke <email> <role>", roles::run)
+        .command("password", "reset-token <email>", reset_token::run)
 }
 
-/// Creates the buckets `auth_users`, `auth_sess` and `users`; those that exist keep what they hold.
+/// Creates the buckets `auth_users`, `auth_sess`, `auth_backoff`, `auth_reset` and `users`; those that exist keep what they hold.
 ///
 /// # Errors
 /// If JetStream refuses or does not answer.
 pub async fn provision(jetstream: &jetstream::Context, replicas: Replicas) -> Result<(), Box<dyn Error + Send + Sync>> {
     Accounts::provision(jetstream, replicas).await?;
     Sessions::provision(jetstream, replicas.get()).await?;
+    Backoff::provision(jetstream, replicas.get()).await?;
+    ResetTokens::provision(jetstream, replicas.get()).await?;
     Users::provision(jetstream, replicas).await?;
     Ok(())
 }

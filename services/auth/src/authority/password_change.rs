@@ -1,0 +1,132 @@
+//! Choosing another password: by who knows the present one, and by who owns the mailbox.
+
+use nats_rpc::auth::{AuditEvent, Email, Password, RESET_LIFETIME, Reset};
+use nats_rpc::jwt::Peer;
+use nats_rpc::{RpcError, UserClaims};
+use serde::Serialize;
+use users::UserId;
+
+use super::{Authority, Tokens};
+use crate::account::{Account, AccountKey};
+
+/// What the mailer is told: whom to write to, and the token to write.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Delivery<'a> {
+    email: &'a str,
+    user_id: UserId,
+    token: &'a str,
+    expires_in_seconds: u64,
+}
+
+impl Authority {
+    /// Puts `new` in place of the caller's password, ends all that the user has, and begins a session.
+    ///
+    /// An access token alone is no proof that its user sits there, so the present password is asked for, and
+    /// guesses at it count like those of a log-in.
+    pub(crate) async fn change_password(
+        &self,
+        me: &UserClaims,
+        current: &str,
+        new: &str,
+        peer: &Peer,
+    ) -> Result<Tokens, RpcError> {
+        let parts = &*self.0;
+        let admitted = parts.passwords.admit()?;
+        let new = Password::parse(new)?;
+        let (email, key, account) = self.own_account(me).await?;
+        parts.policy.check(&new, &email)?;
+        let attempt = parts.guesses.password(email.as_str(), peer).await?;
+        if !admitted.verify(current, Some(&account.password_hash)).await? {
+            let (user, source) = (Some(account.user_id.to_string()), attempt.source());
+            parts.audit.emit(AuditEvent::LogInRefused { account: email.key(), user, source });
+            return Err(RpcError::forbidden("the current password is wrong"));
+        }
+        let source = attempt.source();
+        attempt.succeeded().await;
+        let hash = parts.passwords.hash(new).await?;
+        let changed = parts.accounts.replace_password(&key, &account, &hash).await?;
+        let changed = changed.ok_or_else(|| RpcError::conflict("the password was changed a moment ago by another"))?;
+        parts.audit.emit(AuditEvent::PasswordChanged { user: account.user_id.to_string() });
+        self.end_sessions(&changed).await?;
+        self.begin_session(&key, &changed, source).await
+    }
+
+    /// Has a reset token sent to `email`, if it has an account: one answer at one price in either case.
+    ///
+    /// Both read the account and write one record that expires; only the event for the mailer, which nobody
+    /// waits for, is left out where there is nobody to write to.
+    pub(crate) async fn request_reset(&self, email: &str, peer: &Peer) -> Result<(), RpcError> {
+        let parts = &*self.0;
+        let subject = parts.reset_subject.as_deref();
+        let subject = subject.ok_or_else(|| RpcError::not_found("this system sends no mail to reset passwords"))?;
+        let email = Email::parse(email).map_err(|error| RpcError::invalid_argument(error.to_string()))?;
+        let attempt = parts.guesses.reset(&email, peer).await?;
+        let key = AccountKey::of(&email);
+        let account = parts.accounts.find(&key).await?.filter(|account| !account.locked);
+        let token = parts.resets.issue(account.as_ref().map_or_else(Reset::nobody, |found| reset(&key, found))).await?;
+        let user = account.as_ref().map(|account| account.user_id);
+        if let Some(user_id) = user {
+            let expires_in_seconds = RESET_LIFETIME.as_secs();
+            let delivery = Delivery { email: email.as_str(), user_id, token: &token, expires_in_seconds };
+            if let Err(error) = parts.events.emit(subject, &delivery).await {
+                tracing::error!(%error, user = %user_id, "nobody was asked to send a reset token");
+            }
+        }
+        let (user, source) = (user.map(|user| user.to_string()), attempt.source());
+        parts.audit.emit(AuditEvent::PasswordResetRequested { account: email.key(), user, source });
+        Ok(())
+    }
+
+    /// Puts `new` in place of the password that `token` was issued for, and ends all that the user has.
+    ///
+    /// The compare-and-set on that very password uses the token up, with all others that were issued for it.
+    pub(crate) async fn confirm_reset(&self, token: &str, new: &str) -> Result<(), RpcError> {
+        let invalid = || RpcError::unauthenticated("the reset token is not valid, or not any more");
+        let parts = &*self.0;
+        let admitted = parts.passwords.admit()?;
+        let new = Password::parse(new)?;
+        let reset = parts.resets.find(token).await?.ok_or_else(invalid)?;
+        let key = AccountKey::remembered(reset.account.clone());
+        let account = parts.accounts.find(&key).await?.filter(|account| {
+            !account.locked && account.user_id.to_string() == reset.user && reset.is_of(&account.password_hash)
+        });
+        let account = account.ok_or_else(invalid)?;
+        let email = self.email_of(account.user_id).await?;
+        if let Some(email) = &email {
+            parts.policy.check(&new, email)?;
+        }
+        let hash = admitted.hash(new).await?;
+        let changed = parts.accounts.replace_password(&key, &account, &hash).await?.ok_or_else(invalid)?;
+        parts.audit.emit(AuditEvent::PasswordReset { user: account.user_id.to_string() });
+        self.end_sessions(&changed).await?;
+        if let Err(error) = parts.resets.discard(token).await {
+            tracing::warn!(%error, "a used reset token stays until it expires; it opens nothing");
+        }
+        if let Some(email) = &email {
+            parts.guesses.forget(email).await;
+        }
+        Ok(())
+    }
+
+    /// The caller's account, by way of the address in their profile.
+    async fn own_account(&self, me: &UserClaims) -> Result<(Email, AccountKey, Account), RpcError> {
+        let gone = || RpcError::unauthenticated("there is no such account any more");
+        let user_id = UserId::parse(&me.sub).ok_or_else(gone)?;
+        let email = self.email_of(user_id).await?.ok_or_else(gone)?;
+        let key = AccountKey::of(&email);
+        let account = self.0.accounts.find(&key).await?;
+        let own = account.filter(|account| account.user_id == user_id && !account.locked).ok_or_else(gone)?;
+        Ok((email, key, own))
+    }
+
+    async fn email_of(&self, user_id: UserId) -> Result<Option<Email>, RpcError> {
+        let profile = self.0.profiles.find(user_id).await?;
+        Ok(profile.and_then(|profile| Email::parse(&profile.email).ok()))
+    }
+}
+
+/// A reset of the password that `account` has now.
+pub(crate) fn reset(key: &AccountKey, account: &Account) -> Reset {
+    Reset::new(key.as_str(), account.user_id.to_string(), &account.password_hash)
+}

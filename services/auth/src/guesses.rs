@@ -1,0 +1,159 @@
+//! What bounds guessing: per account, per source, and of all whose source nobody proves.
+
+use std::time::Instant;
+
+use nats_rpc::RpcError;
+use nats_rpc::auth::{Audit, AuditEvent, Backoff, BackoffError, BackoffKey, BackoffRule, Email};
+use nats_rpc::jwt::Peer;
+use serde::Serialize;
+
+use crate::rate::RateLimit;
+
+/// What attempts at a password are counted under, be they log-ins or changes.
+const PASSWORD: &str = "password";
+const RESET: &str = "reset";
+const SOURCE: &str = "source";
+
+/// Bounds how fast passwords can be guessed, and how often somebody is sent a mail.
+#[derive(Debug)]
+pub(crate) struct Guesses {
+    backoff: Backoff,
+    unproven: RateLimit,
+    audit: Audit,
+}
+
+/// An attempt that counts as failed until it has [succeeded](Self::succeeded).
+#[derive(Debug)]
+#[must_use = "it counts as failed until it has succeeded"]
+pub(crate) struct Attempt<'a> {
+    guesses: &'a Guesses,
+    account: BackoffKey,
+    source: Option<BackoffKey>,
+}
+
+impl Guesses {
+    pub(crate) fn new(backoff: Backoff, unproven_per_minute: u32, audit: Audit) -> Self {
+        Self { backoff, unproven: RateLimit::per_minute(unproven_per_minute), audit }
+    }
+
+    /// Counts an attempt at the password of `address`, whether anybody has it or not.
+    ///
+    /// # Errors
+    /// 429 if there were too many, with the time to wait as `retryAfterMs`; 503 if the counts cannot be kept.
+    pub(crate) async fn password(&self, address: &str, peer: &Peer) -> Result<Attempt<'_>, RpcError> {
+        let name = address_of(address);
+        self.begin("password", PASSWORD, &name, &BackoffRule::ACCOUNT, peer).await
+    }
+
+    /// Counts a request to reset the password of `email`, which never succeeds: mails are what is bounded.
+    ///
+    /// # Errors
+    /// As [`password`](Self::password).
+    pub(crate) async fn reset(&self, email: &Email, peer: &Peer) -> Result<Attempt<'_>, RpcError> {
+        let mut rule = BackoffRule::ACCOUNT;
+        rule.from = 3;
+        rule.first *= 60;
+        self.begin("password_reset", RESET, email.as_str(), &rule, peer).await
+    }
+
+    /// Forgets the failures at the password of the account, for there was a better proof.
+    pub(crate) async fn forget(&self, email: &Email) {
+        let cleared = self.backoff.clear(&self.backoff.key(PASSWORD, email.as_str())).await;
+        if let Err(error) = cleared {
+            tracing::warn!(%error, "failures were not forgotten");
+        }
+    }
+
+    async fn begin(
+        &self,
+        action: &'static str,
+        kind: &'static str,
+        name: &str,
+        rule: &BackoffRule,
+        peer: &Peer,
+    ) -> Result<Attempt<'_>, RpcError> {
+        let account = self.backoff.key(kind, name);
+        let source = peer.0.as_deref().map(|address| self.backoff.key(SOURCE, address));
+        let counted = async {
+            match &source {
+                // First, so that who sprays one password over many accounts touches no further account.
+                Some(source) => self.backoff.begin(source, &BackoffRule::SOURCE).await?,
+                None if self.unproven.admits(Instant::now()) => {}
+                None => return Err(Refused::Unproven),
+            }
+            Ok(self.backoff.begin(&account, rule).await?)
+        };
+        let Err(refused) = counted.await else { return Ok(Attempt { guesses: self, account, source }) };
+        if let Some(retry_after_ms) = refused.retry_after_ms() {
+            let source = source.map(|source| source.hash().to_owned());
+            let (action, account) = (action.to_owned(), account.hash().to_owned());
+            self.audit.emit(AuditEvent::Throttled { action, account, source, retry_after_ms });
+        }
+        Err(refused.into())
+    }
+}
+
+impl Attempt<'_> {
+    /// Where it came from, as a keyed hash; `None` if nobody proved it.
+    pub(crate) fn source(&self) -> Option<String> {
+        self.source.as_ref().map(|source| source.hash().to_owned())
+    }
+
+    /// Takes the attempt back. If that fails, somebody has one failure too many, which is no reason to fail.
+    pub(crate) async fn succeeded(self) {
+        let Self { guesses: Guesses { backoff, .. }, account, source } = self;
+        let cleared = backoff.clear(&account).await;
+        let forgiven = match source {
+            Some(source) => backoff.forgive(&source, &BackoffRule::SOURCE).await,
+            None => Ok(()),
+        };
+        if let Err(error) = cleared.and(forgiven) {
+            tracing::warn!(%error, "a success counts as a failure");
+        }
+    }
+}
+
+/// Why an attempt is not looked at.
+enum Refused {
+    Backoff(BackoffError),
+    /// Too many of all instances' callers whose source nobody proves.
+    Unproven,
+}
+
+impl From<BackoffError> for Refused {
+    fn from(error: BackoffError) -> Self {
+        Self::Backoff(error)
+    }
+}
+
+impl Refused {
+    /// A second's worth of the limit has come back by then.
+    const UNPROVEN_MS: u64 = 1_000;
+
+    fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::Backoff(error) => error.retry_after_ms(),
+            Self::Unproven => Some(Self::UNPROVEN_MS),
+        }
+    }
+}
+
+impl From<Refused> for RpcError {
+    fn from(refused: Refused) -> Self {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Details {
+            retry_after_ms: u64,
+        }
+        match refused {
+            Refused::Backoff(error) => error.into(),
+            Refused::Unproven => Self::resource_exhausted("too many attempts: try again later")
+                .with_details(Details { retry_after_ms: Refused::UNPROVEN_MS }),
+        }
+    }
+}
+
+/// One name for all spellings of an address; text that is no address has one too, so that it is counted.
+fn address_of(text: &str) -> String {
+    Email::parse(text).map_or_else(|_| text.trim().to_lowercase(), |email| email.as_str().to_owned())
+}

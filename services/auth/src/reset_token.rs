@@ -1,0 +1,36 @@
+//! `auth password reset-token <email>`.
+
+use std::error::Error;
+
+use nats_rpc::auth::{Audit, AuditEvent, Email, RESET_LIFETIME, ResetTokens};
+use nats_rpc::{Client, Config};
+
+use crate::account::{AccountKey, Accounts};
+use crate::authority::reset;
+
+const USAGE: &str = "usage: auth password reset-token <email>";
+
+/// Runs the command with the words behind `password`.
+#[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
+pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let [action, email] = words.as_slice() else { return Err(USAGE.into()) };
+    if action != "reset-token" {
+        return Err(USAGE.into());
+    }
+    let email = Email::parse(email)?;
+    let key = AccountKey::of(&email);
+    let account = Accounts::open(config.connection()).await?.find(&key).await?;
+    let account = account.ok_or("nobody has signed up with this e-mail address")?;
+    let token = ResetTokens::open(config.connection()).await?.issue(reset(&key, &account)).await?;
+    let audit = Audit::over(&Client::over(config.connection()));
+    let user = Some(account.user_id.to_string());
+    audit.emit(AuditEvent::PasswordResetRequested { account: email.key(), user, source: None });
+    audit.flush().await;
+    eprintln!(
+        "for user {}, good for {} minutes and one use; hand it over in person:",
+        account.user_id,
+        RESET_LIFETIME.as_secs() / 60
+    );
+    println!("{}", *token);
+    Ok(())
+}
