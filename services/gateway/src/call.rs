@@ -1,5 +1,7 @@
 //! The call to a service, and whose it is.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRef, FromRequestParts};
@@ -7,12 +9,13 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use nats_rpc::jwt::Refusal;
-use nats_rpc::{Client, JwtGuard, RpcError};
+use nats_rpc::jwt::{PEER_HEADER, PeerSigner, Refusal};
+use nats_rpc::{Client, Internal, JwtGuard, RpcError};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::failure::Failure;
+use crate::peer::Proxies;
 use crate::surround::RequestId;
 
 /// Header by which a request is found again in the logs of all services.
@@ -24,13 +27,22 @@ pub(crate) struct Calls {
     pub(crate) client: Client,
     pub(crate) guard: JwtGuard,
     pub(crate) timeout: Duration,
+    pub(crate) proxies: Proxies,
+    /// What proves to the auth service where a caller is; without it, nobody is told.
+    pub(crate) peers: Option<Arc<PeerSigner>>,
 }
 
 /// A call on nobody's behalf.
-pub(crate) struct Anonymous(Client);
+pub(crate) struct Anonymous(Outgoing);
 
 /// A call on behalf of a caller whose token was verified; the token travels with it.
-pub(crate) struct Authenticated(Client);
+pub(crate) struct Authenticated(Outgoing);
+
+/// What a call is made with, and what proves where it comes from.
+struct Outgoing {
+    client: Client,
+    origin: Option<(IpAddr, Arc<PeerSigner>)>,
+}
 
 impl Anonymous {
     /// Calls `subject` and answers `status` with what comes back.
@@ -40,25 +52,36 @@ impl Anonymous {
         body: &impl Serialize,
         status: StatusCode,
     ) -> Result<Response, Failure> {
-        answer(&self.0, subject, body, status).await
+        self.0.send(subject, body, status).await
     }
 }
 
 impl Authenticated {
     /// Calls `subject` and answers 200 with what comes back.
     pub(crate) async fn send(self, subject: &str, body: &impl Serialize) -> Result<Response, Failure> {
-        answer(&self.0, subject, body, StatusCode::OK).await
+        self.0.send(subject, body, StatusCode::OK).await
     }
 }
 
-async fn answer(
-    client: &Client,
-    subject: &str,
-    body: &impl Serialize,
-    status: StatusCode,
-) -> Result<Response, Failure> {
-    let value: Box<RawValue> = client.send(subject, body).await?;
-    Ok((status, axum::Json(value)).into_response())
+impl Outgoing {
+    async fn send(self, subject: &str, body: &impl Serialize, status: StatusCode) -> Result<Response, Failure> {
+        // Written once, since what proves the origin is bound to these very bytes.
+        let data = to_raw_value(body).internal()?;
+        let client = match &self.origin {
+            Some((address, peers)) if counts_attempts(subject) => {
+                self.client.header(PEER_HEADER, peers.sign(*address, subject, data.get().as_bytes())?)
+            }
+            _ => self.client,
+        };
+        let value: Box<RawValue> = client.send(subject, &data).await?;
+        Ok((status, axum::Json(value)).into_response())
+    }
+}
+
+/// Whether a subject is of the service that counts attempts by where they come from. Where somebody is
+/// concerns no other.
+fn counts_attempts(subject: &str) -> bool {
+    subject.starts_with("auth.")
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Anonymous
@@ -68,12 +91,13 @@ where
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let Calls { client, timeout, .. } = Calls::from_ref(state);
+        let Calls { client, timeout, proxies, peers, .. } = Calls::from_ref(state);
         let client = client.timeout(timeout);
-        Ok(Self(match parts.extensions.get::<RequestId>() {
+        let client = match parts.extensions.get::<RequestId>() {
             Some(id) => client.header(REQUEST_ID, id.as_str()),
             None => client,
-        }))
+        };
+        Ok(Self(Outgoing { client, origin: proxies.origin(parts).zip(peers) }))
     }
 }
 
@@ -84,13 +108,13 @@ where
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let Anonymous(client) = Anonymous::from_request_parts(parts, state).await?;
+        let Anonymous(call) = Anonymous::from_request_parts(parts, state).await?;
         let Calls { guard, .. } = Calls::from_ref(state);
         let token = bearer(&parts.headers)
             .and_then(|token| guard.verify(token).map(|_| token))
             .inspect_err(|refusal| tracing::debug!(%refusal, "token refused"))
             .map_err(RpcError::from)?;
-        Ok(Self(client.bearer(token)))
+        Ok(Self(Outgoing { client: call.client.bearer(token), ..call }))
     }
 }
 

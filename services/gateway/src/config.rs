@@ -1,10 +1,13 @@
 //! The gateway's settings.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use nats_rpc::jwt::JwtConfigError;
-use nats_rpc::{JwtConfig, JwtGuard};
+use nats_rpc::jwt::{DEFAULT_AUDIENCE, JwtConfigError, PeerSigner};
+use nats_rpc::{JwtConfig, JwtGuard, SecretKey};
+
+use crate::peer::Proxies;
 
 /// Where the gateway listens, whom it believes, and what it bounds.
 ///
@@ -23,13 +26,22 @@ pub struct Config {
     pub(crate) guard: JwtGuard,
     pub(crate) timeout: Duration,
     pub(crate) body_limit: usize,
+    pub(crate) proxies: Proxies,
+    pub(crate) peers: Option<Arc<PeerSigner>>,
 }
 
 impl Config {
     /// Listens on 127.0.0.1:3000 and believes the tokens that `guard` verifies.
     pub fn new(guard: JwtGuard) -> Self {
         let address = (Ipv4Addr::LOCALHOST, 3000).into();
-        Self { address, guard, timeout: Duration::from_secs(5), body_limit: 64 * 1024 }
+        Self {
+            address,
+            guard,
+            timeout: Duration::from_secs(5),
+            body_limit: 64 * 1024,
+            proxies: Proxies::default(),
+            peers: None,
+        }
     }
 
     /// Reads the settings by way of `vars`.
@@ -41,12 +53,24 @@ impl Config {
     /// | `GATEWAY_ADDRESS` | where it listens | `127.0.0.1:3000` |
     /// | `GATEWAY_TIMEOUT_MS` | how long a request may take, 1 to 600,000 | 5000 |
     /// | `GATEWAY_BODY_LIMIT` | bytes of a request's body, 1 to 1,000,000 | 65536 |
+    /// | `GATEWAY_TRUSTED_PROXIES` | whose `x-forwarded-for` is believed: addresses and networks, by commas | none |
+    /// | `JWT_ASSERTION_SECRET` | what proves to the auth service where a caller is, at least 32 bytes | none |
     ///
     /// # Errors
     /// [`ConfigError`] with the name of the first that cannot be used.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
         let mut config = Self::new(JwtGuard::new(JwtConfig::from_vars(vars)?)?);
+        if vars("JWT_ASSERTION_SECRET").is_some() {
+            let secret = SecretKey::from_vars("JWT_ASSERTION_SECRET", vars)?;
+            let audience = vars("JWT_AUDIENCE").unwrap_or_else(|| DEFAULT_AUDIENCE.to_owned());
+            config = config.prove_peers(PeerSigner::hs256(&secret).audience(audience));
+        }
+        if let Some(list) = vars("GATEWAY_TRUSTED_PROXIES") {
+            let wanted = "addresses or networks with commas between them, such as 10.0.0.7, fd00::/8";
+            let name = "GATEWAY_TRUSTED_PROXIES";
+            config.proxies = Proxies::parse(&list).ok_or(ConfigError::Variable { name, wanted })?;
+        }
         if let Some(address) = vars("GATEWAY_ADDRESS") {
             let wanted = "an address and a port, such as 127.0.0.1:3000";
             config.address = address.parse().map_err(|_| ConfigError::Variable { name: "GATEWAY_ADDRESS", wanted })?;
@@ -74,6 +98,13 @@ impl Config {
     /// How long a request may take, from its first byte to its answer. Default: 5 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Proves to the auth service where callers are. Default: nobody is told, and attempts to log in are
+    /// counted by account alone.
+    pub fn prove_peers(mut self, signer: PeerSigner) -> Self {
+        self.peers = Some(Arc::new(signer));
         self
     }
 
@@ -127,6 +158,8 @@ mod tests {
             ("GATEWAY_TIMEOUT_MS", "0"),
             ("GATEWAY_TIMEOUT_MS", "5s"),
             ("GATEWAY_BODY_LIMIT", "-1"),
+            ("GATEWAY_TRUSTED_PROXIES", "everybody"),
+            ("JWT_ASSERTION_SECRET", "short"),
         ] {
             let error = from(&[SECRET, (name, value)]).unwrap_err();
             assert!(error.to_string().starts_with(name), "{error}");

@@ -5,10 +5,10 @@ use std::error::Error;
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
+use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use nats_rpc::{CallError, Code, RpcError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// What a request is answered with when it fails.
@@ -55,18 +55,40 @@ impl From<CallError> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let unauthenticated = self.status == StatusCode::UNAUTHORIZED;
+        let retry_after = self.body.details.as_deref().and_then(retry_after);
         let mut response = (self.status, Json(self.body)).into_response();
         if unauthenticated {
             // RFC 9110, section 15.5.2: a 401 says how to authenticate.
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
+}
+
+/// Whole seconds, rounded up: who comes a little early waits for nothing.
+fn retry_after(details: &RawValue) -> Option<u64> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Details {
+        retry_after_ms: u64,
+    }
+    serde_json::from_str(details.get()).ok().map(|Details { retry_after_ms }| retry_after_ms.div_ceil(1_000))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn details_that_say_when_to_come_again_are_a_header_too() {
+        let failure = |details| Failure::from(RpcError::resource_exhausted("m").with_details(details)).into_response();
+        let response = failure(serde_json::json!({ "retryAfterMs": 1_001 }));
+        assert_eq!((response.status().as_u16(), &response.headers()[RETRY_AFTER]), (429, &HeaderValue::from(2)));
+        assert!(!failure(serde_json::json!({ "other": 1 })).headers().contains_key(RETRY_AFTER));
+    }
 
     #[test]
     fn every_code_has_its_status_and_a_cause_stays_inside() {

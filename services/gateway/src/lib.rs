@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `POST /api/auth/signup` | `auth.signup` | 201 |
 //! | `POST /api/auth/login`, `/refresh`, `/logout` | `auth.login`, … | 200 |
+//! | `POST /api/auth/password/change` | `auth.password.change` | 200; needs a token |
+//! | `POST /api/auth/password/reset/request`, `/confirm` | `auth.password.reset.request`, … | 200 |
 //! | `POST /api/users/profile` | `get_user_profile` | 200; needs a token |
 //! | `GET /api/users/me` | `get_user_profile` of the caller | 200; needs a token |
 //! | `GET /healthz` | | 200 while the process serves |
@@ -13,9 +15,14 @@
 //! on in the header `authorization`, and the service verifies it again. What goes into a call is read
 //! from the request field by field; nothing else of its body travels on.
 //!
-//! Every error is `{code, message}`, with `details` if the service gave some.
+//! Where a caller is, the auth service learns from a proof that the gateway signs (`nrpc-peer`, for subjects below
+//! `auth.`): the address of the socket, or of the first hop before the proxies that are named.
+//!
+//! Every error is `{code, message}`, with `details` if the service gave some. If they hold a `retryAfterMs`, the
+//! header `retry-after` says it in seconds.
 //!
 //! - `config`: settings
+//! - `peer`: where a request comes from
 //! - `routes`: what is served, and which subject each route calls
 //! - `call`: the call to a service, and whose it is
 //! - `body`: the request's JSON
@@ -27,6 +34,7 @@ mod body;
 mod call;
 mod config;
 mod failure;
+mod peer;
 mod routes;
 mod signal;
 mod surround;
@@ -90,10 +98,11 @@ impl Gateway {
             // Answers are small; waiting to fill a packet only delays them.
             let _ = stream.set_nodelay(true);
         });
-        let serving = axum::serve(listener, router).with_graceful_shutdown(async {
-            // Dropped or sent: both mean that it is time.
-            let _ = stopped.await;
-        });
+        let serving = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+            .with_graceful_shutdown(async {
+                // Dropped or sent: both mean that it is time.
+                let _ = stopped.await;
+            });
         let mut serving = tokio::spawn(serving.into_future());
         let outcome = tokio::select! {
             () = signal => Ok(()),

@@ -22,12 +22,21 @@ const ECHO_LIMIT: Duration = Duration::from_secs(1);
 type Answer = Result<Response, Failure>;
 
 pub(crate) fn router(config: &Config, client: &Client) -> Router {
-    let calls = Calls { client: client.clone(), guard: config.guard.clone(), timeout: config.timeout };
+    let calls = Calls {
+        client: client.clone(),
+        guard: config.guard.clone(),
+        timeout: config.timeout,
+        proxies: config.proxies.clone(),
+        peers: config.peers.clone(),
+    };
     Router::new()
         .route("/api/auth/signup", post(sign_up))
         .route("/api/auth/login", post(log_in))
         .route("/api/auth/refresh", post(refresh))
         .route("/api/auth/logout", post(log_out))
+        .route("/api/auth/password/change", post(change_password))
+        .route("/api/auth/password/reset/request", post(request_reset))
+        .route("/api/auth/password/reset/confirm", post(confirm_reset))
         .route("/api/users/profile", post(profile))
         .route("/api/users/me", get(me))
         .route("/healthz", get(healthz))
@@ -49,6 +58,25 @@ struct Credentials {
 #[serde(rename_all = "camelCase")]
 struct RefreshToken {
     refresh_token: String,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PasswordChange {
+    current_password: String,
+    new_password: String,
+}
+
+#[derive(Deserialize, Serialize)]
+struct ResetRequest {
+    email: String,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResetConfirmation {
+    token: String,
+    new_password: String,
 }
 
 /// Whose profile; the caller's own if nobody is named. Whatever else stands in the body, such as the
@@ -79,6 +107,18 @@ async fn refresh(call: Anonymous, Json(body): Json<RefreshToken>) -> Answer {
 
 async fn log_out(call: Anonymous, Json(body): Json<RefreshToken>) -> Answer {
     call.send("auth.logout", &body, StatusCode::OK).await
+}
+
+async fn change_password(call: Authenticated, Json(body): Json<PasswordChange>) -> Answer {
+    call.send("auth.password.change", &body).await
+}
+
+async fn request_reset(call: Anonymous, Json(body): Json<ResetRequest>) -> Answer {
+    call.send("auth.password.reset.request", &body, StatusCode::OK).await
+}
+
+async fn confirm_reset(call: Anonymous, Json(body): Json<ResetConfirmation>) -> Answer {
+    call.send("auth.password.reset.confirm", &body, StatusCode::OK).await
 }
 
 async fn profile(call: Authenticated, Json(body): Json<GetProfile>) -> Answer {

@@ -1,0 +1,132 @@
+//! Where a request comes from: the address of the socket, or what a proxy that is named says.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::ConnectInfo;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+
+/// The header in which proxies list the addresses that a request came by, the nearest last.
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The proxies whose word on addresses is taken: none unless they are named.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proxies(Vec<Network>);
+
+/// An address with the number of its bits that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Network {
+    address: IpAddr,
+    bits: u32,
+}
+
+impl Proxies {
+    /// Reads addresses and networks such as `10.0.0.7, 10.1.0.0/16, fd00::/8`; `None` if one is neither.
+    pub(crate) fn parse(list: &str) -> Option<Self> {
+        list.split(',').map(|network| Network::parse(network.trim())).collect::<Option<_>>().map(Self)
+    }
+
+    fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(address))
+    }
+
+    /// Where the request comes from; `None` if the server does not know its own socket.
+    pub(crate) fn origin(&self, parts: &Parts) -> Option<IpAddr> {
+        let ConnectInfo(socket) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+        Some(self.origin_of(socket.ip().to_canonical(), &parts.headers))
+    }
+
+    /// From the nearest address on outwards, as long as each is a proxy that is named; the first other one.
+    ///
+    /// Anybody can send the header. What stands left of the first address that is no proxy of ours was written
+    /// by whoever sits there, so it says nothing; nor does anything if the socket's own peer is no proxy.
+    fn origin_of(&self, socket: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut origin = socket;
+        let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
+        let mut hops = lines.iter().rev().flat_map(|line| line.rsplit(',')).map(|hop| hop.trim().parse::<IpAddr>());
+        while self.contain(origin) {
+            match hops.next() {
+                Some(Ok(hop)) => origin = hop.to_canonical(),
+                Some(Err(_)) | None => break,
+            }
+        }
+        origin
+    }
+}
+
+impl Network {
+    fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Some(most), |bits| bits.parse().ok().filter(|bits| *bits <= most))?;
+        Some(Self { address, bits })
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        let differs = match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => (u32::from(own) ^ u32::from(other)).leading_zeros(),
+            (IpAddr::V6(own), IpAddr::V6(other)) => (u128::from(own) ^ u128::from(other)).leading_zeros(),
+            _ => return false,
+        };
+        differs >= self.bits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(proxies: &str, socket: &str, lines: &[&str]) -> String {
+        let proxies = if proxies.is_empty() { Proxies::default() } else { Proxies::parse(proxies).unwrap() };
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(FORWARDED_FOR, line.parse().unwrap());
+        }
+        proxies.origin_of(socket.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn nobody_is_believed_who_is_not_named() {
+        assert_eq!(origin("", "203.0.113.7", &["198.51.100.1"]), "203.0.113.7");
+        assert_eq!(origin("10.0.0.1", "203.0.113.7", &["198.51.100.1"]), "203.0.113.7");
+    }
+
+    #[test]
+    fn a_named_proxy_says_who_stands_before_it() {
+        assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &["198.51.100.1"]), "198.51.100.1");
+        assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &["198.51.100.1, 10.9.9.9"]), "198.51.100.1");
+        assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &["198.51.100.1", "10.9.9.9"]), "198.51.100.1");
+        assert_eq!(origin("fd00::/8", "fd00::1", &["2001:db8::7"]), "2001:db8::7");
+    }
+
+    #[test]
+    fn what_a_caller_wrote_itself_is_left_of_its_own_address_and_not_read() {
+        let forged = ["127.0.0.1, 192.0.2.9, 198.51.100.1"];
+        assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &forged), "198.51.100.1");
+        // An address of ours in the caller's part leads no further either.
+        assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &["192.0.2.9, 10.0.0.5, 198.51.100.1"]), "198.51.100.1");
+    }
+
+    #[test]
+    fn where_the_list_ends_or_breaks_the_last_proxy_is_the_origin() {
+        assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &[]), "10.1.2.3");
+        assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &["198.51.100.1, unknown"]), "10.1.2.3");
+        assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &["unknown, 10.4.4.4"]), "10.4.4.4");
+    }
+
+    #[test]
+    fn proxies_are_addresses_and_networks_and_nothing_else() {
+        for good in ["10.0.0.1", "10.0.0.0/8, fd00::/8", "::1", "0.0.0.0/0"] {
+            assert!(Proxies::parse(good).is_some(), "{good}");
+        }
+        for wrong in ["", "proxy", "10.0.0.0/33", "10.0.0.1/", "::1/129", "10.0.0.1;10.0.0.2", "10.0.0.1,"] {
+            assert!(Proxies::parse(wrong).is_none(), "{wrong}");
+        }
+        assert!(!Network::parse("10.0.0.0/8").unwrap().contains("11.0.0.1".parse().unwrap()));
+        assert!(Network::parse("0.0.0.0/0").unwrap().contains("11.0.0.1".parse().unwrap()));
+    }
+}
