@@ -157,11 +157,11 @@ impl Accounts {
         self.0.create(key.as_str(), account).await
     }
 
-    /// Puts `new` in place of the hash `old`; an account whose password was changed since stays as it is.
+    /// Puts `new` in place of the hash `old` of the same password; one that was changed since stays as it is.
     ///
     /// # Errors
     /// Those of [`Bucket::change`].
-    pub(crate) async fn rehash(&self, key: &AccountKey, old: &str, new: &str) -> Result<(), RecordError> {
+    pub async fn rehash(&self, key: &AccountKey, old: &str, new: &str) -> Result<(), RecordError> {
         let swap = |account: &mut Account| {
             if account.password_hash == old {
                 new.clone_into(&mut account.password_hash);
@@ -177,7 +177,7 @@ impl Accounts {
     ///
     /// # Errors
     /// Those of [`Bucket::change`].
-    pub(crate) async fn replace_password(
+    pub async fn replace_password(
         &self,
         key: &AccountKey,
         seen: &Account,

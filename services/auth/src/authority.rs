@@ -70,9 +70,10 @@ impl Authority {
         let policy = PasswordPolicy::new().min_chars(settings.password_min_length).forbid(&issuer).forbid(&audience);
         let events = Client::over(config.connection());
         let audit = Audit::over(&events);
+        let accounts = Accounts::open(config.connection()).await?;
         let backoff = Backoff::open(config.connection(), &refresh_secret).await?;
         Ok(Self(Arc::new(Parts {
-            accounts: Accounts::open(config.connection()).await?,
+            accounts,
             profiles: Users::open(config.connection()).await?,
             passwords: Passwords::new(PasswordConfig::default().cost(bcrypt_cost))?,
             policy,

@@ -36,6 +36,7 @@ impl Options {
         let vars = vec![
             ("JWT_SECRET", random_secret()),
             ("JWT_REFRESH_SECRET", random_secret()),
+            ("JWT_ASSERTION_SECRET", random_secret()),
             ("GATEWAY_ADDRESS", "127.0.0.1:0".to_owned()),
             // The cost of the seed: enough to see, not to wait for.
             ("BCRYPT_COST", "10".to_owned()),
@@ -115,7 +116,7 @@ impl System {
 
         let auth = auth::service(vars.clone());
         let auth = async { Ok(("listening".to_owned(), auth.start(nats.clone()).await?)) };
-        let auth = report.step("start auth", "four handlers that listen", Box::pin(auth)).await;
+        let auth = report.step("start auth", "handlers that listen", Box::pin(auth)).await;
         let auth = auth.ok_or_else(|| failed("auth"))?;
 
         let instances = async {
@@ -199,7 +200,7 @@ async fn provision(nats: &NatsConfig) -> Result<(String, ()), BoxError> {
         }
     }
     auth::provision(&connection.jetstream(), Replicas::ONE).await?;
-    Ok(("auth_users, auth_sess, users".to_owned(), ()))
+    Ok(("auth_users, auth_sess, auth_backoff, auth_reset, users".to_owned(), ()))
 }
 
 /// 64 hex digits.

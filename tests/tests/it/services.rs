@@ -20,13 +20,16 @@
 //! | roles and address copied from the old token | `auth::roles_are_those_of_the_account_at_each_refresh`, `auth::without_its_account_a_session_ends` |
 //! | a bad refresh token is a 500 | `auth::a_refresh_token_is_good_for_one_use` |
 //! | a password is cut at 72 bytes; none is a 500 | `auth::a_password_that_cannot_be_hashed_whole_is_refused` |
-//! | the time of a log-in tells who has an account | `auth::an_unknown_user_and_a_wrong_password_look_and_cost_the_same` |
+//! | the time of a log-in tells who has an account | `passwords::an_unknown_user_and_a_wrong_password_look_and_cost_the_same` |
 //! | one cost of hashing for ever | `auth::a_log_in_hashes_anew_what_was_hashed_too_cheaply` |
 //! | one malformed answer ends the gateway | `gateway::an_unreadable_answer_is_500_and_the_gateway_lives` |
 //! | 201 for a read | `users::one_sees_ones_own_profile_with_id_and_email` |
 
+mod audit;
 mod auth;
 mod gateway;
+mod guesses;
+mod passwords;
 mod users;
 
 use std::time::Duration;

@@ -8,8 +8,13 @@ use crate::deployed::provision;
 use crate::support::soon;
 
 /// Every bucket, and who writes it.
-const WRITERS: [(&str, &[&str]); 3] =
-    [("auth_users", &["auth"]), ("auth_sess", &["auth"]), ("users", &["auth", "users"])];
+const WRITERS: [(&str, &[&str]); 5] = [
+    ("auth_users", &["auth"]),
+    ("auth_sess", &["auth"]),
+    ("auth_backoff", &["auth"]),
+    ("auth_reset", &["auth"]),
+    ("users", &["auth", "users"]),
+];
 
 #[tokio::test]
 async fn a_bucket_is_read_and_written_by_those_named_for_it() {

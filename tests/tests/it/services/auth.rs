@@ -1,7 +1,6 @@
 //! Accounts and sessions.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
 
 use ::auth::account::{AccountKey, Accounts, Role};
 use nats_rpc::auth::Email;
@@ -40,30 +39,6 @@ async fn of_32_sign_ups_with_one_address_one_succeeds() {
     assert_eq!(profile["userId"], body["userId"]);
     let (status, _) = bed.log_in("ada@example.com", &format!("password number {}", (winner + 1) % 32)).await;
     assert_eq!(status, 401);
-}
-
-#[tokio::test]
-async fn an_unknown_user_and_a_wrong_password_look_and_cost_the_same() {
-    let bed = Bed::start().await;
-    bed.sign_up("ada@example.com").await;
-    let mut fastest = [Duration::MAX; 2];
-    let mut answers = HashSet::new();
-    // Taking turns, so that whatever else the machine does hits both alike.
-    for _ in 0..6 {
-        for (fastest, email) in fastest.iter_mut().zip(["ada@example.com", "nobody@example.com"]) {
-            let started = Instant::now();
-            let (status, body) = bed.log_in(email, "incorrect horse").await;
-            *fastest = started.elapsed().min(*fastest);
-            answers.insert((status, body.to_string()));
-        }
-    }
-    assert_eq!(answers.len(), 1, "{answers:?}");
-    assert_eq!(answers.iter().next().unwrap().0, 401);
-    let [wrong, unknown] = fastest;
-    let ratio = unknown.as_secs_f64() / wrong.as_secs_f64();
-    assert!((0.6..1.7).contains(&ratio), "wrong password {wrong:?}, unknown user {unknown:?}");
-    // An address that nobody can have is no way round.
-    assert_eq!(bed.log_in("no address", "incorrect horse").await.0, 401);
 }
 
 #[tokio::test]
@@ -182,11 +157,11 @@ async fn a_password_that_cannot_be_hashed_whole_is_refused() {
     ] {
         assert_eq!(bed.post("/api/auth/signup", None, &body).await.0, 400, "{body}");
     }
-    let longest = "a".repeat(71);
+    let longest = "a longest ".repeat(7) + "a";
     let body = json!({ "email": "ada@example.com", "password": longest });
     assert_eq!(bed.post("/api/auth/signup", None, &body).await.0, 201);
     assert_eq!(bed.log_in("ada@example.com", &longest).await.0, 200);
-    assert_eq!(bed.log_in("ada@example.com", &"a".repeat(72)).await.0, 401);
+    assert_eq!(bed.log_in("ada@example.com", &(longest + "b")).await.0, 401);
 }
 
 #[tokio::test]
