@@ -23,9 +23,9 @@ mod expiring;
 mod follow;
 #[cfg(feature = "auth")]
 mod password;
-mod revocation;
 #[cfg(feature = "auth")]
 mod reset;
+mod revocation;
 #[cfg(feature = "auth")]
 mod session;
 #[cfg(feature = "auth")]
@@ -41,11 +41,11 @@ pub use self::email::{Email, EmailError};
 pub use self::expiring::ExpiringError;
 #[cfg(feature = "auth")]
 pub use self::password::{Admitted, Password, PasswordConfig, PasswordError, PasswordPolicy, Passwords};
+#[cfg(feature = "auth")]
+pub use self::reset::{RESET_LIFETIME, Reset, ResetTokens};
 pub use self::revocation::RevocationBucketError;
 #[cfg(feature = "auth")]
 pub use self::revocation::{RevocationError, Revoker};
-#[cfg(feature = "auth")]
-pub use self::reset::{RESET_LIFETIME, Reset, ResetTokens};
 #[cfg(feature = "auth")]
 pub use self::session::{
     Issued, LiveSession, Owner, Session, SessionBucketError, SessionConfig, SessionError, Sessions,

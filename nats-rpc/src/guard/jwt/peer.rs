@@ -13,6 +13,7 @@ use super::clock::Clock;
 use super::config::DEFAULT_AUDIENCE;
 use super::keys::{Keys, VerifyingKey};
 use super::refusal::Refusal;
+use super::revocation::Stale;
 use super::secret::SecretKey;
 use super::signing::Hs256Signer;
 use super::source::sole_value;
@@ -141,6 +142,9 @@ impl PeerVerifier {
             leeway: LEEWAY,
             max_lifetime: Some(LIFETIME),
             complete: true,
+            // Where somebody is cannot be revoked.
+            revocations: None,
+            epochs: false,
         };
         let keys = Keys::Static { key: Arc::new(key), ignore_key_id: false };
         let verifier = Verifier::new(keys, rules, clock.clone());
@@ -151,7 +155,7 @@ impl PeerVerifier {
     fn verify(&self, request: &Request) -> Result<Option<String>, Refusal> {
         let Some(verifier) = &self.0 else { return Ok(None) };
         let Some(proof) = sole_value(request, PEER_HEADER)? else { return Ok(None) };
-        Ok(Some(verifier.verify(proof, request)?.standing.sub))
+        Ok(Some(verifier.verify(proof, request, Stale::Refuse)?.standing.sub))
     }
 }
 
