@@ -50,7 +50,9 @@ pub use self::config::{Settings, SettingsError};
 /// service starts, so `routes` and `provision` need no secrets. [`Settings`] names them.
 pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static) -> Service {
     let (for_provision, for_guard, for_peers) = (vars.clone(), vars.clone(), vars.clone());
-    Service::new("auth", env!("CARGO_PKG_VERSION"))
+    // The mailer's subject, if there is one; `Settings` says if it is none.
+    let mailer = vars("PASSWORD_RESET_SUBJECT").filter(|subject| !subject.is_empty());
+    let service = Service::new("auth", env!("CARGO_PKG_VERSION"))
         .description("Sign-up, log-in, rotating sessions, log-out, roles")
         .handlers(discover!())
         .publishes("auth.audit.>")
@@ -68,10 +70,15 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
             provision(&config.jetstream(), replicas).await
         })
         .command("roles", "grant|revoke <email> <role>", roles::run)
-        .command("password", "reset-token <email>", reset_token::run)
+        .command("password", "reset-token <email>", reset_token::run);
+    match mailer {
+        Some(subject) => service.publishes(subject),
+        None => service,
+    }
 }
 
-/// Creates the buckets `auth_users`, `auth_sess`, `auth_backoff`, `auth_reset` and `users`; those that exist keep what they hold.
+/// Creates the buckets `auth_users`, `auth_sess`, `auth_backoff`, `auth_reset` and `users`; those that exist
+/// keep what they hold.
 ///
 /// # Errors
 /// If JetStream refuses or does not answer.
