@@ -1,11 +1,78 @@
-//! Guards made from the environment of a service.
+//! What a deployment says of tokens: a static secret, or else the key ring.
 
-use crate::jwt::{InsecureDev, JwtConfig, JwtConfigError, JwtGuard, UserClaims};
+use super::keys::{KeyPurpose, KeysError};
+use crate::connection::Connection;
+use crate::jwt::{InsecureDev, JwtConfig, JwtConfigError, JwtGuard, KeyRing, SecretKey, UserClaims};
 use crate::service::Config;
 
+/// The secret of access tokens; where it is set there is no key ring.
+const SECRET: &str = "JWT_SECRET";
+/// The secret of assertions, where access tokens have one as well.
+pub(crate) const ASSERTION_SECRET: &str = "JWT_ASSERTION_SECRET";
+const ACCEPT_ASSERTIONS: &str = "JWT_ACCEPT_ASSERTIONS";
+
+impl JwtConfig {
+    /// Takes the tokens that this deployment issues, by way of `vars`.
+    ///
+    /// | variable | is | default |
+    /// |---|---|---|
+    /// | `JWT_SECRET` | the static secret, at least 32 bytes. Not set: keys come from the [ring](KeyRing::follow) in the KV bucket `auth_jwks` | none |
+    /// | `JWT_ISSUER` | the only issuer taken | `nats-rpc-auth` with a secret; a ring key's own |
+    /// | `JWT_AUDIENCE` | the audience | `nats-rpc` |
+    /// | `JWT_ACCEPT_ASSERTIONS` | `true`: a gateway's [assertion](crate::jwt::AssertionSigner) is taken in place of a token, by the ring in `gw_jwks`, with a static secret by `JWT_ASSERTION_SECRET` | `false` |
+    ///
+    /// ```no_run
+    /// use nats_rpc::{JwtConfig, JwtGuard};
+    /// use std::time::Duration;
+    ///
+    /// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = JwtConfig::open(&connection, |name| std::env::var(name).ok()).await?;
+    /// let guard: JwtGuard = JwtGuard::new(config.leeway(Duration::from_secs(2)))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`KeysError::Config`] naming the variable that cannot be used; with neither a secret nor a ring,
+    /// [`KeysError::NotProvisioned`]; otherwise as [`KeyRing::follow`].
+    pub async fn open(connection: &Connection, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
+        let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
+        let is_static = vars(SECRET).is_some();
+        let mut config = match is_static {
+            true => Self::from_vars(vars)?,
+            false => {
+                let mut config = Self::ring(KeyRing::follow(connection, KeyPurpose::AccessTokens).await?);
+                if let Some(issuer) = vars("JWT_ISSUER") {
+                    config = config.issuer(issuer);
+                }
+                if let Some(audience) = vars("JWT_AUDIENCE") {
+                    config = config.audience(audience);
+                }
+                config
+            }
+        };
+        if flag(ACCEPT_ASSERTIONS, vars)? {
+            config = match is_static {
+                true => config.forwarded_assertion(SecretKey::from_vars(ASSERTION_SECRET, vars)?),
+                false => config.forwarded_assertion_ring(KeyRing::follow(connection, KeyPurpose::Assertions).await?),
+            };
+        }
+        Ok(config)
+    }
+}
+
+/// Reads a setting that is on or off.
+fn flag(name: &'static str, vars: impl Fn(&str) -> Option<String>) -> Result<bool, JwtConfigError> {
+    match vars(name).as_deref() {
+        None | Some("" | "0" | "false") => Ok(false),
+        Some("1" | "true") => Ok(true),
+        Some(_) => Err(JwtConfigError::Variable { name, wanted: "true or false" }),
+    }
+}
+
 impl JwtGuard<UserClaims> {
-    /// Makes a guard of `JWT_SECRET` (at least 32 bytes, no default), `JWT_ISSUER` (default
-    /// `nats-rpc-auth`) and `JWT_AUDIENCE` (default `nats-rpc`), for [`Service::guard`](crate::Service::guard).
+    /// Makes a guard of the environment, for [`Service::guard`](crate::Service::guard): of `JWT_SECRET`, or
+    /// else of the key ring that auth instances publish. [`JwtConfig::open`] has all variables.
     ///
     /// For other sources, or claims of your own, use [`JwtGuard::new`] with a [`JwtConfig`].
     ///
@@ -16,9 +83,17 @@ impl JwtGuard<UserClaims> {
     /// ```
     ///
     /// # Errors
-    /// [`JwtConfigError`], naming the variable that is missing, too short or empty.
-    pub async fn from_env(_: Config) -> Result<Self, JwtConfigError> {
-        Self::new(JwtConfig::from_vars(|name| std::env::var(name).ok())?)
+    /// As [`JwtConfig::open`].
+    pub async fn from_env(config: Config) -> Result<Self, KeysError> {
+        Self::from_vars(config, |name| std::env::var(name).ok()).await
+    }
+
+    /// As [`from_env`](Self::from_env), with variables from elsewhere.
+    ///
+    /// # Errors
+    /// As [`JwtConfig::open`].
+    pub async fn from_vars(config: Config, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
+        Ok(Self::new(JwtConfig::open(config.connection(), vars).await?)?)
     }
 }
 
@@ -29,5 +104,22 @@ impl InsecureDev {
     /// As [`InsecureDev::prove`].
     pub fn from_env(config: &Config) -> Result<Self, JwtConfigError> {
         Self::prove(std::env::var(Self::FLAG).ok().as_deref(), config.connection().is_loopback())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_is_on_off_or_refused() {
+        let read = |value: &'static str| flag(ACCEPT_ASSERTIONS, move |_| Some(value.to_owned()));
+        assert_eq!(flag(ACCEPT_ASSERTIONS, |_| None), Ok(false));
+        for (value, on) in [("", false), ("0", false), ("false", false), ("1", true), ("true", true)] {
+            assert_eq!(read(value), Ok(on), "{value:?}");
+        }
+        for value in ["yes", "TRUE", " 1"] {
+            assert!(matches!(read(value), Err(JwtConfigError::Variable { name: ACCEPT_ASSERTIONS, .. })), "{value:?}");
+        }
     }
 }

@@ -84,11 +84,13 @@ impl Follower {
     /// The stream's sequence up to which everything has been seen; 0 until the history has been.
     ///
     /// A stream whose last sequence (`STREAM.INFO`) is no higher held nothing newer when it was asked.
+    #[allow(dead_code, reason = "for replicas that have to prove how fresh they are")]
     pub(crate) fn sequence(&self) -> u64 {
         *self.sequence.borrow()
     }
 
     /// Has the whole history read again, as when the stream turns out to be another one.
+    #[allow(dead_code, reason = "for replicas that have to prove how fresh they are")]
     pub(crate) fn resync(&self) {
         self.resync.notify_one();
     }

@@ -1,4 +1,12 @@
-//! What an auth service is made of: access tokens, sessions, passwords, e-mail addresses.
+//! What an auth service is made of, and what brings its word to every guard.
+//!
+//! With feature `jwt`, for every service:
+//!
+//! - [`KeyRing::follow`](crate::jwt::KeyRing::follow) gives the public keys of tokens,
+//!   [`JwtConfig::open`](crate::JwtConfig::open) a guard's configuration.
+//! - [`SigningKeys`] are an instance's own key pairs, [`RingBucket`] is where their public halves are.
+//!
+//! With feature `auth`:
 //!
 //! - [`TokenIssuer`] signs the access tokens that a [`JwtGuard`](crate::JwtGuard) takes, 15 min each.
 //! - [`Sessions`] keeps sessions in JetStream KV and rotates their refresh tokens.
@@ -21,6 +29,7 @@ mod environment;
 #[cfg(feature = "auth")]
 mod expiring;
 mod follow;
+mod keys;
 #[cfg(feature = "auth")]
 mod password;
 #[cfg(feature = "auth")]
@@ -39,6 +48,7 @@ pub use self::backoff::{Backoff, BackoffError, BackoffKey, BackoffRule};
 pub use self::email::{Email, EmailError};
 #[cfg(feature = "auth")]
 pub use self::expiring::ExpiringError;
+pub use self::keys::{KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig, SigningKeys};
 #[cfg(feature = "auth")]
 pub use self::password::{Admitted, Password, PasswordConfig, PasswordError, PasswordPolicy, Passwords};
 #[cfg(feature = "auth")]

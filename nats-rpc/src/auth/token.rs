@@ -4,15 +4,17 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::keys::SigningKeys;
 use crate::error::RpcError;
-use crate::jwt::{ACCESS_TOKEN_TYPE, Clock, DEFAULT_AUDIENCE, DEFAULT_ISSUER, Hs256Signer, SecretKey};
+use crate::jwt::{ACCESS_TOKEN_TYPE, Clock, DEFAULT_AUDIENCE, DEFAULT_ISSUER, SecretKey, Signer};
 
 /// How long an access token lives unless configured: 15 min.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Issues access tokens that a [`JwtGuard`](crate::JwtGuard) with the same secret takes.
+/// Issues access tokens that a [`JwtGuard`](crate::JwtGuard) takes which has the same secret, or the ring.
 ///
-/// A token's header is `{"alg":"HS256","typ":"at+jwt"}` without a key id; its claims are `iss`, `aud`, `sub`,
+/// A token's header is `{"alg":"HS256","typ":"at+jwt"}` without a key id, or
+/// `{"alg":"EdDSA","typ":"at+jwt","kid":"…"}`; its claims are `iss`, `aud`, `sub`,
 /// `iat`, `exp`, `jti`, `sid`, `ep`, `rep`, `roles` and `scope` (RFC 9068, section 2.2).
 ///
 /// ```
@@ -30,7 +32,7 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug)]
 #[must_use]
 pub struct TokenIssuer {
-    signer: Hs256Signer,
+    signer: Signer,
     issuer: String,
     audience: String,
     lifetime: Duration,
@@ -106,7 +108,7 @@ impl TokenIssuer {
     /// Signs with HS256 and `secret`, as issuer `nats-rpc-auth`, for audience `nats-rpc`.
     pub fn hs256(secret: &SecretKey) -> Self {
         Self {
-            signer: Hs256Signer::new(secret, ACCESS_TOKEN_TYPE),
+            signer: Signer::hs256(secret, ACCESS_TOKEN_TYPE),
             issuer: DEFAULT_ISSUER.to_owned(),
             audience: DEFAULT_AUDIENCE.to_owned(),
             lifetime: DEFAULT_LIFETIME,
@@ -114,7 +116,21 @@ impl TokenIssuer {
         }
     }
 
-    /// Sets the issuer.
+    /// Signs with the key of `keys` that is active when a token is issued, as their issuer, for audience
+    /// `nats-rpc`.
+    pub fn ring(keys: &SigningKeys) -> Self {
+        let config = keys.config();
+        Self {
+            signer: keys.signer(),
+            issuer: config.issuer.clone(),
+            audience: DEFAULT_AUDIENCE.to_owned(),
+            lifetime: config.token_lifetime,
+            clock: config.clock.clone(),
+        }
+    }
+
+    /// Sets the issuer. A key of a ring speaks for its own alone: set it at the
+    /// [keys](super::SigningKeyConfig::issuer).
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = issuer.into();
         self
@@ -126,7 +142,8 @@ impl TokenIssuer {
         self
     }
 
-    /// Sets the lifetime, in whole seconds. Default: 15 min; guards take up to 1 h.
+    /// Sets the lifetime, in whole seconds. Default: 15 min; guards take up to 1 h. With a key of a ring it
+    /// should be no longer than [theirs](super::SigningKeyConfig::token_lifetime), or issuing fails.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
@@ -141,15 +158,16 @@ impl TokenIssuer {
     /// A new access token.
     ///
     /// # Errors
-    /// A 500 if the claims cannot be signed.
+    /// A 500 if the claims cannot be signed, a 503 while no key is published for as long as the token lives.
     pub fn issue(&self, grant: &Grant<'_>) -> Result<String, RpcError> {
         let iat = self.clock.unix_seconds();
+        let exp = iat + self.lifetime.as_secs();
         let claims = Claims {
             iss: &self.issuer,
             aud: &self.audience,
             sub: grant.sub,
             iat,
-            exp: iat + self.lifetime.as_secs(),
+            exp,
             jti: &nuid::next(),
             sid: grant.sid,
             ep: grant.epoch,
@@ -157,7 +175,7 @@ impl TokenIssuer {
             roles: grant.roles,
             scope: grant.scope,
         };
-        self.signer.sign(&claims).map_err(RpcError::internal)
+        self.signer.sign(&claims, exp)
     }
 }
 

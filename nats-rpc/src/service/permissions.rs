@@ -87,7 +87,8 @@ impl KvAccess {
         }
         if self.follow {
             subjects.push(format!("$JS.API.CONSUMER.CREATE.KV_{bucket}"));
-            // A consumer that missed something is replaced; its name cannot be guessed by others.
+            // A consumer that missed something is replaced, by one with a name; others cannot guess it.
+            subjects.push(format!("$JS.API.CONSUMER.CREATE.KV_{bucket}.*.$KV.{bucket}.>"));
             subjects.push(format!("$JS.API.CONSUMER.DELETE.KV_{bucket}.*"));
             subjects.push(format!("$JS.FC.KV_{bucket}.>"));
         }

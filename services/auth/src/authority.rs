@@ -11,6 +11,7 @@ use nats_rpc::auth::{
     Audit, AuditEvent, Backoff, Email, Grant, Issued, Owner, Password, PasswordConfig, PasswordPolicy, Passwords,
     ResetTokens, SessionConfig, SessionError, Sessions, TokenIssuer,
 };
+use nats_rpc::jwt::JwkSet;
 use nats_rpc::{Client, Config, RpcError};
 use serde::Serialize;
 use users::{Profile, UserCreated, UserId, Users};
@@ -18,6 +19,7 @@ use users::{Profile, UserCreated, UserId, Users};
 use crate::account::{Account, AccountKey, Accounts};
 use crate::config::Settings;
 use crate::guesses::Guesses;
+use crate::keys::AccessKeys;
 use crate::rate::RateLimit;
 
 pub(crate) use self::password_change::reset;
@@ -40,6 +42,7 @@ struct Parts {
     resets: ResetTokens,
     reset_subject: Option<String>,
     sessions: Sessions,
+    keys: AccessKeys,
     issuer: TokenIssuer,
     sign_ups: RateLimit,
     events: Client,
@@ -66,10 +69,14 @@ pub(crate) struct Tokens {
 impl Authority {
     /// Opens the buckets, which must have been provisioned.
     pub(crate) async fn open(config: Config, settings: Settings) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let Settings { access_secret, refresh_secret, issuer, audience, bcrypt_cost, .. } = settings;
+        let Settings { access_secret, key_rotation, refresh_secret, issuer, audience, bcrypt_cost, .. } = settings;
         let policy = PasswordPolicy::new().min_chars(settings.password_min_length).forbid(&issuer).forbid(&audience);
         let events = Client::over(config.connection());
         let audit = Audit::over(&events);
+        let keys = match access_secret {
+            Some(secret) => AccessKeys::Secret(secret),
+            None => AccessKeys::ring(&config, &issuer, key_rotation, audit.clone()).await?,
+        };
         let accounts = Accounts::open(config.connection()).await?;
         let backoff = Backoff::open(config.connection(), &refresh_secret).await?;
         Ok(Self(Arc::new(Parts {
@@ -81,11 +88,17 @@ impl Authority {
             resets: ResetTokens::open(config.connection()).await?,
             reset_subject: settings.reset_subject,
             sessions: Sessions::open(config.connection(), SessionConfig::new(&refresh_secret)).await?,
-            issuer: TokenIssuer::hs256(&access_secret).issuer(issuer).audience(audience),
+            issuer: keys.issuer(issuer).audience(audience),
+            keys,
             sign_ups: RateLimit::per_minute(settings.sign_ups_per_minute),
             audit,
             events,
         })))
+    }
+
+    /// The keys that access tokens can be verified with.
+    pub(crate) fn public_keys(&self) -> JwkSet {
+        self.0.keys.public()
     }
 
     /// Makes an account; 409 if the address has one.

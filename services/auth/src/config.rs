@@ -1,5 +1,7 @@
 //! What the service must be told, and what it may be told.
 
+use std::time::Duration;
+
 use nats_rpc::jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError, PeerVerifier};
 use nats_rpc::{SecretKey, Subject};
 
@@ -7,7 +9,8 @@ use nats_rpc::{SecretKey, Subject};
 ///
 /// | variable | is | default |
 /// |---|---|---|
-/// | `JWT_SECRET` | what access tokens are signed with, at least 32 bytes | none |
+/// | `JWT_SECRET` | what access tokens are signed with, at least 32 bytes; not set: key pairs, published in the key ring | none |
+/// | `KEY_ROTATION_HOURS` | how long a key pair signs, 1 to 8,760 | 24 |
 /// | `JWT_REFRESH_SECRET` | the pepper of refresh tokens, at least 32 bytes, another one | none |
 /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
 /// | `BCRYPT_COST` | 10 to 15; each step doubles the work | 12 |
@@ -18,7 +21,9 @@ use nats_rpc::{SecretKey, Subject};
 /// | `PASSWORD_RESET_SUBJECT` | where a mailer is told reset tokens; **only it may subscribe there** | none: nobody is told |
 #[derive(Debug)]
 pub struct Settings {
-    pub(crate) access_secret: SecretKey,
+    /// `None`: the key ring.
+    pub(crate) access_secret: Option<SecretKey>,
+    pub(crate) key_rotation: Duration,
     pub(crate) refresh_secret: SecretKey,
     pub(crate) issuer: String,
     pub(crate) audience: String,
@@ -40,16 +45,19 @@ impl Settings {
     ///
     /// ```
     /// let refused = auth::Settings::from_vars(|_| None).unwrap_err().to_string();
-    /// assert!(refused.contains("JWT_SECRET") && refused.contains("JWT_REFRESH_SECRET"));
+    /// assert!(refused.contains("JWT_REFRESH_SECRET"));
     /// ```
     ///
     /// # Errors
     /// [`SettingsError`] with all that is missing, too short, not different or out of bounds.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let mut refused = Vec::new();
-        let access_secret = SecretKey::from_vars("JWT_SECRET", &vars);
+        let access_secret = match vars("JWT_SECRET").filter(|value| !value.is_empty()) {
+            Some(_) => SecretKey::from_vars("JWT_SECRET", &vars).map(Some),
+            None => Ok(None),
+        };
         let refresh_secret = SecretKey::from_vars("JWT_REFRESH_SECRET", &vars);
-        if let (Ok(access), Ok(refresh)) = (&access_secret, &refresh_secret)
+        if let (Ok(Some(access)), Ok(refresh)) = (&access_secret, &refresh_secret)
             && let Err(error) = access.distinct_from(refresh)
         {
             refused.push(error.to_string());
@@ -58,8 +66,11 @@ impl Settings {
         let sign_ups_per_minute = number(&vars, "SIGN_UPS_PER_MINUTE", 120, 1..=60_000, &mut refused);
         let log_ins_per_minute = number(&vars, "LOG_INS_PER_MINUTE", 600, 1..=60_000, &mut refused);
         let password_min_length = number(&vars, "PASSWORD_MIN_LENGTH", 8, 8..=64, &mut refused) as usize;
-        let assertion_secret = assertion_secret(&vars, [&access_secret, &refresh_secret], &mut refused);
+        let others = [access_secret.as_ref().ok().and_then(Option::as_ref), refresh_secret.as_ref().ok()];
+        let assertion_secret = assertion_secret(&vars, others, &mut refused);
         let reset_subject = subject(&vars, "PASSWORD_RESET_SUBJECT", &mut refused);
+        let hours = number(&vars, "KEY_ROTATION_HOURS", 24, 1..=8_760, &mut refused);
+        let key_rotation = Duration::from_secs(u64::from(hours) * 3_600);
         let text = |name: &str, default: &str| {
             vars(name).filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
         };
@@ -67,6 +78,7 @@ impl Settings {
         match (access_secret, refresh_secret) {
             (Ok(access_secret), Ok(refresh_secret)) if refused.is_empty() => Ok(Self {
                 access_secret,
+                key_rotation,
                 refresh_secret,
                 issuer,
                 audience,
@@ -97,7 +109,7 @@ impl Settings {
 /// The secret of gateways, if there is one; it protects something else than the others do.
 fn assertion_secret(
     vars: impl Fn(&str) -> Option<String>,
-    others: [&Result<SecretKey, JwtConfigError>; 2],
+    others: [Option<&SecretKey>; 2],
     refused: &mut Vec<String>,
 ) -> Option<SecretKey> {
     let name = "JWT_ASSERTION_SECRET";
@@ -160,8 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn without_an_access_secret_there_is_the_key_ring() {
+        for vars in [&[("JWT_REFRESH_SECRET", OTHER)][..], &[("JWT_SECRET", ""), ("JWT_REFRESH_SECRET", OTHER)]] {
+            let settings = from(vars).unwrap();
+            assert!(settings.access_secret.is_none());
+            assert_eq!(settings.key_rotation, Duration::from_secs(86_400));
+        }
+        let vars = [("JWT_REFRESH_SECRET", OTHER), ("KEY_ROTATION_HOURS", "0")];
+        assert!(refused(&vars)[0].starts_with("KEY_ROTATION_HOURS "));
+    }
+
+    #[test]
     fn all_that_is_missing_is_named_at_once() {
-        let both = refused(&[]);
+        let both = refused(&[("JWT_SECRET", "short")]);
         assert_eq!(both.len(), 2);
         assert!(both[0].starts_with("JWT_SECRET ") && both[1].starts_with("JWT_REFRESH_SECRET "), "{both:?}");
         let one = refused(&[("JWT_SECRET", SECRET)]);

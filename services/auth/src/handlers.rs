@@ -1,6 +1,6 @@
 //! What the service answers.
 
-use nats_rpc::jwt::Peer;
+use nats_rpc::jwt::{JwkSet, Peer};
 use nats_rpc::prelude::*;
 
 use crate::authority::{Authority, SignedUp, Tokens};
@@ -101,4 +101,10 @@ async fn confirm_reset(
     Payload(ResetConfirmation { token, new_password }): Payload<ResetConfirmation>,
 ) -> Result<(), RpcError> {
     authority.confirm_reset(&token, &new_password).await
+}
+
+#[message_pattern("auth.jwks")]
+#[public]
+async fn public_keys(State(authority): State<Authority>) -> JwkSet {
+    authority.public_keys()
 }

@@ -1,10 +1,11 @@
-//! Sign-up, log-in, rotating sessions, log-out, roles.
+//! Sign-up, log-in, rotating sessions, log-out, keys, roles.
 //!
-//! - [`service`] is the service: its handlers, the buckets behind them, and the command `roles`.
+//! - [`service`] is the service: its handlers, the buckets behind them, and its commands.
 //! - [`account`] holds what an account is, and the bucket `auth_users` that only this service opens.
 //! - `authority` is what the handlers do.
 //! - `guesses` bounds how fast passwords can be guessed.
 //! - `rate` bounds how fast a caller can find out which addresses have signed up.
+//! - `keys` is what access tokens are signed with, and `auth keys list|rotate|retire <kid>`.
 //! - `roles` is `auth roles grant|revoke <email> <role>`, `reset_token` is `auth password reset-token <email>`.
 //!
 //! | subject | data | answers |
@@ -13,6 +14,7 @@
 //! | `auth.login` | `{email, password}` | `{accessToken, refreshToken}`; 401, whichever of the two is wrong; 429 after too many failures |
 //! | `auth.refresh` | `{refreshToken}` | `{accessToken, refreshToken}`; 401 |
 //! | `auth.logout` | `{refreshToken}` | nothing, also for a session that has ended |
+//! | `auth.jwks` | | the public keys of access tokens, as a JWK Set; none with `JWT_SECRET` |
 //! | `auth.password.change` | `{currentPassword, newPassword}`, with an access token | `{accessToken, refreshToken}` of a new session, every other one has ended; 403 if the current password is wrong |
 //! | `auth.password.reset.request` | `{email}` | nothing, whether the address has an account or not; 404 if no mailer is set up |
 //! | `auth.password.reset.confirm` | `{token, newPassword}` | nothing; every session has ended; 401 if the token is none or was used |
@@ -29,6 +31,7 @@ mod authority;
 mod config;
 mod guesses;
 mod handlers;
+mod keys;
 mod rate;
 mod reset_token;
 mod roles;
@@ -36,8 +39,8 @@ mod roles;
 use std::error::Error;
 
 use async_nats::jetstream;
-use nats_rpc::auth::{Backoff, ResetTokens, Sessions};
-use nats_rpc::{JwtConfig, JwtGuard, KvAccess, Service, UserClaims, discover};
+use nats_rpc::auth::{Backoff, KeyPurpose, ResetTokens, RingBucket, Sessions};
+use nats_rpc::{JwtGuard, KvAccess, Service, discover};
 use users::{Replicas, Users};
 
 use self::account::Accounts;
@@ -53,7 +56,7 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
     // The mailer's subject, if there is one; `Settings` says if it is none.
     let mailer = vars("PASSWORD_RESET_SUBJECT").filter(|subject| !subject.is_empty());
     let service = Service::new("auth", env!("CARGO_PKG_VERSION"))
-        .description("Sign-up, log-in, rotating sessions, log-out, roles")
+        .description("Sign-up, log-in, rotating sessions, log-out, keys, roles")
         .handlers(discover!())
         .publishes("auth.audit.>")
         .publishes("user.created")
@@ -61,14 +64,17 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         .uses_bucket(KvAccess::to("auth_sess").read().write())
         .uses_bucket(KvAccess::to("auth_backoff").read().write())
         .uses_bucket(KvAccess::to("auth_reset").read().write())
+        .uses_bucket(KvAccess::to(KeyPurpose::AccessTokens.bucket()).read().follow().write())
+        .uses_bucket(KvAccess::to(KeyPurpose::Assertions.bucket()).read().follow().write())
         .uses_bucket(KvAccess::to("users").read().write())
         .provide_with(move |config| async move { Authority::open(config, Settings::from_vars(vars)?).await })
         .provide_with(move |_| async move { Settings::from_vars(for_peers).map(|settings| settings.peers()) })
-        .guard(move |_| async move { JwtGuard::<UserClaims>::new(JwtConfig::from_vars(for_guard)?) })
+        .guard(move |config| JwtGuard::from_vars(config, for_guard))
         .provision(move |config| async move {
             let replicas = Replicas::from_vars(for_provision)?;
             provision(&config.jetstream(), replicas).await
         })
+        .command("keys", "list | rotate | retire <kid>", keys::run)
         .command("roles", "grant|revoke <email> <role>", roles::run)
         .command("password", "reset-token <email>", reset_token::run);
     match mailer {
@@ -77,8 +83,8 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
     }
 }
 
-/// Creates the buckets `auth_users`, `auth_sess`, `auth_backoff`, `auth_reset` and `users`; those that exist
-/// keep what they hold.
+/// Creates the buckets `auth_users`, `auth_sess`, `auth_backoff`, `auth_reset`, `auth_jwks`, `gw_jwks` and
+/// `users`; those that exist keep what they hold.
 ///
 /// # Errors
 /// If JetStream refuses or does not answer.
@@ -87,6 +93,8 @@ pub async fn provision(jetstream: &jetstream::Context, replicas: Replicas) -> Re
     Sessions::provision(jetstream, replicas.get()).await?;
     Backoff::provision(jetstream, replicas.get()).await?;
     ResetTokens::provision(jetstream, replicas.get()).await?;
+    RingBucket::provision(jetstream, KeyPurpose::AccessTokens, replicas.get()).await?;
+    RingBucket::provision(jetstream, KeyPurpose::Assertions, replicas.get()).await?;
     Users::provision(jetstream, replicas).await?;
     Ok(())
 }

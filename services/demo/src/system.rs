@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::{Gateway, GatewayError};
-use nats_rpc::{CallError, Client, Connection, JwtConfig, JwtGuard, NatsConfig, Running, Service};
+use nats_rpc::{CallError, Client, Connection, JwtGuard, NatsConfig, Running, Service};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -30,11 +30,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// The system on the nats-server of `nats`, with secrets made up on the spot and the gateway on a free
-    /// port of this machine.
+    /// The system on the nats-server of `nats`, with a key ring, a secret made up on the spot, and the gateway
+    /// on a free port of this machine.
     pub fn new(nats: NatsConfig) -> Self {
         let vars = vec![
-            ("JWT_SECRET", random_secret()),
             ("JWT_REFRESH_SECRET", random_secret()),
             ("JWT_ASSERTION_SECRET", random_secret()),
             ("GATEWAY_ADDRESS", "127.0.0.1:0".to_owned()),
@@ -120,12 +119,14 @@ impl System {
         let auth = auth.ok_or_else(|| failed("auth"))?;
 
         let instances = async {
-            let guard: JwtGuard = JwtGuard::new(JwtConfig::from_vars(&vars)?)?;
             let mut instances = Vec::new();
             for _ in 0..INSTANCES {
                 let service = match &users {
                     Some(replacement) => replacement(),
-                    None => users::service(vars.clone()).guard(guard.clone()),
+                    None => {
+                        let vars = vars.clone();
+                        users::service(vars.clone()).guard(|config| JwtGuard::from_vars(config, vars))
+                    }
                 };
                 instances.push(service.start(nats.clone()).await?);
             }
@@ -200,7 +201,7 @@ async fn provision(nats: &NatsConfig) -> Result<(String, ()), BoxError> {
         }
     }
     auth::provision(&connection.jetstream(), Replicas::ONE).await?;
-    Ok(("auth_users, auth_sess, auth_backoff, auth_reset, users".to_owned(), ()))
+    Ok(("auth_users, auth_sess, auth_backoff, auth_reset, auth_jwks, gw_jwks, users".to_owned(), ()))
 }
 
 /// 64 hex digits.

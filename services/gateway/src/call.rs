@@ -9,39 +9,58 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use nats_rpc::jwt::{PEER_HEADER, PeerSigner, Refusal};
-use nats_rpc::{Client, Internal, JwtGuard, RpcError};
+use nats_rpc::jwt::{AssertionSigner, PEER_HEADER, PeerSigner, Refusal};
+use nats_rpc::{Client, Internal, JwtGuard, RpcError, UserClaims};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::failure::Failure;
 use crate::peer::Proxies;
 use crate::surround::RequestId;
+use crate::trust::Trusted;
 
 /// Header by which a request is found again in the logs of all services.
 const REQUEST_ID: &str = "x-request-id";
+/// Header of the gateway's word for a caller.
+const ASSERTION: &str = "nrpc-assert";
 
 /// What calls are made with.
 #[derive(Clone, Debug)]
 pub(crate) struct Calls {
     pub(crate) client: Client,
-    pub(crate) guard: JwtGuard,
-    pub(crate) timeout: Duration,
-    pub(crate) proxies: Proxies,
+    guard: JwtGuard,
+    /// Whether the gateway vouches for callers, rather than passing their tokens on.
+    signer: Option<Arc<AssertionSigner>>,
+    timeout: Duration,
+    proxies: Proxies,
     /// What proves to the auth service where a caller is; without it, nobody is told.
-    pub(crate) peers: Option<Arc<PeerSigner>>,
+    peers: Option<Arc<PeerSigner>>,
+}
+
+impl Calls {
+    pub(crate) fn new(
+        client: Client,
+        Trusted { guard, signer }: Trusted,
+        proxies: Proxies,
+        peers: Option<Arc<PeerSigner>>,
+        timeout: Duration,
+    ) -> Self {
+        Self { client, guard, signer: signer.map(Arc::new), timeout, proxies, peers }
+    }
 }
 
 /// A call on nobody's behalf.
 pub(crate) struct Anonymous(Outgoing);
 
-/// A call on behalf of a caller whose token was verified; the token travels with it.
+/// A call on behalf of a caller whose token was verified.
 pub(crate) struct Authenticated(Outgoing);
 
-/// What a call is made with, and what proves where it comes from.
+/// What a call is made with, and what proves where it comes from and on whose behalf.
 struct Outgoing {
     client: Client,
     origin: Option<(IpAddr, Arc<PeerSigner>)>,
+    /// The gateway's word for the caller, if that takes the place of a token.
+    vouched: Option<(Arc<UserClaims>, Arc<AssertionSigner>)>,
 }
 
 impl Anonymous {
@@ -65,14 +84,17 @@ impl Authenticated {
 
 impl Outgoing {
     async fn send(self, subject: &str, body: &impl Serialize, status: StatusCode) -> Result<Response, Failure> {
-        // Written once, since what proves the origin is bound to these very bytes.
+        // Written once, since what proves origin and caller is bound to these very bytes.
         let data = to_raw_value(body).internal()?;
-        let client = match &self.origin {
-            Some((address, peers)) if counts_attempts(subject) => {
-                self.client.header(PEER_HEADER, peers.sign(*address, subject, data.get().as_bytes())?)
-            }
-            _ => self.client,
-        };
+        let mut client = self.client;
+        if let Some((address, peers)) = self.origin
+            && counts_attempts(subject)
+        {
+            client = client.header(PEER_HEADER, peers.sign(address, subject, data.get().as_bytes())?);
+        }
+        if let Some((caller, signer)) = self.vouched {
+            client = client.header(ASSERTION, signer.sign(&caller, subject, data.get().as_bytes())?);
+        }
         let value: Box<RawValue> = client.send(subject, &data).await?;
         Ok((status, axum::Json(value)).into_response())
     }
@@ -97,7 +119,7 @@ where
             Some(id) => client.header(REQUEST_ID, id.as_str()),
             None => client,
         };
-        Ok(Self(Outgoing { client, origin: proxies.origin(parts).zip(peers) }))
+        Ok(Self(Outgoing { client, origin: proxies.origin(parts).zip(peers), vouched: None }))
     }
 }
 
@@ -109,12 +131,19 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let Anonymous(call) = Anonymous::from_request_parts(parts, state).await?;
-        let Calls { guard, .. } = Calls::from_ref(state);
-        let token = bearer(&parts.headers)
-            .and_then(|token| guard.verify(token).map(|_| token))
-            .inspect_err(|refusal| tracing::debug!(%refusal, "token refused"))
+        let Calls { guard, signer, .. } = Calls::from_ref(state);
+        let verified = async {
+            let token = bearer(&parts.headers)?;
+            Ok((token, guard.verify_fresh(token).await?))
+        };
+        let (token, caller) = verified
+            .await
+            .inspect_err(|refusal: &Refusal| tracing::debug!(%refusal, "token refused"))
             .map_err(RpcError::from)?;
-        Ok(Self(Outgoing { client: call.client.bearer(token), ..call }))
+        Ok(Self(match signer {
+            Some(signer) => Outgoing { vouched: Some((caller, signer)), ..call },
+            None => Outgoing { client: call.client.bearer(token), ..call },
+        }))
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nats_rpc::jwt::{DEFAULT_AUDIENCE, JwtConfigError, PeerSigner};
-use nats_rpc::{JwtConfig, JwtGuard, SecretKey};
+use nats_rpc::{JwtGuard, SecretKey};
 
 use crate::peer::Proxies;
+use crate::trust::Trust;
 
 /// Where the gateway listens, whom it believes, and what it bounds.
 ///
@@ -23,7 +24,7 @@ use crate::peer::Proxies;
 #[must_use]
 pub struct Config {
     pub(crate) address: SocketAddr,
-    pub(crate) guard: JwtGuard,
+    pub(crate) trust: Trust,
     pub(crate) timeout: Duration,
     pub(crate) body_limit: usize,
     pub(crate) proxies: Proxies,
@@ -33,10 +34,14 @@ pub struct Config {
 impl Config {
     /// Listens on 127.0.0.1:3000 and believes the tokens that `guard` verifies.
     pub fn new(guard: JwtGuard) -> Self {
+        Self::trusting(Trust::Guard(guard))
+    }
+
+    fn trusting(trust: Trust) -> Self {
         let address = (Ipv4Addr::LOCALHOST, 3000).into();
         Self {
             address,
-            guard,
+            trust,
             timeout: Duration::from_secs(5),
             body_limit: 64 * 1024,
             proxies: Proxies::default(),
@@ -48,19 +53,24 @@ impl Config {
     ///
     /// | variable | is | default |
     /// |---|---|---|
-    /// | `JWT_SECRET` | what access tokens are signed with, at least 32 bytes | none |
+    /// | `JWT_SECRET` | what access tokens are signed with, at least 32 bytes; not set: their keys come from the key ring | none |
     /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
+    /// | `GATEWAY_SEND_ASSERTIONS` | `true`: services get the gateway's word for a caller in place of the token | `false` |
     /// | `GATEWAY_ADDRESS` | where it listens | `127.0.0.1:3000` |
     /// | `GATEWAY_TIMEOUT_MS` | how long a request may take, 1 to 600,000 | 5000 |
     /// | `GATEWAY_BODY_LIMIT` | bytes of a request's body, 1 to 1,000,000 | 65536 |
     /// | `GATEWAY_TRUSTED_PROXIES` | whose `x-forwarded-for` is believed: addresses and networks, by commas | none |
-    /// | `JWT_ASSERTION_SECRET` | what proves to the auth service where a caller is, at least 32 bytes | none |
+    /// | `JWT_ASSERTION_SECRET` | what proves to the auth service where a caller is, and with a `JWT_SECRET` signs assertions; at least 32 bytes, another one | none |
+    ///
+    /// Services take assertions that run with `JWT_ACCEPT_ASSERTIONS=true`; see
+    /// [`JwtConfig::open`](nats_rpc::JwtConfig::open). A key ring is looked for when the gateway
+    /// [binds](crate::Gateway::bind).
     ///
     /// # Errors
     /// [`ConfigError`] with the name of the first that cannot be used.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
-        let mut config = Self::new(JwtGuard::new(JwtConfig::from_vars(vars)?)?);
+        let mut config = Self::trusting(Trust::from_vars(vars)?);
         if vars("JWT_ASSERTION_SECRET").is_some() {
             let secret = SecretKey::from_vars("JWT_ASSERTION_SECRET", vars)?;
             let audience = vars("JWT_AUDIENCE").unwrap_or_else(|| DEFAULT_AUDIENCE.to_owned());
@@ -144,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_needed_and_the_rest_has_defaults() {
-        assert_eq!(from(&[]).unwrap_err(), JwtConfigError::Missing { name: "JWT_SECRET" }.into());
+    fn all_has_defaults_and_a_secret_is_long() {
+        assert!(matches!(from(&[]).unwrap().trust, Trust::Ring { assertions: false, .. }));
         assert!(from(&[("JWT_SECRET", "your-secret-key")]).is_err());
         let config = from(&[SECRET, ("GATEWAY_ADDRESS", "")]).unwrap();
         assert_eq!((config.address.port(), config.body_limit), (3000, 65_536));
@@ -160,6 +170,7 @@ mod tests {
             ("GATEWAY_BODY_LIMIT", "-1"),
             ("GATEWAY_TRUSTED_PROXIES", "everybody"),
             ("JWT_ASSERTION_SECRET", "short"),
+            ("GATEWAY_SEND_ASSERTIONS", "yes"),
         ] {
             let error = from(&[SECRET, (name, value)]).unwrap_err();
             assert!(error.to_string().starts_with(name), "{error}");

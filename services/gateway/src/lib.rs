@@ -12,8 +12,9 @@
 //! | `GET /readyz` | an echo through nats-server | 200 or 503 |
 //!
 //! A token that is not good is answered 401 here, and no service hears of the request. A good one is passed
-//! on in the header `authorization`, and the service verifies it again. What goes into a call is read
-//! from the request field by field; nothing else of its body travels on.
+//! on in the header `authorization`, and the service verifies it again; or, if the gateway is told to send
+//! assertions, its own word for the caller takes the token's place. What goes into a call is read from the
+//! request field by field; nothing else of its body travels on.
 //!
 //! Where a caller is, the auth service learns from a proof that the gateway signs (`nrpc-peer`, for subjects below
 //! `auth.`): the address of the socket, or of the first hop before the proxies that are named.
@@ -24,6 +25,7 @@
 //! - `config`: settings
 //! - `peer`: where a request comes from
 //! - `routes`: what is served, and which subject each route calls
+//! - `trust`: whose tokens are believed, and whether the gateway vouches for their bearers
 //! - `call`: the call to a service, and whose it is
 //! - `body`: the request's JSON
 //! - `failure`: errors as answers
@@ -38,6 +40,7 @@ mod peer;
 mod routes;
 mod signal;
 mod surround;
+mod trust;
 
 use std::fmt;
 use std::io;
@@ -46,10 +49,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
+use nats_rpc::auth::KeysError;
 use nats_rpc::{Client, ConnectError, Connection, ConnectionState, NatsConfig, NatsConfigError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use self::call::Calls;
 pub use self::config::{Config, ConfigError};
 pub use self::signal::stop_signal;
 
@@ -70,14 +75,17 @@ impl Gateway {
     ///
     /// # Errors
     /// [`GatewayError::Connect`] if there is no connection, [`GatewayError::Address`] if the address cannot
-    /// be taken.
+    /// be taken, [`GatewayError::Keys`] if there is neither a secret nor a key ring, or the gateway's own key
+    /// cannot be published.
     pub async fn bind(config: Config, nats: NatsConfig) -> Result<Self, GatewayError> {
         let taken = TcpListener::bind(config.address).await;
         let cannot = |source| GatewayError::Address { address: config.address, source };
         let listener = taken.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let connection = Connection::open(&nats.name("gateway")).await?;
-        let router = routes::router(&config, &Client::over(&connection));
+        let Config { trust, timeout, body_limit, proxies, peers, .. } = config;
+        let calls = Calls::new(Client::over(&connection), trust.open(&connection).await?, proxies, peers, timeout);
+        let router = routes::router(calls, timeout, body_limit);
         Ok(Self { connection, listener, address, router })
     }
 
@@ -137,6 +145,9 @@ pub enum GatewayError {
     /// There is no connection to NATS.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// There are no keys to verify tokens with, or to sign assertions with.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     #[non_exhaustive]

@@ -7,12 +7,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use nats_rpc::{Client, RpcError};
+use nats_rpc::RpcError;
 use serde::{Deserialize, Serialize};
 
 use crate::body::Json;
 use crate::call::{Anonymous, Authenticated, Calls};
-use crate::config::Config;
 use crate::failure::Failure;
 use crate::surround::surround;
 
@@ -21,14 +20,7 @@ const ECHO_LIMIT: Duration = Duration::from_secs(1);
 
 type Answer = Result<Response, Failure>;
 
-pub(crate) fn router(config: &Config, client: &Client) -> Router {
-    let calls = Calls {
-        client: client.clone(),
-        guard: config.guard.clone(),
-        timeout: config.timeout,
-        proxies: config.proxies.clone(),
-        peers: config.peers.clone(),
-    };
+pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize) -> Router {
     Router::new()
         .route("/api/auth/signup", post(sign_up))
         .route("/api/auth/login", post(log_in))
@@ -43,8 +35,8 @@ pub(crate) fn router(config: &Config, client: &Client) -> Router {
         .route("/readyz", get(readyz))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(config.body_limit))
-        .layer(middleware::from_fn_with_state(config.timeout, surround))
+        .layer(DefaultBodyLimit::max(body_limit))
+        .layer(middleware::from_fn_with_state(timeout, surround))
         .with_state(calls)
 }
 

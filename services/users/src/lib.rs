@@ -17,6 +17,7 @@ mod config;
 mod handlers;
 pub mod profile;
 
+use nats_rpc::auth::KeyPurpose;
 use nats_rpc::{KvAccess, Service, discover};
 
 pub use self::config::{Replicas, ReplicasError};
@@ -41,6 +42,8 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Send + 'static) -> Servic
         .description("Profiles: one's own, and any for an admin")
         .handlers(discover!())
         .uses_bucket(KvAccess::to("users").read().write())
+        .uses_bucket(KvAccess::to(KeyPurpose::AccessTokens.bucket()).read().follow())
+        .uses_bucket(KvAccess::to(KeyPurpose::Assertions.bucket()).read().follow())
         .provide_with(|config| async move { Users::open(config.connection()).await })
         .provision(move |config| {
             let replicas = Replicas::from_vars(vars);

@@ -15,8 +15,9 @@ use super::header::is_object;
 use super::refusal::Refusal;
 use super::replay::ReplaySet;
 use super::revocation::Stale;
+use super::ring::KeyRing;
 use super::secret::SecretKey;
-use super::signing::Hs256Signer;
+use super::signing::Signer;
 use super::source::forwarded_user;
 use super::verifier::{Proven, Verifier};
 use crate::error::RpcError;
@@ -34,8 +35,9 @@ pub(crate) const MAX_IN_FLIGHT: usize = 262_144;
 /// Vouches for callers, so that services behind a gateway need not see their tokens.
 ///
 /// The assertion travels in the header `nrpc-assert` and is good for one subject, one payload, one
-/// use, and ten seconds. Services that open
-/// [`JwtConfig::forwarded_assertion`](super::JwtConfig::forwarded_assertion) with the same secret take it.
+/// use, and ten seconds. Services take it that open
+/// [`JwtConfig::forwarded_assertion`](super::JwtConfig::forwarded_assertion) with the same secret, or
+/// [`forwarded_assertion_ring`](super::JwtConfig::forwarded_assertion_ring) with the ring of its keys.
 ///
 /// ```
 /// use nats_rpc::jwt::{AssertionSigner, SecretKey, UserClaims};
@@ -49,7 +51,7 @@ pub(crate) const MAX_IN_FLIGHT: usize = 262_144;
 #[derive(Debug)]
 #[must_use]
 pub struct AssertionSigner {
-    signer: Hs256Signer,
+    signer: Signer,
     audience: String,
     clock: Clock,
 }
@@ -70,7 +72,11 @@ struct Assertion<'a> {
 impl AssertionSigner {
     /// Signs with HS256 and `secret`, for the audience `nats-rpc`.
     pub fn hs256(secret: &SecretKey) -> Self {
-        Self { signer: Hs256Signer::new(secret, TYPE), audience: DEFAULT_AUDIENCE.to_owned(), clock: Clock::default() }
+        Self::signed_by(Signer::hs256(secret, TYPE))
+    }
+
+    pub(crate) fn signed_by(signer: Signer) -> Self {
+        Self { signer, audience: DEFAULT_AUDIENCE.to_owned(), clock: Clock::default() }
     }
 
     /// Sets the audience; services refuse an assertion for another.
@@ -89,9 +95,10 @@ impl AssertionSigner {
     /// an envelope) to `subject`.
     ///
     /// # Errors
-    /// A 500 if the claims cannot be signed.
+    /// A 500 if the claims cannot be signed, a 503 while no key is published that could sign them.
     pub fn sign(&self, caller: &UserClaims, subject: &str, data: &[u8]) -> Result<String, RpcError> {
         let iat = self.clock.unix_seconds();
+        let exp = iat + LIFETIME;
         let assertion = Assertion {
             iss: ISSUER,
             aud: &self.audience,
@@ -99,10 +106,10 @@ impl AssertionSigner {
             subj: subject,
             bh: digest(data),
             iat,
-            exp: iat + LIFETIME,
+            exp,
             jti: nuid::next().to_string(),
         };
-        self.signer.sign(&assertion).map_err(RpcError::internal)
+        self.signer.sign(&assertion, exp)
     }
 }
 
@@ -129,6 +136,11 @@ impl AssertionVerifier {
     pub(crate) fn new(verifier: Verifier, leeway: u64, clock: Clock) -> Self {
         // An assertion is good from `leeway` before it was made to `leeway` after it expires.
         Self { verifier, replays: ReplaySet::new(LIFETIME + 2 * leeway, MAX_IN_FLIGHT), clock }
+    }
+
+    /// The ring of the gateway's keys, if they are in one.
+    pub(crate) fn ring(&self) -> Option<&KeyRing> {
+        self.verifier.ring()
     }
 
     pub(crate) fn verify(&self, assertion: &str, request: &Request, stale: Stale) -> Result<Proven, Refusal> {

@@ -53,7 +53,7 @@ pub struct JwtConfig {
     pub(crate) leeway: Duration,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) payload_field: Option<String>,
-    pub(crate) assertion: Option<SecretKey>,
+    pub(crate) assertion: Option<AssertedWith>,
     pub(crate) insecure_dev: Option<InsecureDev>,
     pub(crate) keep_user_field: bool,
     pub(crate) revocations: Option<Revocations>,
@@ -65,6 +65,13 @@ pub struct JwtConfig {
 pub(crate) enum SignedWith {
     Secret(SecretKey),
     NestSecret(SecretKey),
+    Ring(KeyRing),
+}
+
+/// What a gateway's assertions are signed with.
+#[derive(Debug)]
+pub(crate) enum AssertedWith {
+    Secret(SecretKey),
     Ring(KeyRing),
 }
 
@@ -102,7 +109,8 @@ impl JwtConfig {
     }
 
     /// Reads `JWT_SECRET` (at least 32 bytes, no default), `JWT_ISSUER` (default `nats-rpc-auth`) and
-    /// `JWT_AUDIENCE` (default `nats-rpc`) by way of `vars`.
+    /// `JWT_AUDIENCE` (default `nats-rpc`) by way of `vars`: the static mode alone. With a connection,
+    /// [`open`](Self::open) takes the key ring where there is no secret.
     ///
     /// ```
     /// use nats_rpc::jwt::{JwtConfig, JwtConfigError};
@@ -173,7 +181,15 @@ impl JwtConfig {
 
     /// Also takes a gateway's [assertion](super::AssertionSigner), signed with `secret`.
     pub fn forwarded_assertion(mut self, secret: SecretKey) -> Self {
-        self.assertion = Some(secret);
+        self.assertion = Some(AssertedWith::Secret(secret));
+        self
+    }
+
+    /// Also takes a gateway's [assertion](super::AssertionSigner), signed with one of the keys of `ring`.
+    ///
+    /// It should hold the keys of gateways and no others: whoever can write it can vouch for anybody.
+    pub fn forwarded_assertion_ring(mut self, ring: KeyRing) -> Self {
+        self.assertion = Some(AssertedWith::Ring(ring));
         self
     }
 
@@ -234,7 +250,7 @@ impl JwtConfig {
         if self.revocations.is_some() && self.max_lifetime.is_none_or(|lifetime| lifetime > MAX_REVOCABLE_LIFETIME) {
             return Err(JwtConfigError::NotRevocable);
         }
-        if let (Some(assertion), SignedWith::Secret(secret) | SignedWith::NestSecret(secret)) =
+        if let (Some(AssertedWith::Secret(assertion)), SignedWith::Secret(secret) | SignedWith::NestSecret(secret)) =
             (&self.assertion, &self.signed_with)
         {
             secret.distinct_from(assertion)?;
@@ -275,6 +291,15 @@ pub enum JwtConfigError {
         /// The setting.
         name: &'static str,
     },
+    /// A variable's value cannot be used.
+    #[error("{name} must be {wanted}")]
+    #[non_exhaustive]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// What its value should be.
+        wanted: &'static str,
+    },
     /// More than 60 s of clock skew.
     #[error("the leeway is above 60 s")]
     Leeway,
@@ -284,6 +309,9 @@ pub enum JwtConfigError {
     /// Tokens that may live longer than a revocation is remembered.
     #[error("with revocations, the longest lifetime of a token must be set, to 1 h at most")]
     NotRevocable,
+    /// A key pair would be made or published in a busy loop.
+    #[error("the interval of rotations or heartbeats is below 10 ms")]
+    Interval,
     /// `NATS_RPC_INSECURE_DEV` is not `1`.
     #[error("believing a forwarded user needs NATS_RPC_INSECURE_DEV=1")]
     InsecureDevFlag,

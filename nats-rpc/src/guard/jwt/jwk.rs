@@ -6,6 +6,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 
 use super::keys::VerifyingKey;
+use super::ring::document::Entry;
 
 /// Why a key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,12 +37,13 @@ struct Jwk {
 
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// Checks `jwk` for use with `alg` alone.
+/// Checks the key of `entry` for use with its `alg` alone.
 ///
 /// jsonwebtoken's own conversion looks at neither `crv`, `alg` nor `use`, takes `oct`, and leaves
 /// lengths to the cryptographic back end, one of which panics on a short key at the first token.
-pub(crate) fn verifying_key(jwk: &str, alg: &str, typ: String, iss: String) -> Result<VerifyingKey, Unusable> {
-    let jwk: Jwk = serde_json::from_str(jwk).map_err(|_| Unusable::Form)?;
+pub(crate) fn verifying_key(entry: &Entry) -> Result<VerifyingKey, Unusable> {
+    let alg = entry.alg.as_str();
+    let jwk: Jwk = serde_json::from_str(entry.jwk.get()).map_err(|_| Unusable::Form)?;
     if jwk.kty == "oct" || PRIVATE_MEMBERS.iter().any(|member| jwk.rest.contains_key(*member)) {
         return Err(Unusable::Private);
     }
@@ -55,7 +57,14 @@ pub(crate) fn verifying_key(jwk: &str, alg: &str, typ: String, iss: String) -> R
         ("RS256", "RSA", None) => (Algorithm::RS256, rsa(&jwk)?),
         _ => return Err(Unusable::Kind),
     };
-    Ok(VerifyingKey { decoding, algorithm, typ: typ.into(), issuer: Some(iss.into()) })
+    Ok(VerifyingKey {
+        decoding,
+        algorithm,
+        typ: entry.typ.as_str().into(),
+        issuer: Some(entry.iss.as_str().into()),
+        not_before: entry.not_before(),
+        not_after: entry.not_after(),
+    })
 }
 
 fn ed25519(jwk: &Jwk) -> Result<DecodingKey, Unusable> {
@@ -96,7 +105,9 @@ mod tests {
     use super::*;
 
     fn check(jwk: &str, alg: &str) -> Result<(), Unusable> {
-        verifying_key(jwk, alg, "at+jwt".to_owned(), "i".to_owned()).map(drop)
+        let (kid, alg, typ, iss) = ("k".to_owned(), alg.to_owned(), "at+jwt".to_owned(), "i".to_owned());
+        let jwk = serde_json::value::RawValue::from_string(jwk.to_owned()).unwrap();
+        verifying_key(&Entry { kid, alg, typ, iss, instance: None, not_before: None, not_after: None, jwk }).map(drop)
     }
 
     fn b64(bytes: &[u8]) -> String {

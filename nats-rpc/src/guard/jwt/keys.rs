@@ -8,6 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use super::header::Header;
 use super::refusal::Refusal;
 use super::ring::KeyRing;
+use super::secret::SecretKey;
 
 /// A key with everything it may be used for: one algorithm, one token type, one issuer.
 pub(crate) struct VerifyingKey {
@@ -16,9 +17,25 @@ pub(crate) struct VerifyingKey {
     pub(crate) typ: Box<str>,
     /// `None`: the key is not bound to an issuer.
     pub(crate) issuer: Option<Box<str>>,
+    /// When its use begins, in seconds since 1970.
+    pub(crate) not_before: u64,
+    /// When its use ends.
+    pub(crate) not_after: u64,
 }
 
 impl VerifyingKey {
+    /// A shared secret for tokens of type `typ`, of whatever issuer, for ever.
+    pub(crate) fn of_secret(secret: &SecretKey, typ: &str) -> Self {
+        Self {
+            decoding: DecodingKey::from_secret(secret.as_bytes()),
+            algorithm: Algorithm::HS256,
+            typ: typ.into(),
+            issuer: None,
+            not_before: 0,
+            not_after: u64::MAX,
+        }
+    }
+
     /// The name that the header's `alg` must equal, byte by byte.
     pub(crate) fn algorithm_name(&self) -> &'static str {
         match self.algorithm {
@@ -66,11 +83,19 @@ impl Keys {
         }
     }
 
-    /// Changes with every change of the keys, so that cached verdicts of older keys are not used.
+    /// Changes whenever something is taken from the keys, so that cached verdicts of older keys are not used.
     pub(crate) fn generation(&self) -> u64 {
         match self {
             Self::Static { .. } => 0,
-            Self::Ring(ring) => ring.version(),
+            Self::Ring(ring) => ring.generation(),
+        }
+    }
+
+    /// The ring, if keys can be added while the process runs.
+    pub(crate) fn ring(&self) -> Option<&KeyRing> {
+        match self {
+            Self::Static { .. } => None,
+            Self::Ring(ring) => Some(ring),
         }
     }
 }

@@ -12,6 +12,7 @@ mod dev;
 mod header;
 mod jwk;
 mod keys;
+mod own_key;
 mod peer;
 mod refusal;
 mod replay;
@@ -30,28 +31,30 @@ use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
-use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::de::DeserializeOwned;
 
 pub use self::assertion::AssertionSigner;
+pub(crate) use self::assertion::{ISSUER as ASSERTION_ISSUER, LIFETIME as ASSERTION_LIFETIME, TYPE as ASSERTION_TYPE};
 pub use self::claims::UserClaims;
 pub(crate) use self::clock::Clock;
 pub(crate) use self::config::ACCESS_TOKEN_TYPE;
 pub use self::config::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfig, JwtConfigError};
 pub use self::dev::InsecureDev;
+pub(crate) use self::own_key::OwnKey;
 pub use self::peer::{PEER_HEADER, Peer, PeerSigner, PeerVerifier};
 pub use self::refusal::Refusal;
 pub use self::revocation::Revocations;
 pub(crate) use self::revocation::{DenyList, MAX_REVOCABLE_LIFETIME, Target, Terms, subject_digest};
-pub use self::ring::{KeyRing, KeyRingError};
+pub(crate) use self::ring::document::{Document, Entry};
+pub(crate) use self::ring::{Feed, WeakKeyRing};
+pub use self::ring::{JwkSet, KeyRing, KeyRingError};
 pub use self::secret::SecretKey;
-#[cfg(feature = "auth")]
-pub(crate) use self::signing::Hs256Signer;
+pub(crate) use self::signing::{ActiveKey, Publishing, Signer};
 pub use self::stale::AcceptStaleRevocations;
 
 use self::assertion::AssertionVerifier;
 use self::cache::TokenCache;
-use self::config::{NEST_TYPE, SignedWith};
+use self::config::{AssertedWith, NEST_TYPE, SignedWith};
 use self::keys::{Keys, VerifyingKey};
 use self::revocation::Stale;
 use self::source::{Proof, Sources, USER};
@@ -108,7 +111,7 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
             SignedWith::NestSecret(secret) => (shared_secret(secret, NEST_TYPE, true), NEST_TYPE, false),
             SignedWith::Ring(ring) => (Keys::Ring(ring.clone()), ACCESS_TOKEN_TYPE, true),
         };
-        let assertions = config.assertion.as_ref().map(|secret| {
+        let assertions = config.assertion.as_ref().map(|asserted| {
             let rules = Rules {
                 typ: assertion::TYPE,
                 issuer: Some(assertion::ISSUER.into()),
@@ -119,7 +122,10 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
                 revocations: config.revocations.clone(),
                 epochs: false,
             };
-            let keys = shared_secret(secret, assertion::TYPE, false);
+            let keys = match asserted {
+                AssertedWith::Secret(secret) => shared_secret(secret, assertion::TYPE, false),
+                AssertedWith::Ring(ring) => Keys::Ring(ring.clone()),
+            };
             AssertionVerifier::new(Verifier::new(keys, rules, config.clock.clone()), leeway, config.clock.clone())
         });
         let rules = Rules {
@@ -198,12 +204,25 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         Ok(Arc::clone(&verified.claims))
     }
 
-    fn authenticate(&self, request: &Request, stale: Stale) -> Result<Arc<C>, Refusal> {
+    /// As [`verify`](Self::verify), but a token of a key that this process does not know yet is looked at
+    /// again if a newer [ring](KeyRing) arrives within 250 ms.
+    ///
+    /// Such a time begins once in 10 s at most, and at most 64 callers share it; otherwise the answer is
+    /// there at once. Of a static secret, there is nothing to wait for.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub async fn verify_fresh(&self, token: &str) -> Result<Arc<C>, Refusal> {
+        fresh(self.0.verifier.ring(), || self.verify(token)).await
+    }
+
+    async fn authenticate(&self, request: &Request, stale: Stale) -> Result<Arc<C>, Refusal> {
         match self.0.sources.find(request)? {
-            Proof::Token(token) => self.verify_if(&token, stale),
+            Proof::Token(token) => fresh(self.0.verifier.ring(), || self.verify_if(&token, stale)).await,
             Proof::Assertion(assertion) => {
                 let verifier = self.0.assertions.as_ref().ok_or(Refusal::NoToken)?;
-                verifier.verify(assertion, request, stale)?.read().map(Arc::new)
+                let verify = || verifier.verify(assertion, request, stale)?.read().map(Arc::new);
+                fresh(verifier.ring(), verify).await
             }
             Proof::ForwardedUser(user) => self.believe(user.get()),
         }
@@ -223,20 +242,31 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
     }
 }
 
+/// Verifies once more for each newer ring that arrives in time, for as long as the key is unknown.
+async fn fresh<C>(
+    ring: Option<&KeyRing>,
+    mut verify: impl FnMut() -> Result<Arc<C>, Refusal>,
+) -> Result<Arc<C>, Refusal> {
+    let Some(ring) = ring else { return verify() };
+    loop {
+        // Taken first: what arrives while the token is verified must not be waited for in vain.
+        let version = ring.version();
+        match verify() {
+            Err(Refusal::UnknownKeyId) if ring.newer_than(version).await => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 fn shared_secret(secret: &SecretKey, typ: &str, ignore_key_id: bool) -> Keys {
-    let key = VerifyingKey {
-        decoding: DecodingKey::from_secret(secret.as_bytes()),
-        algorithm: Algorithm::HS256,
-        typ: typ.into(),
-        issuer: None,
-    };
+    let key = VerifyingKey::of_secret(secret, typ);
     Keys::Static { key: Arc::new(key), ignore_key_id }
 }
 
 impl<C: Principal + DeserializeOwned> JwtGuard<C> {
     /// Lets a request pass as [`can_activate`](Guard::can_activate) does.
-    fn admit(&self, request: &mut Request, stale: Stale) -> Result<(), RpcError> {
-        let principal = self.authenticate(request, stale)?;
+    async fn admit(&self, request: &mut Request, stale: Stale) -> Result<(), RpcError> {
+        let principal = self.authenticate(request, stale).await?;
         if !self.0.keep_user_field {
             let stripped = top_level::without(request.data().unwrap_or_default(), &USER)
                 .map_err(|malformed| RpcError::invalid_argument(malformed.to_string()))?;
@@ -251,7 +281,7 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
 
 impl<C: Principal + DeserializeOwned> Guard for JwtGuard<C> {
     async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError> {
-        self.admit(request, self.0.stale)
+        self.admit(request, self.0.stale).await
     }
 
     fn proves(&self) -> Option<TypeId> {

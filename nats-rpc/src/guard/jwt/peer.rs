@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Serialize;
 
 use super::assertion::{AssertionVerifier, ISSUER, LIFETIME, digest};
@@ -129,12 +128,7 @@ impl PeerVerifier {
     }
 
     fn with_clock(secret: &SecretKey, audience: Box<str>, clock: Clock) -> Self {
-        let key = VerifyingKey {
-            decoding: DecodingKey::from_secret(secret.as_bytes()),
-            algorithm: Algorithm::HS256,
-            typ: TYPE.into(),
-            issuer: None,
-        };
+        let key = VerifyingKey::of_secret(secret, TYPE);
         let rules = Rules {
             typ: TYPE,
             issuer: Some(ISSUER.into()),

@@ -52,6 +52,9 @@ pub enum Refusal {
     /// A well-formed key id that the key ring does not hold.
     #[error("unknown key id")]
     UnknownKeyId,
+    /// A key that the key ring holds for another time: before its `not_before` or after its `not_after`.
+    #[error("key not in use now")]
+    KeyNotInUse,
     /// Another algorithm than the key's only one.
     #[error("not the key's algorithm")]
     Algorithm,

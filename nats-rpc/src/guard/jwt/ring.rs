@@ -1,28 +1,39 @@
 //! The key ring: public keys by key id, replaced as a whole.
 
+pub(crate) mod document;
+mod feed;
+mod jwks;
+mod unknown;
+
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
+use self::document::{Document, Entry};
+pub(crate) use self::feed::{Feed, WeakKeyRing};
+pub use self::jwks::JwkSet;
+use self::unknown::Unknown;
 use super::jwk::{self, Unusable};
 use super::keys::{VerifyingKey, is_sound_key_id};
 
 /// The public keys that tokens may be signed with, shared by every verifier of the process.
 ///
-/// A document lists them, each with the one algorithm, token type and issuer it may be used for:
+/// A document lists them, each with the one algorithm, token type and issuer it may be used for, and if
+/// need be from when to when (seconds since 1970):
 ///
 /// ```json
 /// { "version": 7, "keys": [
 ///   { "kid": "…", "alg": "EdDSA", "typ": "at+jwt", "iss": "nats-rpc-auth",
+///     "not_before": 1800000000, "not_after": 1800001100,
 ///     "jwk": { "kty": "OKP", "crv": "Ed25519", "x": "…" } } ] }
 /// ```
 ///
 /// Algorithms are `EdDSA`, `ES256` and `RS256`. Clones are the same ring: [`replace`](Self::replace) on
-/// one of them is seen by all.
+/// one of them is seen by all. [`follow`](Self::follow) gives the ring that auth instances publish.
 ///
 /// ```
 /// use nats_rpc::jwt::KeyRing;
@@ -34,12 +45,21 @@ use super::keys::{VerifyingKey, is_sound_key_id};
 /// # Ok::<_, nats_rpc::jwt::KeyRingError>(())
 /// ```
 #[derive(Clone)]
-pub struct KeyRing(Arc<ArcSwap<Keys>>);
+pub struct KeyRing(Arc<Inner>);
+
+struct Inner {
+    keys: ArcSwap<Keys>,
+    versions: watch::Sender<u64>,
+    unknown: Unknown,
+    feed: OnceLock<Feed>,
+}
 
 #[derive(Default)]
 struct Keys {
-    version: u64,
+    document: Arc<Document>,
     by_id: HashMap<Box<str>, Arc<VerifyingKey>>,
+    /// Counts the documents that took something away from the one before.
+    generation: u64,
 }
 
 /// Why a key document was refused as a whole; the keys in use stay.
@@ -79,7 +99,18 @@ impl KeyRing {
     /// # Errors
     /// [`KeyRingError`] if the document is malformed, holds private or symmetric keys, or an id twice.
     pub fn from_json(document: &[u8]) -> Result<Self, KeyRingError> {
-        Ok(Self(Arc::new(ArcSwap::from_pointee(Keys::parse(document)?))))
+        Ok(Self::of(Keys::parse(document)?))
+    }
+
+    /// A ring of version 0, without keys.
+    pub(crate) fn empty() -> Self {
+        Self::of(Keys::default())
+    }
+
+    fn of(keys: Keys) -> Self {
+        let versions = watch::Sender::new(keys.document.version);
+        let (unknown, feed) = (Unknown::default(), OnceLock::new());
+        Self(Arc::new(Inner { keys: ArcSwap::from_pointee(keys), versions, unknown, feed }))
     }
 
     /// Puts another document in place of the one in use, at once for all verifiers.
@@ -88,77 +119,115 @@ impl KeyRing {
     /// As [`from_json`](Self::from_json), and [`KeyRingError::Stale`] if its version is not above the one
     /// in use. The keys in use then stay as they are.
     pub fn replace(&self, document: &[u8]) -> Result<(), KeyRingError> {
-        let next = Arc::new(Keys::parse(document)?);
-        let replaced = self.0.rcu(|current| match next.version > current.version {
-            true => Arc::clone(&next),
+        let next = Keys::parse(document)?;
+        let replaced = self.0.keys.rcu(|current| match next.document.version > current.document.version {
+            true => Arc::new(next.after(current)),
             false => Arc::clone(current),
         });
-        if next.version > replaced.version {
-            return Ok(());
+        let (current, found) = (replaced.document.version, next.document.version);
+        if found <= current {
+            return Err(KeyRingError::Stale { current, found });
         }
-        Err(KeyRingError::Stale { current: replaced.version, found: next.version })
+        self.0.versions.send_if_modified(|version| std::mem::replace(version, found.max(*version)) < found);
+        Ok(())
     }
 
     /// The version of the document in use.
     pub fn version(&self) -> u64 {
-        self.0.load().version
+        self.0.keys.load().document.version
+    }
+
+    /// The keys in use at `now` (seconds since 1970), in the form of RFC 7517.
+    pub fn jwk_set(&self, now: u64) -> JwkSet {
+        let keys = self.0.keys.load();
+        let used = |kid: &str| keys.by_id.get(kid).is_some_and(|key| (key.not_before..key.not_after).contains(&now));
+        JwkSet::of(keys.document.keys.iter().filter(|entry| used(&entry.kid)))
     }
 
     pub(crate) fn find(&self, kid: &str) -> Option<(Arc<VerifyingKey>, u64)> {
-        let keys = self.0.load();
-        keys.by_id.get(kid).map(|key| (Arc::clone(key), keys.version))
+        let keys = self.0.keys.load();
+        keys.by_id.get(kid).map(|key| (Arc::clone(key), keys.generation))
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.keys.load().generation
+    }
+
+    /// The document in use.
+    pub(crate) fn document(&self) -> Arc<Document> {
+        Arc::clone(&self.0.keys.load().document)
+    }
+
+    /// Tells of each new version.
+    pub(crate) fn versions(&self) -> watch::Receiver<u64> {
+        self.0.versions.subscribe()
+    }
+
+    /// Waits for a version other than `seen`, within the bounds of [`Unknown`]; whether there is one.
+    pub(crate) async fn newer_than(&self, seen: u64) -> bool {
+        if self.version() != seen {
+            return true;
+        }
+        // Nobody brings a newer one to a ring without a feed.
+        let Some(feed) = self.0.feed.get() else { return false };
+        let Some(waiting) = self.0.unknown.admit(Instant::now()) else { return false };
+        if waiting.first {
+            feed.ask();
+        }
+        let mut versions = self.versions();
+        tokio::time::timeout_at(waiting.until, versions.wait_for(|version| *version != seen)).await.is_ok()
     }
 }
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys = self.0.load();
-        f.debug_struct("KeyRing").field("version", &keys.version).field("keys", &keys.by_id.keys()).finish()
+        let keys = self.0.keys.load();
+        f.debug_struct("KeyRing").field("version", &keys.document.version).field("keys", &keys.by_id.keys()).finish()
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document<'a> {
-    version: u64,
-    #[serde(borrow)]
-    keys: Vec<Entry<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Entry<'a> {
-    kid: String,
-    alg: String,
-    typ: String,
-    iss: String,
-    #[serde(borrow)]
-    jwk: &'a RawValue,
 }
 
 impl Keys {
     fn parse(document: &[u8]) -> Result<Self, KeyRingError> {
-        let document: Document<'_> =
+        let document: Document =
             serde_json::from_slice(document).map_err(|error| KeyRingError::Malformed(error.to_string()))?;
         let mut by_id = HashMap::with_capacity(document.keys.len());
-        for Entry { kid, alg, typ, iss, jwk } in document.keys {
-            if !is_sound_key_id(&kid) || typ.is_empty() || iss.is_empty() {
+        for entry in &document.keys {
+            let kid = entry.kid.as_str();
+            if !is_sound_key_id(kid) || entry.typ.is_empty() || entry.iss.is_empty() {
                 return Err(KeyRingError::Malformed("a key has no usable kid, typ or iss".to_owned()));
             }
-            if by_id.contains_key(kid.as_str()) {
-                return Err(KeyRingError::DuplicateKeyId { kid });
+            if entry.not_after() <= entry.not_before() {
+                return Err(KeyRingError::Malformed(format!("key {kid:?} ends before it begins")));
             }
-            let key = match jwk::verifying_key(jwk.get(), &alg, typ, iss) {
+            if by_id.contains_key(kid) {
+                return Err(KeyRingError::DuplicateKeyId { kid: kid.to_owned() });
+            }
+            let key = match jwk::verifying_key(entry) {
                 Ok(key) => Some(Arc::new(key)),
-                Err(Unusable::Private) => return Err(KeyRingError::PrivateKey { kid }),
+                Err(Unusable::Private) => return Err(KeyRingError::PrivateKey { kid: kid.to_owned() }),
                 Err(reason) => {
-                    tracing::warn!(%kid, %reason, "key left out of the key ring");
+                    tracing::warn!(kid, %reason, "key left out of the key ring");
                     None
                 }
             };
-            by_id.insert(kid.into_boxed_str(), key);
+            by_id.insert(Box::from(kid), key);
         }
         let by_id = by_id.into_iter().filter_map(|(kid, key)| Some((kid, key?))).collect();
-        Ok(Self { version: document.version, by_id })
+        Ok(Self { document: Arc::new(document), by_id, generation: 0 })
+    }
+
+    /// These keys, as those that follow `earlier`.
+    ///
+    /// A key that is added, or may be used for longer, changes no verdict, so that what was verified stays
+    /// known: auth instances prolong their keys every minute.
+    fn after(&self, earlier: &Self) -> Self {
+        let stays = |entry: &Entry| self.document.entry(&entry.kid).is_some_and(|later| entry.outlived_by(later));
+        let loses = !earlier.document.keys.iter().all(stays);
+        Self {
+            document: Arc::clone(&self.document),
+            by_id: self.by_id.clone(),
+            generation: earlier.generation + u64::from(loses),
+        }
     }
 }
 
@@ -234,5 +303,56 @@ mod tests {
         for kid in ["", "a/b", "a b"] {
             assert!(KeyRing::from_json(&document(1, &good(kid))).is_err(), "{kid}");
         }
+    }
+
+    fn until(kid: &str, not_before: u64, not_after: u64) -> String {
+        good(kid).replacen('{', &format!(r#"{{"not_before":{not_before},"not_after":{not_after},"#), 1)
+    }
+
+    #[test]
+    fn what_was_verified_stays_known_until_something_is_taken_away() {
+        let ring = KeyRing::from_json(&document(1, &until("a", 10, 20))).unwrap();
+        let mut generation = ring.generation();
+        for (version, keys, taken) in [
+            (2, until("a", 10, 30), false),
+            (3, format!("{},{}", until("a", 10, 30), good("b")), false),
+            (4, format!("{},{}", until("a", 10, 29), good("b")), true),
+            (5, format!("{},{}", until("a", 11, 29), good("b")), true),
+            (6, good("b"), true),
+            (7, good("b").replace("at+jwt", "gw+jwt"), true),
+            (8, good("b").replace("at+jwt", "gw+jwt"), false),
+        ] {
+            ring.replace(&document(version, &keys)).unwrap();
+            assert_eq!(ring.generation() != generation, taken, "version {version}");
+            generation = ring.generation();
+        }
+    }
+
+    #[test]
+    fn a_key_ends_after_it_begins() {
+        assert!(KeyRing::from_json(&document(1, &until("a", 10, 11))).is_ok());
+        for (not_before, not_after) in [(10, 10), (11, 10)] {
+            let refused = KeyRing::from_json(&document(1, &until("a", not_before, not_after)));
+            assert!(matches!(refused, Err(KeyRingError::Malformed(_))), "{not_before} {not_after}");
+        }
+    }
+
+    #[test]
+    fn the_set_of_rfc_7517_has_the_keys_in_use_and_nothing_of_ours() {
+        let short = key("c", "EdDSA", r#"{"kty":"OKP","crv":"Ed25519","x":"AAAA"}"#);
+        let keys = format!("{},{},{short}", until("a", 10, 20), until("b", 20, 30));
+        let ring = KeyRing::from_json(&document(1, &keys)).unwrap();
+        let set = |now| serde_json::to_value(ring.jwk_set(now)).unwrap();
+        let jwk = |kid| serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "x": X, "kid": kid, "alg": "EdDSA", "use": "sig" });
+        assert_eq!(set(10), serde_json::json!({ "keys": [jwk("a")] }));
+        assert_eq!(set(20), serde_json::json!({ "keys": [jwk("b")] }));
+        assert_eq!(set(30), serde_json::json!({ "keys": [] }));
+    }
+
+    #[test]
+    fn nothing_is_waited_for_where_nothing_can_come() {
+        let ring = KeyRing::from_json(&document(3, "")).unwrap();
+        assert!(futures::executor::block_on(ring.newer_than(2)));
+        assert!(!futures::executor::block_on(ring.newer_than(3)));
     }
 }

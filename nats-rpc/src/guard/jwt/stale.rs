@@ -36,7 +36,7 @@ pub struct AcceptStaleRevocations<C = UserClaims>(JwtGuard<C>);
 
 impl<C: Principal + DeserializeOwned> Guard for AcceptStaleRevocations<C> {
     async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError> {
-        self.0.admit(request, Stale::Accept)
+        self.0.admit(request, Stale::Accept).await
     }
 
     fn proves(&self) -> Option<TypeId> {

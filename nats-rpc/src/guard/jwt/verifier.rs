@@ -13,6 +13,7 @@ use super::header::{Header, is_object, same_media_type};
 use super::keys::{Keys, VerifyingKey};
 use super::refusal::Refusal;
 use super::revocation::{Epochs, Marks, Revocations, Stale, subject_digest};
+use super::ring::KeyRing;
 use super::signing::choose_back_end;
 
 /// The largest token taken, in bytes.
@@ -80,6 +81,8 @@ pub(crate) struct Standing {
     pub(crate) exp: u64,
     /// The generation of the keys that the signature was verified with.
     pub(crate) generation: u64,
+    /// Until when the key may be used, as far as was known then.
+    pub(crate) key_until: u64,
     pub(crate) sub: String,
     /// What the token could be revoked by.
     pub(crate) marks: Marks,
@@ -121,9 +124,23 @@ impl Verifier {
         self.rules.revocations.as_ref()
     }
 
-    /// Whether the keys are still those that `standing` was verified with.
+    /// Whether the key that `standing` was verified with is known to be still in use.
     pub(crate) fn is_current(&self, standing: &Standing) -> bool {
-        standing.generation == self.keys.generation()
+        standing.generation == self.keys.generation() && self.is_in_use(0, standing.key_until)
+    }
+
+    /// Whether it is a time at which a key may be used that begins and ends then; a static secret does neither.
+    fn is_in_use(&self, not_before: u64, not_after: u64) -> bool {
+        if (not_before, not_after) == (0, u64::MAX) {
+            return true;
+        }
+        let (now, leeway) = (self.clock.unix_seconds(), self.rules.leeway);
+        now.saturating_add(leeway) >= not_before && now < not_after.saturating_add(leeway)
+    }
+
+    /// The ring that keys are taken from, if they can be added while the process runs.
+    pub(crate) fn ring(&self) -> Option<&KeyRing> {
+        self.keys.ring()
     }
 
     /// From the size to the signature: who made this token?
@@ -138,6 +155,9 @@ impl Verifier {
         let header = URL_SAFE_NO_PAD.decode(parts.header).map_err(|_| Refusal::Header)?;
         let header = Header::parse(&header)?;
         let (key, generation) = self.keys.find(&header)?;
+        if !self.is_in_use(key.not_before, key.not_after) {
+            return Err(Refusal::KeyNotInUse);
+        }
         if header.alg != key.algorithm_name() {
             return Err(Refusal::Algorithm);
         }
@@ -177,7 +197,7 @@ impl Verifier {
         }
         let StandardClaims { exp, sub, jti, sid, epoch: user, realm, .. } = claims;
         let epochs = self.rules.epochs.then(|| Epochs { subject: subject_digest(&sub), user, realm });
-        Ok(Standing { exp, generation, sub, marks: Marks { jti, sid, epochs } })
+        Ok(Standing { exp, generation, key_until: key.not_after, sub, marks: Marks { jti, sid, epochs } })
     }
 
     fn check_times(&self, claims: &StandardClaims<'_>) -> Result<(), Refusal> {

@@ -1,0 +1,293 @@
+//! The bucket of a ring, as those see it who may write it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::{self, kv};
+use bytes::Bytes;
+
+use super::{KeyPurpose, KeysError};
+use crate::connection::{Connection, KvBucket, KvError, is_kv_conflict};
+use crate::jwt::{Document, Entry, KeyRing};
+
+/// The key of the document.
+pub(super) const RING: &str = "ring";
+/// The key whose every change asks all instances for new key pairs.
+pub(super) const ROTATE: &str = "rotate";
+/// Some 800 keys: an instance that starts over and over is stopped by this, at last.
+const MAX_DOCUMENT_BYTES: i32 = 256 * 1024;
+/// How long a change is tried anew that others forestall.
+const AMEND_LIMIT: Duration = Duration::from_secs(10);
+/// The longest pause before a change is tried anew.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// The KV bucket of a key ring: to provision it, and for operators to look at it and to change it.
+///
+/// ```no_run
+/// use nats_rpc::auth::{KeyPurpose, RingBucket};
+///
+/// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
+/// RingBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 3).await?; // once, by whoever deploys
+///
+/// let ring = RingBucket::open(&connection, KeyPurpose::AccessTokens).await?;
+/// for key in ring.list().await? {
+///     println!("{} until {}", key.kid, key.not_after);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct RingBucket {
+    bucket: KvBucket,
+    purpose: KeyPurpose,
+}
+
+/// A public key in a ring. Times in seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PublishedKey {
+    /// The key's id: its RFC 7638 thumbprint, if an instance of ours published it.
+    pub kid: String,
+    /// The algorithm that it is for.
+    pub alg: String,
+    /// The token type that it is for.
+    pub typ: String,
+    /// The issuer that it speaks for.
+    pub iss: String,
+    /// The instance that published it.
+    pub instance: Option<String>,
+    /// When its use begins.
+    pub not_before: u64,
+    /// When its use ends, unless its instance prolongs it.
+    pub not_after: u64,
+}
+
+impl From<&Entry> for PublishedKey {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            kid: entry.kid.clone(),
+            alg: entry.alg.clone(),
+            typ: entry.typ.clone(),
+            iss: entry.iss.clone(),
+            instance: entry.instance.clone(),
+            not_before: entry.not_before(),
+            not_after: entry.not_after(),
+        }
+    }
+}
+
+impl RingBucket {
+    /// Creates the bucket with `replicas` copies (1, 3 or 5) and an empty ring; one that exists keeps its keys.
+    ///
+    /// # Errors
+    /// [`KeysError::Provision`] if the server refuses or cannot be reached.
+    pub async fn provision(
+        jetstream: &jetstream::Context,
+        purpose: KeyPurpose,
+        replicas: usize,
+    ) -> Result<(), KeysError> {
+        let bucket = purpose.bucket();
+        let config = kv::Config {
+            bucket: bucket.to_owned(),
+            description: "public keys of tokens; no secrets".to_owned(),
+            max_value_size: MAX_DOCUMENT_BYTES,
+            history: 1,
+            storage: jetstream::stream::StorageType::File,
+            num_replicas: replicas,
+            ..kv::Config::default()
+        };
+        let failed = |source: Box<dyn Error + Send + Sync>| KeysError::Provision { bucket, source };
+        jetstream.create_or_update_key_value(config).await.map_err(|error| failed(error.into()))?;
+        // Not only for the first reader: on a bucket without any key, nobody could tell that it is empty.
+        let empty = PublishMessage::build()
+            .payload(Bytes::from_static(br#"{"version":1,"keys":[]}"#))
+            .expected_last_subject_sequence(0);
+        let published = match jetstream.send_publish(subject(purpose, RING), empty).await {
+            Ok(acknowledged) => acknowledged.await,
+            Err(error) => Err(error),
+        };
+        match published {
+            Ok(_) => Ok(()),
+            Err(error) if is_kv_conflict(&error) => Ok(()),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// Opens the bucket.
+    ///
+    /// # Errors
+    /// [`KeysError::NotProvisioned`] if it does not exist, [`KeysError::Bucket`] if JetStream does not give it.
+    pub async fn open(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
+        let bucket = KvBucket::open(connection, purpose.bucket()).await;
+        Ok(Self { bucket: bucket.map_err(|error| not_opened(purpose, error))?, purpose })
+    }
+
+    /// All keys in the ring, also those whose use has ended or not begun.
+    ///
+    /// # Errors
+    /// [`KeysError::Unavailable`] if the bucket does not answer, [`KeysError::Document`] if it holds no key
+    /// document.
+    pub async fn list(&self) -> Result<Vec<PublishedKey>, KeysError> {
+        let (found, _) = self.read(RING).await?;
+        let document = basis(found.as_deref(), None).map_err(|source| self.unusable(source))?;
+        Ok(document.keys.iter().map(PublishedKey::from).collect())
+    }
+
+    /// Takes a key out of the ring: within milliseconds no verifier takes what it signed.
+    ///
+    /// The instance that signs with it, if it runs, makes another one at once. A key that was retired never
+    /// comes back.
+    ///
+    /// # Errors
+    /// [`KeysError::UnknownKey`] if the ring does not hold it, [`KeysError::Contended`],
+    /// [`KeysError::Unavailable`], [`KeysError::Document`].
+    pub async fn retire(&self, kid: &str) -> Result<(), KeysError> {
+        let remove = |document: &mut Document| {
+            let before = document.keys.len();
+            document.keys.retain(|entry| entry.kid != kid);
+            match document.keys.len() < before {
+                true => Ok(()),
+                false => Err(KeysError::unknown_key(kid)),
+            }
+        };
+        self.amend(None, remove).await.map(drop)
+    }
+
+    /// Asks every running instance to sign with a new key pair; what the old ones signed stays good.
+    ///
+    /// It returns as soon as they are asked.
+    ///
+    /// # Errors
+    /// [`KeysError::Unavailable`] if the bucket does not take the request.
+    pub async fn rotate(&self) -> Result<(), KeysError> {
+        let handles = self.bucket.current().await.map_err(|error| self.unavailable(error))?;
+        // Its revision is what counts.
+        handles.store.put(ROTATE, Bytes::new()).await.map(drop).map_err(|error| self.unavailable(error))
+    }
+
+    /// Changes the document by compare-and-set, and gives what was written.
+    ///
+    /// With `known`, the last good document that the caller has seen, a document that is malformed or older
+    /// is put right by it; without, it is an error.
+    pub(super) async fn amend(
+        &self,
+        known: Option<&Document>,
+        mut change: impl FnMut(&mut Document) -> Result<(), KeysError>,
+    ) -> Result<Document, KeysError> {
+        let give_up = tokio::time::Instant::now() + AMEND_LIMIT;
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let (found, revision) = self.read(RING).await?;
+            let mut document = basis(found.as_deref(), known).map_err(|source| self.unusable(source))?;
+            change(&mut document)?;
+            document.version = document.version.saturating_add(1);
+            if self.write(&document, revision).await? {
+                return Ok(document);
+            }
+            if tokio::time::Instant::now() >= give_up {
+                return Err(KeysError::Contended { bucket: self.purpose.bucket() });
+            }
+            // Of those who met, each waits for another time, and at each meeting one succeeds.
+            tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// The value of `key` with its revision, as the stream's leader has them; 0 if it never had one.
+    pub(super) async fn read(&self, key: &str) -> Result<(Option<Bytes>, u64), KeysError> {
+        let handles = self.bucket.current().await.map_err(|error| self.unavailable(error))?;
+        let message = match handles.store.stream.get_last_raw_message_by_subject(&subject(self.purpose, key)).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok((None, 0)),
+            Err(error) => return Err(self.unavailable(error)),
+        };
+        let is_value =
+            ["KV-Operation", "Nats-Marker-Reason"].iter().all(|header| message.headers.get(*header).is_none());
+        Ok((is_value.then_some(message.payload), message.sequence))
+    }
+
+    /// Puts `document` in place of `revision`; false if another one is there.
+    async fn write(&self, document: &Document, revision: u64) -> Result<bool, KeysError> {
+        let value = serde_json::to_vec(document).map_err(|error| self.unavailable(error))?;
+        let message = PublishMessage::build().payload(value.into()).expected_last_subject_sequence(revision);
+        let handles = self.bucket.current().await.map_err(|error| self.unavailable(error))?;
+        let published = match handles.jetstream.send_publish(subject(self.purpose, RING), message).await {
+            Ok(acknowledged) => acknowledged.await,
+            Err(error) => Err(error),
+        };
+        match published {
+            Ok(_) => Ok(true),
+            Err(error) if is_kv_conflict(&error) => Ok(false),
+            Err(error) => Err(self.unavailable(error)),
+        }
+    }
+
+    fn unavailable(&self, source: impl Into<Box<dyn Error + Send + Sync>>) -> KeysError {
+        KeysError::Unavailable { bucket: self.purpose.bucket(), source: source.into() }
+    }
+
+    fn unusable(&self, source: crate::jwt::KeyRingError) -> KeysError {
+        KeysError::Document { bucket: self.purpose.bucket(), source }
+    }
+}
+
+fn subject(purpose: KeyPurpose, key: &str) -> String {
+    format!("$KV.{}.{key}", purpose.bucket())
+}
+
+pub(super) fn not_opened(purpose: KeyPurpose, error: KvError) -> KeysError {
+    match error {
+        KvError::Missing { .. } => KeysError::NotProvisioned { bucket: purpose.bucket() },
+        error => KeysError::Bucket(error),
+    }
+}
+
+/// The document that a change begins with.
+///
+/// What was found counts if a verifier would take it after `known`. Else somebody wrote there who should not
+/// have, or put an old bucket back: a change of that would bring back keys that were retired.
+fn basis(found: Option<&[u8]>, known: Option<&Document>) -> Result<Document, crate::jwt::KeyRingError> {
+    let read = KeyRing::from_json(found.unwrap_or(br#"{"version":0,"keys":[]}"#)).map(|ring| ring.document());
+    match (read, known) {
+        (Ok(found), Some(known)) if found.version < known.version => Ok(known.clone()),
+        (Ok(found), _) => Ok(Document::clone(&found)),
+        (Err(_), Some(known)) => Ok(known.clone()),
+        (Err(error), None) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(version: u64) -> Document {
+        Document { version, keys: Vec::new() }
+    }
+
+    fn version(found: Option<&str>, known: Option<u64>) -> Option<u64> {
+        let known = known.map(document);
+        basis(found.map(str::as_bytes), known.as_ref()).ok().map(|document| document.version)
+    }
+
+    #[test]
+    fn a_change_begins_with_the_newest_good_document() {
+        let found = Some(r#"{"version":7,"keys":[]}"#);
+        assert_eq!(version(found, None), Some(7));
+        assert_eq!(version(found, Some(6)), Some(7));
+        assert_eq!(version(found, Some(8)), Some(8));
+        assert_eq!(version(None, Some(8)), Some(8));
+        assert_eq!(version(None, None), Some(0));
+    }
+
+    #[test]
+    fn a_bad_document_is_put_right_only_by_who_knows_a_good_one() {
+        let private =
+            r#"{"version":9,"keys":[{"kid":"k","alg":"EdDSA","typ":"t","iss":"i","jwk":{"kty":"oct","k":"AA"}}]}"#;
+        for bad in ["", "[]", private] {
+            assert_eq!(version(Some(bad), Some(8)), Some(8), "{bad}");
+            assert_eq!(version(Some(bad), None), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! A ring that is fed by its bucket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use super::bucket::{RING, ROTATE, RingBucket, not_opened};
+use super::{KeyPurpose, KeysError};
+use crate::auth::follow::{Change, Follower};
+use crate::connection::Connection;
+use crate::jwt::{Document, Feed, KeyRing, KeyRingError, WeakKeyRing};
+
+/// How long a start waits for the ring.
+const LOAD_LIMIT: Duration = Duration::from_secs(10);
+/// How often a ring is looked up that cannot be watched.
+const POLL_EVERY: Duration = Duration::from_secs(2);
+
+impl KeyRing {
+    /// The ring that the instances of auth (or gateways) publish, kept up to date until its last clone is
+    /// dropped.
+    ///
+    /// A change is here within milliseconds and replaces the whole ring at once. A document that is
+    /// malformed or older changes nothing and is an error in the log. While JetStream is away the ring
+    /// stays as it is, and its keys end when they said they would.
+    ///
+    /// ```no_run
+    /// use nats_rpc::auth::KeyPurpose;
+    /// use nats_rpc::jwt::KeyRing;
+    /// use nats_rpc::{JwtConfig, JwtGuard};
+    ///
+    /// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// let ring = KeyRing::follow(&connection, KeyPurpose::AccessTokens).await?;
+    /// let guard: JwtGuard = JwtGuard::new(JwtConfig::ring(ring))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`KeysError::NotProvisioned`] if the bucket does not exist, [`KeysError::Bucket`] if JetStream does not
+    /// give it, [`KeysError::NotLoaded`] if the ring does not arrive within 10 s.
+    pub async fn follow(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
+        Followed::start(connection, purpose).await.map(|followed| followed.ring)
+    }
+}
+
+/// A ring with what else its bucket tells.
+#[derive(Debug)]
+pub(super) struct Followed {
+    pub(super) ring: KeyRing,
+    /// The revision of the last request for new key pairs.
+    pub(super) rotate: watch::Receiver<u64>,
+    /// How many documents were refused.
+    pub(super) refused: watch::Receiver<u64>,
+}
+
+impl Followed {
+    /// By a watch; the ring is looked up as well whenever it is asked for out of turn.
+    pub(super) async fn start(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
+        let (sight, followed) = Sight::of(purpose);
+        let seen = sight.clone();
+        let follower = Follower::start(connection, purpose.bucket(), move |change| seen.see(&change)).await;
+        let follower = follower.map_err(|error| not_opened(purpose, error))?;
+        follower.loaded(LOAD_LIMIT).await?;
+        let asked = Arc::new(Notify::new());
+        let answer = answer(asked.clone(), RingBucket::open(connection, purpose).await?, sight);
+        let answering = Ended(tokio::spawn(answer).abort_handle());
+        Ok(followed.fed_by(Feed::new(asked, (follower, answering))))
+    }
+
+    /// By looking it up every 2 s, and whenever it is asked for out of turn.
+    ///
+    /// For who writes the bucket but must not make consumers on it: a push consumer delivers what it has
+    /// written to any subject, past its permissions.
+    pub(super) async fn poll(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
+        let (sight, followed) = Sight::of(purpose);
+        let bucket = RingBucket::open(connection, purpose).await?;
+        sight.look_up(&bucket).await?;
+        let asked = Arc::new(Notify::new());
+        let poll = poll(asked.clone(), bucket, sight);
+        let polling = Ended(tokio::spawn(poll).abort_handle());
+        Ok(followed.fed_by(Feed::new(asked, polling)))
+    }
+
+    fn fed_by(mut self, feed: Feed) -> Self {
+        // What was asked for before this start has been done by it.
+        self.rotate.mark_unchanged();
+        self.refused.mark_unchanged();
+        Self { ring: self.ring.fed_by(feed), ..self }
+    }
+}
+
+/// A task that ends when this is dropped.
+struct Ended(AbortHandle);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Looks the ring up whenever somebody asks, beside the watch that should have brought it.
+async fn answer(asked: Arc<Notify>, bucket: RingBucket, sight: Arc<Sight>) {
+    loop {
+        asked.notified().await;
+        if let Err(error) = sight.look_up(&bucket).await {
+            tracing::debug!(%error, "a key ring asked for out of turn did not come");
+        }
+    }
+}
+
+async fn poll(asked: Arc<Notify>, bucket: RingBucket, sight: Arc<Sight>) {
+    loop {
+        // The time being up is as good a reason as being asked.
+        let _ = tokio::time::timeout(POLL_EVERY, asked.notified()).await;
+        if let Err(error) = sight.look_up(&bucket).await {
+            tracing::warn!(%error, "the key ring was not looked up");
+        }
+    }
+}
+
+/// What becomes of each change of the bucket.
+struct Sight {
+    ring: WeakKeyRing,
+    bucket: &'static str,
+    /// The highest revision at which a document was seen.
+    newest: AtomicU64,
+    rotations: watch::Sender<u64>,
+    refusals: watch::Sender<u64>,
+}
+
+impl Sight {
+    fn of(purpose: KeyPurpose) -> (Arc<Self>, Followed) {
+        let ring = KeyRing::empty();
+        let (rotations, rotate) = watch::channel(0);
+        let (refusals, refused) = watch::channel(0);
+        let (weak, bucket, newest) = (ring.downgrade(), purpose.bucket(), AtomicU64::new(0));
+        (Arc::new(Self { ring: weak, bucket, newest, rotations, refusals }), Followed { ring, rotate, refused })
+    }
+
+    /// Reads both keys from the stream's leader.
+    async fn look_up(&self, bucket: &RingBucket) -> Result<(), KeysError> {
+        if let (Some(document), revision) = bucket.read(RING).await? {
+            self.read(&document, revision);
+        }
+        let (_, revision) = bucket.read(ROTATE).await?;
+        self.rotated(revision);
+        Ok(())
+    }
+
+    fn see(&self, change: &Change<'_>) {
+        match change {
+            Change::Put { key: RING, value, revision } => self.read(value, *revision),
+            Change::Put { key: ROTATE, revision, .. } => self.rotated(*revision),
+            Change::Gone { key: RING, revision } if *revision > self.newest.fetch_max(*revision, Ordering::SeqCst) => {
+                self.refuse("it was deleted");
+            }
+            Change::Begin | Change::Loaded | Change::Put { .. } | Change::Gone { .. } => {}
+        }
+    }
+
+    fn read(&self, document: &[u8], revision: u64) {
+        let Some(ring) = self.ring.upgrade() else { return };
+        let newest = self.newest.fetch_max(revision, Ordering::SeqCst);
+        match ring.replace(document) {
+            Ok(()) => tracing::debug!(bucket = self.bucket, version = ring.version(), "key ring replaced"),
+            // Told once more, or by a replica that is behind.
+            Err(KeyRingError::Stale { .. }) if revision <= newest => {}
+            Err(KeyRingError::Stale { current, found }) if current == found && is(&ring, document) => {}
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    fn rotated(&self, revision: u64) {
+        self.rotations.send_if_modified(|last| revision > std::mem::replace(last, revision.max(*last)));
+    }
+
+    fn refuse(&self, reason: impl std::fmt::Display) {
+        tracing::error!(bucket = self.bucket, %reason, "ALARM: a key document was refused; the keys in use stay");
+        self.refusals.send_modify(|count| *count += 1);
+    }
+}
+
+/// Whether `document` is the one in use.
+fn is(ring: &KeyRing, document: &[u8]) -> bool {
+    let text = |document: &Document| serde_json::to_vec(document).ok();
+    serde_json::from_slice(document).ok().and_then(|found| text(&found)) == text(&ring.document())
+}

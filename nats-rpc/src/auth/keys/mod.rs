@@ -1,0 +1,52 @@
+//! The key ring in JetStream KV: public keys that instances publish, and every verifier follows.
+//!
+//! - [`SigningKeys`]: the key pairs of one instance. It makes them, publishes the public halves, prolongs
+//!   and rotates them.
+//! - [`RingBucket`]: the bucket as operators see it: provision, list, rotate, retire.
+//! - `follow`: the ring as verifiers see it, fed by the bucket.
+//! - `lineup`: which keys an instance has, and what it wants to be published of them.
+//! - `publisher`: the task that sees to it.
+
+mod bucket;
+mod error;
+mod follow;
+mod lineup;
+mod own;
+mod publisher;
+
+pub use self::bucket::{PublishedKey, RingBucket};
+pub use self::error::KeysError;
+pub use self::own::{KeyEvent, SigningKeyConfig, SigningKeys};
+
+use crate::jwt::{ACCESS_TOKEN_TYPE, ASSERTION_TYPE};
+
+/// What the keys of a ring sign; each purpose has a bucket of its own.
+///
+/// A service that may write a ring can make itself anybody in the eyes of those who believe that ring. A
+/// gateway publishes keys for its assertions, so it may write `gw_jwks`; were its keys in `auth_jwks`,
+/// permissions could not keep it from adding a key for access tokens, as KV permissions end at the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyPurpose {
+    /// Access tokens (`at+jwt`), by auth instances, in the bucket `auth_jwks`.
+    AccessTokens,
+    /// Assertions (`gw+jwt`), by gateways, in the bucket `gw_jwks`.
+    Assertions,
+}
+
+impl KeyPurpose {
+    /// The bucket that holds the ring.
+    pub fn bucket(self) -> &'static str {
+        match self {
+            Self::AccessTokens => "auth_jwks",
+            Self::Assertions => "gw_jwks",
+        }
+    }
+
+    pub(crate) fn token_type(self) -> &'static str {
+        match self {
+            Self::AccessTokens => ACCESS_TOKEN_TYPE,
+            Self::Assertions => ASSERTION_TYPE,
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The key pairs of one instance.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use super::bucket::RingBucket;
+use super::follow::Followed;
+use super::publisher::Publisher;
+use super::{KeyPurpose, KeysError};
+use crate::connection::Connection;
+use crate::jwt::{
+    ASSERTION_ISSUER, ASSERTION_LIFETIME, ActiveKey, AssertionSigner, Clock, DEFAULT_ISSUER, JwtConfigError, KeyRing,
+    Publishing, Signer,
+};
+
+/// How long the first key may take to be published, and a rotation beyond its margin.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The key pairs that one instance signs with; cheap to clone.
+///
+/// The private halves are made in memory, are never stored or sent, and are overwritten when they are no
+/// longer used. The public half of each is published by compare-and-set in the KV bucket of its
+/// [purpose](KeyPurpose), for as long as what it signs lives and three heartbeats more. Each heartbeat
+/// prolongs that, so the keys of an instance that is gone leave the ring by themselves.
+///
+/// A rotation publishes a new key, waits until it has come back by way of the watch that verifiers have as
+/// well, and for a margin more; then it signs with the new one. What the old one signed stays good. (A
+/// gateway may not watch the bucket that it writes, and looks it up instead, every 2 s.)
+///
+/// ```no_run
+/// use nats_rpc::auth::{KeyPurpose, SigningKeyConfig, SigningKeys};
+///
+/// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
+/// let keys = SigningKeys::open(&connection, SigningKeyConfig::new(KeyPurpose::AccessTokens)).await?;
+/// let first = keys.kid();
+/// let second = keys.rotate().await?;
+/// assert_ne!(first, Some(second));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SigningKeys(Arc<Shared>);
+
+struct Shared {
+    active: ActiveKey,
+    ring: KeyRing,
+    config: SigningKeyConfig,
+    order: Arc<Notify>,
+    kid: watch::Receiver<Option<String>>,
+    publisher: AbortHandle,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.publisher.abort();
+    }
+}
+
+/// What key pairs are for, and how long each is used.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SigningKeyConfig {
+    pub(super) purpose: KeyPurpose,
+    pub(in crate::auth) issuer: String,
+    pub(in crate::auth) token_lifetime: Duration,
+    pub(super) rotate_every: Duration,
+    pub(super) heartbeat: Duration,
+    pub(super) margin: Duration,
+    pub(in crate::auth) clock: Clock,
+    pub(super) tell: Tell,
+}
+
+/// Whom to tell of keys.
+#[derive(Clone)]
+pub(super) struct Tell(pub(super) Arc<dyn Fn(KeyEvent) + Send + Sync>);
+
+impl fmt::Debug for Tell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tell")
+    }
+}
+
+/// What became of a key pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyEvent {
+    /// Its public half is in the ring; it signs nothing yet.
+    Published {
+        /// The key's id.
+        kid: String,
+    },
+    /// It signs from now on.
+    Signing {
+        /// The key's id.
+        kid: String,
+    },
+    /// It is no longer in the ring, without this instance having wished it, and signs no more.
+    Lost {
+        /// The key's id.
+        kid: String,
+    },
+}
+
+impl SigningKeyConfig {
+    /// Keys of this purpose: a new one each 24 h, a heartbeat a minute, 10 s from being seen to being used.
+    ///
+    /// For access tokens: issuer `nats-rpc-auth`, 15 min of life. For assertions: issuer `gateway`, 10 s.
+    pub fn new(purpose: KeyPurpose) -> Self {
+        let (issuer, token_lifetime) = match purpose {
+            KeyPurpose::AccessTokens => (DEFAULT_ISSUER, Duration::from_secs(15 * 60)),
+            KeyPurpose::Assertions => (ASSERTION_ISSUER, Duration::from_secs(ASSERTION_LIFETIME)),
+        };
+        Self {
+            purpose,
+            issuer: issuer.to_owned(),
+            token_lifetime,
+            rotate_every: Duration::from_secs(24 * 60 * 60),
+            heartbeat: Duration::from_secs(60),
+            margin: Duration::from_secs(10),
+            clock: Clock::default(),
+            tell: Tell(Arc::new(drop)),
+        }
+    }
+
+    /// Sets the issuer that the keys speak for. Assertions are taken from `gateway` alone.
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = issuer.into();
+        self
+    }
+
+    /// The longest life of what is signed, in whole seconds. Default: 15 min, assertions 10 s.
+    pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
+        self.token_lifetime = lifetime;
+        self
+    }
+
+    /// How long a key pair signs. Default: 24 h; up to a tenth less, so that instances do not march in step.
+    pub fn rotate_every(mut self, interval: Duration) -> Self {
+        self.rotate_every = interval;
+        self
+    }
+
+    /// How often the published keys are prolonged. Default: 60 s. Three in a row may fail.
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.heartbeat = interval;
+        self
+    }
+
+    /// How long a key that was seen in the ring is not yet used, so that it has reached the slowest verifier.
+    /// Default: 10 s. Where there is no other key to sign with, 250 ms at most.
+    pub fn margin(mut self, margin: Duration) -> Self {
+        self.margin = margin;
+        self
+    }
+
+    /// Tells `hear` what becomes of the keys, as for an audit; it must not block.
+    pub fn tell(mut self, hear: impl Fn(KeyEvent) + Send + Sync + 'static) -> Self {
+        self.tell = Tell(Arc::new(hear));
+        self
+    }
+
+    /// Takes the time of the documents from `now` rather than from the system; for tests.
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Clock::new(now);
+        self
+    }
+
+    fn check(&self) -> Result<(), JwtConfigError> {
+        if self.issuer.is_empty() {
+            return Err(JwtConfigError::Empty { name: "issuer" });
+        }
+        if self.token_lifetime < Duration::from_secs(1) {
+            return Err(JwtConfigError::MaxLifetime);
+        }
+        let intervals = [self.rotate_every, self.heartbeat];
+        if intervals.iter().any(|interval| *interval < Duration::from_millis(10)) {
+            return Err(JwtConfigError::Interval);
+        }
+        Ok(())
+    }
+
+    /// For how many seconds a key is published each time.
+    pub(super) fn horizon(&self) -> u64 {
+        let heartbeats = self.heartbeat.saturating_mul(3).as_secs_f64().ceil() as u64;
+        self.token_lifetime.as_secs() + heartbeats + 1
+    }
+}
+
+impl SigningKeys {
+    /// Makes the first key pair and publishes its public half.
+    ///
+    /// # Errors
+    /// - [`KeysError::Config`]: the issuer is empty, the lifetime below 1 s, or an interval below 10 ms.
+    /// - [`KeysError::NotProvisioned`], [`KeysError::Bucket`], [`KeysError::NotLoaded`]: as
+    ///   [`KeyRing::follow`].
+    /// - [`KeysError::NoKey`]: the key was not published within 20 s, as where this user may not write.
+    pub async fn open(connection: &Connection, config: SigningKeyConfig) -> Result<Self, KeysError> {
+        config.check()?;
+        let bucket = RingBucket::open(connection, config.purpose).await?;
+        let followed = match config.purpose {
+            KeyPurpose::AccessTokens => Followed::start(connection, config.purpose).await?,
+            KeyPurpose::Assertions => Followed::poll(connection, config.purpose).await?,
+        };
+        let ring = followed.ring.clone();
+        let (active, order) = (ActiveKey::default(), Arc::new(Notify::new()));
+        let (signing, kid) = watch::channel(None);
+        let publisher = Publisher::new(bucket, followed, config.clone(), active.clone(), order.clone(), signing);
+        let publisher = tokio::spawn(publisher.run()).abort_handle();
+        let keys = Self(Arc::new(Shared { active, ring, config, order, kid, publisher }));
+        keys.other_than(None, LIMIT).await?;
+        Ok(keys)
+    }
+
+    /// The id of the key that signs now; `None` for the moment after it was retired.
+    pub fn kid(&self) -> Option<String> {
+        self.0.active.kid()
+    }
+
+    /// The ring that the keys are published in, for verifiers in the same process.
+    pub fn ring(&self) -> &KeyRing {
+        &self.0.ring
+    }
+
+    /// Changes to a new key pair, and gives its id once it signs.
+    ///
+    /// # Errors
+    /// [`KeysError::NoKey`] if that takes 20 s longer than the margin; it may still happen.
+    pub async fn rotate(&self) -> Result<String, KeysError> {
+        let before = self.kid();
+        self.0.order.notify_one();
+        self.other_than(before, self.0.config.margin + LIMIT).await
+    }
+
+    /// Signs assertions with these keys, which should be for [assertions](KeyPurpose::Assertions).
+    pub fn assertion_signer(&self) -> AssertionSigner {
+        AssertionSigner::signed_by(self.signer())
+    }
+
+    /// Signs with the key that is active at the time.
+    pub(in crate::auth) fn signer(&self) -> Signer {
+        Signer::Ring { active: self.0.active.clone(), _publisher: Publishing(self.0.clone()) }
+    }
+
+    #[cfg(feature = "auth")]
+    pub(in crate::auth) fn config(&self) -> &SigningKeyConfig {
+        &self.0.config
+    }
+
+    async fn other_than(&self, before: Option<String>, limit: Duration) -> Result<String, KeysError> {
+        let mut kid = self.0.kid.clone();
+        let changed = kid.wait_for(|kid| kid.is_some() && *kid != before);
+        match tokio::time::timeout(limit, changed).await {
+            Ok(Ok(kid)) => kid.clone().ok_or(KeysError::NoKey { waited: limit }),
+            _ => Err(KeysError::NoKey { waited: limit }),
+        }
+    }
+}
+
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKeys").field("purpose", &self.0.config.purpose).field("kid", &self.kid()).finish()
+    }
+}

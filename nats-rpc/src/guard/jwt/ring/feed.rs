@@ -1,0 +1,62 @@
+//! What brings newer documents to a ring.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::Notify;
+
+use super::{Inner, KeyRing};
+
+/// The source of a ring's documents; it ends with the last clone of the ring.
+pub(crate) struct Feed {
+    asked: Arc<Notify>,
+    _source: Box<dyn Any + Send + Sync>,
+}
+
+impl Feed {
+    /// `asked` is told when the ring should be looked up out of turn; `source` is kept.
+    pub(crate) fn new(asked: Arc<Notify>, source: impl Any + Send + Sync) -> Self {
+        Self { asked, _source: Box::new(source) }
+    }
+
+    pub(super) fn ask(&self) {
+        self.asked.notify_one();
+    }
+}
+
+impl KeyRing {
+    /// Keeps `feed` for as long as the ring is in use; the first one stays.
+    pub(crate) fn fed_by(self, feed: Feed) -> Self {
+        let _ = self.0.feed.set(feed);
+        self
+    }
+
+    /// Has the ring looked up out of turn, as after one's own change of it.
+    pub(crate) fn look_up(&self) {
+        if let Some(feed) = self.0.feed.get() {
+            feed.ask();
+        }
+    }
+
+    /// A ring that does not keep itself alive; for its feed.
+    pub(crate) fn downgrade(&self) -> WeakKeyRing {
+        WeakKeyRing(Arc::downgrade(&self.0))
+    }
+}
+
+/// A ring for as long as somebody else uses it.
+#[derive(Clone)]
+pub(crate) struct WeakKeyRing(Weak<Inner>);
+
+impl WeakKeyRing {
+    pub(crate) fn upgrade(&self) -> Option<KeyRing> {
+        self.0.upgrade().map(KeyRing)
+    }
+}
+
+impl fmt::Debug for WeakKeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WeakKeyRing").field(&self.upgrade()).finish()
+    }
+}

@@ -1,0 +1,151 @@
+//! What access tokens are signed with, and `auth keys list|rotate|retire <kid>`.
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nats_rpc::auth::{
+    Audit, AuditEvent, KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig, SigningKeys,
+    TokenIssuer,
+};
+use nats_rpc::jwt::JwkSet;
+use nats_rpc::{Client, Config, SecretKey};
+
+const USAGE: &str = "usage: auth keys list | rotate | retire <kid>";
+/// How long `rotate` waits for the first new key.
+const ROTATE_LIMIT: Duration = Duration::from_secs(5);
+const PURPOSES: [KeyPurpose; 2] = [KeyPurpose::AccessTokens, KeyPurpose::Assertions];
+
+/// What access tokens are signed with: one of two modes, never both.
+#[derive(Debug)]
+pub(crate) enum AccessKeys {
+    /// A secret that every verifier has too.
+    Secret(SecretKey),
+    /// Key pairs of this instance, with public halves in the key ring.
+    Ring(SigningKeys),
+}
+
+impl AccessKeys {
+    /// The key pairs of this instance, told of to `audit`.
+    pub(crate) async fn ring(
+        config: &Config,
+        issuer: &str,
+        rotate_every: Duration,
+        audit: Audit,
+    ) -> Result<Self, KeysError> {
+        let tell = move |event| {
+            audit.emit(match event {
+                KeyEvent::Published { kid } => AuditEvent::KeyPublished { kid },
+                KeyEvent::Signing { kid } => AuditEvent::KeyRotated { kid },
+                _ => return,
+            });
+        };
+        let keys = SigningKeyConfig::new(KeyPurpose::AccessTokens).issuer(issuer).rotate_every(rotate_every).tell(tell);
+        SigningKeys::open(config.connection(), keys).await.map(Self::Ring)
+    }
+
+    pub(crate) fn issuer(&self, issuer: String) -> TokenIssuer {
+        match self {
+            Self::Secret(secret) => TokenIssuer::hs256(secret).issuer(issuer),
+            Self::Ring(keys) => TokenIssuer::ring(keys),
+        }
+    }
+
+    /// The public keys; of a secret there are none.
+    pub(crate) fn public(&self) -> JwkSet {
+        match self {
+            Self::Secret(_) => JwkSet::default(),
+            Self::Ring(keys) => keys.ring().jwk_set(now()),
+        }
+    }
+}
+
+fn now() -> u64 {
+    // Before 1970 no key is in use.
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Runs the command with the words behind `keys`.
+#[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
+pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["list"] => {
+            let mut keys = Vec::new();
+            for purpose in PURPOSES {
+                keys.extend(RingBucket::open(config.connection(), purpose).await?.list().await?);
+            }
+            print!("{}", table(&keys, now()));
+        }
+        ["rotate"] => {
+            for kid in rotate(&config).await? {
+                println!("{kid} is published and signs in some seconds");
+            }
+        }
+        ["retire", kid] => {
+            retire(&config, kid).await?;
+            println!("{kid} is retired: nothing that it signed is taken any more");
+        }
+        _ => return Err(USAGE.into()),
+    }
+    Ok(())
+}
+
+/// Asks the instances of auth for new keys, and gives the first that come.
+async fn rotate(config: &Config) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
+    let ring = RingBucket::open(config.connection(), KeyPurpose::AccessTokens).await?;
+    let before: HashSet<String> = ring.list().await?.into_iter().map(|key| key.kid).collect();
+    ring.rotate().await?;
+    let give_up = Instant::now() + ROTATE_LIMIT;
+    loop {
+        let keys = ring.list().await?.into_iter().map(|key| key.kid);
+        let new: Vec<String> = keys.filter(|kid| !before.contains(kid)).collect();
+        if !new.is_empty() {
+            return Ok(new);
+        }
+        if Instant::now() >= give_up {
+            return Err("no instance of auth published a new key: does one run, without JWT_SECRET?".into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Takes the key out of whichever ring has it.
+async fn retire(config: &Config, kid: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+    for purpose in PURPOSES {
+        match RingBucket::open(config.connection(), purpose).await?.retire(kid).await {
+            Ok(()) => {
+                let audit = Audit::over(&Client::over(config.connection()));
+                audit.emit(AuditEvent::KeyRetired { kid: kid.to_owned() });
+                audit.flush().await;
+                return Ok(());
+            }
+            Err(KeysError::UnknownKey { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(KeysError::unknown_key(kid).into())
+}
+
+/// A line for each key.
+fn table(keys: &[PublishedKey], now: u64) -> String {
+    let header = ["KID", "ALG", "TYP", "ISS", "INSTANCE", "USED"].map(str::to_owned);
+    let rows = keys.iter().map(|key| {
+        let used = match (key.not_before > now, key.not_after.checked_sub(now)) {
+            (true, _) => "not yet".to_owned(),
+            (false, None | Some(0)) => "no more".to_owned(),
+            (false, Some(_)) if key.not_after == u64::MAX => "for ever".to_owned(),
+            (false, Some(left)) => format!("for {left} s"),
+        };
+        let instance = key.instance.clone().unwrap_or_else(|| "-".to_owned());
+        [key.kid.clone(), key.alg.clone(), key.typ.clone(), key.iss.clone(), instance, used]
+    });
+    let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let line = |row: &[String; 6]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
