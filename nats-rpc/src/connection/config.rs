@@ -152,9 +152,9 @@ impl NatsConfig {
     }
 
     /// How often the server is asked whether it is there; three misses end the connection. Default: 5 s, at
-    /// least 1 ms.
+    /// least 100 ms.
     pub fn ping_interval(mut self, interval: Duration) -> Self {
-        self.ping_interval = interval.clamp(Duration::from_millis(1), LONGEST);
+        self.ping_interval = interval.clamp(Duration::from_millis(100), LONGEST);
         self
     }
 

@@ -6,6 +6,7 @@ mod echo;
 mod forbidden;
 mod keeper;
 mod kv;
+mod overflow;
 mod watch;
 
 use std::fmt;
@@ -93,6 +94,14 @@ impl Connection {
     /// Waits for the next state that `wanted` accepts; returns at once if the present one is it.
     pub async fn wait_for(&self, wanted: impl FnMut(&ConnectionState) -> bool) {
         self.0.watch.wait_for(wanted).await;
+    }
+
+    /// How many messages were dropped since the start because their subscription was full
+    /// ([`NatsConfig::subscription_capacity`]).
+    ///
+    /// At least: async-nats tells of no more than it has room to.
+    pub fn dropped(&self) -> u64 {
+        self.0.watch.dropped()
     }
 
     /// Whether the server sees this machine as its own.

@@ -1,6 +1,9 @@
+use std::time::Instant;
+
 use async_nats::{Event, ServerError};
 use tokio::sync::{broadcast, watch};
 
+use super::overflow::Overflow;
 use crate::metrics;
 
 /// Violations kept for a reader that is late.
@@ -34,6 +37,7 @@ pub(super) struct Watch {
     breaks: watch::Sender<u64>,
     generation: watch::Sender<u64>,
     violations: broadcast::Sender<Violation>,
+    overflow: Overflow,
 }
 
 impl Default for Watch {
@@ -44,6 +48,7 @@ impl Default for Watch {
             breaks: watch::Sender::new(0),
             generation: watch::Sender::new(0),
             violations,
+            overflow: Overflow::default(),
         }
     }
 }
@@ -77,7 +82,7 @@ impl Watch {
             },
             Event::SlowConsumer(sid) => {
                 metrics::messages_dropped();
-                tracing::error!(sid, "a subscription is full: its newest messages were dropped");
+                self.overflow.note(sid, Instant::now());
             }
             other => tracing::warn!(event = %other, "connection event"),
         }
@@ -124,6 +129,11 @@ impl Watch {
     pub(super) async fn wait_for(&self, wanted: impl FnMut(&ConnectionState) -> bool) {
         // The sender is `self`, so it cannot be gone.
         let _ = self.state.subscribe().wait_for(wanted).await;
+    }
+
+    /// How many messages were dropped because a subscription was full.
+    pub(super) fn dropped(&self) -> u64 {
+        self.overflow.dropped()
     }
 
     pub(super) fn violations(&self) -> broadcast::Receiver<Violation> {

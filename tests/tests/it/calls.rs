@@ -212,7 +212,6 @@ async fn only_a_call_that_says_so_is_executed_again() {
     assert_eq!(client.idempotent().send::<u32>("call.shaky", &()).await.unwrap(), 2);
 }
 
-/// The subjects that two calls are to be answered on.
 #[tokio::test]
 async fn who_is_asked_once_cannot_guess_where_the_next_call_is_answered() {
     let server = server();
@@ -228,4 +227,41 @@ async fn who_is_asked_once_cannot_guess_where_the_next_call_is_answered() {
         tokens.push(reply.rsplit_once('.').unwrap().1.parse::<u64>().unwrap());
     }
     assert!(tokens[0].abs_diff(tokens[1]) > 1_000_000, "{tokens:?}");
+}
+
+#[tokio::test]
+async fn calls_beyond_4096_wait_for_their_turn() {
+    const CALLS: usize = 4_100;
+    let server = server();
+    let silent = crate::support::foreign(&server).await;
+    let mut asked = silent.subscribe("call.silent").await.unwrap();
+    let mut marks = silent.subscribe("call.mark").await.unwrap();
+    silent.flush().await.unwrap();
+    let client = client(&server).await;
+    let calls: tokio::task::JoinSet<_> = (0..CALLS)
+        .map(|_| {
+            let client = client.clone();
+            async move { client.send::<u8>("call.silent", &()).await }
+        })
+        .collect();
+    let mut questions = Vec::new();
+    for _ in 0..4_096 {
+        questions.push(soon(futures::StreamExt::next(&mut asked)).await.unwrap());
+    }
+    // Of one connection: what it published before would have arrived before.
+    client.connection().nats().publish("call.mark", "".into()).await.unwrap();
+    soon(futures::StreamExt::next(&mut marks)).await.unwrap();
+    let early = futures::FutureExt::now_or_never(futures::StreamExt::next(&mut asked));
+    assert!(early.is_none(), "a call did not wait for its turn");
+    let answer = async |question: async_nats::Message| {
+        silent.publish(question.reply.unwrap(), "7".into()).await.unwrap();
+    };
+    for question in questions {
+        answer(question).await;
+    }
+    for _ in 4_096..CALLS {
+        answer(soon(futures::StreamExt::next(&mut asked)).await.unwrap()).await;
+    }
+    let answers: Vec<u8> = soon(calls.join_all()).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers, [7; CALLS]);
 }

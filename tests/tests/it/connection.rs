@@ -125,3 +125,22 @@ async fn no_limit_and_no_time_are_settings_like_any_other() {
     soon(client.emit("conn.ping", &())).await.unwrap();
     soon(running.stop()).await;
 }
+
+#[tokio::test]
+async fn messages_that_a_full_subscription_cost_are_counted_and_the_service_goes_on() {
+    let server = server();
+    let running = service().start(nats(&server).subscription_capacity(1)).await.unwrap();
+    assert_eq!(running.connection().dropped(), 0);
+    let caller = crate::support::foreign(&server).await;
+    let flood = async {
+        while running.connection().dropped() == 0 {
+            for _ in 0..1_000 {
+                caller.publish("conn.ping", "".into()).await.unwrap();
+            }
+            caller.flush().await.unwrap();
+        }
+    };
+    soon(flood).await;
+    soon(running.check(PATIENCE)).await.unwrap();
+    assert_eq!(client(&server).await.send::<String>("conn.ping", &()).await.unwrap(), "pong");
+}

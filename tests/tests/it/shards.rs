@@ -55,3 +55,59 @@ async fn heavy_work_runs_elsewhere_and_its_panic_is_a_500() {
     let error = client.send::<()>("shard.broken", &()).await.unwrap_err();
     assert_eq!(error.code(), Some(Code::Internal));
 }
+
+#[message_pattern("shard.burn")]
+async fn burn() {
+    std::thread::sleep(std::time::Duration::from_millis(25));
+}
+
+/// What the log says of a handler that holds up its thread.
+#[derive(Default)]
+struct Reports(Mutex<Vec<String>>);
+
+impl tracing::Subscriber for Reports {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+
+        impl tracing::field::Visit for Text {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!("{field}={value:?} "));
+            }
+        }
+
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push(text.0);
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_handler_that_holds_up_its_thread_is_reported_once() {
+    let reports = Arc::new(Reports::default());
+    // The runtime of the test has one thread, so the loops of the service log to this.
+    let _log = tracing::subscriber::set_default(reports.clone());
+    let server = server();
+    let service = Service::new("shard", "1.0.0").handlers(handlers![burn]);
+    let _running = service.start(nats(&server)).await.unwrap();
+    let client = client(&server).await;
+    for _ in 0..3 {
+        client.send::<()>("shard.burn", &()).await.unwrap();
+    }
+    let reports = reports.0.lock().unwrap();
+    let about: Vec<_> = reports.iter().filter(|line| line.contains("held up its thread")).collect();
+    assert_eq!(about.len(), 1, "{reports:?}");
+    assert!(about[0].contains("burn"), "{about:?}");
+}
