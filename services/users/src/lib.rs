@@ -44,6 +44,7 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Send + 'static) -> Servic
         .uses_bucket(KvAccess::to("users").read().write())
         .uses_bucket(KvAccess::to(KeyPurpose::AccessTokens.bucket()).read().follow())
         .uses_bucket(KvAccess::to(KeyPurpose::Assertions.bucket()).read().follow())
+        .uses_bucket(KvAccess::to("auth_rev").follow())
         .provide_with(|config| async move { Users::open(config.connection()).await })
         .provision(move |config| {
             let replicas = Replicas::from_vars(vars);

@@ -1,7 +1,7 @@
 //! The system as it is deployed: on the server of `services/nats.conf`, each part as the user that it is there.
 
 use ::gateway::Gateway;
-use nats_rpc::{Connection, JwtConfig, JwtGuard, Running, SecretKey};
+use nats_rpc::{Connection, JwtGuard, Running};
 use nats_rpc_tests::secured::Secured;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -23,13 +23,30 @@ pub(crate) struct Deployed {
     _gateway: oneshot::Sender<()>,
 }
 
+/// Whose word the services take for who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Tokens of one secret.
+    Secret,
+    /// Tokens of the key ring.
+    Ring,
+    /// The gateway's, by the ring of its own keys.
+    Assertions,
+}
+
 impl Deployed {
-    /// Creates the buckets as `deploy`, then starts everything.
+    /// Creates the buckets as `deploy`, then starts everything, with tokens of one secret.
     pub(crate) async fn start() -> Self {
+        Self::start_with(Trust::Secret).await
+    }
+
+    pub(crate) async fn start_with(trust: Trust) -> Self {
         let secured = Secured::start();
         provision(&secured).await;
+        let vars = move |name: &str| var(trust, name);
         let auth = soon(::auth::service(vars).start(secured.config("auth"))).await.unwrap();
-        let users = soon(users::service(vars).guard(guard()).start(secured.config("users"))).await.unwrap();
+        let guarded = users::service(vars).guard(move |config| JwtGuard::from_vars(config, vars));
+        let users = soon(guarded.start(secured.config("users"))).await.unwrap();
         let settings = gateway::Config::from_vars(vars).unwrap();
         let gateway = soon(Gateway::bind(settings, secured.config("gateway"))).await.unwrap();
         let gateway_url = format!("http://{}", gateway.local_addr());
@@ -68,10 +85,11 @@ pub(crate) async fn provision(secured: &Secured) {
     soon(::auth::provision(&deploy.jetstream(), Replicas::ONE)).await.unwrap();
 }
 
-fn vars(name: &str) -> Option<String> {
+fn var(trust: Trust, name: &str) -> Option<String> {
     let value = match name {
-        "JWT_SECRET" => SECRET,
+        "JWT_SECRET" if trust == Trust::Secret => SECRET,
         "JWT_REFRESH_SECRET" => REFRESH_SECRET,
+        "GATEWAY_SEND_ASSERTIONS" | "JWT_ACCEPT_ASSERTIONS" if trust == Trust::Assertions => "true",
         "GATEWAY_ADDRESS" => "127.0.0.1:0",
         // Time enough for a machine that does much else.
         "GATEWAY_TIMEOUT_MS" => "30000",
@@ -79,9 +97,4 @@ fn vars(name: &str) -> Option<String> {
         _ => return None,
     };
     Some(value.to_owned())
-}
-
-fn guard() -> JwtGuard {
-    let secret = SecretKey::new("JWT_SECRET", SECRET).unwrap();
-    JwtGuard::new(JwtConfig::hs256(secret)).unwrap()
 }

@@ -22,6 +22,7 @@ mod permissions;
 mod process;
 mod renewal;
 mod revocation;
+mod security_doc;
 mod services;
 mod sessions;
 mod shards;

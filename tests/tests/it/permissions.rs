@@ -2,6 +2,7 @@
 //! property and is permitted.
 
 mod buckets;
+mod deputies;
 mod inboxes;
 pub(crate) mod intruder;
 
@@ -12,15 +13,29 @@ use nats_rpc_tests::secured::CONFIG;
 use serde_json::{Value, json};
 
 use self::intruder::Intruder;
-use crate::deployed::{Deployed, credentials};
+use crate::deployed::{Deployed, Trust, credentials};
 use crate::support::{PATIENCE, soon};
 
 /// Everybody in the file.
-const USERS: [&str; 6] = ["auth", "users", "gateway", "client", "deploy", "monitor"];
+const USERS: [&str; 7] = ["auth", "users", "gateway", "client", "verifier", "deploy", "monitor"];
 
 #[tokio::test]
 async fn the_whole_system_works_with_the_shipped_permissions() {
-    let system = Deployed::start().await;
+    works(Trust::Secret).await;
+}
+
+#[tokio::test]
+async fn it_works_with_a_key_ring() {
+    works(Trust::Ring).await;
+}
+
+#[tokio::test]
+async fn it_works_with_the_gateways_own_word() {
+    works(Trust::Assertions).await;
+}
+
+async fn works(trust: Trust) {
+    let system = Deployed::start_with(trust).await;
     let signed_up = system.sign_up("ada@example.com").await;
     let (status, tokens) = system.post("/api/auth/login", None, &credentials("ada@example.com")).await;
     assert_eq!(status, 200, "{tokens}");

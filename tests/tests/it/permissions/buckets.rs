@@ -1,30 +1,37 @@
 //! JetStream: who reads and writes which bucket, and who creates streams.
 
-use async_nats::jetstream::{self, stream};
+use async_nats::jetstream::{self, kv, stream};
+use futures::StreamExt;
 use nats_rpc_tests::secured::Secured;
 
 use super::{Intruder, USERS};
-use crate::deployed::provision;
 use crate::support::soon;
 
-/// Every bucket, and who writes it.
-const WRITERS: [(&str, &[&str]); 5] = [
-    ("auth_users", &["auth"]),
-    ("auth_sess", &["auth"]),
-    ("auth_backoff", &["auth"]),
-    ("auth_reset", &["auth"]),
-    ("users", &["auth", "users"]),
+/// Every bucket, who writes it, and who else reads it.
+const BUCKETS: [(&str, &[&str], &[&str]); 8] = [
+    ("auth_users", &["auth"], &[]),
+    ("auth_sess", &["auth"], &[]),
+    ("auth_backoff", &["auth"], &[]),
+    ("auth_reset", &["auth"], &[]),
+    ("auth_jwks", &["auth"], &["users", "gateway", "verifier"]),
+    ("auth_rev", &["auth"], &["users", "gateway", "verifier"]),
+    ("gw_jwks", &["auth"], &["users", "verifier"]),
+    ("users", &["auth", "users"], &[]),
 ];
 
 #[tokio::test]
 async fn a_bucket_is_read_and_written_by_those_named_for_it() {
     let secured = Secured::start();
-    provision(&secured).await;
+    create_all(&secured).await;
     for user in USERS {
         let mut intruder = Intruder::connect(&secured, user).await;
         let jetstream = jetstream::new(intruder.nats.clone());
-        for (bucket, writers) in WRITERS {
+        for (bucket, writers, readers) in BUCKETS {
             let subject = format!("$KV.{bucket}.{user}");
+            // The gateway writes one key of it, see below.
+            if (bucket, user) == ("gw_jwks", "gateway") {
+                continue;
+            }
             let get = format!("$JS.API.STREAM.MSG.GET.KV_{bucket}");
             if writers.contains(&user) {
                 let acknowledged = soon(jetstream.publish(subject.clone(), "{}".into())).await.unwrap();
@@ -34,16 +41,38 @@ async fn a_bucket_is_read_and_written_by_those_named_for_it() {
                 assert!(String::from_utf8_lossy(&answer.payload).contains("\"seq\""), "{answer:?}");
             } else {
                 intruder.may_not_publish(&subject).await;
-                intruder.may_not_publish(&get).await;
+                if readers.contains(&user) {
+                    let store = soon(jetstream.get_key_value(bucket)).await.unwrap();
+                    let mut entries = soon(store.watch_with_history(">")).await.unwrap();
+                    assert_eq!(soon(entries.next()).await.unwrap().unwrap().value, "{}");
+                } else {
+                    intruder.may_not_publish(&get).await;
+                    if user != "deploy" {
+                        intruder.may_not_publish(&format!("$JS.API.STREAM.INFO.KV_{bucket}")).await;
+                    }
+                }
             }
         }
     }
 }
 
 #[tokio::test]
+async fn the_gateway_writes_the_ring_of_its_own_keys_and_no_other_key_or_ring() {
+    let secured = Secured::start();
+    create_all(&secured).await;
+    let mut gateway = Intruder::connect(&secured, "gateway").await;
+    for forbidden in ["$KV.gw_jwks.rotate", "$KV.auth_jwks.ring", "$JS.API.CONSUMER.CREATE.KV_gw_jwks"] {
+        gateway.may_not_publish(forbidden).await;
+    }
+    let jetstream = jetstream::new(gateway.nats.clone());
+    let written = soon(jetstream.publish("$KV.gw_jwks.ring", "{}".into())).await.unwrap();
+    soon(written.into_future()).await.unwrap();
+}
+
+#[tokio::test]
 async fn nobody_but_deploy_creates_streams_and_deploy_only_its_own() {
     let secured = Secured::start();
-    provision(&secured).await;
+    create_all(&secured).await;
     for user in USERS {
         let mut intruder = Intruder::connect(&secured, user).await;
         for forbidden in [
@@ -68,11 +97,8 @@ async fn nobody_but_deploy_creates_streams_and_deploy_only_its_own() {
         let jetstream = jetstream::new(intruder.nats.clone());
         match user {
             "deploy" => {
-                let config = stream::Config {
-                    name: "KV_users".to_owned(),
-                    subjects: vec!["$KV.users.>".to_owned()],
-                    ..soon(jetstream.get_stream("KV_users")).await.unwrap().cached_info().config.clone()
-                };
+                let stream = soon(jetstream.get_stream("KV_users")).await.unwrap();
+                let config: stream::Config = stream.cached_info().config.clone();
                 soon(jetstream.update_stream(config)).await.unwrap();
             }
             _ => {
@@ -80,5 +106,18 @@ async fn nobody_but_deploy_creates_streams_and_deploy_only_its_own() {
                 intruder.may_not_publish("$JS.API.STREAM.UPDATE.KV_users").await;
             }
         }
+    }
+}
+
+/// Creates every bucket as the one user that may, with a key in it.
+async fn create_all(secured: &Secured) {
+    let deploy = Intruder::connect(secured, "deploy").await;
+    let jetstream = jetstream::new(deploy.nats.clone());
+    for (bucket, writers, _) in BUCKETS {
+        let config = kv::Config { bucket: bucket.to_owned(), ..kv::Config::default() };
+        soon(jetstream.create_or_update_key_value(config)).await.unwrap();
+        let writer = jetstream::new(Intruder::connect(secured, writers[0]).await.nats);
+        let written = soon(writer.publish(format!("$KV.{bucket}.first"), "{}".into())).await.unwrap();
+        soon(written.into_future()).await.unwrap();
     }
 }

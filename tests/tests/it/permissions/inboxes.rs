@@ -35,7 +35,7 @@ async fn requests_go_to_the_queue_group_of_their_service_and_to_nobody_beside_it
     users.may_not_subscribe("get_user_profile", Some("listeners")).await;
     users.may_not_subscribe("auth.login", Some("auth")).await;
     users.may_not_subscribe("$SRV.INFO.auth", None).await;
-    for user in ["gateway", "client", "monitor", "deploy"] {
+    for user in ["gateway", "client", "verifier", "monitor", "deploy"] {
         let mut intruder = Intruder::connect(&secured, user).await;
         intruder.may_not_subscribe("get_user_profile", Some("users")).await;
         intruder.may_not_subscribe("auth.login", None).await;

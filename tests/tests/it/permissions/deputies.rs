@@ -1,0 +1,218 @@
+//! Ways to have nats-server publish what one may not publish oneself, and what becomes of the messages.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::{self, stream};
+use async_nats::{ConnectOptions, HeaderMap};
+use nats_rpc::auth::{Grant, TokenIssuer};
+use nats_rpc::prelude::*;
+use nats_rpc::testing::NatsServer;
+use nats_rpc::{Client, Connection, JwtConfig, NatsConfig, RouteStats, Running, SecretKey};
+use nats_rpc_tests::secured::{CONFIG, Secured};
+use nats_rpc_tests::server_with;
+use serde_json::{Value, json};
+use users::{Profile, Replicas, UserId, Users};
+
+use super::{Intruder, of};
+use crate::support::{PATIENCE, soon};
+
+const SECRET: &str = "a secret of at least thirty-two bytes";
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+#[message_pattern("deputy.open")]
+#[public]
+async fn open() -> usize {
+    CALLS.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+#[message_pattern("deputy.guarded")]
+#[use_guards(JwtGuard)]
+async fn guarded(Auth(me): Auth<UserClaims>) -> String {
+    me.sub.clone()
+}
+
+/// A server on which `attacker` may write its own bucket, make consumers on it and get from it, and no more.
+fn server() -> NatsServer {
+    server_with(|builder| {
+        builder.config(
+            r#"authorization { users: [
+                { user: service, password: service },
+                { user: attacker, password: attacker, permissions: {
+                    publish: ["_INBOX.>", "$KV.own.>", "$JS.API.CONSUMER.CREATE.KV_own", "$JS.API.DIRECT.GET.KV_own.>"],
+                    subscribe: ["_INBOX.>"]
+                } }
+            ] }"#,
+        )
+    })
+}
+
+async fn service(server: &NatsServer) -> (Running, Client) {
+    let nats = NatsConfig::new(server.url()).user("service", "service");
+    let service = Service::new("deputy", "1.0.0").handlers(handlers![open, guarded]).guard(guard());
+    let running = soon(service.start(nats)).await.unwrap();
+    let jetstream = running.connection().jetstream();
+    let own = jetstream::kv::Config { bucket: "own".to_owned(), ..Default::default() };
+    soon(jetstream.create_key_value(own)).await.unwrap();
+    let client = Client::over(running.connection()).timeout(PATIENCE);
+    (running, client)
+}
+
+async fn attacker(server: &NatsServer) -> Intruder {
+    let login = ConnectOptions::with_user_and_password("attacker".to_owned(), "attacker".to_owned());
+    Intruder::with(login, &server.url()).await
+}
+
+fn guard() -> JwtGuard {
+    JwtGuard::new(JwtConfig::hs256(SecretKey::new("JWT_SECRET", SECRET).unwrap())).unwrap()
+}
+
+fn token(sub: &str) -> String {
+    let secret = SecretKey::new("JWT_SECRET", SECRET).unwrap();
+    TokenIssuer::hs256(&secret).issue(&Grant::new(sub, "session").scope("profile:read profile:write")).unwrap()
+}
+
+/// Headers as one who would like to be somebody else sends them.
+fn forged(user: &str, token: Option<&str>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-user", user);
+    headers.insert("Nats-Request-Info", format!(r#"{{"user":"{user}"}}"#).as_str());
+    if let Some(token) = token {
+        headers.insert("authorization", format!("Bearer {token}").as_str());
+    }
+    headers
+}
+
+/// Waits until the handler's counters are as `wanted`.
+async fn counted(running: &Running, handler: &str, wanted: impl Fn(&RouteStats) -> bool) -> RouteStats {
+    let counted = async {
+        loop {
+            let stats = running.stats().into_iter().find(|stats| stats.handler == handler).unwrap();
+            if wanted(&stats) {
+                return stats;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(counted).await
+}
+
+#[tokio::test]
+async fn what_a_push_consumer_delivers_to_the_subject_of_a_handler_is_dropped_and_counted() {
+    let server = server();
+    let (running, client) = service(&server).await;
+    let mut attacker = attacker(&server).await;
+    attacker.may_not_publish("deputy.open").await;
+
+    attacker.nats.publish_with_headers("$KV.own.evil", forged("ada", None), "{}".into()).await.unwrap();
+    let mut inbox = attacker.nats.subscribe("_INBOX.control").await.unwrap();
+    for (target, group) in [("deputy.open", Some("deputy")), ("_INBOX.control", None)] {
+        let consumer = json!({
+            "stream_name": "KV_own",
+            "config": {
+                "deliver_subject": target, "deliver_group": group, "ack_policy": "none", "deliver_policy": "all",
+            },
+        });
+        let answer = soon(attacker.nats.request("$JS.API.CONSUMER.CREATE.KV_own", consumer.to_string().into())).await;
+        let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
+        assert!(answer["error"].is_null(), "{answer}");
+    }
+    // nats-server did deliver for a user who may not publish there, under the subject of the bucket.
+    let delivered = soon(futures::StreamExt::next(&mut inbox)).await.unwrap();
+    assert_eq!(delivered.subject.as_str(), "$KV.own.evil");
+    let stats = counted(&running, "open", |stats| stats.foreign > 0).await;
+    assert_eq!((stats.foreign, stats.requests, CALLS.load(Ordering::Relaxed)), (1, 0, 0));
+
+    assert_eq!(soon(client.send::<usize>("deputy.open", &json!({}))).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_a_direct_get_sends_to_a_guarded_handler_is_refused_without_a_token() {
+    let server = server();
+    let (running, _client) = service(&server).await;
+    let mut attacker = attacker(&server).await;
+    attacker.may_not_publish("deputy.guarded").await;
+    let get = "$JS.API.DIRECT.GET.KV_own.$KV.own.evil";
+
+    let jetstream = jetstream::new(attacker.nats.clone());
+    let keep = async |headers: HeaderMap, body: Value| {
+        let kept = jetstream.publish_with_headers("$KV.own.evil", headers, body.to_string().into());
+        soon(soon(kept).await.unwrap().into_future()).await.unwrap();
+    };
+    keep(forged("ada", None), json!({ "user": { "sub": "ada", "roles": ["admin"] } })).await;
+    attacker.nats.publish_with_reply(get, "deputy.guarded", "".into()).await.unwrap();
+    let stats = counted(&running, "guarded", |stats| stats.requests > 0).await;
+    // It did arrive, under the subject of the handler: nothing but the guard stands in its way.
+    assert_eq!((stats.foreign, stats.requests, stats.errors), (0, 1, 1));
+
+    keep(forged("ada", Some(&token("eve"))), json!({})).await;
+    attacker.nats.publish_with_reply(get, "deputy.guarded", "".into()).await.unwrap();
+    let stats = counted(&running, "guarded", |stats| stats.requests > 1).await;
+    assert_eq!((stats.requests, stats.errors), (2, 1));
+}
+
+#[tokio::test]
+async fn what_a_stream_republishes_to_a_guarded_handler_is_refused_without_a_token() {
+    let secured = Secured::start();
+    let deploy = soon(Connection::open(&secured.config("deploy"))).await.unwrap().jetstream();
+    soon(Users::provision(&deploy, Replicas::ONE)).await.unwrap();
+    // Only who may create streams can do this, and then to any subject.
+    let republish = stream::Republish {
+        source: "$KV.auth_sess.x".to_owned(),
+        destination: "update_user_profile".to_owned(),
+        headers_only: false,
+    };
+    let evil = stream::Config {
+        name: "KV_auth_sess".to_owned(),
+        subjects: vec!["$KV.auth_sess.>".to_owned()],
+        republish: Some(republish),
+        ..Default::default()
+    };
+    soon(deploy.create_stream(evil)).await.unwrap();
+
+    let auth = soon(Connection::open(&secured.config("auth"))).await.unwrap();
+    let profiles = Users::open(&auth).await.unwrap();
+    let ada = UserId::generate();
+    soon(profiles.create(&Profile::new(ada, "ada@example.com"))).await.unwrap();
+    let users = soon(users::service(|_| None).guard(guard()).start(secured.config("users"))).await.unwrap();
+
+    let publish = async |token: Option<&str>, name: &str| {
+        let body = json!({ "displayName": name, "user": { "sub": ada, "userId": ada } }).to_string();
+        auth.nats()
+            .publish_with_headers("$KV.auth_sess.x", forged(&ada.to_string(), token), body.into())
+            .await
+            .unwrap();
+    };
+    publish(None, "forged").await;
+    let stats = counted(&users, "update_user_profile", |stats| stats.requests > 0).await;
+    assert_eq!((stats.foreign, stats.requests, stats.errors), (0, 1, 1));
+    assert_ne!(soon(profiles.find(ada)).await.unwrap().unwrap().display_name.as_deref(), Some("forged"));
+
+    publish(Some(&token(&ada.to_string())), "control").await;
+    let stats = counted(&users, "update_user_profile", |stats| stats.requests > 1).await;
+    assert_eq!((stats.requests, stats.errors), (2, 1));
+    assert_eq!(soon(profiles.find(ada)).await.unwrap().unwrap().display_name.as_deref(), Some("control"));
+}
+
+#[test]
+fn the_file_makes_deputies_of_nobody_but_auth() {
+    for user in super::USERS {
+        let (_, rest) = of(&user.to_uppercase()).split_once("publish:").unwrap();
+        let subjects: BTreeSet<&str> = rest.split(']').next().unwrap().split('"').skip(1).step_by(2).collect();
+        assert!(!subjects.iter().any(|subject| subject.starts_with("$JS.API.>") || subject.contains("DIRECT")));
+        let followed = subjects.iter().filter_map(|subject| subject.strip_prefix("$JS.API.CONSUMER.CREATE.KV_"));
+        let writes = |bucket: &str| subjects.iter().any(|subject| subject.starts_with(&format!("$KV.{bucket}.")));
+        let mut both: Vec<_> = followed.filter(|followed| !followed.contains('.') && writes(followed)).collect();
+        both.sort_unstable();
+        match user {
+            "auth" => assert_eq!(both, ["auth_jwks", "auth_rev", "gw_jwks"]),
+            _ => assert!(both.is_empty(), "{user} writes and follows {both:?}"),
+        }
+        let creates =
+            subjects.iter().any(|subject| subject.contains("STREAM.CREATE") || subject.contains("STREAM.UPDATE"));
+        assert_eq!(creates, user == "deploy", "{user}");
+    }
+    assert!(!CONFIG.contains("$JS.API.>\""));
+}
