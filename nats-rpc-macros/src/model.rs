@@ -57,6 +57,11 @@ impl Handler {
         }
         this
     }
+
+    /// Whether nobody is answered: it has events' patterns alone.
+    pub(crate) fn is_event(&self) -> bool {
+        self.routes.iter().all(|route| matches!(route.kind, Kind::Event))
+    }
 }
 
 /// A function. Its body is not parsed: it is none of our business, and may be half-written in an editor.

@@ -103,6 +103,12 @@ snapshots! { expand:
         #[event_pattern("user.created")]
         async fn welcome(Payload(event): Payload<UserCreated>) -> Result<(), RpcError> { Ok(()) }
     }
+    stream_as_answer {
+        #[message_pattern("count")]
+        async fn count(Payload(last): Payload<u32>) -> Streaming<impl Stream<Item = Result<u32, RpcError>> + use<>> {
+            Streaming::new(stream::iter((0..last).map(Ok)))
+        }
+    }
     number_pattern {
         #[message_pattern(42)]
         async fn answer() {}

@@ -24,11 +24,11 @@
 //!   [`discover!`] or [`handlers!`]
 //! - **What they take**: [`Payload`], [`State`], [`Auth`], [`Param`], [`Headers`], [`Subject`],
 //!   [`Context`], `Option` of one, your own by [`FromRequest`]
-//! - **What they return**: any [`serde::Serialize`], or a `Result` with [`RpcError`] or your own error
-//!   that derives [`macro@IntoRpcError`]
+//! - **What they return**: any [`serde::Serialize`], [`Streaming`] for many items, or a `Result` of these
+//!   with [`RpcError`] or your own error that derives [`macro@IntoRpcError`]
 //! - **Who may call them**: [`Guard`], [`JwtGuard`], [`RequireRole`], [`RequireScope`]
 //! - **Running them**: [`Service`], [`Limits`], [`Wire`], [`NatsConfig`]
-//! - **Calling them**: [`Client`], [`CallError`]
+//! - **Calling them**: [`Client`], [`Incoming`], [`CallError`]
 //! - **Issuing tokens**: [`auth`] (feature `auth`)
 //! - **Testing them**: [`testing`] (feature `testing`)
 
@@ -55,7 +55,7 @@ mod wire;
 
 pub use nats_rpc_macros::{IntoRpcError, event_pattern, message_pattern, public, use_guards};
 
-pub use self::client::{CallError, Client, RemoteError};
+pub use self::client::{CallError, Client, Incoming, RemoteError};
 pub use self::connection::{
     ConnectError, Connection, ConnectionState, EchoError, KvBucket, KvError, KvHandles, NatsConfig, NatsConfigError,
     is_kv_conflict,
@@ -68,7 +68,7 @@ pub use self::guard::jwt::{self, JwtConfig, JwtGuard, SecretKey, UserClaims};
 pub use self::guard::{Guard, RequireRole, RequireScope};
 pub use self::message::{HeaderError, Headers, Request};
 pub use self::principal::Principal;
-pub use self::reply::{IntoReply, Written};
+pub use self::reply::{IntoReply, Items, Streaming, Written};
 pub use self::route::{Kind, Queue, Route};
 pub use self::service::{
     Config, IntoGuard, KvAccess, Limits, Permissions, RouteStats, Running, Service, StartError, Status, blocking,
@@ -92,7 +92,7 @@ pub mod __private {
     pub use crate::extract::Extract;
     pub use crate::guard::Guard;
     pub use crate::message::Request;
-    pub use crate::reply::{IntoReply, Probe, WrapPlain, WrapResult};
+    pub use crate::reply::{IntoReply, Probe, StreamItem, WrapPlain, WrapResult};
     pub use crate::route::{Binder, BoundHandler, Handler, HasRoutes, Kind, Queue, Route, Submitted, discover, routes};
 }
 
@@ -102,7 +102,7 @@ pub mod prelude {
 
     pub use crate::{
         Auth, Code, Config, Context, FromRequest, Guard, Headers, Internal, Param, Payload, Principal, Request,
-        RequireRole, RequireScope, RpcError, Service, State, Subject, discover, event_pattern, handlers,
+        RequireRole, RequireScope, RpcError, Service, State, Streaming, Subject, discover, event_pattern, handlers,
         message_pattern, public, use_guards,
     };
     #[cfg(feature = "jwt")]

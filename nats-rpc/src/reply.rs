@@ -1,22 +1,27 @@
 //! What a handler may return.
 
+mod streaming;
+
 use std::marker::PhantomData;
 
 use serde::Serialize;
 
+pub use self::streaming::{Items, StreamItem, Streaming};
 use crate::error::{IntoRpcError, RpcError};
 
 /// What [`IntoReply::write`] left in the buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Written {
     /// One JSON value.
     Value,
     /// A value that stands for "nothing", such as `()`; NestJS callers complete without a value.
     Nothing,
+    /// Items that follow one by one; the buffer is as it was.
+    Stream(Items),
 }
 
-/// A handler's answer; every [`Serialize`] type is one.
+/// A handler's answer; every [`Serialize`] type is one, and so is [`Streaming`].
 ///
 /// A handler returns it bare or in a `Result` whose error is an [`RpcError`] or derives
 /// [`macro@crate::IntoRpcError`].
@@ -56,12 +61,31 @@ impl<T> Probe<T> {
     }
 }
 
+/// What an event's handler may return: whatever is not to be sent anywhere.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be returned from an event's handler",
+    label = "nobody is there to take it",
+    note = "an event is not answered, so its handler returns nothing or what can be serialised, and no stream: for a \
+            `Streaming` use `#[message_pattern(\"…\")]`"
+)]
+pub trait EventReply {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize> EventReply for T {}
+
 #[doc(hidden)]
 pub trait WrapResult<T, E> {
     /// A `Result` is taken as it is.
     fn wrap(&self, reply: Result<T, E>) -> Result<T, RpcError>
     where
         T: IntoReply,
+        E: IntoRpcError;
+
+    /// The same for an event, of which only the error is of interest.
+    fn wrap_event(&self, reply: Result<T, E>) -> Result<(), RpcError>
+    where
+        T: EventReply,
         E: IntoRpcError;
 }
 
@@ -73,6 +97,14 @@ impl<T, E> WrapResult<T, E> for Probe<Result<T, E>> {
     {
         reply.map_err(IntoRpcError::into_rpc_error)
     }
+
+    fn wrap_event(&self, reply: Result<T, E>) -> Result<(), RpcError>
+    where
+        T: EventReply,
+        E: IntoRpcError,
+    {
+        reply.map(drop).map_err(IntoRpcError::into_rpc_error)
+    }
 }
 
 #[doc(hidden)]
@@ -81,6 +113,11 @@ pub trait WrapPlain<T> {
     fn wrap(&self, reply: T) -> Result<T, RpcError>
     where
         T: IntoReply;
+
+    /// The same for an event.
+    fn wrap_event(&self, reply: T) -> Result<(), RpcError>
+    where
+        T: EventReply;
 }
 
 impl<T> WrapPlain<T> for &Probe<T> {
@@ -89,6 +126,14 @@ impl<T> WrapPlain<T> for &Probe<T> {
         T: IntoReply,
     {
         Ok(reply)
+    }
+
+    fn wrap_event(&self, reply: T) -> Result<(), RpcError>
+    where
+        T: EventReply,
+    {
+        drop(reply);
+        Ok(())
     }
 }
 
@@ -106,12 +151,13 @@ mod tests {
     fn unit_is_nothing_and_none_is_null() {
         #[derive(Serialize)]
         struct Done;
-        assert_eq!(write(()), (Written::Nothing, "null".to_owned()));
-        assert_eq!(write(Done).0, Written::Nothing);
-        assert_eq!(write(None::<u8>), (Written::Value, "null".to_owned()));
-        assert_eq!(write(serde_json::Value::Null).0, Written::Value);
-        assert_eq!(write(f64::NAN).0, Written::Value);
-        assert_eq!(write(5), (Written::Value, "5".to_owned()));
+        let nothing = |written| matches!(written, (Written::Nothing, text) if text == "null");
+        assert!(nothing(write(())) && nothing(write(Done)));
+        let value = |written, json| matches!(written, (Written::Value, text) if text == json);
+        assert!(value(write(None::<u8>), "null"));
+        assert!(value(write(serde_json::Value::Null), "null"));
+        assert!(value(write(f64::NAN), "null"));
+        assert!(value(write(5), "5"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::wire;
 /// The body of an error answer, as far as it is one of ours.
 #[derive(Default, Deserialize)]
 struct ErrorBody {
+    code: Option<String>,
     message: Option<String>,
     details: Option<Box<RawValue>>,
 }
@@ -26,7 +27,8 @@ pub(crate) fn decode<R: DeserializeOwned>(headers: Option<&HeaderMap>, body: &[u
     serde_json::from_slice(body).map_err(CallError::Decode)
 }
 
-fn remote_error(headers: &HeaderMap, body: &[u8]) -> Option<RemoteError> {
+/// The error that an answer's headers say it is.
+pub(super) fn remote_error(headers: &HeaderMap, body: &[u8]) -> Option<RemoteError> {
     let status = headers.get(wire::ERROR_CODE.clone());
     let text = headers.get(wire::ERROR.clone());
     if status.is_none() && text.is_none() {
@@ -35,7 +37,7 @@ fn remote_error(headers: &HeaderMap, body: &[u8]) -> Option<RemoteError> {
     let status = status.and_then(|status| status.as_str().parse().ok()).unwrap_or(500);
     let body: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
     let message = body.message.or_else(|| text.map(|text| text.as_str().to_owned())).unwrap_or_default();
-    Some(RemoteError { status, message, details: body.details })
+    Some(RemoteError { status, name: body.code, message, details: body.details })
 }
 
 #[cfg(test)]

@@ -36,6 +36,15 @@ pub enum CallError {
         /// The subject called.
         subject: String,
     },
+    /// The answer broke off: part of it was lost, or its service is gone. What came before it is good.
+    #[error("the answer of {subject:?} broke off: {why}")]
+    #[non_exhaustive]
+    Broken {
+        /// The subject called.
+        subject: String,
+        /// What was missed.
+        why: String,
+    },
     /// There is no connection now; nothing was sent.
     #[error("not connected to nats-server; nothing was sent")]
     Disconnected,
@@ -97,9 +106,10 @@ impl From<CallError> for RpcError {
     fn from(error: CallError) -> Self {
         let code = match &error {
             CallError::Answered(remote) => remote.code().filter(|code| *code != Code::Internal),
-            CallError::NoResponders { .. } | CallError::Disconnected | CallError::ConnectionLost { .. } => {
-                Some(Code::Unavailable)
-            }
+            CallError::NoResponders { .. }
+            | CallError::Disconnected
+            | CallError::ConnectionLost { .. }
+            | CallError::Broken { .. } => Some(Code::Unavailable),
             CallError::TimedOut { .. } => Some(Code::DeadlineExceeded),
             CallError::TooLarge { .. } => Some(Code::PayloadTooLarge),
             CallError::Forbidden { .. } | CallError::Deaf { .. } | CallError::Invalid(_) | CallError::Decode(_) => None,
@@ -127,6 +137,7 @@ impl From<CallError> for RpcError {
 #[derive(Clone)]
 pub struct RemoteError {
     pub(super) status: u16,
+    pub(super) name: Option<String>,
     pub(super) message: String,
     pub(super) details: Option<Box<RawValue>>,
 }
@@ -137,9 +148,14 @@ impl RemoteError {
         Code::from_status(self.status)
     }
 
-    /// The number in `Nats-Service-Error-Code`.
+    /// The number in `Nats-Service-Error-Code`, or in a NestJS error's `status`; 500 where there is none.
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    /// The error's own name as the service spells it in `code`, such as `NOT_FOUND` or `E_NO_SUCH_USER`.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// The message for the caller.

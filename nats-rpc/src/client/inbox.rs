@@ -1,17 +1,21 @@
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
+use async_nats::message::OutboundMessage;
+use async_nats::{HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::{OnceCell, Semaphore, broadcast, oneshot, watch};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::error::CallError;
+use super::feed::{Feed, Heard, Word, is_nobody};
 use crate::connection::{Connection, Violation};
 use crate::subject::Subject;
+use crate::wire::stream::{Frame, is_inbox};
 
 /// How many calls may be under way at a time.
 const MAX_CALLS: usize = 4_096;
@@ -29,7 +33,9 @@ pub(super) struct Inbox {
     /// one could answer in another's place.
     tokens: RandomState,
     /// Bounds the calls under way, and with them the memory that a stuck service can cost its callers.
-    places: Semaphore,
+    places: Arc<Semaphore>,
+    /// The items beyond one each that streams may have on their way.
+    spare: Arc<Semaphore>,
     /// The task that reads the answers, once the first call has subscribed.
     reader: OnceCell<Reader>,
 }
@@ -43,9 +49,10 @@ struct Pending {
     deaf: AtomicBool,
 }
 
-struct Call {
-    subject: Subject,
-    answer: oneshot::Sender<Outcome>,
+/// Who waits for answers.
+enum Call {
+    Once { subject: Subject, answer: oneshot::Sender<Outcome> },
+    Feed(Arc<Feed>),
 }
 
 struct Reader(AbortHandle);
@@ -57,14 +64,27 @@ impl Drop for Reader {
 }
 
 impl Inbox {
-    pub(super) fn open(connection: &Connection) -> Arc<Self> {
+    /// An inbox for calls that have one answer each.
+    pub(super) fn of_calls(connection: &Connection) -> Arc<Self> {
+        Self::open(connection, MAX_CALLS, 0)
+    }
+
+    /// An inbox for streams. Its subscription is never full, whatever their services may send: a quarter of
+    /// it is for an item of each stream, a half for more than one, and the rest for what is no item.
+    pub(super) fn of_streams(connection: &Connection) -> Arc<Self> {
+        let capacity = connection.subscription_capacity();
+        Self::open(connection, (capacity / 4).max(1), capacity / 2)
+    }
+
+    fn open(connection: &Connection, places: usize, spare: usize) -> Arc<Self> {
         Arc::new(Self {
             prefix: connection.nats().new_inbox(),
             connection: connection.clone(),
             pending: Arc::default(),
             next: AtomicU64::new(0),
             tokens: RandomState::new(),
-            places: Semaphore::new(MAX_CALLS),
+            places: Arc::new(Semaphore::new(places)),
+            spare: Arc::new(Semaphore::new(spare)),
             reader: OnceCell::new(),
         })
     }
@@ -73,19 +93,54 @@ impl Inbox {
     pub(super) async fn call(&self, subject: &Subject, headers: HeaderMap, payload: Bytes) -> Outcome {
         self.reader.get_or_try_init(|| self.read()).await?;
         let _place = self.places.acquire().await.map_err(|_| CallError::Disconnected)?;
-        let token = self.tokens.hash_one(self.next.fetch_add(1, Ordering::Relaxed));
         let (answer, answered) = oneshot::channel();
-        self.pending.lock().insert(token, Call { subject: subject.clone(), answer });
+        let token = self.insert(Call::Once { subject: subject.clone(), answer });
         // Whatever ends this call, its entry goes.
-        let _entry = Entry { pending: &self.pending, token };
+        let _placed = Placed { pending: &self.pending, token };
+        self.publish(subject, token, headers, payload).await?;
+        answered.await.unwrap_or(Err(CallError::Disconnected))
+    }
+
+    /// Waits for a place for a call with several answers, of which `window` at most are on their way at a time.
+    pub(super) async fn reserve(&self, window: u64) -> Result<Place, CallError> {
+        self.reader.get_or_try_init(|| self.read()).await?;
+        let call = self.places.clone().acquire_owned().await.map_err(|_| CallError::Disconnected)?;
+        // One item is always covered. For more it takes what is there: a smaller window is better than a wait.
+        let more = usize::try_from(window - 1).unwrap_or(usize::MAX).min(self.spare.available_permits());
+        let more = u32::try_from(more).ok().and_then(|more| self.spare.clone().try_acquire_many_owned(more).ok());
+        Ok(Place { _call: call, more })
+    }
+
+    /// Publishes one call whose answers go to `feed`.
+    pub(super) async fn seat(
+        self: &Arc<Self>,
+        place: Place,
+        feed: Feed,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<Seat, CallError> {
+        let feed = Arc::new(feed);
+        let token = self.insert(Call::Feed(feed.clone()));
+        // From here on the entry goes with the seat.
+        let seat = Seat { inbox: self.clone(), token, feed, place: Some(place) };
+        self.publish(seat.feed.subject(), token, headers, payload).await?;
+        Ok(seat)
+    }
+
+    fn insert(&self, call: Call) -> u64 {
+        let token = self.tokens.hash_one(self.next.fetch_add(1, Ordering::Relaxed));
+        self.pending.lock().insert(token, call);
+        token
+    }
+
+    async fn publish(&self, subject: &Subject, token: u64, headers: HeaderMap, body: Bytes) -> Result<(), CallError> {
         if self.pending.deaf.load(Ordering::Relaxed) {
             return Err(CallError::Deaf { inbox: self.prefix.clone() });
         }
         let reply = format!("{}.{token}", self.prefix);
         let to = subject.clone().into_nats();
-        let published = self.connection.nats().publish_with_reply_and_headers(to, reply, headers, payload).await;
-        published.map_err(|_| CallError::Disconnected)?;
-        answered.await.unwrap_or(Err(CallError::Disconnected))
+        let published = self.connection.nats().publish_with_reply_and_headers(to, reply, headers, body).await;
+        published.map_err(|_| CallError::Disconnected)
     }
 
     async fn read(&self) -> Result<Reader, CallError> {
@@ -103,6 +158,60 @@ impl Inbox {
             pending: self.pending.clone(),
         };
         Ok(Reader(tokio::spawn(reading.run()).abort_handle()))
+    }
+}
+
+/// Room for one call with several answers.
+pub(super) struct Place {
+    _call: OwnedSemaphorePermit,
+    more: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// How many of its answers may be on their way at a time.
+    pub(super) fn window(&self) -> u64 {
+        1 + self.more.as_ref().map_or(0, |more| more.num_permits() as u64)
+    }
+}
+
+/// The entry of a call with several answers; it goes with this.
+pub(super) struct Seat {
+    inbox: Arc<Inbox>,
+    token: u64,
+    feed: Arc<Feed>,
+    place: Option<Place>,
+}
+
+impl Seat {
+    pub(super) fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Tells the service something, if there is something to tell.
+    pub(super) fn say(&self, word: Option<Word>) {
+        say(&self.inbox.connection, word);
+    }
+
+    /// Gives the entry back; the service is told if its answer was not at its end.
+    pub(super) fn leave(&mut self) {
+        if self.place.take().is_some() {
+            self.inbox.pending.lock().remove(&self.token);
+            self.say(self.feed.close());
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Sends one frame. What the connection does not take now is asked for again, or was not needed.
+fn say(connection: &Connection, word: Option<Word>) {
+    if let Some((subject, frame)) = word {
+        let headers = Some(frame.headers());
+        connection.try_publish(OutboundMessage { subject, reply: None, payload: Bytes::new(), headers });
     }
 }
 
@@ -128,7 +237,7 @@ impl Reading {
             tokio::select! {
                 biased;
                 message = self.answers.next() => match message {
-                    Some(message) => self.pending.answer(message),
+                    Some(message) => say(&self.connection, self.pending.answer(message)),
                     None => self.renew().await,
                 },
                 _ = self.breaks.changed() => {
@@ -168,24 +277,41 @@ impl Pending {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, message: Message) {
-        let token = message.subject.as_str().rsplit('.').next().and_then(|token| token.parse().ok());
-        // An answer that nobody waits for any more, or a second one.
-        let Some(call) = token.and_then(|token: u64| self.lock().remove(&token)) else { return };
-        let nobody = message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty();
-        let outcome = match nobody {
-            true => Err(CallError::NoResponders { subject: call.subject.to_string() }),
-            false => Ok(message),
+    /// Hands a message to its call; gives what is to be said to whoever sent it.
+    fn answer(&self, message: Message) -> Option<Word> {
+        let token: u64 = message.subject.as_str().rsplit('.').next()?.parse().ok()?;
+        let mut calls = self.lock();
+        let feed = match calls.entry(token) {
+            Entry::Occupied(call) => match call.get() {
+                Call::Feed(feed) => feed.clone(),
+                Call::Once { .. } => {
+                    let call = call.remove();
+                    drop(calls);
+                    call.answer(message);
+                    return None;
+                }
+            },
+            // An answer that nobody waits for any more, or a second one. A stream is to end.
+            Entry::Vacant(_) => {
+                drop(calls);
+                let origin = message.reply.filter(|reply| is_inbox(reply.as_str()))?;
+                return Some((origin, Frame::Cancel));
+            }
         };
-        call.end(outcome);
+        drop(calls);
+        let Heard { ended, say } = feed.hear(message);
+        if ended {
+            self.lock().remove(&token);
+        }
+        say
     }
 
     /// The connection broke: answers on their way are lost with it.
     fn fail_all(&self) {
         let calls = std::mem::take(&mut *self.lock());
         for call in calls.into_values() {
-            let subject = call.subject.to_string();
-            call.end(Err(CallError::ConnectionLost { subject }));
+            let subject = call.subject().to_string();
+            call.fail(CallError::ConnectionLost { subject });
         }
     }
 
@@ -193,35 +319,56 @@ impl Pending {
     fn forbid_all(&self, inbox: &str) {
         let calls = std::mem::take(&mut *self.lock());
         for call in calls.into_values() {
-            call.end(Err(CallError::Deaf { inbox: inbox.to_owned() }));
+            call.fail(CallError::Deaf { inbox: inbox.to_owned() });
         }
     }
 
+    /// This user may not publish to `subject`: a call, or what is said to the service of a stream.
     fn forbid(&self, subject: &str) {
-        let forbidden: Vec<Call> = {
-            let mut calls = self.lock();
-            calls.extract_if(|_, call| call.subject.as_str() == subject).map(|(_, call)| call).collect()
+        let is_for = |call: &Call| match call {
+            Call::Once { subject: called, .. } => called.as_str() == subject,
+            Call::Feed(feed) => feed.subject().as_str() == subject || feed.talks_to(subject),
         };
+        let forbidden: Vec<Call> = self.lock().extract_if(|_, call| is_for(call)).map(|(_, call)| call).collect();
         for call in forbidden {
-            let subject = call.subject.to_string();
-            call.end(Err(CallError::Forbidden { subject }));
+            call.fail(CallError::Forbidden { subject: subject.to_owned() });
         }
     }
 }
 
 impl Call {
-    fn end(self, outcome: Outcome) {
+    fn subject(&self) -> &Subject {
+        match self {
+            Self::Once { subject, .. } => subject,
+            Self::Feed(feed) => feed.subject(),
+        }
+    }
+
+    fn answer(self, message: Message) {
+        let Self::Once { subject, answer } = self else { return };
+        let outcome = match is_nobody(&message) {
+            true => Err(CallError::NoResponders { subject: subject.to_string() }),
+            false => Ok(message),
+        };
         // The caller may have given up in this very moment.
-        let _ = self.answer.send(outcome);
+        let _ = answer.send(outcome);
+    }
+
+    fn fail(self, error: CallError) {
+        match self {
+            // The caller may have given up in this very moment.
+            Self::Once { answer, .. } => drop(answer.send(Err(error))),
+            Self::Feed(feed) => feed.fail(error),
+        }
     }
 }
 
-struct Entry<'a> {
+struct Placed<'a> {
     pending: &'a Pending,
     token: u64,
 }
 
-impl Drop for Entry<'_> {
+impl Drop for Placed<'_> {
     fn drop(&mut self) {
         self.pending.lock().remove(&self.token);
     }

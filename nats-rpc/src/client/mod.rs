@@ -1,36 +1,38 @@
 //! Calling services.
 
 mod answer;
+mod call;
 mod error;
+mod feed;
 mod inbox;
+mod nest;
 mod observe;
 mod retry;
+mod stream;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use async_nats::HeaderMap;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::time::Duration;
 
 pub(crate) use self::answer::decode;
 pub use self::error::{CallError, RemoteError};
 use self::inbox::Inbox;
-use self::observe::observed;
-use self::retry::{Backoff, Budget};
-use crate::connection::{ConnectError, Connection, ConnectionState, NatsConfig};
-use crate::deadline::{self, LONGEST};
-use crate::error::Code;
+use self::retry::Budget;
+pub use self::stream::Incoming;
+use crate::connection::{ConnectError, Connection, NatsConfig};
 use crate::message::{HeaderError, Headers};
-use crate::subject::Subject;
-use crate::trace;
+use crate::wire::stream::MAX_WINDOW;
 
 /// How long a call waits when nothing else was said.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a subject without a listener is tried again: after nats-server was away, callers are back
 /// milliseconds before the services that they call.
 const DEFAULT_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a stream lasts, unless something else was said.
+const DEFAULT_STREAM_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many items are on their way or wait, unless something else was said.
+const DEFAULT_WINDOW: u64 = 32;
 
 /// A caller of services; NestJS's `ClientProxy`. Cheap to clone.
 ///
@@ -50,14 +52,20 @@ const DEFAULT_PATIENCE: Duration = Duration::from_millis(500);
 /// Every call ends by its deadline: 5 s, or what [`timeout`](Self::timeout) says, or the deadline of the
 /// handler that makes the call, whichever is first. The deadline travels with the call, so a service
 /// never starts work that nobody waits for. At most 4,096 calls of a client and its clones are under way
-/// at a time; further ones wait their turn, within their deadline.
+/// at a time, and 1,024 streams; further ones wait their turn, within their deadline.
 #[derive(Clone)]
-#[must_use = "a client does nothing until `send` or `emit`"]
+#[must_use = "a client does nothing until `send`, `stream` or `emit`"]
 pub struct Client {
     connection: Connection,
     inbox: Arc<Inbox>,
+    streams: Arc<Inbox>,
     headers: Result<Headers, HeaderError>,
+    bearer_header: Cow<'static, str>,
+    nest: bool,
     timeout: Duration,
+    stream_timeout: Duration,
+    item_timeout: Duration,
+    window: u64,
     patience: Duration,
     wait_for_ready: bool,
     idempotent: bool,
@@ -76,10 +84,16 @@ impl Client {
     /// Calls over a connection that exists, such as a service's own.
     pub fn over(connection: &Connection) -> Self {
         Self {
-            inbox: Inbox::open(connection),
+            inbox: Inbox::of_calls(connection),
+            streams: Inbox::of_streams(connection),
             connection: connection.clone(),
             headers: Ok(Headers::new()),
+            bearer_header: Cow::Borrowed("authorization"),
+            nest: false,
             timeout: DEFAULT_TIMEOUT,
+            stream_timeout: DEFAULT_STREAM_TIMEOUT,
+            item_timeout: DEFAULT_TIMEOUT,
+            window: DEFAULT_WINDOW,
             patience: DEFAULT_PATIENCE,
             wait_for_ready: false,
             idempotent: false,
@@ -87,9 +101,37 @@ impl Client {
         }
     }
 
-    /// The same client with `token` in the header `authorization`.
+    /// The same client, which calls NestJS services as NestJS's own client does.
+    ///
+    /// A subject stands for the pattern: `users.get`, `42` for a number, and for an object its JSON in any
+    /// order, such as `{"cmd": "sum"}`. Data travels as `{"pattern","data","id"}`, and every form of answer
+    /// is read that a NestJS service sends; one without a value is a `()` or `None`.
+    ///
+    /// NestJS never says that it gives up, so a dead service shows by the timeout alone, and it sends its
+    /// streams as fast as it can: one that is 1,024 items ahead of its reader ends with
+    /// [`CallError::Broken`].
+    ///
+    /// ```no_run
+    /// # async fn run(client: nats_rpc::Client) -> Result<(), nats_rpc::CallError> {
+    /// let sum: i64 = client.nest().send(r#"{"cmd":"sum"}"#, &[1, 2, 3]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn nest(&self) -> Self {
+        Self { nest: true, ..self.clone() }
+    }
+
+    /// The same client with `token` in the header `authorization`, or [another](Self::bearer_header).
     pub fn bearer(&self, token: impl AsRef<str>) -> Self {
-        self.header("authorization", format!("Bearer {}", token.as_ref()))
+        self.header(&self.bearer_header, format!("Bearer {}", token.as_ref()))
+    }
+
+    /// The same client, whose [`bearer`](Self::bearer) puts tokens in a header spelled like this.
+    ///
+    /// A guard in JavaScript that asks for `Authorization` does not find `authorization`; services of this
+    /// crate find either.
+    pub fn bearer_header(&self, name: impl Into<Cow<'static, str>>) -> Self {
+        Self { bearer_header: name.into(), ..self.clone() }
     }
 
     /// The same client with a header, spelled like this.
@@ -108,6 +150,24 @@ impl Client {
     /// The same client with another timeout. Default: 5 s.
     pub fn timeout(&self, timeout: Duration) -> Self {
         Self { timeout, ..self.clone() }
+    }
+
+    /// The same client with another limit for a whole [`stream`](Self::stream). Default: 30 s.
+    pub fn stream_timeout(&self, timeout: Duration) -> Self {
+        Self { stream_timeout: timeout, ..self.clone() }
+    }
+
+    /// The same client with another limit from one item of a [`stream`](Self::stream) to the next, the first
+    /// included. Default: 5 s. Time in which nobody asks for an item is not counted.
+    pub fn item_timeout(&self, timeout: Duration) -> Self {
+        Self { item_timeout: timeout, ..self.clone() }
+    }
+
+    /// The same client with another number of items of a [`stream`](Self::stream) that are on their way or wait
+    /// to be taken, from 1 to 1,024. Default: 32. Where a client has many streams open at a time, they are
+    /// given smaller windows.
+    pub fn window(&self, items: u16) -> Self {
+        Self { window: u64::from(items).clamp(1, MAX_WINDOW), ..self.clone() }
     }
 
     /// The same client with another patience for a subject that nobody listens to. Default: 500 ms.
@@ -135,170 +195,10 @@ impl Client {
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
-
-    /// Calls the handler of `subject` and waits for its answer.
-    ///
-    /// # Errors
-    /// - [`CallError::Answered`]: the handler answered with an error.
-    /// - [`CallError::NoResponders`]: nobody listens to `subject`, nor began to within the
-    ///   [patience](Self::patience); nothing was executed.
-    /// - [`CallError::TimedOut`], [`CallError::ConnectionLost`]: no answer came; it may have executed.
-    /// - [`CallError::Disconnected`]: there is no connection now; nothing was sent. Not with
-    ///   [`wait_for_ready`](Self::wait_for_ready).
-    /// - [`CallError::Forbidden`]: this user may not publish to `subject`; nothing was executed.
-    /// - [`CallError::Deaf`]: this user may not listen for the answer; it may have executed.
-    /// - [`CallError::Invalid`], [`CallError::TooLarge`]: the call cannot be sent as it is.
-    /// - [`CallError::Decode`]: the answer is not an `R`.
-    pub async fn send<R: DeserializeOwned>(
-        &self,
-        subject: impl AsRef<str>,
-        data: &(impl Serialize + ?Sized),
-    ) -> Result<R, CallError> {
-        let subject = subject.as_ref();
-        observed(subject, false, self.call(subject, data)).await
-    }
-
-    async fn call<R: DeserializeOwned>(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<R, CallError> {
-        let subject = checked(subject)?;
-        let headers = self.headers.clone()?;
-        let payload = written(data)?;
-        let started = Instant::now();
-        let until = self.deadline();
-        // Time is kept for saying that nobody listens: "may have executed" would be wrong.
-        let patience = self.patience.min(until.saturating_duration_since(started) / 2);
-        let call = async {
-            let mut backoff = Backoff::default();
-            self.budget.deposit();
-            loop {
-                let error = match self.attempt(&subject, &headers, &payload, until).await {
-                    Ok(value) => return Ok(value),
-                    Err(error) => error,
-                };
-                if !self.is_worth_another(&error, started.elapsed() < patience) {
-                    return Err(error);
-                }
-                backoff.pause().await;
-            }
-        };
-        let timed_out = |_| CallError::TimedOut { subject: subject.to_string(), after: until.duration_since(started) };
-        tokio::time::timeout_at(until.into(), call).await.map_err(timed_out)?
-    }
-
-    async fn attempt<R: DeserializeOwned>(
-        &self,
-        subject: &Subject,
-        headers: &Headers,
-        payload: &bytes::Bytes,
-        until: Instant,
-    ) -> Result<R, CallError> {
-        self.ready().await?;
-        let mut headers = headers.clone().into_nats();
-        deadline::write(&mut headers, until.saturating_duration_since(Instant::now()));
-        trace::inject(&mut headers);
-        self.check_size(&headers, payload)?;
-        let answer = self.inbox.call(subject, headers, payload.clone()).await?;
-        decode(answer.headers.as_ref(), &answer.payload)
-    }
-
-    fn is_worth_another(&self, error: &CallError, patient: bool) -> bool {
-        match error {
-            CallError::NoResponders { .. } => patient,
-            CallError::Disconnected => self.wait_for_ready,
-            CallError::ConnectionLost { .. } => self.idempotent && self.budget.withdraw(),
-            CallError::Answered(error) => {
-                self.idempotent && error.code() == Some(Code::Unavailable) && self.budget.withdraw()
-            }
-            _ => false,
-        }
-    }
-
-    /// Publishes an event to `subject` and does not wait for anybody.
-    ///
-    /// The event is handed to the connection, at most once: a server that goes down may take it along, and one
-    /// that forbids it says so in the log alone.
-    ///
-    /// # Errors
-    /// [`CallError::Disconnected`], [`CallError::TimedOut`], [`CallError::Invalid`] and
-    /// [`CallError::TooLarge`], as for [`send`](Self::send).
-    pub async fn emit(&self, subject: impl AsRef<str>, data: &(impl Serialize + ?Sized)) -> Result<(), CallError> {
-        let subject = subject.as_ref();
-        observed(subject, true, self.publish(subject, data)).await
-    }
-
-    async fn publish(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<(), CallError> {
-        let subject = checked(subject)?;
-        let headers = self.headers.clone()?;
-        let payload = written(data)?;
-        let until = self.deadline();
-        let after = until.saturating_duration_since(Instant::now());
-        let published = async {
-            self.ready().await?;
-            let mut headers = headers.into_nats();
-            trace::inject(&mut headers);
-            self.check_size(&headers, &payload)?;
-            let nats = self.connection.nats();
-            let to = subject.clone().into_nats();
-            let published = match headers.is_empty() {
-                true => nats.publish(to, payload).await,
-                false => nats.publish_with_headers(to, headers, payload).await,
-            };
-            published.map_err(|_| CallError::Disconnected)
-        };
-        let timed_out = |_| CallError::TimedOut { subject: subject.to_string(), after };
-        tokio::time::timeout_at(until.into(), published).await.map_err(timed_out)?
-    }
-
-    fn deadline(&self) -> Instant {
-        let own = Instant::now() + self.timeout.min(LONGEST);
-        deadline::current().map_or(own, |inherited| inherited.min(own))
-    }
-
-    /// Refuses what the server would: a message with its headers counts.
-    fn check_size(&self, headers: &HeaderMap, payload: &[u8]) -> Result<(), CallError> {
-        let max = self.connection.nats().max_payload();
-        match written_size(headers) + payload.len() {
-            size if size > max => Err(CallError::TooLarge { size, max }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Fails fast while there is no connection, or waits for one.
-    async fn ready(&self) -> Result<(), CallError> {
-        let is_up = |state: &ConnectionState| matches!(state, ConnectionState::Connected | ConnectionState::LameDuck);
-        if is_up(&self.connection.state()) {
-            return Ok(());
-        }
-        if !self.wait_for_ready {
-            return Err(CallError::Disconnected);
-        }
-        self.connection.wait_for(is_up).await;
-        Ok(())
-    }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("timeout", &self.timeout).finish_non_exhaustive()
     }
-}
-
-fn written(data: &(impl Serialize + ?Sized)) -> Result<bytes::Bytes, CallError> {
-    let payload = serde_json::to_vec(data);
-    payload.map(Into::into).map_err(|error| CallError::Invalid(format!("the data cannot be written as JSON: {error}")))
-}
-
-/// What headers take on the wire: `NATS/1.0` and an empty line, and `name: value` for each of them.
-fn written_size(headers: &HeaderMap) -> usize {
-    if headers.is_empty() {
-        return 0;
-    }
-    let lines = headers.iter().flat_map(|(name, values)| {
-        let name = AsRef::<str>::as_ref(name).len();
-        values.iter().map(move |value| name + ": \r\n".len() + value.as_str().len())
-    });
-    "NATS/1.0\r\n\r\n".len() + lines.sum::<usize>()
-}
-
-fn checked(subject: &str) -> Result<Subject, CallError> {
-    Subject::new(subject).map_err(|error| CallError::Invalid(error.to_string()))
 }

@@ -35,5 +35,6 @@ fn name(error: &CallError) -> &'static str {
         CallError::TooLarge { .. } => "TOO_LARGE",
         CallError::Decode(_) => "DECODE",
         CallError::Deaf { .. } => "DEAF",
+        CallError::Broken { .. } => "BROKEN",
     }
 }

@@ -47,7 +47,7 @@ pub struct NatsConfig {
     inbox_prefix: Option<String>,
     pub(super) connect_timeout: Duration,
     ping_interval: Duration,
-    subscription_capacity: usize,
+    pub(super) subscription_capacity: usize,
 }
 
 /// When a connection is encrypted.

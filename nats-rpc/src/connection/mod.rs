@@ -10,10 +10,14 @@ mod overflow;
 mod watch;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use arc_swap::ArcSwap;
 use async_nats::jetstream;
+use async_nats::message::OutboundMessage;
+use futures::Sink;
 
 pub use self::config::{NatsConfig, NatsConfigError};
 pub use self::connect::ConnectError;
@@ -108,6 +112,19 @@ impl Connection {
     pub fn is_loopback(&self) -> bool {
         let host = self.0.live.load().nats.server_info().client_ip;
         host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
+    /// How many messages of a subscription wait before its newest are dropped.
+    pub(crate) fn subscription_capacity(&self) -> usize {
+        self.0.config.subscription_capacity
+    }
+
+    /// Publishes `message` if that needs no wait; says whether it did.
+    pub(crate) fn try_publish(&self, message: OutboundMessage) -> bool {
+        let mut nats = self.nats();
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(Pin::new(&mut nats).poll_ready(&mut cx), Poll::Ready(Ok(())))
+            && Pin::new(&mut nats).start_send(message).is_ok()
     }
 
     pub(crate) fn live(&self) -> Arc<Live> {

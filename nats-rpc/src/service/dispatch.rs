@@ -6,11 +6,13 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use async_nats::Subscriber;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
+use super::credit::Credits;
 use super::permits::Permits;
 use super::shutdown::Order;
 use super::stats::Counters;
@@ -27,8 +29,12 @@ pub(super) struct Endpoint {
     pub(super) concurrency: usize,
     pub(super) backlog: usize,
     pub(super) allowance: Allowance,
+    /// How long its streams may go without an item.
+    pub(super) stream_idle: Duration,
     /// Shared by all endpoints of the service.
     pub(super) permits: Arc<Permits>,
+    /// Shared by all endpoints of the connection.
+    pub(super) credits: Arc<Credits>,
     pub(super) counters: Counters,
     /// Whether its subscription stands.
     pub(super) live: AtomicBool,

@@ -15,7 +15,7 @@ use crate::reply::Written;
 use crate::route::{BoundRoute, HandlerSlot, Kind};
 use crate::subject::MAX_SUBJECT_LEN;
 use crate::trace::{self, Origin, TraceContext};
-use crate::wire::{self, Dialect, Opened, Wire};
+use crate::wire::{self, Dialect, Opened, Wire, stream};
 
 /// What a loop must remember of a message while its handler runs.
 pub(crate) struct Exchange {
@@ -26,6 +26,8 @@ pub(crate) struct Exchange {
     dialect: Dialect,
     arrival: Instant,
     kind: Kind,
+    /// How many items of a stream the caller takes, if it asked for one and said it so that it can be read.
+    window: Option<Result<u64, ()>>,
 }
 
 /// The answer to publish.
@@ -55,6 +57,7 @@ impl Exchange {
         let kind = route.entry.route.kind;
         let deadline = deadline::of_request(headers.as_ref(), arrival, now, allowance);
         let trace = headers.as_ref().and_then(TraceContext::of);
+        let window = headers.as_ref().and_then(stream::window);
         let origin = Origin {
             subject: subject.as_str(),
             pattern: route.entry.pattern.subject(),
@@ -69,7 +72,7 @@ impl Exchange {
             Ok(Opened { dialect, data }) => (dialect, Ok(Request::new(subject, headers, data, deadline))),
             Err((dialect, error)) => (dialect, Err(error)),
         };
-        (Self { reply, deadline, span, trace, dialect, arrival, kind }, request)
+        (Self { reply, deadline, span, trace, dialect, arrival, kind, window }, request)
     }
 
     /// Drives the handler on: in the request's span, with its deadline, its panics caught.
@@ -82,8 +85,13 @@ impl Exchange {
         out: &mut Vec<u8>,
     ) -> Poll<Result<Written, RpcError>> {
         self.begin(out);
-        let polled = self.span.in_scope(|| self.scoped(|| contained(|| handler.poll(cx, out))));
+        let polled = self.contained(|| handler.poll(cx, out));
         polled.unwrap_or_else(|| Poll::Ready(self.cancel(handler).and(Err(RpcError::internal("the handler panicked")))))
+    }
+
+    /// Runs a part of the handler: in the request's span, with its deadline, its panics caught; `None` for those.
+    pub(crate) fn contained<R>(&self, part: impl FnOnce() -> R) -> Option<R> {
+        self.span.in_scope(|| self.scoped(|| contained(part)))
     }
 
     /// Lets the calls that a handler makes inherit its deadline and its place in the trace.
@@ -100,8 +108,44 @@ impl Exchange {
         dropped.ok_or_else(|| RpcError::internal("the handler panicked while it was dropped"))
     }
 
+    pub(super) fn is_native(&self) -> bool {
+        self.dialect == Dialect::Native
+    }
+
+    /// How many items of a stream the caller takes to begin with; NestJS's take all there are.
+    ///
+    /// # Errors
+    /// 400 if it did not ask for a stream, or not so that it can be read.
+    pub(super) fn window(&self) -> Result<u64, RpcError> {
+        match (&self.reply, &self.dialect, self.window) {
+            (None, ..) => Err(RpcError::invalid_argument("a stream needs a reply subject to be sent to")),
+            (_, Dialect::Nest { .. }, _) => Ok(u64::MAX),
+            (_, Dialect::Native, Some(Ok(window))) => Ok(window),
+            (_, Dialect::Native, Some(Err(()))) => Err(RpcError::invalid_argument(format!(
+                "the header `{}` of a request is `open` and a number of items from 1",
+                stream::STREAM_HEADER
+            ))),
+            (_, Dialect::Native, None) => Err(RpcError::invalid_argument(
+                "this handler answers with a stream: call it with `stream`, or with the header `Rpc-Stream: open 32`",
+            )),
+        }
+    }
+
+    /// Completes an item of a stream whose value stands in `out` behind [`begin`](Self::begin).
+    pub(super) fn finish_item(&self, out: &mut Vec<u8>) {
+        self.dialect.finish_item(out);
+    }
+
+    /// Counts a stream that nobody takes any more.
+    pub(super) fn forget(&self, now: Instant, counters: &Counters) {
+        let took = now.duration_since(self.arrival);
+        counters.finished(took, GONE);
+        self.span.in_scope(|| tracing::debug!(outcome = GONE, duration_us = took.as_micros() as u64, "finished"));
+        trace::end_span(&self.span, None);
+    }
+
     /// Writes what stands before the value of the answer.
-    fn begin(&self, out: &mut Vec<u8>) {
+    pub(super) fn begin(&self, out: &mut Vec<u8>) {
         out.clear();
         if self.reply.is_some() {
             self.dialect.begin(out);
@@ -138,12 +182,12 @@ impl Exchange {
         match result {
             Ok(written) => {
                 match self.kind {
-                    Kind::Message => self.dialect.finish(written, out),
+                    Kind::Message => self.dialect.finish(&written, out),
                     // What NestJS sends to a caller who mistook an event for a request.
                     Kind::Event => {
                         self.begin(out);
                         out.extend_from_slice(b"{}");
-                        self.dialect.finish(Written::Value, out);
+                        self.dialect.finish(&Written::Value, out);
                     }
                 }
                 if out.len() <= max_payload {
@@ -215,6 +259,9 @@ fn can_be_sent_to(reply: &async_nats::Subject) -> bool {
 
 /// What the completion line and the metrics call an answer that is no error.
 const SUCCESS: &str = "OK";
+
+/// What they call a stream whose caller went away.
+const GONE: &str = "GONE";
 
 /// Room for the headers of an error answer, in bytes.
 const HEADER_ALLOWANCE: usize = 512;

@@ -27,6 +27,9 @@ pub struct Limits {
     /// How long a handler may take when its caller allows more, or says nothing; a handler's own
     /// `timeout_ms = …` wins. Default: 30 s.
     pub timeout: Duration,
+    /// How long a [`Streaming`](crate::Streaming) may go without sending an item, be it that its handler has
+    /// none or that its caller takes none. Default: 30 s.
+    pub stream_idle: Duration,
     /// How far a caller's clock may be behind this machine's. Default: 1 s.
     ///
     /// A request that was held up on its way starts, at worst, this long after its caller has given up.
@@ -40,7 +43,15 @@ impl Default for Limits {
     fn default() -> Self {
         let timeout = Duration::from_secs(30);
         let clock_skew = Duration::from_secs(1);
-        Self { concurrency: 256, backlog: 256, in_flight: 4_096, timeout, clock_skew, drain: timeout }
+        Self {
+            concurrency: 256,
+            backlog: 256,
+            in_flight: 4_096,
+            timeout,
+            stream_idle: timeout,
+            clock_skew,
+            drain: timeout,
+        }
     }
 }
 

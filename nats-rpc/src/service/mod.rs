@@ -4,6 +4,7 @@ mod blocking;
 mod cli;
 mod config;
 mod contained;
+mod credit;
 mod discovery;
 mod dispatch;
 pub(crate) mod exchange;
@@ -17,6 +18,7 @@ mod setup;
 mod shard;
 mod shutdown;
 pub(crate) mod stats;
+mod stream;
 mod waker;
 mod worker;
 

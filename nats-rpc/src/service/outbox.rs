@@ -81,9 +81,7 @@ impl Outbox {
         if let (Some(Answer { headers, .. }), Some(subject)) = (answer, exchange.reply.take()) {
             self.answer(subject, headers, scratch);
         }
-        if scratch.capacity() > SCRATCH_KEPT {
-            *scratch = Vec::new();
-        }
+        give_back(scratch);
     }
 
     /// Hands an answer over, or keeps it until [`poll_flush`](Self::poll_flush) can.
@@ -114,7 +112,23 @@ impl Outbox {
         self.waiting.push_back(OutboundMessage { subject, reply: None, payload, headers });
     }
 
-    fn cut(&mut self, body: &[u8]) -> Bytes {
+    /// Hands a message over, or keeps it likewise.
+    pub(super) fn push(&mut self, message: OutboundMessage) {
+        let mut cx = Context::from_waker(Waker::noop());
+        if self.waiting.is_empty() && matches!(Pin::new(&mut self.nats).poll_ready(&mut cx), Poll::Ready(Ok(()))) {
+            self.send(message);
+        } else {
+            self.waiting.push_back(message);
+        }
+    }
+
+    /// The largest message that the server takes, in bytes, headers included.
+    pub(super) fn max_payload(&self) -> usize {
+        self.nats.max_payload()
+    }
+
+    /// Copies `body` into a block that many answers share.
+    pub(super) fn cut(&mut self, body: &[u8]) -> Bytes {
         if self.arena.capacity() < body.len() {
             self.arena = BytesMut::with_capacity(body.len().max(ARENA_BLOCK));
         }
@@ -158,6 +172,13 @@ impl Outbox {
         if let Err(error) = Pin::new(&mut self.nats).start_send(message) {
             tracing::error!(%error, "an answer could not be sent");
         }
+    }
+}
+
+/// Gives a buffer back that one large answer made larger than is kept.
+pub(super) fn give_back(scratch: &mut Vec<u8>) {
+    if scratch.capacity() > SCRATCH_KEPT {
+        *scratch = Vec::new();
     }
 }
 

@@ -14,6 +14,7 @@ use super::shard::Shard;
 use super::stats::Counters;
 use super::{Assembled, Config, Info, RouteStats, Service, StartError};
 use crate::connection::{Connection, EchoError, NatsConfig};
+use crate::deadline::LONGEST;
 
 /// Where a service is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,9 @@ impl Running {
                     concurrency: own.concurrency.unwrap_or(limits.concurrency).max(1),
                     backlog: limits.backlog,
                     allowance: limits.allowance(own),
+                    stream_idle: limits.stream_idle.min(LONGEST),
                     permits: permits.clone(),
+                    credits: shard.credits(),
                     counters: Counters::new(&info.name, own.handler),
                     live: AtomicBool::new(true),
                 };

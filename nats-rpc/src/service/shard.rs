@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::StartError;
+use super::credit::Credits;
 use super::dispatch::{self, Endpoint};
 use super::shutdown::{self, Order};
 use crate::connection::{Connection, EchoError, Violation};
@@ -22,6 +23,7 @@ const VIOLATION_GRACE: Duration = Duration::from_millis(5);
 
 pub(super) struct Shard {
     connection: Connection,
+    credits: Arc<Credits>,
     endpoints: Vec<Arc<Endpoint>>,
     loops: JoinSet<()>,
     orders: Vec<mpsc::UnboundedSender<Order>>,
@@ -60,6 +62,7 @@ impl Shard {
     fn on(connection: Connection, runtime: Handle, thread: Option<oneshot::Sender<()>>) -> Self {
         Self {
             violations: connection.violations(),
+            credits: Arc::new(Credits::new(&connection)),
             connection,
             endpoints: Vec::new(),
             loops: JoinSet::new(),
@@ -117,6 +120,10 @@ impl Shard {
             return Err(EchoError { waited: Duration::ZERO });
         }
         self.connection.echo(limit).await
+    }
+
+    pub(super) fn credits(&self) -> Arc<Credits> {
+        self.credits.clone()
     }
 
     pub(super) fn endpoints(&self) -> &[Arc<Endpoint>] {

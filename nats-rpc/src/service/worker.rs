@@ -4,6 +4,8 @@
 //! would leave alone, where this loop's answers leave in batches. What is not ready at its first poll
 //! waits in a slot.
 
+mod streams;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -18,6 +20,7 @@ use tokio::time::Sleep;
 use super::dispatch::{Endpoint, Intake};
 use super::exchange::Exchange;
 use super::outbox::Outbox;
+use super::stream::Streamed;
 use super::waker::{SlotWaker, Woken};
 use crate::connection::Live;
 use crate::deadline;
@@ -45,6 +48,8 @@ pub(super) struct Worker<'a> {
     woken: Arc<Woken>,
     batch: VecDeque<usize>,
     backlog: VecDeque<(Message, Instant)>,
+    /// Slots whose streams wait until the outbox is empty.
+    stalled: Vec<usize>,
     tick: Pin<Box<Sleep>>,
     /// Whether the tick is on its way; it is not while every handler is ready at once.
     ticking: bool,
@@ -68,6 +73,8 @@ struct Slot<'a> {
     flag: Arc<SlotWaker>,
     waker: Waker,
     exchange: Option<Exchange>,
+    /// What the handler answered with, if it goes on answering.
+    stream: Option<Box<Streamed>>,
     holds_permit: bool,
 }
 
@@ -85,6 +92,7 @@ impl<'a> Worker<'a> {
             woken: Arc::default(),
             batch: VecDeque::new(),
             backlog: VecDeque::new(),
+            stalled: Vec::new(),
             tick: Box::pin(tokio::time::sleep(TICK)),
             ticking: false,
             scratch: Vec::new(),
@@ -114,6 +122,9 @@ impl<'a> Worker<'a> {
             self.expire(cx);
             self.admit_waiting();
             self.outbox.poll_flush(cx);
+            if !self.stalled.is_empty() && self.outbox.is_empty() {
+                self.wake_stalled();
+            }
             if self.outbox.is_full() {
                 return Poll::Pending;
             }
@@ -207,7 +218,14 @@ impl<'a> Worker<'a> {
         let index = self.slots.len();
         let flag = SlotWaker::new(index, self.woken.clone());
         let handler = self.endpoint.route.handler.make_slot(&self.endpoint.route.guards);
-        self.slots.push(Slot { handler, waker: flag.clone().into(), flag, exchange: None, holds_permit: false });
+        self.slots.push(Slot {
+            handler,
+            waker: flag.clone().into(),
+            flag,
+            exchange: None,
+            stream: None,
+            holds_permit: false,
+        });
         index
     }
 
@@ -231,14 +249,19 @@ impl<'a> Worker<'a> {
         // A waker may outlive its request and wake a slot that is empty.
         let Some(exchange) = &slot.exchange else { return };
         slot.flag.clear();
+        if slot.stream.is_some() {
+            return self.drive_stream(index);
+        }
         let mut cx = Context::from_waker(&slot.waker);
         let polled = exchange.poll(&mut *slot.handler, &mut cx, &mut self.scratch);
         let before = std::mem::replace(&mut self.now, Instant::now());
         if self.now > before + LONG_POLL {
             self.report_long_poll(self.now - before);
         }
-        if let Poll::Ready(result) = polled {
-            self.release(index, result);
+        match polled {
+            Poll::Pending => {}
+            Poll::Ready(Ok(Written::Stream(items))) => self.begin_stream(index, items),
+            Poll::Ready(result) => self.release(index, result),
         }
     }
 
@@ -259,8 +282,11 @@ impl<'a> Worker<'a> {
     fn cancel(&mut self, index: usize, error: RpcError) {
         let slot = &mut self.slots[index];
         let Some(exchange) = &slot.exchange else { return };
-        let result = exchange.cancel(&mut *slot.handler).and(Err(error));
-        self.release(index, result);
+        let dropped = match &mut slot.stream {
+            Some(stream) => stream.drop_items(exchange),
+            None => exchange.cancel(&mut *slot.handler),
+        };
+        self.release(index, dropped.and(Err(error)));
     }
 
     /// Answers for a slot whose handler is gone.
@@ -268,7 +294,19 @@ impl<'a> Worker<'a> {
         let slot = &mut self.slots[index];
         // It is concluded where it stands: moving it would cost more than concluding it.
         let Some(exchange) = &mut slot.exchange else { return };
-        self.outbox.conclude(exchange, result, self.now, &self.endpoint.counters, &mut self.scratch);
+        let counters = &self.endpoint.counters;
+        match slot.stream.take() {
+            None => self.outbox.conclude(exchange, result, self.now, counters, &mut self.scratch),
+            Some(stream) => {
+                stream.conclude(exchange, result, self.now, counters, &mut self.outbox, &mut self.scratch);
+            }
+        }
+        self.vacate(index);
+    }
+
+    /// Makes a slot free whose message is concluded.
+    fn vacate(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
         slot.exchange = None;
         if std::mem::take(&mut slot.holds_permit) {
             self.endpoint.permits.give();
@@ -285,9 +323,13 @@ impl<'a> Worker<'a> {
             self.ticking = self.live > 0 || !self.backlog.is_empty();
             self.tick.as_mut().reset(tokio::time::Instant::from_std(now + TICK));
             for index in 0..self.slots.len() {
-                let late = self.slots[index].exchange.as_ref().is_some_and(|exchange| exchange.deadline <= now);
-                if late && !self.endpoint.route.entry.route.run_to_completion {
+                let slot = &self.slots[index];
+                let late = slot.exchange.as_ref().is_some_and(|exchange| exchange.deadline <= now);
+                // No stream has an end but its deadline that it is sure to reach.
+                if late && (slot.stream.is_some() || !self.endpoint.route.entry.route.run_to_completion) {
                     self.cancel(index, RpcError::deadline_exceeded("the handler did not finish by the deadline"));
+                } else if slot.stream.is_some() {
+                    self.tend_stream(index);
                 }
             }
             self.expire_backlog();
@@ -340,6 +382,9 @@ impl Drop for Worker<'_> {
             if let Some(exchange) = slot.exchange.take() {
                 // Nobody is left to be told.
                 let _ = exchange.cancel(&mut *slot.handler);
+                if let Some(mut stream) = slot.stream.take() {
+                    let _ = stream.drop_items(&exchange);
+                }
             }
             if slot.holds_permit {
                 self.endpoint.permits.give();

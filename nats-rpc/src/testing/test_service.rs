@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::client::{CallError, decode};
 use crate::error::RpcError;
 use crate::message::{HeaderError, Headers};
+use crate::reply::Written;
 use crate::route::{BoundRoute, Kind};
 use crate::service::exchange::Exchange;
 use crate::service::stats::Counters;
@@ -149,7 +150,7 @@ impl TestService {
                 let polled = poll_fn(|cx| exchange.poll(&mut *handler, cx, &mut out));
                 let finished = tokio::time::timeout_at(exchange.deadline.into(), polled).await;
                 let late = || RpcError::deadline_exceeded("the handler did not finish by the deadline");
-                finished.unwrap_or_else(|_| exchange.cancel(&mut *handler).and(Err(late())))
+                finished.unwrap_or_else(|_| exchange.cancel(&mut *handler).and(Err(late()))).and_then(whole)
             }
         };
         let answer = exchange.conclude(result, Instant::now(), MAX_PAYLOAD, &counters, &mut out)?;
@@ -160,6 +161,16 @@ impl TestService {
 impl fmt::Debug for TestService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TestService").field("routes", &self.routes.len()).finish_non_exhaustive()
+    }
+}
+
+/// One message has no room for a stream.
+fn whole(written: Written) -> Result<Written, RpcError> {
+    match written {
+        Written::Stream(_) => {
+            Err(RpcError::invalid_argument("this handler answers with a stream: call it with `stream`"))
+        }
+        written => Ok(written),
     }
 }
 

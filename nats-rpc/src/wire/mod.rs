@@ -6,6 +6,7 @@
 
 mod native;
 mod nest;
+pub(crate) mod stream;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
@@ -83,14 +84,22 @@ impl Dialect {
     }
 
     /// Completes an answer whose value stands in `out` behind [`begin`](Self::begin).
-    pub(crate) fn finish(&self, written: Written, out: &mut Vec<u8>) {
+    pub(crate) fn finish(&self, written: &Written, out: &mut Vec<u8>) {
         match (self, written) {
-            (Self::Native, Written::Value | Written::Nothing) => {}
+            (Self::Native, _) => {}
             (Self::Nest { id }, Written::Value) => nest::finish(out, id.as_deref()),
-            (Self::Nest { id }, Written::Nothing) => {
+            (Self::Nest { id }, Written::Nothing | Written::Stream(_)) => {
                 out.clear();
                 nest::nothing(out, id.as_deref());
             }
+        }
+    }
+
+    /// Completes one of several answers, likewise.
+    pub(crate) fn finish_item(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Native => {}
+            Self::Nest { id } => nest::finish_item(out, id.as_deref()),
         }
     }
 
@@ -102,6 +111,11 @@ impl Dialect {
             Self::Nest { id } => nest::error(out, error, id.as_deref()),
         }
     }
+}
+
+/// The subject that NestJS makes of a pattern in JSON; `None` where it makes none that can be sent to.
+pub(crate) fn nest_subject(pattern: &serde_json::value::RawValue) -> Option<String> {
+    nest::normalised(pattern)
 }
 
 /// The headers of an error answer, the same in both dialects.

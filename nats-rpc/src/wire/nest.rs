@@ -114,7 +114,7 @@ fn is_generated_id(id: &RawValue) -> bool {
 }
 
 /// The subject that NestJS makes of a pattern; `None` where it makes none that could be ours.
-fn normalised(pattern: &RawValue) -> Option<String> {
+pub(super) fn normalised(pattern: &RawValue) -> Option<String> {
     let text = pattern.get();
     match text.as_bytes().first()? {
         b'"' => serde_json::from_str(text).ok(),
@@ -174,6 +174,12 @@ pub(super) fn finish(out: &mut Vec<u8>, id: Option<&[u8]>) {
     end(out, id);
 }
 
+/// One of several answers: without `isDisposed`, more follow.
+pub(super) fn finish_item(out: &mut Vec<u8>, id: Option<&[u8]>) {
+    put_id(out, id);
+    out.push(b'}');
+}
+
 /// The answer of a handler that returns nothing: NestJS completes its caller without a value.
 pub(super) fn nothing(out: &mut Vec<u8>, id: Option<&[u8]>) {
     out.push(b'{');
@@ -189,11 +195,15 @@ pub(super) fn error(out: &mut Vec<u8>, error: &RpcError, id: Option<&[u8]>) {
 
 fn end(out: &mut Vec<u8>, id: Option<&[u8]>) {
     out.extend_from_slice(br#""isDisposed":true"#);
+    put_id(out, id);
+    out.push(b'}');
+}
+
+fn put_id(out: &mut Vec<u8>, id: Option<&[u8]>) {
     if let Some(id) = id {
         out.extend_from_slice(br#","id":"#);
         out.extend_from_slice(id);
     }
-    out.push(b'}');
 }
 
 #[cfg(test)]
@@ -279,9 +289,14 @@ mod tests {
         let dialect = Dialect::Nest { id };
         dialect.begin(&mut out);
         out.push(b'5');
-        dialect.finish(crate::reply::Written::Value, &mut out);
+        dialect.finish_item(&mut out);
+        assert_eq!(out, br#"{"response":5,"id":"ID"}"#);
+        out.clear();
+        dialect.begin(&mut out);
+        out.push(b'5');
+        dialect.finish(&crate::reply::Written::Value, &mut out);
         assert_eq!(out, br#"{"response":5,"isDisposed":true,"id":"ID"}"#);
-        dialect.finish(crate::reply::Written::Nothing, &mut out);
+        dialect.finish(&crate::reply::Written::Nothing, &mut out);
         assert_eq!(out, br#"{"isDisposed":true,"id":"ID"}"#);
         dialect.error(&RpcError::not_found("gone"), &mut out);
         assert_eq!(out, br#"{"err":{"status":404,"code":"NOT_FOUND","message":"gone"},"isDisposed":true,"id":"ID"}"#);

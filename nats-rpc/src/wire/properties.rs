@@ -102,7 +102,7 @@ proptest! {
         let mut out = Vec::new();
         dialect.begin(&mut out);
         out.extend_from_slice(value.to_string().as_bytes());
-        dialect.finish(Written::Value, &mut out);
+        dialect.finish(&Written::Value, &mut out);
         let answer: Value = serde_json::from_slice(&out).unwrap();
         prop_assert_eq!(answer, json!({ "response": value, "isDisposed": true, "id": id }));
     }

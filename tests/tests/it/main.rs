@@ -27,5 +27,6 @@ mod services;
 mod sessions;
 mod shards;
 mod start;
+mod streams;
 mod support;
 mod tls;

@@ -1,0 +1,315 @@
+//! What arrives for one call that may have several answers, until its caller takes it.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use async_nats::{Message, StatusCode};
+use bytes::Bytes;
+
+use super::answer::remote_error;
+use super::error::CallError;
+use super::nest::{self, Answer};
+use crate::subject::Subject;
+use crate::wire::stream::{Frame, is_inbox};
+
+/// How many items may wait in the nest dialect, which has no way to slow the service down.
+const MOST_WAITING: usize = 1_024;
+
+/// The items of one call on their way from the inbox to the caller.
+pub(super) struct Feed {
+    subject: Subject,
+    speech: Speech,
+    window: u64,
+    state: Mutex<State>,
+}
+
+/// How a call is answered.
+pub(super) enum Speech {
+    Native,
+    /// With the `id` of the request.
+    Nest {
+        id: String,
+    },
+}
+
+struct State {
+    items: VecDeque<Bytes>,
+    /// How it ended; the items before it are taken first.
+    end: Option<Result<(), CallError>>,
+    ended: bool,
+    /// Whether anything was heard of the service.
+    opened: bool,
+    /// Where the service listens. The first that answers is listened to, and no other.
+    origin: Option<async_nats::Subject>,
+    received: u64,
+    taken: u64,
+    granted: u64,
+    heard: Instant,
+    waker: Option<Waker>,
+}
+
+/// Something to be told to a service.
+pub(super) type Word = (async_nats::Subject, Frame);
+
+/// What follows from a message.
+#[derive(Default)]
+pub(super) struct Heard {
+    pub(super) ended: bool,
+    pub(super) say: Option<Word>,
+}
+
+/// What a caller finds.
+pub(super) enum Taken {
+    Item {
+        value: Bytes,
+        say: Option<Word>,
+    },
+    End(Result<(), CallError>),
+    /// Nothing yet. A service that has to be heard of now and then was heard at this moment.
+    Nothing {
+        heard: Option<Instant>,
+    },
+}
+
+impl Feed {
+    pub(super) fn new(subject: Subject, speech: Speech, window: u64) -> Self {
+        let state = State {
+            items: VecDeque::new(),
+            end: None,
+            ended: false,
+            opened: false,
+            origin: None,
+            received: 0,
+            taken: 0,
+            granted: window,
+            heard: Instant::now(),
+            waker: None,
+        };
+        Self { subject, speech, window, state: Mutex::new(state) }
+    }
+
+    pub(super) fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Whether frames for the service go to `subject`.
+    pub(super) fn talks_to(&self, subject: &str) -> bool {
+        self.lock().origin.as_ref().is_some_and(|origin| origin.as_str() == subject)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a message that arrived for this call.
+    pub(super) fn hear(&self, message: Message) -> Heard {
+        let mut state = self.lock();
+        let origin = state.origin.clone();
+        if state.ended {
+            return Heard { ended: true, say: None };
+        }
+        let said = match is_nobody(&message) {
+            // A service that has answered is there; whoever says this now is another.
+            true if state.opened => Ok(None),
+            true => Err(CallError::NoResponders { subject: self.subject.to_string() }),
+            false => match &self.speech {
+                Speech::Native => state.hear_native(message),
+                Speech::Nest { id } => state.hear_nest(id, message),
+            },
+        };
+        let mut say = None;
+        match said {
+            Ok(None) => {}
+            Ok(Some(Said::Word(word))) => say = Some(word),
+            Ok(Some(Said::End)) => state.finish(Ok(())),
+            Err(error) => {
+                // Whatever broke on this side, the service need not go on.
+                let broken = matches!(error, CallError::Broken { .. } | CallError::Decode(_));
+                say = origin.filter(|_| broken).map(|origin| (origin, Frame::Cancel));
+                state.finish(Err(self.name(error)));
+            }
+        }
+        state.wake();
+        Heard { ended: state.ended, say }
+    }
+
+    /// Puts the subject where the state could not.
+    fn name(&self, error: CallError) -> CallError {
+        match error {
+            CallError::Broken { why, .. } => CallError::Broken { subject: self.subject.to_string(), why },
+            error => error,
+        }
+    }
+
+    /// Ends it from this side.
+    pub(super) fn fail(&self, error: CallError) {
+        let mut state = self.lock();
+        if !state.ended {
+            state.finish(Err(error));
+            state.wake();
+        }
+    }
+
+    /// Whether the service has answered; its refusal is the error.
+    pub(super) fn opened(&self, cx: &Context<'_>) -> Option<Result<(), CallError>> {
+        let mut state = self.lock();
+        if state.items.is_empty()
+            && let Some(Err(error)) = state.end.take_if(|end| end.is_err())
+        {
+            return Some(Err(error));
+        }
+        if state.opened || state.ended {
+            return Some(Ok(()));
+        }
+        state.waker = Some(cx.waker().clone());
+        None
+    }
+
+    /// Takes the next item, or what there is in its place.
+    pub(super) fn take(&self, cx: &Context<'_>) -> Taken {
+        let mut state = self.lock();
+        if let Some(value) = state.items.pop_front() {
+            state.taken += 1;
+            return Taken::Item { value, say: state.grant(self.window) };
+        }
+        if state.ended {
+            return Taken::End(state.end.take().unwrap_or(Ok(())));
+        }
+        state.waker = Some(cx.waker().clone());
+        let watched = matches!(self.speech, Speech::Native) && state.origin.is_some();
+        Taken::Nothing { heard: watched.then_some(state.heard) }
+    }
+
+    /// Ends it because nobody takes any more; the service is to be told so, if it has not ended itself.
+    pub(super) fn close(&self) -> Option<Word> {
+        let mut state = self.lock();
+        state.items.clear();
+        if std::mem::replace(&mut state.ended, true) {
+            return None;
+        }
+        state.origin.take().map(|origin| (origin, Frame::Cancel))
+    }
+}
+
+enum Said {
+    Word(Word),
+    End,
+}
+
+impl State {
+    fn finish(&mut self, end: Result<(), CallError>) {
+        self.end = Some(end);
+        self.ended = true;
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Grants anew once half of the window has been taken.
+    fn grant(&mut self, window: u64) -> Option<Word> {
+        let origin = self.origin.clone().filter(|_| !self.ended)?;
+        let total = self.taken + window;
+        if total - self.granted < window.div_ceil(2) {
+            return None;
+        }
+        self.granted = total;
+        Some((origin, Frame::Credit(total)))
+    }
+
+    fn hear_native(&mut self, message: Message) -> Result<Option<Said>, CallError> {
+        let Message { payload, headers, reply, .. } = message;
+        let frame = Frame::of(headers.as_ref());
+        let error = || headers.as_ref().and_then(|headers| remote_error(headers, &payload));
+        let Some(frame) = frame else {
+            if self.opened {
+                // The answer of another instance; the first is listened to.
+                return Ok(None);
+            }
+            // A handler without a stream: its answer is the only item.
+            self.opened = true;
+            return match error() {
+                Some(error) => Err(CallError::Answered(error)),
+                None => {
+                    self.items.push_back(if payload.is_empty() { Bytes::from_static(b"null") } else { payload });
+                    Ok(Some(Said::End))
+                }
+            };
+        };
+        let Some(origin) = reply.filter(|reply| is_inbox(reply.as_str())) else {
+            return if self.opened { Ok(None) } else { Err(broken("the service does not say where it can be told")) };
+        };
+        if self.origin.get_or_insert_with(|| origin.clone()) != &origin {
+            return Ok(Some(Said::Word((origin, Frame::Cancel))));
+        }
+        self.opened = true;
+        self.heard = Instant::now();
+        let expected = self.received + 1;
+        match frame {
+            Frame::Item(count) if count == expected => {
+                if count > self.granted {
+                    return Err(broken(format!("item {count} came, and {} were granted", self.granted)));
+                }
+                self.received = count;
+                self.items.push_back(payload);
+                Ok(None)
+            }
+            Frame::Ask(count) if count == self.received => Ok(Some(Said::Word((origin, Frame::Credit(self.granted))))),
+            Frame::End(count) if count == expected => Ok(Some(Said::End)),
+            Frame::Error(count) if count == expected => {
+                Err(error().map_or_else(|| broken("it ended with an error that cannot be read"), CallError::Answered))
+            }
+            Frame::Item(count) | Frame::End(count) | Frame::Error(count) => {
+                Err(broken(format!("message {count} came where {expected} was expected")))
+            }
+            Frame::Ask(count) => Err(broken(format!("{count} items were sent, and {} came", self.received))),
+            // Nothing that a service says.
+            Frame::Open(_) | Frame::Credit(_) | Frame::Cancel => Ok(None),
+        }
+    }
+
+    fn hear_nest(&mut self, id: &str, message: Message) -> Result<Option<Said>, CallError> {
+        let Message { payload, headers, reply, .. } = message;
+        let answer = nest::read(id, headers.as_ref(), &payload)?;
+        if matches!(answer, Answer::Foreign) {
+            return Ok(None);
+        }
+        // Services of ours listen for a word from their caller in this dialect too.
+        let origin = reply.filter(|reply| is_inbox(reply.as_str()));
+        if self.opened && self.origin != origin {
+            return Ok(origin.map(|origin| Said::Word((origin, Frame::Cancel))));
+        }
+        self.origin = origin;
+        self.opened = true;
+        match answer {
+            Answer::Item(_) if self.items.len() >= MOST_WAITING => {
+                Err(broken(format!("{MOST_WAITING} items wait to be taken, and NestJS sends on: take them faster")))
+            }
+            Answer::Item(value) => {
+                self.items.push_back(value);
+                Ok(None)
+            }
+            Answer::Last(value) => {
+                self.items.push_back(value);
+                Ok(Some(Said::End))
+            }
+            Answer::End => Ok(Some(Said::End)),
+            Answer::Error(error) => Err(CallError::Answered(error)),
+            Answer::Foreign => Ok(None),
+        }
+    }
+}
+
+/// An error that [`Feed::name`] completes.
+fn broken(why: impl Into<String>) -> CallError {
+    CallError::Broken { subject: String::new(), why: why.into() }
+}
+
+/// Whether nats-server says that nobody listens.
+pub(super) fn is_nobody(message: &Message) -> bool {
+    message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty()
+}

@@ -1,0 +1,142 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures::Stream;
+use serde::Serialize;
+
+use super::{IntoReply, Written};
+use crate::error::{IntoRpcError, RpcError};
+
+/// An answer of many items, each sent as soon as it is there; NestJS's `Observable`.
+///
+/// Return it where an answer would be too large for one message, or where its parts come one by one. The
+/// stream is polled only while its caller takes items, and dropped at once when its caller goes away.
+///
+/// ```
+/// use futures::{Stream, stream};
+/// use nats_rpc::prelude::*;
+///
+/// #[message_pattern("count.to")]
+/// async fn count(Payload(last): Payload<u32>) -> Streaming<impl Stream<Item = Result<u32, RpcError>>> {
+///     Streaming::new(stream::iter((1..=last).map(Ok)))
+/// }
+///
+/// /// Also in a `Result`, for what can be refused before the first item.
+/// #[message_pattern("count.down")]
+/// async fn count_down(
+///     Payload(first): Payload<u32>,
+/// ) -> Result<Streaming<impl Stream<Item = Result<u32, RpcError>>>, RpcError> {
+///     if first > 1_000 {
+///         return Err(RpcError::invalid_argument("from 1,000 at most"));
+///     }
+///     Ok(Streaming::new(stream::iter((0..=first).rev().map(Ok))))
+/// }
+/// ```
+///
+/// Callers use [`Client::stream`](crate::Client::stream); [`send`](crate::Client::send) is answered 400.
+/// An item that is an error, or too large for a message (413), is the last one. The handler's own limit
+/// (`timeout_ms = …`, else [`Limits::timeout`](crate::Limits::timeout)) holds for the whole stream,
+/// [`Limits::stream_idle`](crate::Limits::stream_idle) for each item: what is late ends with 504. While it
+/// lasts, a stream takes one of the handler's places.
+#[must_use = "a stream does nothing until a handler returns it"]
+pub struct Streaming<S>(S);
+
+impl<S> Streaming<S> {
+    /// Answers with the items of `stream`.
+    pub fn new(stream: S) -> Self {
+        Self(stream)
+    }
+}
+
+impl<S> fmt::Debug for Streaming<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streaming").finish_non_exhaustive()
+    }
+}
+
+impl<S> IntoReply for Streaming<S>
+where
+    S: Stream + Send + 'static,
+    S::Item: StreamItem,
+{
+    fn write(self, _: &mut Vec<u8>) -> Result<Written, RpcError> {
+        Ok(Written::Stream(Items(Box::new(Box::new(Box::pin(self.0))))))
+    }
+}
+
+/// One item of a [`Streaming`]: a `Result` of something serialisable.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an item of a handler's stream",
+    label = "its items are no `Result` of what can be serialised",
+    note = "the items of a `Streaming` are `Result<T, E>`: `T` derives `serde::Serialize`, `E` is `RpcError` or derives \
+            `nats_rpc::IntoRpcError`; a stream without errors has `.map(Ok::<_, RpcError>)`"
+)]
+pub trait StreamItem {
+    /// Appends the item's JSON to `out`.
+    fn write(self, out: &mut Vec<u8>) -> Result<(), RpcError>;
+}
+
+impl<T: Serialize, E: IntoRpcError> StreamItem for Result<T, E> {
+    fn write(self, out: &mut Vec<u8>) -> Result<(), RpcError> {
+        let item = self.map_err(IntoRpcError::into_rpc_error)?;
+        serde_json::to_writer(out, &item).map_err(RpcError::internal)
+    }
+}
+
+/// The items of a handler's stream, their type erased.
+///
+/// Behind two boxes, so that an answer without a stream is no larger for it.
+pub struct Items(Box<Box<dyn Source>>);
+
+impl Items {
+    /// Asks for the next item; its JSON is appended to `out`.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Option<Result<(), RpcError>>> {
+        self.0.poll_next(cx, out)
+    }
+}
+
+impl fmt::Debug for Items {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Items").finish_non_exhaustive()
+    }
+}
+
+trait Source: Send {
+    fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Option<Result<(), RpcError>>>;
+}
+
+impl<S> Source for Pin<Box<S>>
+where
+    S: Stream + Send,
+    S::Item: StreamItem,
+{
+    fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Option<Result<(), RpcError>>> {
+        let item = ready!(self.as_mut().poll_next(cx));
+        Poll::Ready(item.map(|item| item.write(out)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_no_larger_for_those_that_are_streams() {
+        assert_eq!(size_of::<Result<Written, RpcError>>(), 2 * size_of::<usize>());
+    }
+
+    #[test]
+    fn items_are_written_one_by_one_and_an_error_in_their_midst() {
+        let items = [Ok(1), Err(RpcError::not_found("no 2")), Ok(3)];
+        let written = Streaming::new(futures::stream::iter(items)).write(&mut Vec::new()).unwrap();
+        let Written::Stream(mut items) = written else { panic!("it is a stream") };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut out = b"[".to_vec();
+        assert!(matches!(items.poll_next(&mut cx, &mut out), Poll::Ready(Some(Ok(())))));
+        assert_eq!(out, b"[1");
+        let Poll::Ready(Some(Err(error))) = items.poll_next(&mut cx, &mut out) else { panic!("an error") };
+        assert_eq!(error.code(), crate::Code::NotFound);
+    }
+}

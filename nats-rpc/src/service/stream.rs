@@ -1,0 +1,270 @@
+//! A handler's stream on its way to its caller.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_nats::message::OutboundMessage;
+use async_nats::{HeaderMap, Subject};
+use bytes::Bytes;
+
+use super::credit::Lease;
+use super::exchange::{Answer, Exchange};
+use super::outbox::{self, Outbox};
+use super::stats::Counters;
+use crate::error::RpcError;
+use crate::reply::{Items, Written};
+use crate::wire::stream::Frame;
+
+/// How long a stream is silent before its caller is asked whether it is still there.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How often a caller may be asked in vain: a subscriber to everything keeps nats-server from saying that
+/// the caller itself has gone.
+const MOST_UNHEARD: u32 = 10;
+/// Room for the header of an item, in bytes.
+const FRAME_ALLOWANCE: usize = 64;
+
+/// A stream while it lasts.
+pub(super) struct Streamed {
+    /// `None` once it has ended.
+    items: Option<Items>,
+    native: bool,
+    lease: Lease,
+    address: Subject,
+    /// How many items were sent.
+    sent: u64,
+    held: Held,
+    idle: Duration,
+    /// When the last item was sent; the stream's beginning, before.
+    last_item: Instant,
+    /// When the caller was last sent anything.
+    last_sent: Instant,
+    /// Whether the caller was told where the stream is.
+    opened: bool,
+    unheard: u32,
+}
+
+/// In the nest dialect, an item that waits to be told whether it is the last, as NestJS tells it.
+#[derive(Default)]
+struct Held {
+    item: Option<Vec<u8>>,
+    then: Option<RpcError>,
+    spare: Vec<u8>,
+}
+
+/// What a stream does next.
+pub(super) enum Step {
+    /// It waits.
+    Wait,
+    /// An item stands in the buffer.
+    Item,
+    /// It has ended; a last value may stand in the buffer.
+    Ended(Result<Written, RpcError>),
+    /// Nobody takes its items any more.
+    Gone,
+}
+
+impl Streamed {
+    pub(super) fn new(items: Items, native: bool, lease: Lease, idle: Duration, now: Instant) -> Self {
+        Self {
+            items: Some(items),
+            native,
+            address: lease.address().into(),
+            lease,
+            sent: 0,
+            held: Held::default(),
+            idle,
+            last_item: now,
+            last_sent: now,
+            opened: false,
+            unheard: 0,
+        }
+    }
+
+    /// Asks the handler for an item if its caller takes one.
+    pub(super) fn poll(
+        &mut self,
+        exchange: &Exchange,
+        max_payload: usize,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if self.lease.is_gone() {
+            return match self.drop_items(exchange) {
+                Ok(()) => Step::Gone,
+                Err(error) => Step::Ended(Err(error)),
+            };
+        }
+        // Nothing is sent that its caller could not answer.
+        if !self.lease.is_heard() || !self.lease.covers(self.sent + 1) {
+            return Step::Wait;
+        }
+        let step = match self.native {
+            true => self.poll_native(exchange, cx, out),
+            false => self.poll_nest(exchange, cx, out),
+        };
+        match step {
+            Step::Item if out.len() + FRAME_ALLOWANCE > max_payload => {
+                let error = RpcError::payload_too_large(format!(
+                    "an item of {} bytes is larger than the {max_payload} that nats-server takes",
+                    out.len()
+                ));
+                Step::Ended(self.drop_items(exchange).and(Err(error)))
+            }
+            Step::Ended(result) => Step::Ended(self.drop_items(exchange).and(result)),
+            step => step,
+        }
+    }
+
+    fn poll_native(&mut self, exchange: &Exchange, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Step {
+        match self.next_item(exchange, cx, out) {
+            Poll::Pending => Step::Wait,
+            Poll::Ready(Some(Ok(()))) => Step::Item,
+            Poll::Ready(Some(Err(error))) => Step::Ended(Err(error)),
+            Poll::Ready(None) => Step::Ended(Ok(Written::Nothing)),
+        }
+    }
+
+    fn poll_nest(&mut self, exchange: &Exchange, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Step {
+        if let Some(error) = self.held.then.take() {
+            return Step::Ended(Err(error));
+        }
+        loop {
+            let polled = self.next_item(exchange, cx, out);
+            match (polled, self.held.item.take()) {
+                (Poll::Pending, None) => return Step::Wait,
+                (Poll::Ready(None), None) => return Step::Ended(Ok(Written::Nothing)),
+                (Poll::Ready(Some(Err(error))), None) => return Step::Ended(Err(error)),
+                (Poll::Ready(Some(Ok(()))), None) => {
+                    let spare = std::mem::take(&mut self.held.spare);
+                    self.held.item = Some(std::mem::replace(out, spare));
+                }
+                (Poll::Ready(None), Some(mut last)) => {
+                    std::mem::swap(out, &mut last);
+                    return Step::Ended(Ok(Written::Value));
+                }
+                (polled, Some(mut item)) => {
+                    std::mem::swap(out, &mut item);
+                    match polled {
+                        Poll::Ready(Some(Ok(()))) => self.held.item = Some(item),
+                        Poll::Ready(Some(Err(error))) => self.held.then = Some(error),
+                        _ => self.held.spare = item,
+                    }
+                    exchange.finish_item(out);
+                    return Step::Item;
+                }
+            }
+        }
+    }
+
+    fn next_item(
+        &mut self,
+        exchange: &Exchange,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Poll<Option<Result<(), RpcError>>> {
+        let Some(items) = &mut self.items else { return Poll::Ready(None) };
+        exchange.begin(out);
+        let polled = exchange.contained(|| items.poll_next(cx, out));
+        polled.unwrap_or_else(|| Poll::Ready(Some(Err(RpcError::internal("the handler's stream panicked")))))
+    }
+
+    /// Drops the handler's stream where it stands.
+    ///
+    /// # Errors
+    /// 500 if what it held panics while it is dropped.
+    pub(super) fn drop_items(&mut self, exchange: &Exchange) -> Result<(), RpcError> {
+        let items = self.items.take();
+        let dropped = exchange.contained(|| drop(items));
+        dropped.ok_or_else(|| RpcError::internal("the handler's stream panicked while it was dropped"))
+    }
+
+    /// The message of an item.
+    pub(super) fn item(&mut self, exchange: &Exchange, payload: Bytes, now: Instant) -> Option<OutboundMessage> {
+        self.sent += 1;
+        self.lease.sent(self.sent);
+        self.last_item = now;
+        let headers = self.native.then(|| Frame::Item(self.sent).headers());
+        self.message(exchange, payload, headers, now)
+    }
+
+    /// The last message leaves; a last value may stand in `scratch`.
+    pub(super) fn conclude(
+        mut self: Box<Self>,
+        exchange: &Exchange,
+        result: Result<Written, RpcError>,
+        now: Instant,
+        counters: &Counters,
+        outbox: &mut Outbox,
+        scratch: &mut Vec<u8>,
+    ) {
+        if matches!(result, Ok(Written::Nothing)) {
+            scratch.clear();
+        }
+        let answer = exchange.conclude(result, now, outbox.max_payload(), counters, scratch);
+        if let Some(Answer { headers, .. }) = answer {
+            let payload = outbox.cut(scratch);
+            let headers = match (self.native, headers) {
+                (true, None) => Some(Frame::End(self.sent + 1).headers()),
+                (true, Some(mut headers)) => {
+                    Frame::Error(self.sent + 1).write(&mut headers);
+                    Some(headers)
+                }
+                (false, headers) => headers,
+            };
+            if let Some(message) = self.message(exchange, payload, headers, now) {
+                outbox.push(message);
+            }
+        }
+        outbox::give_back(scratch);
+    }
+
+    /// Asks whether the caller is still there. To NestJS's client it is an answer to another request, which
+    /// it passes over; nats-server says if it has left.
+    pub(super) fn ask(&mut self, exchange: &Exchange, now: Instant) -> Option<OutboundMessage> {
+        if self.native {
+            self.unheard = if self.lease.take_heard() { 0 } else { self.unheard + 1 };
+            let headers = Some(Frame::Ask(self.sent).headers());
+            return self.message(exchange, Bytes::new(), headers, now);
+        }
+        let foreign = format!(r#"{{"id":"{}"}}"#, self.address);
+        self.message(exchange, foreign.into(), None, now)
+    }
+
+    fn message(
+        &mut self,
+        exchange: &Exchange,
+        payload: Bytes,
+        headers: Option<HeaderMap>,
+        now: Instant,
+    ) -> Option<OutboundMessage> {
+        self.last_sent = now;
+        self.opened = true;
+        let subject = exchange.reply.clone()?;
+        Some(OutboundMessage { subject, reply: Some(self.address.clone()), payload, headers })
+    }
+
+    /// Whether its caller is to be told that the stream has begun, though it has no item yet: only who knows
+    /// where a stream is can cancel it.
+    pub(super) fn is_unopened(&self) -> bool {
+        self.native && !self.opened && self.lease.is_heard()
+    }
+
+    pub(super) fn wants_to_ask(&self, now: Instant) -> bool {
+        self.lease.is_heard() && now.duration_since(self.last_sent) >= ASK_EVERY
+    }
+
+    /// Whether the caller has not been heard for so long that it must have gone.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.unheard > MOST_UNHEARD
+    }
+
+    /// Why it ends by itself, if no item has been sent for too long.
+    pub(super) fn is_idle(&self, now: Instant) -> Option<RpcError> {
+        (now.duration_since(self.last_item) >= self.idle).then(|| {
+            RpcError::deadline_exceeded(match self.lease.covers(self.sent + 1) {
+                true => "the handler's stream has had no item for too long",
+                false => "the caller has taken no item for too long",
+            })
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! How a loop drives the streams that its handlers answered with.
+
+use std::task::Context;
+use std::time::Instant;
+
+use super::{LONG_POLL, Worker};
+use crate::error::RpcError;
+use crate::reply::Items;
+use crate::service::stream::{Step, Streamed};
+
+/// How many items of one stream are sent before others have their turn.
+const BURST: usize = 32;
+
+impl Worker<'_> {
+    /// Goes on with the stream that the handler in a slot answered with.
+    #[cold]
+    pub(super) fn begin_stream(&mut self, index: usize, items: Items) {
+        let slot = &mut self.slots[index];
+        let Some(exchange) = &slot.exchange else { return };
+        let window = match exchange.window() {
+            Ok(window) => window,
+            Err(error) => {
+                let dropped = exchange.contained(|| drop(items));
+                let dropped = dropped.ok_or_else(|| RpcError::internal("the handler's stream panicked"));
+                return self.release(index, dropped.and(Err(error)));
+            }
+        };
+        let lease = self.endpoint.credits.lease(window, slot.waker.clone());
+        let stream = Streamed::new(items, exchange.is_native(), lease, self.endpoint.stream_idle, self.now);
+        slot.stream = Some(Box::new(stream));
+        self.drive_stream(index);
+    }
+
+    /// Sends what the stream in a slot has and its caller takes.
+    #[cold]
+    pub(super) fn drive_stream(&mut self, index: usize) {
+        for _ in 0..BURST {
+            if !self.outbox.is_empty() {
+                // The connection takes nothing; the stream waits rather than fill memory.
+                self.stalled.push(index);
+                return;
+            }
+            let max_payload = self.outbox.max_payload();
+            let slot = &mut self.slots[index];
+            let (Some(exchange), Some(stream)) = (&slot.exchange, &mut slot.stream) else { return };
+            let mut cx = Context::from_waker(&slot.waker);
+            let step = stream.poll(exchange, max_payload, &mut cx, &mut self.scratch);
+            let before = std::mem::replace(&mut self.now, Instant::now());
+            if self.now > before + LONG_POLL {
+                self.report_long_poll(self.now - before);
+            }
+            match step {
+                Step::Wait => return self.ask(index, Streamed::is_unopened),
+                Step::Item => self.send_item(index),
+                Step::Ended(result) => return self.release(index, result),
+                Step::Gone => return self.forget(index),
+            }
+        }
+        self.slots[index].waker.wake_by_ref();
+    }
+
+    fn send_item(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        let (Some(exchange), Some(stream)) = (&slot.exchange, &mut slot.stream) else { return };
+        let payload = self.outbox.cut(&self.scratch);
+        if let Some(message) = stream.item(exchange, payload, self.now) {
+            self.outbox.push(message);
+        }
+    }
+
+    /// Asks the caller of a stream whether it is there, if that is `due`.
+    fn ask(&mut self, index: usize, due: impl FnOnce(&Streamed) -> bool) {
+        let slot = &mut self.slots[index];
+        let (Some(exchange), Some(stream)) = (&slot.exchange, &mut slot.stream) else { return };
+        if due(stream)
+            && let Some(message) = stream.ask(exchange, self.now)
+        {
+            self.outbox.push(message);
+        }
+    }
+
+    /// Looks after a stream at a tick: asks for its caller, and ends it if nothing moves.
+    pub(super) fn tend_stream(&mut self, index: usize) {
+        let Some(stream) = &self.slots[index].stream else { return };
+        let now = self.now;
+        if stream.is_unheard() {
+            self.forget(index);
+        } else if let Some(error) = stream.is_idle(now) {
+            self.cancel(index, error);
+        } else {
+            self.ask(index, |stream| stream.wants_to_ask(now));
+        }
+    }
+
+    /// Lets the streams go on that waited for the connection.
+    pub(super) fn wake_stalled(&mut self) {
+        for index in self.stalled.drain(..) {
+            self.slots[index].waker.wake_by_ref();
+        }
+    }
+
+    /// Ends a stream that nobody listens to.
+    fn forget(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        let (Some(exchange), Some(mut stream)) = (&slot.exchange, slot.stream.take()) else { return };
+        // A panic has been printed by its hook, and there is nobody to be told.
+        let _ = stream.drop_items(exchange);
+        exchange.forget(self.now, &self.endpoint.counters);
+        self.vacate(index);
+    }
+}

@@ -1,0 +1,153 @@
+//! The frames of a stream in the native dialect; `docs/wire.md` has the protocol.
+
+use std::fmt;
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
+
+/// The header that makes a message a frame.
+pub(crate) const STREAM_HEADER: &str = "Rpc-Stream";
+static STREAM: HeaderName = HeaderName::from_static(STREAM_HEADER);
+
+/// How many items a caller may grant ahead of what was sent.
+pub(crate) const MAX_WINDOW: u64 = 1_024;
+
+/// What a message says of its stream: a word and, behind a space, a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// In a request: the caller takes a stream, and this many items to begin with.
+    Open(u64),
+    /// An item; they count from 1.
+    Item(u64),
+    /// Is the caller still there? This many items were sent.
+    Ask(u64),
+    /// There are no more items; it counts as one.
+    End(u64),
+    /// An error ends the stream; it counts as an item.
+    Error(u64),
+    /// From the caller: this many items may have been sent in all.
+    Credit(u64),
+    /// From the caller: nobody takes any more.
+    Cancel,
+}
+
+impl Frame {
+    /// The frame that a message is, if it is one.
+    pub(crate) fn of(headers: Option<&HeaderMap>) -> Option<Self> {
+        Self::parse(headers?.get(STREAM.clone())?.as_str())
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (word, number) = match text.split_once(' ') {
+            Some((word, number)) => (word, Some(number)),
+            None => (text, None),
+        };
+        if number.is_some_and(|digits| !digits.bytes().all(|byte| byte.is_ascii_digit())) {
+            // `parse` would take a sign.
+            return None;
+        }
+        let number = number.map(|digits| digits.parse().ok());
+        match (word, number) {
+            ("open", Some(Some(window @ 1..))) => Some(Self::Open(window)),
+            ("item", Some(Some(count @ 1..))) => Some(Self::Item(count)),
+            ("ask", Some(Some(count))) => Some(Self::Ask(count)),
+            ("end", Some(Some(count @ 1..))) => Some(Self::End(count)),
+            ("error", Some(Some(count @ 1..))) => Some(Self::Error(count)),
+            ("credit", Some(Some(total))) => Some(Self::Credit(total)),
+            ("cancel", None) => Some(Self::Cancel),
+            _ => None,
+        }
+    }
+
+    /// Adds the header that says so.
+    pub(crate) fn write(self, headers: &mut HeaderMap) {
+        headers.insert(STREAM.clone(), HeaderValue::from(self.to_string()));
+    }
+
+    pub(crate) fn headers(self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        self.write(&mut headers);
+        headers
+    }
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(window) => write!(f, "open {window}"),
+            Self::Item(count) => write!(f, "item {count}"),
+            Self::Ask(count) => write!(f, "ask {count}"),
+            Self::End(count) => write!(f, "end {count}"),
+            Self::Error(count) => write!(f, "error {count}"),
+            Self::Credit(total) => write!(f, "credit {total}"),
+            Self::Cancel => f.write_str("cancel"),
+        }
+    }
+}
+
+/// How many items a request takes to begin with; `Err` if its header cannot be read, `None` if it has none.
+pub(crate) fn window(headers: &HeaderMap) -> Option<Result<u64, ()>> {
+    // A look at each of the few headers is cheaper than a look-up by hash.
+    let (_, values) = headers.iter().find(|(name, _)| AsRef::<str>::as_ref(name) == STREAM_HEADER)?;
+    Some(match values.first().map(|value| Frame::parse(value.as_str())) {
+        Some(Some(Frame::Open(window))) => Ok(window.min(MAX_WINDOW)),
+        _ => Err(()),
+    })
+}
+
+/// Whether `subject` can be where the other side of a stream listens.
+///
+/// Whoever answers names a subject for frames to be sent to. Nobody may have messages sent to a handler
+/// that way, under the caller's permissions, so it has to be an inbox.
+pub(crate) fn is_inbox(subject: &str) -> bool {
+    subject.starts_with("_INBOX")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame() -> impl Strategy<Value = Frame> {
+        let made = |make: fn(u64) -> Frame| (1..=u64::MAX).prop_map(make);
+        prop_oneof![
+            made(Frame::Open),
+            made(Frame::Item),
+            any::<u64>().prop_map(Frame::Ask),
+            made(Frame::End),
+            made(Frame::Error),
+            any::<u64>().prop_map(Frame::Credit),
+            Just(Frame::Cancel),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_is_read_as_it_was_written(frame in frame()) {
+            prop_assert_eq!(Frame::of(Some(&frame.headers())), Some(frame));
+        }
+
+        #[test]
+        fn no_text_is_read_as_anything_but_what_it_says(
+            text in "(open|item|ask|end|error|credit|cancel|ITEM| )?[ +-]{0,2}[0-9]{0,21} ?|.{0,12}",
+        ) {
+            if let Some(frame) = Frame::parse(&text) {
+                let written = frame.to_string();
+                // Zeros in front are no other number.
+                let (word, number) = text.split_once(' ').unwrap_or((&text, ""));
+                let number = number.trim_start_matches('0');
+                let number = if number.is_empty() && frame != Frame::Cancel { "0" } else { number };
+                prop_assert_eq!(written, format!("{word} {number}").trim_end());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_none() {
+        for text in ["", "item", "item ", "item 0", "item -1", "item +1", "item 1 ", "Item 1", "open 0", "cancel 1"] {
+            assert_eq!(Frame::parse(text), None, "{text:?}");
+        }
+        assert_eq!(Frame::parse("item 18446744073709551616"), None, "more than a u64");
+        assert_eq!(Frame::of(None), None);
+    }
+}
