@@ -137,7 +137,8 @@ mod tests {
                 let (word, number) = text.split_once(' ').unwrap_or((&text, ""));
                 let number = number.trim_start_matches('0');
                 let number = if number.is_empty() && frame != Frame::Cancel { "0" } else { number };
-                prop_assert_eq!(written, format!("{word} {number}").trim_end());
+                let said = format!("{word} {number}");
+                prop_assert_eq!(written, said.trim_end());
             }
         }
     }

@@ -447,13 +447,15 @@ struct Fake {
     caller: String,
     address: String,
     credit: Subscriber,
+    /// Whose inbox is to stay.
+    client: Option<Client>,
 }
 
 impl Fake {
     async fn new(nats: &async_nats::Client, caller: async_nats::Subject) -> Self {
         let address = nats.new_inbox();
         let credit = nats.subscribe(address.clone()).await.unwrap();
-        Self { nats: nats.clone(), caller: caller.to_string(), address, credit }
+        Self { nats: nats.clone(), caller: caller.to_string(), address, credit, client: None }
     }
 
     async fn say(&mut self, frame: &str, body: &'static str) {
@@ -472,10 +474,14 @@ async fn faked() -> (NatsServer, nats_rpc::Incoming<u32>, Fake) {
     let mut calls = service.subscribe("fake.stream").await.unwrap();
     service.flush().await.unwrap();
     let client = client(&server).await.window(4).item_timeout(PATIENCE);
-    let call = tokio::spawn(async move { client.stream::<u32>("fake.stream", &()).await.unwrap() });
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { client.stream::<u32>("fake.stream", &()).await.unwrap() }
+    });
     let asked = soon(calls.next()).await.unwrap();
     assert_eq!(frame(&asked), "open 4");
     let mut fake = Fake::new(&service, asked.reply.unwrap()).await;
+    fake.client = Some(client);
     fake.say("item 1", "1").await;
     (server, soon(call).await.unwrap(), fake)
 }
