@@ -175,7 +175,7 @@ fn is_text(value: &RawValue, text: &str) -> bool {
 fn is_truthy(value: &RawValue) -> bool {
     match value.get() {
         "null" | "false" | "\"\"" => false,
-        text => text.parse::<f64>().map_or(true, |number| number != 0.0),
+        text => text.parse::<f64>() != Ok(0.0),
     }
 }
 

@@ -189,7 +189,7 @@ impl Streamed {
 
     /// The last message leaves; a last value may stand in `scratch`.
     pub(super) fn conclude(
-        mut self: Box<Self>,
+        &mut self,
         exchange: &Exchange,
         result: Result<Written, RpcError>,
         now: Instant,

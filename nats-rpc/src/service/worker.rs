@@ -297,7 +297,7 @@ impl<'a> Worker<'a> {
         let counters = &self.endpoint.counters;
         match slot.stream.take() {
             None => self.outbox.conclude(exchange, result, self.now, counters, &mut self.scratch),
-            Some(stream) => {
+            Some(mut stream) => {
                 stream.conclude(exchange, result, self.now, counters, &mut self.outbox, &mut self.scratch);
             }
         }

@@ -17,6 +17,7 @@ mod layering;
 mod loss_free_stop;
 mod nats_server;
 mod nest;
+mod nest_client;
 mod observability;
 mod permissions;
 mod process;
