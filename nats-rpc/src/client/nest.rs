@@ -113,7 +113,7 @@ pub(super) fn read(id: &str, headers: Option<&HeaderMap>, body: &Bytes) -> Resul
         return Ok(Answer::Foreign);
     }
     if let Some(err) = fields.err.filter(|err| is_truthy(err)) {
-        return Ok(Answer::Error(remote(err, by_headers.map(|error| error.status))));
+        return Ok(Answer::Error(remote(err, by_headers)));
     }
     let disposed = fields.is_disposed.is_some_and(is_truthy);
     let is_envelope = fields.response.is_some() || fields.err.is_some() || fields.is_disposed.is_some();
@@ -126,8 +126,12 @@ pub(super) fn read(id: &str, headers: Option<&HeaderMap>, body: &Bytes) -> Resul
     })
 }
 
-/// The error in an `err`, whatever form it has.
-fn remote(err: &RawValue, status: Option<u16>) -> RemoteError {
+/// The error in an `err`, whatever form it has; headers, which services of ours add, say what it does not.
+fn remote(err: &RawValue, by_headers: Option<RemoteError>) -> RemoteError {
+    let (status, text) = match by_headers {
+        Some(RemoteError { status, message, .. }) => (Some(status), Some(message)),
+        None => (None, None),
+    };
     let value: Value = serde_json::from_str(err.get()).unwrap_or_default();
     let Value::Object(members) = &value else {
         let message = value.as_str().map_or_else(|| err.get().to_owned(), ToOwned::to_owned);
@@ -147,7 +151,7 @@ fn remote(err: &RawValue, status: Option<u16>) -> RemoteError {
             .collect::<Vec<_>>()
             .join("; "),
         Some(other) if !other.is_null() => other.to_string(),
-        _ => "the service answered with an error".to_owned(),
+        _ => text.unwrap_or_else(|| "the service answered with an error".to_owned()),
     };
     let refused = || (message == FORBIDDEN).then_some(403);
     let named = || Code::from_name(name.as_deref()?).map(Code::status);
