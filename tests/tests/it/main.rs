@@ -13,6 +13,7 @@ mod deployed;
 mod discovery;
 mod events;
 mod guards;
+mod keys;
 mod layering;
 mod loss_free_stop;
 mod nats_server;

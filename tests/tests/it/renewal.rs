@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::support::{PATIENCE, code, foreign, nats, request, send_raw, soon};
 
 /// A message whose header holds a bare carriage return: async-nats 0.51 panics on it.
-fn deadly(subject: &str) -> Vec<u8> {
+pub(crate) fn deadly(subject: &str) -> Vec<u8> {
     let header = "NATS/1.0\r\nx: a\rb\r\n\r\n";
     format!("HPUB {subject} {} {}\r\n{header}\"\"\r\n", header.len(), header.len() + 2).into_bytes()
 }
@@ -45,7 +45,7 @@ async fn stored(State(bucket): State<Arc<KvBucket>>) -> Result<bool, RpcError> {
     Ok(store.get("key").await.internal()?.is_some())
 }
 
-async fn until_renewed(connection: &Connection) {
+pub(crate) async fn until_renewed(connection: &Connection) {
     soon(async {
         while connection.generation() == 0 {
             tokio::task::yield_now().await;

@@ -1,0 +1,110 @@
+//! Documents that should not be there, restarts, renewals.
+
+use super::*;
+use crate::renewal::{deadly, until_renewed};
+use crate::support::send_raw;
+
+#[tokio::test]
+async fn an_old_document_is_refused_and_put_right_by_the_next_instance_that_sees_it() {
+    let server = provisioned().await;
+    let connection = connect(&server).await;
+    let (keys, guard, store) = (keys(&connection, config()).await, guard(&connection).await, store(&server).await);
+    let stolen = issue(&keys);
+    assert!(soon(guard.verify_fresh(&stolen)).await.is_ok());
+    let old = store.get(RING).await.unwrap().unwrap();
+    bucket(&connection).await.retire(&kid(&stolen)).await.unwrap();
+    until_refused(&guard, &stolen, Refusal::UnknownKeyId).await;
+    soon(async {
+        while keys.kid().is_none_or(|now| now == kid(&stolen)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let fresh = issue(&keys);
+    until_taken(&guard, &fresh).await;
+
+    let rolled_back = store.put(RING, old).await.unwrap();
+    soon(async { while store.entry(RING).await.unwrap().unwrap().revision <= rolled_back {} }).await;
+    assert_eq!(guard.verify(&stolen).unwrap_err(), Refusal::UnknownKeyId, "the retired key does not come back");
+    assert!(guard.verify(&fresh).is_ok());
+    let document = document(&store).await;
+    assert!(document["keys"].as_array().unwrap().iter().all(|key| key["kid"] != kid(&stolen).as_str()), "{document}");
+    assert!(document["keys"].as_array().unwrap().iter().any(|key| key["kid"] == kid(&fresh).as_str()), "{document}");
+}
+
+#[tokio::test]
+async fn a_document_that_is_none_keeps_the_keys_in_use_and_is_put_right() {
+    let server = provisioned().await;
+    let connection = connect(&server).await;
+    let (keys, guard, store) = (keys(&connection, config()).await, guard(&connection).await, store(&server).await);
+    let token = issue(&keys);
+    assert!(soon(guard.verify_fresh(&token)).await.is_ok());
+    let good = document(&store).await;
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut document = good.clone();
+        document["version"] = json!(1_000);
+        change(&mut document);
+        document.to_string()
+    };
+    let bad = [
+        "nonsense".to_owned(),
+        "[]".to_owned(),
+        with(&|document| document["keys"][0]["jwk"] = json!({ "kty": "oct", "k": "AAAA" })),
+        with(&|document| document["keys"][0]["jwk"]["d"] = json!("AAAA")),
+        with(&|document| document["keys"] = json!([document["keys"][0], document["keys"][0]])),
+        with(&|document| document["version"] = json!(1)),
+    ];
+    for bad in bad {
+        let written = store.put(RING, bad.clone().into()).await.unwrap();
+        soon(async { while store.entry(RING).await.unwrap().unwrap().revision <= written {} }).await;
+        let mended = document(&store).await;
+        assert_eq!(mended["keys"][0]["kid"], kid(&token).as_str(), "{bad}");
+        assert!(guard.verify(&issue(&keys)).is_ok(), "{bad}");
+    }
+    store.delete(RING).await.unwrap();
+    soon(async { while store.get(RING).await.unwrap().is_none() {} }).await;
+    assert!(guard.verify(&issue(&keys)).is_ok());
+}
+
+#[tokio::test]
+async fn a_verifier_that_restarts_knows_every_key_before_it_serves() {
+    let server = provisioned().await;
+    let connection = connect(&server).await;
+    let keys = keys(&connection, config()).await;
+    let old = issue(&keys);
+    soon(keys.rotate()).await.unwrap();
+    let new = issue(&keys);
+    let restarted = guard(&connect(&server).await).await;
+    for token in [old, new] {
+        assert!(restarted.verify(&token).is_ok());
+    }
+}
+
+#[tokio::test]
+async fn verifiers_and_instances_whose_client_died_go_on_with_the_next() {
+    let server = provisioned().await;
+    let (a, b) = (connect(&server).await, connect(&server).await);
+    let (keys, guard) = (keys(&a, config()).await, guard(&b).await);
+    for (n, connection) in [&a, &b].into_iter().enumerate() {
+        let victim = format!("keys.victim.{n}");
+        let _subscription = connection.nats().subscribe(victim.clone()).await.unwrap();
+        connection.echo(PATIENCE).await.unwrap();
+        send_raw(&server, &deadly(&victim)).await;
+        until_renewed(connection).await;
+    }
+    soon(keys.rotate()).await.unwrap();
+    until_taken(&guard, &issue(&keys)).await;
+}
+
+#[tokio::test]
+async fn without_a_secret_and_without_a_ring_a_start_says_what_to_do() {
+    let server = server();
+    let connection = connect(&server).await;
+    let refused = soon(JwtConfig::open(&connection, |_| None)).await.unwrap_err().to_string();
+    assert!(["auth_jwks", "auth provision", "JWT_SECRET"].iter().all(|word| refused.contains(word)), "{refused}");
+    let secret = "0123456789abcdef0123456789abcdef";
+    let open = |name: &str| (name == "JWT_SECRET").then(|| secret.to_owned());
+    assert!(soon(JwtConfig::open(&connection, open)).await.is_ok(), "a secret needs no ring");
+    let refused = soon(SigningKeys::open(&connection, config())).await.unwrap_err().to_string();
+    assert!(refused.contains("auth provision"), "{refused}");
+}
