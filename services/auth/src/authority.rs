@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nats_rpc::auth::{
-    Audit, AuditEvent, Backoff, Email, Grant, Issued, Owner, Password, PasswordConfig, PasswordPolicy, Passwords,
-    ResetTokens, SessionConfig, SessionError, Sessions, TokenIssuer,
+    Audit, AuditEvent, Backoff, Email, Grant, Issued, KeyPurpose, Owner, Password, PasswordConfig, PasswordPolicy,
+    Passwords, ResetTokens, SessionConfig, SessionError, Sessions, SigningKeyConfig, TokenIssuer,
 };
 use nats_rpc::jwt::JwkSet;
 use nats_rpc::{Client, Config, RpcError};
@@ -69,13 +69,17 @@ pub(crate) struct Tokens {
 impl Authority {
     /// Opens the buckets, which must have been provisioned.
     pub(crate) async fn open(config: Config, settings: Settings) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let Settings { access_secret, key_rotation, refresh_secret, issuer, audience, bcrypt_cost, .. } = settings;
+        let Settings { access_secret, refresh_secret, issuer, audience, bcrypt_cost, .. } = settings;
         let policy = PasswordPolicy::new().min_chars(settings.password_min_length).forbid(&issuer).forbid(&audience);
         let events = Client::over(config.connection());
         let audit = Audit::over(&events);
         let keys = match access_secret {
             Some(secret) => AccessKeys::Secret(secret),
-            None => AccessKeys::ring(&config, &issuer, key_rotation, audit.clone()).await?,
+            None => {
+                let keys = SigningKeyConfig::new(KeyPurpose::AccessTokens).issuer(&issuer);
+                let keys = keys.rotate_every(settings.key_rotation).margin(settings.key_margin);
+                AccessKeys::ring(&config, keys, audit.clone()).await?
+            }
         };
         let accounts = Accounts::open(config.connection()).await?;
         let backoff = Backoff::open(config.connection(), &refresh_secret).await?;

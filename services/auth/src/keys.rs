@@ -27,12 +27,7 @@ pub(crate) enum AccessKeys {
 
 impl AccessKeys {
     /// The key pairs of this instance, told of to `audit`.
-    pub(crate) async fn ring(
-        config: &Config,
-        issuer: &str,
-        rotate_every: Duration,
-        audit: Audit,
-    ) -> Result<Self, KeysError> {
+    pub(crate) async fn ring(config: &Config, keys: SigningKeyConfig, audit: Audit) -> Result<Self, KeysError> {
         let tell = move |event| {
             audit.emit(match event {
                 KeyEvent::Published { kid } => AuditEvent::KeyPublished { kid },
@@ -40,8 +35,7 @@ impl AccessKeys {
                 _ => return,
             });
         };
-        let keys = SigningKeyConfig::new(KeyPurpose::AccessTokens).issuer(issuer).rotate_every(rotate_every).tell(tell);
-        SigningKeys::open(config.connection(), keys).await.map(Self::Ring)
+        SigningKeys::open(config.connection(), keys.tell(tell)).await.map(Self::Ring)
     }
 
     pub(crate) fn issuer(&self, issuer: String) -> TokenIssuer {
@@ -148,4 +142,14 @@ fn table(keys: &[PublishedKey], now: u64) -> String {
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_without_keys_has_its_header() {
+        assert_eq!(table(&[], 0), "KID  ALG  TYP  ISS  INSTANCE  USED\n");
+    }
 }

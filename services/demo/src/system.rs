@@ -37,6 +37,8 @@ impl Options {
             ("JWT_REFRESH_SECRET", random_secret()),
             ("JWT_ASSERTION_SECRET", random_secret()),
             ("GATEWAY_ADDRESS", "127.0.0.1:0".to_owned()),
+            // All verifiers are in this process: a new key need not be known for long before it signs.
+            ("KEY_MARGIN_MS", "250".to_owned()),
             // The cost of the seed: enough to see, not to wait for.
             ("BCRYPT_COST", "10".to_owned()),
         ];
@@ -91,6 +93,7 @@ pub struct System {
     users: Vec<Running>,
     gateway: Option<OwnGateway>,
     gateway_url: String,
+    has_key_ring: bool,
 }
 
 #[derive(Debug)]
@@ -147,12 +150,18 @@ impl System {
         };
         let gateway = report.step("start gateway", "HTTP on a free port", Box::pin(gateway)).await;
         let (gateway, gateway_url) = gateway.ok_or_else(|| failed("the gateway"))?;
-        Ok(Self { nats, auth, users, gateway, gateway_url })
+        let has_key_ring = vars("JWT_SECRET").is_none();
+        Ok(Self { nats, auth, users, gateway, gateway_url, has_key_ring })
     }
 
     /// Where the gateway listens, such as `http://127.0.0.1:41234`.
     pub fn gateway_url(&self) -> &str {
         &self.gateway_url
+    }
+
+    /// Whether tokens are signed with keys of a ring, and not with `JWT_SECRET`.
+    pub fn has_key_ring(&self) -> bool {
+        self.has_key_ring
     }
 
     /// How to connect to the system's nats-server.

@@ -1,4 +1,6 @@
-//! The steps: what the system is for, then what it must refuse.
+//! The steps: what the system is for, then what it must refuse, then how it changes its keys.
+
+mod keys;
 
 use nats_rpc::SecretKey;
 use nats_rpc::auth::{Grant, TokenIssuer};
@@ -29,6 +31,9 @@ pub async fn walk(system: &System, report: &mut Report) {
     };
     let Some([ada, eve]) = Box::pin(use_it(&caller, report)).await else { return };
     Box::pin(abuse_it(&mut caller, &ada, &eve, report)).await;
+    if system.has_key_ring() {
+        Box::pin(keys::rotate(system, &caller, report)).await;
+    }
 }
 
 /// A user who has signed up, with the tokens of a session that is alive.

@@ -84,6 +84,7 @@ async fn the_walk_fails_where_users_has_no_guard() {
         "someone else's profile over NATS",
         "someone else's profile by its subject",
         "spoofed user in place of a token",
+        "token of the retired key over NATS",
     ];
     assert_eq!(failing(options).await, expected);
 }

@@ -206,8 +206,10 @@ async fn secrets_that_are_missing_short_or_equal_stop_the_start() {
         });
         service.start(nats(&server)).await.unwrap_err().to_string()
     };
-    let both = refused(None, None).await;
-    assert!(both.contains("JWT_SECRET is not set") && both.contains("JWT_REFRESH_SECRET is not set"), "{both}");
+    let both = refused(Some("short"), None).await;
+    assert!(both.contains("JWT_SECRET has 5 bytes") && both.contains("JWT_REFRESH_SECRET is not set"), "{both}");
+    let neither = refused(None, Some(REFRESH_SECRET)).await;
+    assert!(["auth_jwks", "auth provision", "JWT_SECRET"].iter().all(|word| neither.contains(word)), "{neither}");
     assert!(refused(Some(SECRET), None).await.contains("JWT_REFRESH_SECRET is not set"));
     assert!(refused(Some("your-secret-key"), Some(REFRESH_SECRET)).await.contains("JWT_SECRET has 15 bytes"));
     let same = refused(Some(SECRET), Some(SECRET)).await;
