@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tokio::runtime::{Builder, Runtime};
 use tracing::Dispatch;
@@ -22,6 +22,10 @@ pub(super) fn runtime() -> Runtime {
         .with_writer(|| Captured)
         .finish();
     let dispatch = Dispatch::new(subscriber);
+    // While there is but one subscriber, tracing asks the thread that first comes to a place whether anybody
+    // listens there: one of another test's would say no for all.
+    static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
+    ANOTHER.get_or_init(|| Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish()));
     // For as long as the thread lives: the guard's drop would end it.
     let log_here = move || std::mem::forget(tracing::dispatcher::set_default(&dispatch));
     log_here();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nats_rpc::jwt::KeyRing;
+use nats_rpc::jwt::{AcceptStaleRevocations, KeyRing};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
 use nats_rpc::{Connection, JwtConfig, NatsConfig, RouteStats, Running, SecretKey};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::forge::{Key, NOW, SECRET, claims, document, signed_with_secret};
 use super::{capture, harness};
-use crate::support::{code, nats, request_with};
+use crate::support::{PATIENCE, code, nats, request_with, soon};
 
 /// What every refusal reads, to the byte.
 const UNIFORM: &[u8] = br#"{"code":"UNAUTHENTICATED","message":"unauthenticated"}"#;
@@ -47,6 +47,12 @@ async fn read(State(calls): State<Calls>) {
 #[message_pattern("admin")]
 #[use_guards(JwtGuard, RequireRole::new("admin"))]
 async fn admin(State(calls): State<Calls>) {
+    calls.0.fetch_add(1, Ordering::SeqCst);
+}
+
+#[message_pattern("stale")]
+#[use_guards(AcceptStaleRevocations)]
+async fn stale(State(calls): State<Calls>) {
     calls.0.fetch_add(1, Ordering::SeqCst);
 }
 
@@ -87,7 +93,8 @@ impl Guarded {
     pub(super) async fn start_as(nats: NatsConfig, prefix: &'static str, config: JwtConfig) -> Self {
         let calls = Calls::default();
         let guard = JwtGuard::<UserClaims>::new(config).unwrap();
-        let service = Service::new(prefix, "1.0.0").handlers(handlers![whoami, read, admin]).subject_prefix(prefix);
+        let service =
+            Service::new(prefix, "1.0.0").handlers(handlers![whoami, read, admin, stale]).subject_prefix(prefix);
         let running = service.guard(guard).provide(calls.clone()).start(nats.clone()).await.unwrap();
         Self { prefix, calls, caller: Connection::open(&nats).await.unwrap(), running }
     }
@@ -256,6 +263,24 @@ impl Guarded {
             assert_eq!((found, called), (0, 1), "{place}: {}", String::from_utf8_lossy(&answer));
             harness::passed();
         }
+    }
+
+    /// The code that `whoami` answers a token in the header with; 0 for a success.
+    pub(super) async fn code_for(&self, token: &str) -> u16 {
+        self.code_at("whoami", token).await
+    }
+
+    /// The code that `handler` answers a token in the header with; 0 for a success.
+    pub(super) async fn code_at(&self, handler: &str, token: &str) -> u16 {
+        let bearer = format!("Bearer {}", capture::secret(token));
+        code(&request_with(&self.caller(), &self.subject(handler), &[("authorization", &bearer)], "{}").await)
+    }
+
+    /// Waits until the service has all that was sent to it so far.
+    pub(super) async fn has_what_was_sent(&self) {
+        soon(self.caller().flush()).await.unwrap();
+        // What comes to one connection keeps its order.
+        self.running.check(PATIENCE).await.unwrap();
     }
 
     async fn present(&self, handler: &str, token: &str) -> (u16, Vec<u8>, usize) {

@@ -9,15 +9,17 @@ use std::time::{Duration, SystemTime};
 use async_nats::jetstream::kv;
 use futures::StreamExt;
 use futures::future::join_all;
-use nats_rpc::auth::{Owner, SessionConfig, Sessions};
+use nats_rpc::auth::{Owner, Revoker, SessionConfig, Sessions};
+use nats_rpc::jwt::Revocations;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{CallError, Client, Connection, Running, SecretKey};
+use nats_rpc::{CallError, Client, Connection, JwtConfig, Running, SecretKey};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 
 use super::capture;
 use super::forge::{b64, unb64};
+use super::guarded::{Guarded, secret};
 use super::harness::{self, Outcome, cases};
 use super::services::{self, REFRESH_SECRET, User};
 use crate::support::{client, nats, soon};
@@ -46,10 +48,12 @@ pub(super) async fn run() -> Vec<Outcome> {
 struct World {
     auth: Vec<Running>,
     client: Client,
+    /// Refuses the access tokens of sessions that have ended.
+    guarded: Guarded,
     bucket: kv::Store,
     ahead: Hand,
     _ahead: [Running; 2],
-    _server: NatsServer,
+    server: NatsServer,
 }
 
 /// How far a clock is ahead of the others.
@@ -110,7 +114,9 @@ impl World {
         let bucket = connection.jetstream().get_key_value("auth_sess").await.unwrap();
         let ahead = Hand::default();
         let pepper = SecretKey::new("JWT_REFRESH_SECRET", REFRESH_SECRET).unwrap();
-        let config = || SessionConfig::new(&pepper).clock(ahead.clock());
+        Revoker::provision(&connection.jetstream(), 1).await.unwrap();
+        let revoker = Arc::new(Revoker::open(&connection).await.unwrap());
+        let config = || SessionConfig::new(&pepper).clock(ahead.clock()).revoker(revoker.clone());
         let service = async |name: &str, config| {
             let sessions = Arc::new(Sessions::open(&connection, config).await.unwrap());
             Service::new(name, "1.0.0").handlers(handlers![refresh_ahead, begin, count]).provide(sessions)
@@ -118,13 +124,16 @@ impl World {
         let few = config().cap(NonZeroUsize::new(3).unwrap());
         let few = service("few", few).await.subject_prefix("few");
         let started = [service("ahead", config()).await.start(nats(&server)).await, few.start(nats(&server)).await];
+        let revocations = Revocations::follow(&connection).await.unwrap();
+        let guarded = JwtConfig::hs256(secret()).revocations(revocations);
         Self {
             auth,
             client: client(&server).await,
+            guarded: Guarded::start(&server, "guarded", guarded).await,
             bucket,
             ahead,
             _ahead: started.map(Result::unwrap),
-            _server: server,
+            server,
         }
     }
 
@@ -169,6 +178,17 @@ impl World {
             assert_eq!(answer, (Some(Code::Unauthenticated), "invalid refresh token"), "{place}");
             harness::refused();
         }
+    }
+
+    /// Waits until an access token is not taken any more, and asserts that it is refused like any other.
+    async fn ends(&self, access_token: &str) {
+        soon(async {
+            while self.guarded.code_for(access_token).await == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        self.guarded.refuses(access_token).await;
     }
 
     /// The revision at which the session of `token` stands.
@@ -216,7 +236,8 @@ async fn replay_after_grace(world: &World) {
     let second = world.refreshed(&user.refresh_token).await;
     world.ahead.set(Duration::from_secs(11));
     world.refuses("ahead.refresh", &user.refresh_token).await;
-    // Whoever holds the live token has lost it, at every instance.
+    // Whoever holds the live token has lost it, at every instance, and the access tokens with it.
+    world.ends(&user.access_token).await;
     world.refuses("auth.refresh", &second).await;
     world.refuses("ahead.refresh", &second).await;
 }
@@ -226,10 +247,16 @@ async fn a_grandparent_within_grace(world: &World) {
     let second = world.refreshed(&user.refresh_token).await;
     let third = world.refreshed(&second).await;
     assert_eq!(world.refreshed(&second).await, third);
+    let nats = crate::support::foreign(&world.server).await;
+    let mut audit = nats.subscribe("auth.audit.>").await.unwrap();
+    soon(nats.flush()).await.unwrap();
     world.refuses("auth.refresh", &user.refresh_token).await;
     for token in [&second, &third] {
         world.refuses("auth.refresh", token).await;
     }
+    let told = soon(audit.next()).await.unwrap();
+    let told: Value = serde_json::from_slice(&told.payload).unwrap();
+    assert_eq!((&told["event"], &told["user"]), (&json!("token_reused"), &json!(user.id)));
 }
 
 async fn thirty_two_at_once_over_four_instances(world: &World) {

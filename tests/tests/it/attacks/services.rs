@@ -55,6 +55,7 @@ pub(super) async fn profile(service: &UsersService, email: &str) -> String {
 
 /// A user who has signed up.
 pub(super) struct User {
+    pub(super) id: String,
     pub(super) access_token: String,
     pub(super) refresh_token: String,
 }
@@ -62,7 +63,11 @@ pub(super) struct User {
 pub(super) async fn sign_up(client: &Client, email: &str) -> User {
     let answer: Value = client.send("auth.signup", &credentials(email, PASSWORD)).await.unwrap();
     let text = |field: &str| answer[field].as_str().unwrap().to_owned();
-    User { access_token: capture::secret(text("accessToken")), refresh_token: capture::secret(text("refreshToken")) }
+    User {
+        id: text("userId"),
+        access_token: capture::secret(text("accessToken")),
+        refresh_token: capture::secret(text("refreshToken")),
+    }
 }
 
 pub(super) fn credentials(email: &str, password: &str) -> Value {
