@@ -22,6 +22,7 @@ pub(super) async fn auth(server: &NatsServer, vars: &[(&'static str, &'static st
         ("JWT_REFRESH_SECRET", REFRESH_SECRET),
         ("BCRYPT_COST", "10"),
         ("SIGN_UPS_PER_MINUTE", "60000"),
+        ("LOG_INS_PER_MINUTE", "60000"),
     ];
     known.extend(vars);
     capture::secret(SECRET);
