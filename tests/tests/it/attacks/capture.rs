@@ -50,8 +50,10 @@ pub(super) fn log() -> String {
 }
 
 /// Notes that `secret` must never be logged, and gives it back.
+///
+/// What is shorter than twelve characters could be in a log by chance.
 pub(super) fn secret<T: AsRef<str>>(secret: T) -> T {
-    if secret.as_ref().len() >= 8 {
+    if secret.as_ref().len() >= 12 {
         SECRETS.lock().unwrap_or_else(PoisonError::into_inner).insert(secret.as_ref().to_owned());
     }
     secret

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::forge::{Key, NOW, SECRET, claims, document, signed_with_secret};
 use super::{capture, harness};
-use crate::support::{code, nats, request_with};
+use crate::support::{PATIENCE, code, nats, request_with, soon};
 
 /// What every refusal reads, to the byte.
 const UNIFORM: &[u8] = br#"{"code":"UNAUTHENTICATED","message":"unauthenticated"}"#;
@@ -274,6 +274,13 @@ impl Guarded {
     pub(super) async fn code_at(&self, handler: &str, token: &str) -> u16 {
         let bearer = format!("Bearer {}", capture::secret(token));
         code(&request_with(&self.caller(), &self.subject(handler), &[("authorization", &bearer)], "{}").await)
+    }
+
+    /// Waits until the service has all that was sent to it so far.
+    pub(super) async fn has_what_was_sent(&self) {
+        soon(self.caller().flush()).await.unwrap();
+        // What comes to one connection keeps its order.
+        self.running.check(PATIENCE).await.unwrap();
     }
 
     async fn present(&self, handler: &str, token: &str) -> (u16, Vec<u8>, usize) {

@@ -37,8 +37,12 @@ pub(super) async fn run() -> Vec<Outcome> {
     outcomes
 }
 
-/// `nats-11`: nothing secret was logged, at whatever level. To be asked when all other cases have run.
+/// `nats-11`: nothing secret was logged, at whatever level. To be asked when all other cases have run, and only
+/// then.
 pub(super) async fn log_leakage() -> Vec<Outcome> {
+    if harness::wanted().is_some() {
+        return Vec::new();
+    }
     harness::run(async || (), cases!["nats-11" => nothing_secret_is_logged]).await
 }
 

@@ -25,7 +25,10 @@ impl Intruder {
             }
             std::future::ready(())
         });
-        Self { nats: soon(options.connect(url)).await.unwrap(), errors }
+        // On a machine that is busy, a handshake may take longer than the server waits for it.
+        let nats = soon(options.retry_on_initial_connect().connect(url)).await.unwrap();
+        soon(nats.flush()).await.unwrap();
+        Self { nats, errors }
     }
 
     /// Publishes, and waits until the server has said that it may not.
