@@ -3,11 +3,13 @@
 //! Each scenario is a file here; `cargo run --release -p nats-rpc-tests --bin chaos` runs them in full and
 //! prints what was counted beside what was expected. The integration tests run the same code, shorter.
 
+mod auth;
 mod cluster;
 mod hostile;
 mod load;
 mod memory;
 mod neighbours;
+mod nodes;
 mod overload;
 mod report;
 mod rolling;
@@ -56,13 +58,18 @@ pub struct Scenario {
 
 impl Scenario {
     /// Every scenario, in the order in which they are told.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self { name: "rolling", about: "instances are replaced under load", run: rolling::run },
         Self { name: "server", about: "nats-server dies, freezes, leaves", run: server_faults::run },
         Self { name: "overload", about: "twice as many requests as can be served", run: overload::run },
         Self { name: "hostile", about: "bytes that no client would send", run: hostile::run },
         Self { name: "storm", about: "handlers panic, hang, answer too much", run: storm::run },
         Self { name: "cluster", about: "one of three nodes dies or leaves", run: cluster::run },
+        Self {
+            name: "auth",
+            about: "sessions and revocations while all refresh, a node dies, nothing arrives",
+            run: auth::run,
+        },
         Self { name: "neighbours", about: "a slow handler beside a fast one", run: neighbours::run },
         Self { name: "memory", about: "what a million requests leave behind", run: memory::run },
     ];

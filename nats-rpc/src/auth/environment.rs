@@ -2,7 +2,7 @@
 
 use super::keys::{KeyPurpose, KeysError};
 use crate::connection::Connection;
-use crate::jwt::{InsecureDev, JwtConfig, JwtConfigError, JwtGuard, KeyRing, SecretKey, UserClaims};
+use crate::jwt::{InsecureDev, JwtConfig, JwtConfigError, JwtGuard, KeyRing, Revocations, SecretKey, UserClaims};
 use crate::service::Config;
 
 /// The secret of access tokens; where it is set there is no key ring.
@@ -10,6 +10,7 @@ const SECRET: &str = "JWT_SECRET";
 /// The secret of assertions, where access tokens have one as well.
 pub(crate) const ASSERTION_SECRET: &str = "JWT_ASSERTION_SECRET";
 const ACCEPT_ASSERTIONS: &str = "JWT_ACCEPT_ASSERTIONS";
+const WITHOUT_REVOCATIONS: &str = "JWT_WITHOUT_REVOCATIONS";
 
 impl JwtConfig {
     /// Takes the tokens that this deployment issues, by way of `vars`.
@@ -20,6 +21,7 @@ impl JwtConfig {
     /// | `JWT_ISSUER` | the only issuer taken | `nats-rpc-auth` with a secret; a ring key's own |
     /// | `JWT_AUDIENCE` | the audience | `nats-rpc` |
     /// | `JWT_ACCEPT_ASSERTIONS` | `true`: a gateway's [assertion](crate::jwt::AssertionSigner) is taken in place of a token, by the ring in `gw_jwks`, with a static secret by `JWT_ASSERTION_SECRET` | `false` |
+    /// | `JWT_WITHOUT_REVOCATIONS` | `true`: what was revoked is taken until it expires, as where tokens are a NestJS system's and no auth service of ours runs | `false`: [`Revocations::follow`] in the KV bucket `auth_rev` |
     ///
     /// ```no_run
     /// use nats_rpc::{JwtConfig, JwtGuard};
@@ -34,7 +36,8 @@ impl JwtConfig {
     ///
     /// # Errors
     /// [`KeysError::Config`] naming the variable that cannot be used; with neither a secret nor a ring,
-    /// [`KeysError::NotProvisioned`]; otherwise as [`KeyRing::follow`].
+    /// [`KeysError::NotProvisioned`]; [`KeysError::Revocations`] if those cannot be followed; otherwise as
+    /// [`KeyRing::follow`].
     pub async fn open(connection: &Connection, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
         let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
         let is_static = vars(SECRET).is_some();
@@ -51,6 +54,9 @@ impl JwtConfig {
                 config
             }
         };
+        if !flag(WITHOUT_REVOCATIONS, vars)? {
+            config = config.revocations(Revocations::follow(connection).await?);
+        }
         if flag(ACCEPT_ASSERTIONS, vars)? {
             config = match is_static {
                 true => config.forwarded_assertion(SecretKey::from_vars(ASSERTION_SECRET, vars)?),

@@ -12,6 +12,7 @@
 //! - [`Sessions`] keeps sessions in JetStream KV and rotates their refresh tokens.
 //! - [`Revoker`] revokes tokens, sessions, users and everybody; guards refuse them by way of
 //!   [`Revocations`](crate::jwt::Revocations).
+//! - [`ServiceCredentials`] are what services prove themselves with that may do more than any user.
 //! - [`Passwords`] hashes with bcrypt, beside the workers that serve requests.
 //! - [`Audit`] tells what happened, by ids and hashes alone.
 //! - [`Backoff`] makes those wait whose attempts fail.
@@ -36,6 +37,8 @@ mod password;
 mod reset;
 mod revocation;
 #[cfg(feature = "auth")]
+mod service;
+#[cfg(feature = "auth")]
 mod session;
 #[cfg(feature = "auth")]
 mod token;
@@ -56,6 +59,8 @@ pub use self::reset::{RESET_LIFETIME, Reset, ResetTokens};
 pub use self::revocation::RevocationBucketError;
 #[cfg(feature = "auth")]
 pub use self::revocation::{RevocationError, Revoker};
+#[cfg(feature = "auth")]
+pub use self::service::{ServiceClaims, ServiceCredentialError, ServiceCredentials};
 #[cfg(feature = "auth")]
 pub use self::session::{
     Issued, LiveSession, Owner, Session, SessionBucketError, SessionConfig, SessionError, Sessions,

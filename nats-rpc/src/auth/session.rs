@@ -7,11 +7,13 @@ mod error;
 mod id;
 mod judge;
 mod living;
+mod outage;
 mod record;
 mod token;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::jetstream;
 
@@ -20,6 +22,7 @@ use self::chain::{Chain, Pepper};
 use self::config::Limits;
 use self::id::SessionId;
 use self::judge::{Judgement, judge};
+use self::outage::Outages;
 use self::record::Record;
 use self::token::RefreshToken;
 use super::revocation::Revoker;
@@ -35,12 +38,17 @@ pub use self::living::LiveSession;
 /// second try; more are needed only if several races follow each other.
 const TRIES: usize = 5;
 
+/// How long one answer of the bucket is waited for: a client that is told to try again finds the new leader
+/// of the bucket sooner than a question to the old one would end.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
 /// Sessions in the KV bucket `auth_sess`, and the refresh tokens that prolong them.
 ///
 /// A refresh token is opaque (`nrt1.` and 70 characters) and good for one use: [`refresh`](Self::refresh)
 /// gives its successor. For 10 s the same token gives the same successor once more, so that a client whose
 /// answer was lost, or that asked twice at once, stays logged in. After that, its use means that two
-/// parties hold tokens of one session, and the session ends.
+/// parties hold tokens of one session, and the session ends. While the bucket does not answer, as when the
+/// node that leads it has died, these 10 s stand still, for a minute at most.
 ///
 /// Nothing in the bucket is a token or a secret: secrets follow from each other by HMAC with a pepper that
 /// only auth instances know, and the bucket holds the SHA-256 of the current one. A forged token therefore
@@ -72,6 +80,7 @@ pub struct Sessions {
     peppers: Vec<Pepper>,
     limits: Limits,
     revoker: Option<Arc<Revoker>>,
+    outages: Outages,
     clock: Clock,
 }
 
@@ -152,7 +161,14 @@ impl Sessions {
     /// [`SessionBucketError::NoTtl`] if it was made without limit markers.
     pub async fn open(connection: &Connection, config: SessionConfig) -> Result<Self, SessionBucketError> {
         let SessionConfig { peppers, limits, revoker, clock } = config;
-        Ok(Self { bucket: Bucket::open(connection).await?, peppers, limits, revoker, clock })
+        Ok(Self {
+            bucket: Bucket::open(connection).await?,
+            peppers,
+            limits,
+            revoker,
+            outages: Outages::default(),
+            clock,
+        })
     }
 
     /// Begins a session. If the user then has more than the cap allows, the oldest end.
@@ -185,14 +201,15 @@ impl Sessions {
         let presented = RefreshToken::parse(refresh_token).ok_or(SessionError::Invalid)?;
         let id = presented.sid;
         for _ in 0..TRIES {
-            let (record, revision) = self.bucket.read(id).await?.ok_or(SessionError::Invalid)?;
+            let (record, revision) = self.noting(self.bucket.read(id)).await?.ok_or(SessionError::Invalid)?;
             let chain = self.chain(&record, &presented)?;
             let now = self.clock.unix_millis();
-            match judge(&record, &presented, &chain, now, self.limits.grace) {
+            let grace = self.outages.prolong(self.limits.grace, record.rotated_at);
+            match judge(&record, &presented, &chain, now, grace) {
                 Judgement::Current => {
                     let successor = chain.successor(&presented);
                     let rotated = record.rotate(&successor, now, &self.limits);
-                    if let Write::Done = self.bucket.write(id, &rotated, revision, now).await? {
+                    if let Write::Done = self.noting(self.bucket.write(id, &rotated, revision, now)).await? {
                         return Ok(issued(&successor, rotated.owner));
                     }
                 }
@@ -237,6 +254,15 @@ impl Sessions {
             Judgement::Invalid => Err(SessionError::Invalid),
             Judgement::Current | Judgement::Repeated | Judgement::Reused => self.finish(id, record).await,
         }
+    }
+
+    /// Waits for an answer of the bucket, and remembers for how long if that was too long.
+    async fn noting<T>(&self, answer: impl Future<Output = Result<T, SessionError>>) -> Result<T, SessionError> {
+        let start = self.clock.unix_millis();
+        let limited = tokio::time::timeout(ANSWER_LIMIT, answer).await;
+        let answer = limited.unwrap_or_else(|elapsed| Err(SessionError::Unavailable(elapsed.into())));
+        self.outages.note(start, self.clock.unix_millis(), answer.is_ok());
+        answer
     }
 
     /// Ends a session with its access tokens.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_nats::jetstream;
-use nats_rpc::auth::Email;
+use nats_rpc::auth::{Email, Owner};
 use nats_rpc::{Connection, KvError};
 use serde::{Deserialize, Serialize};
 use users::UserId;
@@ -64,9 +64,12 @@ impl Account {
         self.sessions_epoch = self.epoch;
     }
 
-    /// Whether a session begun in `epoch` may go on.
-    pub(crate) fn admits(&self, epoch: u64) -> bool {
-        !self.locked && epoch >= self.sessions_epoch
+    /// Whether a session of `owner` may go on, while the realm is in the epoch `realm`.
+    pub(crate) fn admits(&self, owner: &Owner, realm: u64) -> bool {
+        !self.locked
+            && self.user_id.to_string() == owner.user
+            && owner.epoch >= self.sessions_epoch
+            && owner.realm >= realm
     }
 }
 
@@ -250,12 +253,19 @@ impl Accounts {
         self.change(key, |account| account.locked = false).await
     }
 
-    /// Ends every session and token of the user at `key`; `None` if there is no such user.
+    /// Ends every session and token of `user`, whose account is at `key`; `None` if it is not.
     ///
     /// # Errors
     /// Those of [`Bucket::change`].
-    pub async fn end_sessions(&self, key: &AccountKey) -> Result<Option<Account>, RecordError> {
-        self.change(key, Account::end_sessions).await
+    pub async fn end_sessions(&self, key: &AccountKey, user: UserId) -> Result<Option<Account>, RecordError> {
+        let end = |account: &mut Account| {
+            // Another account may have taken its place.
+            if account.user_id == user {
+                account.end_sessions();
+            }
+        };
+        let account = self.change(key, end).await?;
+        Ok(account.filter(|account| account.user_id == user))
     }
 
     /// Deletes the account at `key`, and gives it as it was last: with an epoch that ends what the user has.
@@ -325,19 +335,24 @@ mod tests {
     #[test]
     fn what_ends_tokens_leaves_sessions_and_what_ends_sessions_ends_tokens() {
         let mut account = Account::new(String::new());
+        let owner = |epoch| Owner::new(account.user_id.to_string(), "key").in_epoch(epoch).in_realm(1);
+        let (first, second, third) = (owner(0), owner(1), owner(2));
         account.end_tokens();
-        assert!(account.epoch == 1 && account.admits(0));
+        assert!(account.epoch == 1 && account.admits(&first, 1));
         account.end_sessions();
-        assert!(account.epoch == 2 && !account.admits(1) && account.admits(2));
+        assert!(account.epoch == 2 && !account.admits(&second, 1) && account.admits(&third, 1));
+        assert!(
+            !account.admits(&third, 2) && !account.admits(&Owner::new("another", "key").in_epoch(9).in_realm(9), 0)
+        );
         account.locked = true;
-        assert!(!account.admits(2));
+        assert!(!account.admits(&third, 1));
     }
 
     #[test]
     fn an_account_written_before_there_were_epochs_is_read() {
         let id = UserId::generate();
         let account: Account = serde_json::from_str(&format!(r#"{{"userId":"{id}","passwordHash":"h"}}"#)).unwrap();
-        assert!(account.epoch == 0 && account.admits(0));
+        assert!(account.epoch == 0 && account.admits(&Owner::new(id.to_string(), "key"), 0));
     }
 
     #[test]

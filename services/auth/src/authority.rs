@@ -1,7 +1,9 @@
 //! What the handlers do: accounts, passwords, sessions and tokens, put together.
 
+mod inspection;
 mod log_in;
 mod password_change;
+mod sessions;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,9 +11,9 @@ use std::time::Instant;
 
 use nats_rpc::auth::{
     Audit, AuditEvent, Backoff, Email, Grant, Issued, KeyPurpose, Owner, Password, PasswordConfig, PasswordPolicy,
-    Passwords, ResetTokens, SessionConfig, SessionError, Sessions, SigningKeyConfig, TokenIssuer,
+    Passwords, ResetTokens, Revoker, SessionConfig, SessionError, Sessions, SigningKeyConfig, TokenIssuer,
 };
-use nats_rpc::jwt::JwkSet;
+use nats_rpc::jwt::{JwkSet, Revocations};
 use nats_rpc::{Client, Config, RpcError};
 use serde::Serialize;
 use users::{Profile, UserCreated, UserId, Users};
@@ -22,7 +24,9 @@ use crate::guesses::Guesses;
 use crate::keys::AccessKeys;
 use crate::rate::RateLimit;
 
+pub(crate) use self::inspection::{Introspection, Revocation};
 pub(crate) use self::password_change::reset;
+pub(crate) use self::sessions::OwnSessions;
 
 /// What every user may do with the profile that is theirs.
 const SCOPE: &str = "profile:read profile:write";
@@ -42,6 +46,8 @@ struct Parts {
     resets: ResetTokens,
     reset_subject: Option<String>,
     sessions: Sessions,
+    revoker: Arc<Revoker>,
+    revocations: Revocations,
     keys: AccessKeys,
     issuer: TokenIssuer,
     sign_ups: RateLimit,
@@ -82,6 +88,8 @@ impl Authority {
             }
         };
         let accounts = Accounts::open(config.connection()).await?;
+        let revoker = Arc::new(Revoker::open(config.connection()).await?);
+        let session_config = SessionConfig::new(&refresh_secret).revoker(revoker.clone());
         let backoff = Backoff::open(config.connection(), &refresh_secret).await?;
         Ok(Self(Arc::new(Parts {
             accounts,
@@ -91,7 +99,9 @@ impl Authority {
             guesses: Guesses::new(backoff, settings.log_ins_per_minute, audit.clone()),
             resets: ResetTokens::open(config.connection()).await?,
             reset_subject: settings.reset_subject,
-            sessions: Sessions::open(config.connection(), SessionConfig::new(&refresh_secret)).await?,
+            sessions: Sessions::open(config.connection(), session_config).await?,
+            revoker,
+            revocations: Revocations::follow(config.connection()).await?,
             issuer: keys.issuer(issuer).audience(audience),
             keys,
             sign_ups: RateLimit::per_minute(settings.sign_ups_per_minute),
@@ -140,7 +150,7 @@ impl Authority {
     /// Uses a refresh token up; 401 if it is none, or was used before.
     ///
     /// The account is looked up anew: roles are those of now, and there is no session without an account, in
-    /// a locked one, or in an epoch that the user has left.
+    /// a locked one, or in an epoch that the user, or everybody, has left.
     pub(crate) async fn refresh(&self, refresh_token: &str) -> Result<Tokens, RpcError> {
         let parts = &*self.0;
         let refreshed = parts.sessions.refresh(refresh_token).await;
@@ -149,9 +159,10 @@ impl Authority {
             parts.audit.emit(AuditEvent::TokenReused { user, sid });
         }
         let issued = refreshed?;
-        let Owner { user, account: key, epoch, .. } = &issued.session.owner;
-        let account = parts.accounts.find(&AccountKey::remembered(key.clone())).await?;
-        match account.filter(|account| account.user_id.to_string() == *user && account.admits(*epoch)) {
+        let owner = &issued.session.owner;
+        let account = parts.accounts.find(&AccountKey::remembered(owner.account.clone())).await?;
+        let realm = self.realm()?;
+        match account.filter(|account| account.admits(owner, realm)) {
             Some(account) => self.tokens(issued, &account),
             None => {
                 parts.sessions.log_out(&issued.refresh_token).await?;
@@ -181,13 +192,19 @@ impl Authority {
         Ok(())
     }
 
+    /// The epoch of everybody.
+    fn realm(&self) -> Result<u64, RpcError> {
+        Ok(self.0.revocations.realm()?)
+    }
+
     async fn begin_session(
         &self,
         key: &AccountKey,
         account: &Account,
         source: Option<String>,
     ) -> Result<Tokens, RpcError> {
-        let owner = Owner::new(account.user_id.to_string(), key.as_str()).in_epoch(account.epoch);
+        let owner = Owner::new(account.user_id.to_string(), key.as_str());
+        let owner = owner.in_epoch(account.epoch).in_realm(self.realm()?);
         let issued = self.0.sessions.create(owner).await?;
         let (user, sid) = (account.user_id.to_string(), issued.session.id.clone());
         self.0.audit.emit(AuditEvent::LoggedIn { user, sid, source });
@@ -196,7 +213,8 @@ impl Authority {
 
     fn tokens(&self, issued: Issued, account: &Account) -> Result<Tokens, RpcError> {
         let sub = account.user_id.to_string();
-        let grant = Grant::new(&sub, &issued.session.id).epoch(account.epoch).roles(&account.roles).scope(SCOPE);
+        let grant = Grant::new(&sub, &issued.session.id).epoch(account.epoch).realm(self.realm()?);
+        let grant = grant.roles(&account.roles).scope(SCOPE);
         Ok(Tokens { access_token: self.0.issuer.issue(&grant)?, refresh_token: issued.refresh_token })
     }
 }

@@ -6,6 +6,9 @@
 //! - `guesses` bounds how fast passwords can be guessed.
 //! - `rate` bounds how fast a caller can find out which addresses have signed up.
 //! - `keys` is what access tokens are signed with, and `auth keys list|rotate|retire <kid>`.
+//! - [`standing`] is what an operator does to users.
+//! - `users_command` is `auth users lock|unlock|delete|log-out <email>` and `auth users log-out-everybody`,
+//!   `services_command` is `auth services add|remove <name>`.
 //! - `roles` is `auth roles grant|revoke <email> <role>`, `reset_token` is `auth password reset-token <email>`.
 //!
 //! | subject | data | answers |
@@ -15,6 +18,11 @@
 //! | `auth.refresh` | `{refreshToken}` | `{accessToken, refreshToken}`; 401 |
 //! | `auth.logout` | `{refreshToken}` | nothing, also for a session that has ended |
 //! | `auth.jwks` | | the public keys of access tokens, as a JWK Set; none with `JWT_SECRET` |
+//! | `auth.logout_all` | with an access token | nothing; every session and token of the caller has ended |
+//! | `auth.sessions` | with an access token | `{sessions: [{id, current, begunAt, refreshedAt, expiresAt}]}`, in seconds since 1970 |
+//! | `auth.sessions.end` | `{sessionId}`, with an access token | nothing; 404 if the caller has no such session |
+//! | `auth.introspect` | `{token}`, with the credential of a service that may `introspect` | `{active, token_type, sub, exp, iat, sid, iss, aud, jti, roles, scope}`, or `{active: false}` (RFC 7662) |
+//! | `auth.revoke` | one of `{token}`, `{sub}`, `{sid}`, `{jti}`, with the credential of a service that may `revoke` | nothing, also for what has ended (RFC 7009) |
 //! | `auth.password.change` | `{currentPassword, newPassword}`, with an access token | `{accessToken, refreshToken}` of a new session, every other one has ended; 403 if the current password is wrong |
 //! | `auth.password.reset.request` | `{email}` | nothing, whether the address has an account or not; 404 if no mailer is set up |
 //! | `auth.password.reset.confirm` | `{token, newPassword}` | nothing; every session has ended; 401 if the token is none or was used |
@@ -35,12 +43,16 @@ mod keys;
 mod rate;
 mod reset_token;
 mod roles;
+mod services_command;
+mod session_handlers;
+pub mod standing;
+mod users_command;
 
 use std::error::Error;
 
 use async_nats::jetstream;
-use nats_rpc::auth::{Backoff, KeyPurpose, ResetTokens, RingBucket, Sessions};
-use nats_rpc::{JwtGuard, KvAccess, Service, discover};
+use nats_rpc::auth::{Backoff, KeyPurpose, ResetTokens, Revoker, RingBucket, ServiceCredentials, Sessions};
+use nats_rpc::{Config, JwtGuard, KvAccess, Service, discover};
 use users::{Replicas, Users};
 
 use self::account::Accounts;
@@ -66,6 +78,8 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         .uses_bucket(KvAccess::to("auth_reset").read().write())
         .uses_bucket(KvAccess::to(KeyPurpose::AccessTokens.bucket()).read().follow().write())
         .uses_bucket(KvAccess::to(KeyPurpose::Assertions.bucket()).read().follow().write())
+        .uses_bucket(KvAccess::to("auth_rev").read().follow().write())
+        .uses_bucket(KvAccess::to("auth_services").read())
         .uses_bucket(KvAccess::to("users").read().write())
         .uses_bucket(KvAccess::to("auth_rev").read().follow().write())
         .provide_with(move |config| async move { Authority::open(config, Settings::from_vars(vars)?).await })
@@ -75,7 +89,10 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
             let replicas = Replicas::from_vars(for_provision)?;
             provision(&config.jetstream(), replicas).await
         })
+        .guard(async |config: Config| ServiceCredentials::open(config.connection()).await)
         .command("keys", "list | rotate | retire <kid>", keys::run)
+        .command("users", "lock|unlock|delete|log-out <email>, or log-out-everybody", users_command::run)
+        .command("services", "add <name> introspect|revoke ..., or remove <name>", services_command::run)
         .command("roles", "grant|revoke <email> <role>", roles::run)
         .command("password", "reset-token <email>", reset_token::run);
     match mailer {
@@ -84,14 +101,16 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
     }
 }
 
-/// Creates the buckets `auth_users`, `auth_sess`, `auth_backoff`, `auth_reset`, `auth_jwks`, `gw_jwks` and
-/// `users`; those that exist keep what they hold.
+/// Creates the buckets `auth_users`, `auth_sess`, `auth_rev`, `auth_services`, `auth_backoff`, `auth_reset`,
+/// `auth_jwks`, `gw_jwks` and `users`; those that exist keep what they hold.
 ///
 /// # Errors
 /// If JetStream refuses or does not answer.
 pub async fn provision(jetstream: &jetstream::Context, replicas: Replicas) -> Result<(), Box<dyn Error + Send + Sync>> {
     Accounts::provision(jetstream, replicas).await?;
     Sessions::provision(jetstream, replicas.get()).await?;
+    Revoker::provision(jetstream, replicas.get()).await?;
+    ServiceCredentials::provision(jetstream, replicas.get()).await?;
     Backoff::provision(jetstream, replicas.get()).await?;
     ResetTokens::provision(jetstream, replicas.get()).await?;
     RingBucket::provision(jetstream, KeyPurpose::AccessTokens, replicas.get()).await?;

@@ -6,6 +6,7 @@ use nats_rpc::auth::{Audit, AuditEvent, Email};
 use nats_rpc::{Client, Config};
 
 use crate::account::{AccountKey, Accounts, Role};
+use crate::standing::revoke_role;
 
 const USAGE: &str = "usage: auth roles grant|revoke <email> <role>; a role is 1 to 32 of a-z, 0-9, - and _";
 
@@ -15,11 +16,12 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
     let [action, email, role] = words.as_slice() else { return Err(USAGE.into()) };
     let email = Email::parse(email)?;
     let role = Role::parse(role).ok_or(USAGE)?;
-    let accounts = Accounts::open(config.connection()).await?;
-    let key = AccountKey::of(&email);
-    let account = match action.as_str() {
-        "grant" => accounts.grant(&key, &role).await?,
-        "revoke" => accounts.revoke(&key, &role).await?,
+    let (account, from) = match action.as_str() {
+        "grant" => {
+            let accounts = Accounts::open(config.connection()).await?;
+            (accounts.grant(&AccountKey::of(&email), &role).await?, "the next log-in or refresh on")
+        }
+        "revoke" => (revoke_role(config.connection(), &email, &role).await?, "now on"),
         _ => return Err(USAGE.into()),
     };
     let (user, name) = (account.user_id.to_string(), role.as_str().to_owned());
@@ -29,10 +31,6 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
         _ => AuditEvent::RoleRevoked { user, role: name },
     });
     audit.flush().await;
-    println!(
-        "user {} has the roles [{}] from the next log-in or refresh on",
-        account.user_id,
-        account.roles.join(", ")
-    );
+    println!("user {} has the roles [{}] from {from}", account.user_id, account.roles.join(", "));
     Ok(())
 }

@@ -4,12 +4,14 @@
 //! - `nats`: the nats-server, found, obtained or named by `NATS_URL`.
 //! - [`System`]: auth, two instances of users, and the gateway, in this process.
 //! - [`walk`]: the steps, each with what it expects.
+//! - `revoked`: the steps about sessions that end.
 //! - [`Report`]: a line for each step.
 //! - `caller`: calls over HTTP and over NATS, with answers that can be compared.
 
 mod caller;
 mod nats;
 mod report;
+mod revoked;
 mod system;
 mod walk;
 

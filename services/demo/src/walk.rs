@@ -31,6 +31,7 @@ pub async fn walk(system: &System, report: &mut Report) {
     };
     let Some([ada, eve]) = Box::pin(use_it(&caller, report)).await else { return };
     Box::pin(abuse_it(&mut caller, &ada, &eve, report)).await;
+    Box::pin(crate::revoked::walk(&caller, report)).await;
     if system.has_key_ring() {
         Box::pin(keys::rotate(system, &caller, report)).await;
     }

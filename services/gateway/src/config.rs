@@ -55,6 +55,7 @@ impl Config {
     /// |---|---|---|
     /// | `JWT_SECRET` | what access tokens are signed with, at least 32 bytes; not set: their keys come from the key ring | none |
     /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
+    /// | `JWT_WITHOUT_REVOCATIONS` | `true`: what was revoked is taken until it expires | `false` |
     /// | `GATEWAY_SEND_ASSERTIONS` | `true`: services get the gateway's word for a caller in place of the token | `false` |
     /// | `GATEWAY_ADDRESS` | where it listens | `127.0.0.1:3000` |
     /// | `GATEWAY_TIMEOUT_MS` | how long a request may take, 1 to 600,000 | 5000 |
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn all_has_defaults_and_a_secret_is_long() {
-        assert!(matches!(from(&[]).unwrap().trust, Trust::Ring { assertions: false, .. }));
+        assert!(matches!(from(&[]).unwrap().trust, Trust::Settings(_)));
         assert!(from(&[("JWT_SECRET", "your-secret-key")]).is_err());
         let config = from(&[SECRET, ("GATEWAY_ADDRESS", "")]).unwrap();
         assert_eq!((config.address.port(), config.body_limit), (3000, 65_536));

@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `POST /api/auth/signup` | `auth.signup` | 201 |
 //! | `POST /api/auth/login`, `/refresh`, `/logout` | `auth.login`, … | 200 |
+//! | `POST /api/auth/logout-all` | `auth.logout_all` | 200; needs a token |
+//! | `GET /api/auth/sessions`, `DELETE /api/auth/sessions/{id}` | `auth.sessions`, `auth.sessions.end` | 200; needs a token |
 //! | `POST /api/auth/password/change` | `auth.password.change` | 200; needs a token |
 //! | `POST /api/auth/password/reset/request`, `/confirm` | `auth.password.reset.request`, … | 200 |
 //! | `POST /api/users/profile` | `get_user_profile` | 200; needs a token |

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use nats_rpc::RpcError;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize) -> Rout
         .route("/api/auth/login", post(log_in))
         .route("/api/auth/refresh", post(refresh))
         .route("/api/auth/logout", post(log_out))
+        .route("/api/auth/logout-all", post(log_out_everywhere))
+        .route("/api/auth/sessions", get(sessions))
+        .route("/api/auth/sessions/{id}", delete(end_session))
         .route("/api/auth/password/change", post(change_password))
         .route("/api/auth/password/reset/request", post(request_reset))
         .route("/api/auth/password/reset/confirm", post(confirm_reset))
@@ -71,6 +74,12 @@ struct ResetConfirmation {
     new_password: String,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SessionId {
+    session_id: String,
+}
+
 /// Whose profile; the caller's own if nobody is named. Whatever else stands in the body, such as the
 /// `user` of a caller who would like to be somebody else, is not read.
 #[derive(Default, Deserialize, Serialize)]
@@ -79,6 +88,9 @@ struct GetProfile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
 }
+
+#[derive(Serialize)]
+struct Nothing {}
 
 #[derive(Serialize)]
 struct Health {
@@ -111,6 +123,18 @@ async fn request_reset(call: Anonymous, Json(body): Json<ResetRequest>) -> Answe
 
 async fn confirm_reset(call: Anonymous, Json(body): Json<ResetConfirmation>) -> Answer {
     call.send("auth.password.reset.confirm", &body, StatusCode::OK).await
+}
+
+async fn log_out_everywhere(call: Authenticated) -> Answer {
+    call.send("auth.logout_all", &Nothing {}).await
+}
+
+async fn sessions(call: Authenticated) -> Answer {
+    call.send("auth.sessions", &Nothing {}).await
+}
+
+async fn end_session(call: Authenticated, Path(session_id): Path<String>) -> Answer {
+    call.send("auth.sessions.end", &SessionId { session_id }).await
 }
 
 async fn profile(call: Authenticated, Json(body): Json<GetProfile>) -> Answer {

@@ -166,6 +166,14 @@ impl Users {
         Ok(Self(Arc::new(Bucket::open(connection, BUCKET).await?)))
     }
 
+    /// Removes the profile of a user, if there is one.
+    ///
+    /// # Errors
+    /// Those of [`Bucket::remove`].
+    pub async fn remove(&self, id: UserId) -> Result<(), RecordError> {
+        self.0.remove(&id.to_string()).await
+    }
+
     /// The profile of a user.
     ///
     /// # Errors

@@ -1,7 +1,5 @@
 //! One of three nodes dies or leaves while callers go on calling and events are stored.
 
-mod nodes;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,16 +7,14 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use nats_rpc::{Client, Connection, NatsConfig};
 
-use self::nodes::Nodes;
 use super::Options;
 use super::load::{Load, call};
+use super::nodes::{ELECTION_LIMIT, Nodes, leader};
 use super::report::Row;
 use super::server_faults::{LateStarts, service};
 use super::stage::{grouped, runtime, soon};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an election may take; the longest seen is 8.5 s.
-const ELECTION_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy)]
 enum Fault {
@@ -44,7 +40,7 @@ async fn try_fault(nodes: &mut Nodes, fault: Fault, options: Options) -> [Row; 2
     let anywhere = NatsConfig::new(nodes.urls());
     let jetstream = soon(Connection::open(&anywhere)).await.expect("a connection").jetstream();
     let stored = Stored::open(jetstream).await;
-    let leader = stored.leader().await;
+    let leader = leader(&stored.0, Stored::NAME).await;
     // The caller and one instance lose their node, and know no other but those that it has told them.
     let lost = NatsConfig::new(nodes.url(&leader));
     let late = LateStarts::default();
@@ -124,19 +120,6 @@ impl Stored {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Self(jetstream)
-    }
-
-    async fn leader(&self) -> String {
-        let began = Instant::now();
-        loop {
-            if let Ok(stream) = self.0.get_stream(Self::NAME).await
-                && let Some(leader) = stream.cached_info().cluster.as_ref().and_then(|cluster| cluster.leader.clone())
-            {
-                return leader;
-            }
-            assert!(began.elapsed() < ELECTION_LIMIT, "the stream has no leader");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
     }
 
     fn publish(self) -> Publishing {

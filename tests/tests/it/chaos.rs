@@ -42,6 +42,11 @@ fn calls_survive_the_end_of_a_node() {
     holds("cluster");
 }
 
+#[test]
+fn sessions_and_revocations_survive_the_end_of_a_node() {
+    holds("auth");
+}
+
 /// In a process of its own, as the memory is the whole process's.
 #[test]
 fn calls_and_requests_leave_nothing_behind() {

@@ -30,6 +30,7 @@ mod auth;
 mod gateway;
 mod guesses;
 mod passwords;
+mod revocation;
 mod users;
 
 use std::time::Duration;

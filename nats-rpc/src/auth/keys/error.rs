@@ -2,6 +2,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use crate::auth::follow::NotLoaded;
+use crate::auth::revocation::RevocationBucketError;
 use crate::connection::KvError;
 use crate::jwt::{JwtConfigError, KeyRingError};
 
@@ -25,6 +26,9 @@ pub enum KeysError {
     /// JetStream does not give the bucket.
     #[error(transparent)]
     Bucket(KvError),
+    /// Nobody can tell what was revoked.
+    #[error("{0}. Where nobody revokes anything, set JWT_WITHOUT_REVOCATIONS=true")]
+    Revocations(#[from] RevocationBucketError),
     /// What the bucket holds did not arrive.
     #[error(
         "the key ring in the KV bucket {bucket} did not arrive within {waited:?}; if it is empty, run `auth provision`"

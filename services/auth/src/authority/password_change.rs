@@ -110,7 +110,7 @@ impl Authority {
     }
 
     /// The caller's account, by way of the address in their profile.
-    async fn own_account(&self, me: &UserClaims) -> Result<(Email, AccountKey, Account), RpcError> {
+    pub(super) async fn own_account(&self, me: &UserClaims) -> Result<(Email, AccountKey, Account), RpcError> {
         let gone = || RpcError::unauthenticated("there is no such account any more");
         let user_id = UserId::parse(&me.sub).ok_or_else(gone)?;
         let email = self.email_of(user_id).await?.ok_or_else(gone)?;
@@ -120,7 +120,7 @@ impl Authority {
         Ok((email, key, own))
     }
 
-    async fn email_of(&self, user_id: UserId) -> Result<Option<Email>, RpcError> {
+    pub(super) async fn email_of(&self, user_id: UserId) -> Result<Option<Email>, RpcError> {
         let profile = self.0.profiles.find(user_id).await?;
         Ok(profile.and_then(|profile| Email::parse(&profile.email).ok()))
     }

@@ -1,10 +1,15 @@
-use std::net::TcpListener;
-use std::time::Duration;
+//! A cluster to take nodes from.
 
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream;
 use nats_rpc::testing::NatsServer;
 
-use crate::chaos::stage::until;
+use super::stage::until;
 
+/// How long an election may take; the longest seen is 8.5 s.
+pub(super) const ELECTION_LIMIT: Duration = Duration::from_secs(30);
 const COUNT: usize = 3;
 /// How long a lame duck may live; with a handful of clients it takes some 5 s.
 const LAME_DUCK_LIMIT: Duration = Duration::from_secs(40);
@@ -55,6 +60,20 @@ impl Nodes {
     fn named(&mut self, name: &str) -> &mut NatsServer {
         let node = self.0.iter_mut().find(|(known, _)| known == name);
         node.map(|(_, server)| server).expect("the leader is one of the nodes")
+    }
+}
+
+/// The node that leads a stream.
+pub(super) async fn leader(jetstream: &jetstream::Context, stream: &str) -> String {
+    let began = Instant::now();
+    loop {
+        if let Ok(stream) = jetstream.get_stream(stream).await
+            && let Some(leader) = stream.cached_info().cluster.as_ref().and_then(|cluster| cluster.leader.clone())
+        {
+            return leader;
+        }
+        assert!(began.elapsed() < ELECTION_LIMIT, "the stream has no leader");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -1,0 +1,163 @@
+//! What a service with a credential of its own may do: ask about tokens, and revoke.
+
+use nats_rpc::auth::{AuditEvent, SessionError};
+use nats_rpc::jwt::Refusal;
+use nats_rpc::{JwtGuard, RpcError};
+use serde::{Deserialize, Serialize};
+use users::UserId;
+
+use super::Authority;
+use super::sessions::{goes_on, seconds};
+use crate::account::AccountKey;
+
+/// How a refresh token begins; no access token does.
+const REFRESH_TOKEN: &str = "nrt1.";
+
+/// What is known of a token (RFC 7662, section 2.2).
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Introspection {
+    /// Whether it is good now. Of one that is not, nothing else is told.
+    active: bool,
+    #[serde(flatten)]
+    known: Option<Known>,
+}
+
+#[derive(Debug, Serialize)]
+struct Known {
+    token_type: &'static str,
+    sub: String,
+    exp: u64,
+    iat: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
+    #[serde(flatten)]
+    of_access: Option<OfAccess>,
+}
+
+/// What only access tokens say.
+#[derive(Debug, Deserialize, Serialize)]
+struct OfAccess {
+    iss: String,
+    aud: serde_json::Value,
+    jti: String,
+    #[serde(default)]
+    roles: Vec<String>,
+    #[serde(default)]
+    scope: String,
+}
+
+#[derive(Deserialize)]
+struct AccessClaims {
+    sub: String,
+    exp: u64,
+    iat: u64,
+    sid: Option<String>,
+    #[serde(flatten)]
+    rest: OfAccess,
+}
+
+/// What is to be revoked: exactly one of these.
+#[derive(Deserialize)]
+pub(crate) struct Revocation {
+    /// An access or a refresh token (RFC 7009).
+    token: Option<String>,
+    /// All tokens and sessions of a user.
+    sub: Option<String>,
+    /// A session.
+    sid: Option<String>,
+    /// One access token.
+    jti: Option<String>,
+}
+
+impl Authority {
+    /// Says what `token` is. `guard` judges access tokens as every service does.
+    pub(crate) async fn introspect(&self, guard: &JwtGuard, token: &str) -> Result<Introspection, RpcError> {
+        let known = match token.starts_with(REFRESH_TOKEN) {
+            true => self.refresh_token(token).await?,
+            false => access_token(guard, token)?,
+        };
+        Ok(Introspection { active: known.is_some(), known })
+    }
+
+    async fn refresh_token(&self, token: &str) -> Result<Option<Known>, RpcError> {
+        let live = match self.0.sessions.look_up(token).await {
+            Ok(live) => live,
+            Err(SessionError::Invalid) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let key = AccountKey::remembered(live.session.owner.account.clone());
+        let account = self.0.accounts.find(&key).await?;
+        let realm = self.realm()?;
+        Ok(account.filter(|account| goes_on(&live, account, realm)).map(|_| Known {
+            token_type: "refresh_token",
+            exp: seconds(live.expires_at),
+            iat: seconds(live.refreshed_at),
+            sub: live.session.owner.user,
+            sid: Some(live.session.id),
+            of_access: None,
+        }))
+    }
+
+    /// Revokes; what is no token, or has ended, is no error (RFC 7009, section 2.2).
+    pub(crate) async fn revoke(&self, guard: &JwtGuard, what: Revocation) -> Result<(), RpcError> {
+        match what {
+            Revocation { token: Some(token), sub: None, sid: None, jti: None } => {
+                if token.starts_with(REFRESH_TOKEN) {
+                    return self.log_out(&token).await;
+                }
+                match access_token(guard, &token)?.and_then(|known| known.of_access) {
+                    Some(OfAccess { jti, .. }) => self.revoke_token(jti).await,
+                    None => Ok(()),
+                }
+            }
+            Revocation { token: None, sub: Some(sub), sid: None, jti: None } => self.revoke_user(&sub).await,
+            Revocation { token: None, sub: None, sid: Some(sid), jti: None } => self.revoke_session(&sid).await,
+            Revocation { token: None, sub: None, sid: None, jti: Some(jti) } => self.revoke_token(jti).await,
+            _ => Err(RpcError::invalid_argument("exactly one of token, sub, sid and jti is revoked at a time")),
+        }
+    }
+
+    async fn revoke_token(&self, jti: String) -> Result<(), RpcError> {
+        self.0.revoker.token(&jti).await?;
+        self.0.audit.emit(AuditEvent::TokenRevoked { jti });
+        Ok(())
+    }
+
+    async fn revoke_session(&self, sid: &str) -> Result<(), RpcError> {
+        if let Some(session) = self.0.sessions.end_any(sid).await? {
+            self.0.audit.emit(AuditEvent::LoggedOut { user: session.owner.user, sid: session.id });
+        }
+        Ok(())
+    }
+
+    async fn revoke_user(&self, sub: &str) -> Result<(), RpcError> {
+        let unknown = || RpcError::not_found("no such user");
+        let user = UserId::parse(sub).ok_or_else(unknown)?;
+        let email = self.email_of(user).await?.ok_or_else(unknown)?;
+        let account = self.0.accounts.end_sessions(&AccountKey::of(&email), user).await?.ok_or_else(unknown)?;
+        self.end_sessions(&account).await?;
+        self.0.audit.emit(AuditEvent::LoggedOutEverywhere { user: sub.to_owned() });
+        Ok(())
+    }
+}
+
+/// What an access token says, if it is good; an error if that cannot be told.
+fn access_token(guard: &JwtGuard, token: &str) -> Result<Option<Known>, RpcError> {
+    match guard.read_claims::<AccessClaims>(token) {
+        Ok(AccessClaims { sub, exp, iat, sid, rest }) => {
+            Ok(Some(Known { token_type: "Bearer", sub, exp, iat, sid, of_access: Some(rest) }))
+        }
+        Err(refusal @ Refusal::StaleRevocations) => Err(refusal.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_token_that_is_not_good_nothing_is_told() {
+        assert_eq!(serde_json::to_string(&Introspection::default()).unwrap(), r#"{"active":false}"#);
+    }
+}

@@ -1,0 +1,83 @@
+//! The sessions that one has: to see, and to end.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nats_rpc::auth::{AuditEvent, LiveSession, SessionError};
+use nats_rpc::{RpcError, UserClaims};
+use serde::Serialize;
+
+use super::Authority;
+use crate::account::Account;
+
+/// The caller's sessions, the newest first.
+#[derive(Serialize)]
+pub(crate) struct OwnSessions {
+    sessions: Vec<OwnSession>,
+}
+
+/// Times are seconds since 1970.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OwnSession {
+    id: String,
+    /// Whether the caller's token is of this session.
+    current: bool,
+    begun_at: u64,
+    refreshed_at: u64,
+    expires_at: u64,
+}
+
+impl Authority {
+    /// The caller's sessions.
+    pub(crate) async fn sessions(&self, me: &UserClaims) -> Result<OwnSessions, RpcError> {
+        let (_, _, account) = self.own_account(me).await?;
+        let live = self.0.sessions.list(&me.sub).await?;
+        let realm = self.realm()?;
+        let going_on = live.into_iter().filter(|live| goes_on(live, &account, realm));
+        Ok(OwnSessions { sessions: going_on.map(|live| OwnSession::new(live, me.sid.as_deref())).collect() })
+    }
+
+    /// Ends one of the caller's sessions; 404 if they have none of this id.
+    pub(crate) async fn end_session(&self, me: &UserClaims, id: &str) -> Result<(), RpcError> {
+        match self.0.sessions.end(&me.sub, id).await {
+            Ok(session) => {
+                self.0.audit.emit(AuditEvent::LoggedOut { user: session.owner.user, sid: session.id });
+                Ok(())
+            }
+            Err(SessionError::Invalid) => Err(RpcError::not_found("no such session")),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends every session and token of the caller, the one that they call with included.
+    pub(crate) async fn log_out_everywhere(&self, me: &UserClaims) -> Result<(), RpcError> {
+        let gone = || RpcError::unauthenticated("there is no such account any more");
+        let (_, key, account) = self.own_account(me).await?;
+        let account = self.0.accounts.end_sessions(&key, account.user_id).await?.ok_or_else(gone)?;
+        self.end_sessions(&account).await?;
+        self.0.audit.emit(AuditEvent::LoggedOutEverywhere { user: me.sub.clone() });
+        Ok(())
+    }
+}
+
+impl OwnSession {
+    fn new(live: LiveSession, current: Option<&str>) -> Self {
+        Self {
+            current: current == Some(live.session.id.as_str()),
+            begun_at: seconds(live.begun_at),
+            refreshed_at: seconds(live.refreshed_at),
+            expires_at: seconds(live.expires_at),
+            id: live.session.id,
+        }
+    }
+}
+
+/// Whether a session has been ended neither by its user's account nor for everybody.
+pub(super) fn goes_on(live: &LiveSession, account: &Account, realm: u64) -> bool {
+    account.admits(&live.session.owner, realm)
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,54 @@
+//! `auth users lock|unlock|delete|log-out <email>`, and `auth users log-out-everybody`.
+
+use std::error::Error;
+
+use nats_rpc::auth::{Audit, AuditEvent, Email, Revoker};
+use nats_rpc::{Client, Config};
+
+use crate::standing::Standing;
+
+const USAGE: &str = "usage: auth users lock|unlock|delete|log-out <email>, or auth users log-out-everybody";
+
+/// Runs the command with the words behind `users`.
+#[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
+pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let (told, event) = match words.as_slice() {
+        ["log-out-everybody"] => {
+            let epoch = Revoker::open(config.connection()).await?.everybody().await?;
+            (format!("everybody is logged out; the realm is in epoch {epoch}"), AuditEvent::RealmRevoked)
+        }
+        [action, email] => {
+            let (standing, done) = standing(action).ok_or(USAGE)?;
+            let account = standing.give(config.connection(), &Email::parse(email)?).await?;
+            let account = account.ok_or("nobody has signed up with this e-mail address")?;
+            let user = account.user_id.to_string();
+            (format!("user {user} {done}"), event(standing, user))
+        }
+        _ => return Err(USAGE.into()),
+    };
+    let audit = Audit::over(&Client::over(config.connection()));
+    audit.emit(event);
+    audit.flush().await;
+    println!("{told}");
+    Ok(())
+}
+
+fn standing(action: &str) -> Option<(Standing, &'static str)> {
+    Some(match action {
+        "lock" => (Standing::Locked, "is locked; every session and token has ended"),
+        "unlock" => (Standing::Unlocked, "may log in again"),
+        "delete" => (Standing::Deleted, "is deleted, the profile too; every session and token has ended"),
+        "log-out" => (Standing::LoggedOut, "is logged out; every session and token has ended"),
+        _ => return None,
+    })
+}
+
+fn event(standing: Standing, user: String) -> AuditEvent {
+    match standing {
+        Standing::Locked => AuditEvent::UserLocked { user },
+        Standing::Unlocked => AuditEvent::UserUnlocked { user },
+        Standing::Deleted => AuditEvent::UserDeleted { user },
+        Standing::LoggedOut => AuditEvent::LoggedOutEverywhere { user },
+    }
+}
