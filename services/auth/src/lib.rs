@@ -79,7 +79,7 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         .uses_bucket(KvAccess::to(KeyPurpose::AccessTokens.bucket()).read().follow().write())
         .uses_bucket(KvAccess::to(KeyPurpose::Assertions.bucket()).read().follow().write())
         .uses_bucket(KvAccess::to("auth_rev").read().follow().write())
-        .uses_bucket(KvAccess::to("auth_services").read())
+        .uses_bucket(KvAccess::to("auth_services").read().write())
         .uses_bucket(KvAccess::to("users").read().write())
         .uses_bucket(KvAccess::to("auth_rev").read().follow().write())
         .provide_with(move |config| async move { Authority::open(config, Settings::from_vars(vars)?).await })

@@ -8,9 +8,10 @@ use super::{Intruder, USERS};
 use crate::support::soon;
 
 /// Every bucket, who writes it, and who else reads it.
-const BUCKETS: [(&str, &[&str], &[&str]); 8] = [
+const BUCKETS: [(&str, &[&str], &[&str]); 9] = [
     ("auth_users", &["auth"], &[]),
     ("auth_sess", &["auth"], &[]),
+    ("auth_services", &["auth"], &[]),
     ("auth_backoff", &["auth"], &[]),
     ("auth_reset", &["auth"], &[]),
     ("auth_jwks", &["auth"], &["users", "gateway", "verifier"]),
