@@ -84,6 +84,9 @@ async fn the_walk_fails_where_users_has_no_guard() {
         "someone else's profile over NATS",
         "someone else's profile by its subject",
         "spoofed user in place of a token",
+        "stolen refresh token",
+        "access token after log-out",
+        "log-out everywhere",
         "token of the retired key over NATS",
     ];
     assert_eq!(failing(options).await, expected);
@@ -96,7 +99,8 @@ async fn pass_on(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let subject = if group == "auth" { format!("auth.{name}") } else { "get_user_profile".to_owned() };
+    let subject =
+        if group == "auth" { format!("auth.{}", name.replace('-', "_")) } else { "get_user_profile".to_owned() };
     let client = match headers.get("authorization").and_then(|value| value.to_str().ok()) {
         Some(value) => client.header("authorization", value),
         None => client,
