@@ -81,7 +81,6 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         .uses_bucket(KvAccess::to("auth_rev").read().follow().write())
         .uses_bucket(KvAccess::to("auth_services").read().write())
         .uses_bucket(KvAccess::to("users").read().write())
-        .uses_bucket(KvAccess::to("auth_rev").read().follow().write())
         .provide_with(move |config| async move { Authority::open(config, Settings::from_vars(vars)?).await })
         .provide_with(move |_| async move { Settings::from_vars(for_peers).map(|settings| settings.peers()) })
         .guard(move |config| JwtGuard::from_vars(config, for_guard))
