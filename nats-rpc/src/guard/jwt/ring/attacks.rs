@@ -181,3 +181,34 @@ fn claims_are_checked_as_with_a_secret() {
     assert_eq!(with(json!({ "exp": 1_800_100_000 })), Err(Refusal::Lifetime));
     assert_eq!(with(json!({})), Ok(()));
 }
+
+#[test]
+fn a_key_is_used_from_its_beginning_to_its_end_and_what_was_verified_before_ends_with_it() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::super::testing::{NOW, at};
+
+    let key = Key::ed25519("k");
+    let mut document: Value = serde_json::from_slice(&document(1, &[&key])).unwrap();
+    document["keys"][0]["not_before"] = (NOW + 100).into();
+    document["keys"][0]["not_after"] = (NOW + 200).into();
+    let ring = KeyRing::from_json(document.to_string().as_bytes()).unwrap();
+    let clock = Arc::new(AtomicU64::new(NOW));
+    let shared = Arc::clone(&clock);
+    let config = JwtConfig::ring(ring.clone()).clock(move || at(shared.load(Ordering::SeqCst)));
+    let guard = JwtGuard::<UserClaims>::new(config).unwrap();
+    let token = key.sign(&claims_with(json!({ "exp": NOW + 900 })));
+    // With 5 s of skew at both ends.
+    for (after, used) in [(0, false), (94, false), (95, true), (150, true), (204, true), (205, false), (150, true)] {
+        clock.store(NOW + after, Ordering::SeqCst);
+        let expected = if used { Ok(()) } else { Err(Refusal::KeyNotInUse) };
+        assert_eq!(guard.verify(&token).map(drop), expected, "{after}");
+    }
+    // A heartbeat prolongs it.
+    document["version"] = 2.into();
+    document["keys"][0]["not_after"] = (NOW + 300).into();
+    ring.replace(document.to_string().as_bytes()).unwrap();
+    clock.store(NOW + 250, Ordering::SeqCst);
+    assert!(guard.verify(&token).is_ok());
+}
