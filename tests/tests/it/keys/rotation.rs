@@ -69,16 +69,22 @@ async fn no_valid_token_is_refused_while_keys_rotate_under_a_thousand_requests_a
             rotated.store(true, Ordering::SeqCst);
         }
     });
-    let (taken, kids) =
-        (Arc::new(AtomicU64::new(0)), Arc::new(std::sync::Mutex::new(std::collections::HashSet::new())));
+    let taken = Arc::new(AtomicU64::new(0));
+    let (mut kids, mut first_of_each_key) = (std::collections::HashSet::new(), Vec::new());
     let mut pace = tokio::time::interval(Duration::from_millis(1));
     let mut calls = tokio::task::JoinSet::new();
     let mut sent = 0;
     while sent < REQUESTS || !rotated.load(Ordering::SeqCst) {
         pace.tick().await;
-        // A new token for each request, so that none is known already.
-        let token = issue(&issuers[usize::try_from(sent % 2).unwrap()]);
-        kids.lock().unwrap().insert(kid(&token));
+        // New tokens, which nobody knows already, and in between the first ones of each key so far.
+        let fresh = issue(&issuers[usize::try_from(sent % 2).unwrap()]);
+        if kids.insert(kid(&fresh)) {
+            first_of_each_key.push(fresh.clone());
+        }
+        let token = match sent % 4 {
+            3 => first_of_each_key[usize::try_from(sent / 4).unwrap() % first_of_each_key.len()].clone(),
+            _ => fresh,
+        };
         let (client, taken) = (client.bearer(&token), taken.clone());
         calls.spawn(async move {
             let answer = client.send::<String>("keys.whoami", &()).await;
@@ -92,7 +98,7 @@ async fn no_valid_token_is_refused_while_keys_rotate_under_a_thousand_requests_a
     }
     soon(rotating).await.unwrap();
     assert_eq!(taken.load(Ordering::SeqCst), sent);
-    assert!(kids.lock().unwrap().len() as u64 > ROTATIONS, "tokens of many keys were sent");
+    assert!(kids.len() as u64 > ROTATIONS, "tokens of many keys were sent");
     for service in services {
         service.stop().await;
     }
@@ -112,6 +118,12 @@ async fn after_a_rotation_the_old_keys_tokens_are_good_and_new_tokens_have_anoth
     assert_ne!(kid(&old), new_kid);
     assert!(guard.verify(&old).is_ok());
     assert!(soon(guard.verify_fresh(&new)).await.is_ok());
+    // A write later, too.
+    soon(keys.rotate()).await.unwrap();
+    until_taken(&guard, &issue(&keys)).await;
+    for token in [&old, &new] {
+        assert!(guard.verify(token).is_ok());
+    }
     // Each is published before it signs.
     for kid in [kid(&old), new_kid] {
         assert_eq!(soon(events.recv()).await, Some(KeyEvent::Published { kid: kid.clone() }));
