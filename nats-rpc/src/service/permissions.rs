@@ -13,7 +13,8 @@ const ANSWER_GRACE: Duration = Duration::from_secs(30);
 ///
 /// It is all that the service needs and nothing more, as far as the service was told of: the subjects of its
 /// handlers within their queue groups, its own inbox, what [`Service::publishes`] and
-/// [`Service::uses_bucket`] declare, one answer to each request.
+/// [`Service::uses_bucket`] declare, one answer to each request. A service that answers in streams needs more
+/// answers than one: `max: -1`.
 ///
 /// ```
 /// use nats_rpc::prelude::*;

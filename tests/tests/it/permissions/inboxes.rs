@@ -1,10 +1,12 @@
 //! Who reads what, and who may answer.
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt, stream};
+use nats_rpc::prelude::*;
+use nats_rpc::{Client, NatsConfig};
 use nats_rpc_tests::secured::Secured;
 
 use super::{Intruder, USERS};
-use crate::support::soon;
+use crate::support::{PATIENCE, soon};
 
 #[tokio::test]
 async fn nobody_reads_the_answers_to_others() {
@@ -76,4 +78,33 @@ async fn a_star_at_the_end_of_an_allowed_subject_allows_all_below_it_too() {
     intruder.nats.publish("a.b.c", "not meant to be read".into()).await.unwrap();
     // Why services/nats.conf names the verbs of `$SRV` one by one. If this fails, nats-server has mended it.
     assert_eq!(soon(wide.next()).await.unwrap().payload, "not meant to be read");
+}
+
+#[message_pattern("permitted.count")]
+#[public]
+async fn count(Payload(last): Payload<u32>) -> Streaming<impl Stream<Item = Result<u32, RpcError>>> {
+    Streaming::new(stream::iter((1..=last).map(Ok)))
+}
+
+#[tokio::test]
+async fn a_stream_takes_many_answers_from_both_sides() {
+    let config = r#"authorization { users: [
+        { user: service, password: s, permissions: {
+            publish: ["_INBOX_s.>"], subscribe: ["_INBOX_s.>", "permitted.count s", "$SRV.>"]
+            allow_responses: { max: -1, expires: "60s" }
+        } }
+        { user: caller, password: c, permissions: {
+            publish: ["_INBOX.>", "permitted.count"], subscribe: ["_INBOX.>"]
+            allow_responses: { max: -1, expires: "60s" }
+        } }
+    ] }"#;
+    let server = nats_rpc_tests::server_with(|builder| builder.config(config));
+    let nats = NatsConfig::new(server.url());
+    let service = Service::new("s", "1.0.0").handlers(handlers![count]);
+    let _running = soon(service.start(nats.clone().user("service", "s"))).await.unwrap();
+    let client = soon(Client::connect(&nats.user("caller", "c"))).await.unwrap().timeout(PATIENCE);
+    // Far more than a stream sends before its caller has to grant more.
+    let items = soon(client.stream::<u32>("permitted.count", &5_000)).await.unwrap();
+    let items: Vec<u32> = soon(items.map(Result::unwrap).collect()).await;
+    assert_eq!(items, Vec::from_iter(1..=5_000));
 }
