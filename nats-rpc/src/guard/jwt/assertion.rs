@@ -144,7 +144,11 @@ impl AssertionVerifier {
     }
 
     pub(crate) fn verify(&self, assertion: &str, request: &Request, stale: Stale) -> Result<Proven, Refusal> {
-        let proven = self.verifier.prove(assertion, stale)?;
+        let proven = self.verifier.prove(assertion, stale).map_err(|refusal| match refusal {
+            // The caller's own token may be good for long: another one would mend nothing.
+            Refusal::Expired => Refusal::AssertionExpired,
+            other => other,
+        })?;
         let Binding { subj, bh } = proven.read().map_err(|_| Refusal::Claims)?;
         if subj != request.subject() {
             return Err(Refusal::AssertedSubject);
@@ -246,9 +250,12 @@ mod tests {
         let guard = guard();
         let sign = |signer: AssertionSigner| signer.sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
         assert_eq!(refusal(&guard, &sign(signer().audience("other")), SUBJECT, DATA), Some(Refusal::Audience));
-        for (made, refused) in
-            [(NOW - 14, None), (NOW - 15, Some(Refusal::Expired)), (NOW + 5, None), (NOW + 6, Some(Refusal::IssuedAt))]
-        {
+        for (made, refused) in [
+            (NOW - 14, None),
+            (NOW - 15, Some(Refusal::AssertionExpired)),
+            (NOW + 5, None),
+            (NOW + 6, Some(Refusal::IssuedAt)),
+        ] {
             assert_eq!(refusal(&guard, &sign(signer().clock(move || at(made))), SUBJECT, DATA), refused, "{made}");
         }
         let forger = AssertionSigner::hs256(&super::super::testing::secret()).clock(|| at(NOW));

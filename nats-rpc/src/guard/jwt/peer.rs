@@ -259,7 +259,7 @@ mod tests {
         let forger = PeerSigner::hs256(&super::super::testing::secret()).clock(|| at(NOW));
         assert_eq!(refusal(forger), Refusal::Signature);
         assert_eq!(refusal(signer().audience("other")), Refusal::Audience);
-        assert_eq!(refusal(signer().clock(|| at(NOW - 15))), Refusal::Expired);
+        assert_eq!(refusal(signer().clock(|| at(NOW - 15))), Refusal::AssertionExpired);
         let twice = [(PEER_HEADER, "a.b.c"), ("NRPC-Peer", "a.b.c")];
         assert_eq!(verifier().verify(&request(SUBJECT, &twice, DATA)), Err(Refusal::SeveralValues));
     }

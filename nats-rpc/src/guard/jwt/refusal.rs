@@ -106,6 +106,10 @@ pub enum Refusal {
     /// The assertion was made for another payload.
     #[error("assertion for another payload")]
     AssertedPayload,
+    /// The assertion is past its ten seconds. The caller's token may be good for longer, so the caller does
+    /// not learn it.
+    #[error("assertion expired")]
+    AssertionExpired,
     /// The assertion was used before.
     #[error("assertion replayed")]
     Replayed,
@@ -143,7 +147,8 @@ mod tests {
 
     #[test]
     fn all_refusals_look_the_same_except_expiry_and_not_knowing() {
-        for refusal in [Refusal::NoToken, Refusal::Revoked, Refusal::Signature, Refusal::Issuer, Refusal::CustomClaims]
+        for refusal in
+            [Refusal::NoToken, Refusal::Revoked, Refusal::Signature, Refusal::Issuer, Refusal::AssertionExpired]
         {
             let error = RpcError::from(refusal);
             assert_eq!((error.code(), error.message()), (Code::Unauthenticated, "unauthenticated"));

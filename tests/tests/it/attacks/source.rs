@@ -192,11 +192,9 @@ async fn assertions_for_something_else(world: &World) {
 
     world.asserted.refuses_message(&[], &body).await;
     asserted("", &body).await;
-    for made in [NOW - 15, NOW - 3_600] {
-        let expired = sign(signer(made), &subject, &body);
-        world.asserted.is_answered("whoami", &[("nrpc-assert", &expired)], &body, 401, None).await;
+    for made in [NOW - 15, NOW - 3_600, NOW + 6] {
+        asserted(&sign(signer(made), &subject, &body), &body).await;
     }
-    asserted(&sign(signer(NOW + 6), &subject, &body), &body).await;
     for other in ["asserted.admin", "asserted.whoami.x", "whoami", "gw.whoami", "asserted.*", ">"] {
         asserted(&sign(signer(NOW), other, &body), &body).await;
     }
