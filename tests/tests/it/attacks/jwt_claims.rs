@@ -7,7 +7,7 @@ use nats_rpc::JwtConfig;
 use serde_json::{Value, json};
 
 use super::forge::{HEADER, NOW, claims, claims_with, signed_with_secret};
-use super::guarded::{Guarded, World, secret};
+use super::guarded::{Guarded, Hand, World, secret};
 use super::harness::{self, Outcome, cases};
 use super::services::{self, Wiretap};
 use crate::support::{client, soon};
@@ -53,13 +53,14 @@ async fn expired(world: &World) {
     }
     world.takes_claims(json!({ "iat": NOW - 904, "exp": NOW - 4 })).await;
     // One that was taken, and so is cached, ends all the same.
-    let [(guarded, token), _] = tokens(world, json!({ "jti": "cached" }));
+    let now = Hand::at(NOW);
+    let guarded = Guarded::start(&world.server, "clocked", JwtConfig::hs256(secret()).clock(now.clock())).await;
+    let token = world.good();
     guarded.takes(&token).await;
-    world.now.set(NOW + 905);
+    now.set(NOW + 904);
+    guarded.takes(&token).await;
+    now.set(NOW + 905);
     guarded.refuses_as_expired(&token).await;
-    world.now.set(NOW + 904);
-    guarded.takes(&token).await;
-    world.now.set(NOW);
 }
 
 /// Valid if and only if `now < exp + leeway`.
