@@ -274,6 +274,7 @@ mod tests {
         for bad in ["", ".", "a.", ".a", "a..b", "a b", "a\tb", "a\r\nb", "a.*", ">", "a\u{a0}b", "a\0"] {
             assert!(Subject::new(bad).is_err(), "{bad:?}");
         }
+        assert!(Subject::new("x".repeat(MAX_SUBJECT_LEN)).is_ok());
         assert_eq!(Subject::new("x".repeat(1_001)), Err(SubjectError::TooLong(1_001)));
     }
 
@@ -281,6 +282,7 @@ mod tests {
     fn parameters_become_wildcards_and_keep_their_place() {
         let pattern = Pattern::parse("users.{id}.posts.{post}").unwrap();
         assert_eq!(pattern.subject(), "users.*.posts.*");
+        assert_eq!(pattern.to_string(), "users.*.posts.*");
         let places: Vec<_> = pattern.params().iter().map(|p| (p.name.as_str(), p.token)).collect();
         assert_eq!(places, [("id", 1), ("post", 3)]);
         let prefixed = pattern.prefixed(&Subject::new("staging.eu").unwrap());
@@ -298,6 +300,7 @@ mod tests {
             "id}",
             "a.{}",
             "a.{1}",
+            "a.{x-y}",
             "a.{x}.{x}",
             "a.{x}y",
             "$SRV.PING",
@@ -306,6 +309,9 @@ mod tests {
             "$SYS.x",
         ] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
+        }
+        for good in ["a.{_}", "a.{_x}", "a.{x_1}"] {
+            assert_eq!(Pattern::parse(good).unwrap().subject(), "a.*", "{good}");
         }
         assert_eq!(Pattern::parse(r#"{"cmd":"sum"}"#).unwrap().subject(), r#"{"cmd":"sum"}"#);
     }

@@ -104,3 +104,59 @@ impl<G: Guard> DynGuard for G {
         Box::pin(self.can_activate(request))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Plain;
+
+    impl Guard for Plain {
+        async fn can_activate(&self, _: &mut Request) -> Result<(), RpcError> {
+            Err(RpcError::forbidden("plain"))
+        }
+    }
+
+    struct Proves;
+
+    impl Guard for Proves {
+        async fn can_activate(&self, _: &mut Request) -> Result<(), RpcError> {
+            Ok(())
+        }
+
+        fn proves(&self) -> Option<TypeId> {
+            Some(TypeId::of::<u8>())
+        }
+
+        fn requires_principal(&self) -> bool {
+            true
+        }
+    }
+
+    fn judge(guard: &impl Guard) -> Result<(), RpcError> {
+        let mut request = Request::new("a".into(), None, None, std::time::Instant::now());
+        futures::executor::block_on(guard.can_activate(&mut request))
+    }
+
+    #[test]
+    fn a_guard_proves_and_requires_nothing_unless_it_says_so() {
+        assert_eq!(Plain.proves(), None);
+        assert!(!Plain.requires_principal());
+    }
+
+    #[test]
+    fn a_shared_guard_is_the_guard() {
+        assert_eq!(Arc::new(Proves).proves(), Some(TypeId::of::<u8>()));
+        assert!(Arc::new(Proves).requires_principal() && !Arc::new(Plain).requires_principal());
+        assert!(judge(&Arc::new(Proves)).is_ok());
+        assert_eq!(judge(&Arc::new(Plain)).unwrap_err().message(), "plain");
+    }
+
+    #[test]
+    fn a_guard_of_unknown_type_judges_all_the_same() {
+        let mut request = Request::new("a".into(), None, None, std::time::Instant::now());
+        let guards: [Arc<dyn DynGuard>; 2] = [Arc::new(Proves), Arc::new(Plain)];
+        let judged = guards.map(|guard| futures::executor::block_on(guard.can_activate_dyn(&mut request)).is_ok());
+        assert_eq!(judged, [true, false]);
+    }
+}

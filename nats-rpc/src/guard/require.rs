@@ -77,3 +77,71 @@ impl Guard for RequireScope {
 fn unauthenticated() -> RpcError {
     RpcError::unauthenticated("unauthenticated")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::error::Code;
+    use crate::principal::Principal;
+
+    struct Caller {
+        roles: Vec<String>,
+        scope: &'static str,
+    }
+
+    impl Principal for Caller {
+        fn subject(&self) -> &str {
+            "u1"
+        }
+
+        fn roles(&self) -> &[String] {
+            &self.roles
+        }
+
+        fn scope(&self) -> &str {
+            self.scope
+        }
+    }
+
+    fn judge(guard: &impl Guard, roles: &[&str], scope: &'static str) -> Option<Code> {
+        let mut request = Request::new("a".into(), None, None, std::time::Instant::now());
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        request.set_principal(Arc::new(Caller { roles, scope }));
+        futures::executor::block_on(guard.can_activate(&mut request)).err().map(|error| error.code())
+    }
+
+    #[test]
+    fn a_role_is_one_of_the_callers_byte_by_byte() {
+        let admin = RequireRole::new("admin");
+        assert_eq!(judge(&admin, &["user", "admin"], ""), None);
+        for roles in [&[][..], &["user"], &["Admin"], &["administrator"], &["admin "], &[""]] {
+            assert_eq!(judge(&admin, roles, "admin"), Some(Code::PermissionDenied), "{roles:?}");
+        }
+    }
+
+    #[test]
+    fn a_scope_is_one_word_of_the_grant_byte_by_byte() {
+        let read = RequireScope::new("users:read");
+        assert_eq!(judge(&read, &[], "users:read"), None);
+        assert_eq!(judge(&read, &[], "users:write users:read"), None);
+        for scope in ["", "users:readonly", "users", "Users:read", "users:write", "users:write\tusers:read"] {
+            assert_eq!(judge(&read, &["users:read"], scope), Some(Code::PermissionDenied), "{scope:?}");
+        }
+        for scope in ["", " ", "a  b"] {
+            assert_eq!(judge(&RequireScope::new(""), &[], scope), Some(Code::PermissionDenied), "{scope:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_known_has_no_role_and_no_scope_and_a_start_is_told_so() {
+        let mut request = Request::new("a".into(), None, None, std::time::Instant::now());
+        let role = futures::executor::block_on(RequireRole::new("a").can_activate(&mut request));
+        let scope = futures::executor::block_on(RequireScope::new("a").can_activate(&mut request));
+        for refused in [role, scope] {
+            assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+        }
+        assert!(RequireRole::new("a").requires_principal() && RequireScope::new("a").requires_principal());
+    }
+}

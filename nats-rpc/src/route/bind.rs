@@ -112,3 +112,179 @@ pub(super) fn bind(
         (_, missing) => Err(missing),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::error::RpcError;
+    use crate::extract::State;
+    use crate::message::Request;
+    use crate::reply::{IntoReply, Written};
+
+    struct Proves;
+
+    impl Guard for Proves {
+        async fn can_activate(&self, _: &mut Request) -> Result<(), RpcError> {
+            Ok(())
+        }
+
+        fn proves(&self) -> Option<TypeId> {
+            Some(TypeId::of::<Proves>())
+        }
+    }
+
+    struct Judges;
+
+    impl Guard for Judges {
+        async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError> {
+            match request.data() {
+                Some(b"1") => Ok(()),
+                _ => Err(RpcError::forbidden("not 1")),
+            }
+        }
+
+        fn requires_principal(&self) -> bool {
+            true
+        }
+    }
+
+    /// Answers the data, unless it is to wait for ever.
+    struct Echo;
+
+    impl Handler for Echo {
+        async fn call(&self, request: Request) -> Result<impl IntoReply + Send, RpcError> {
+            match request.data() {
+                Some(b"wait") => std::future::pending().await,
+                data => Ok(data.map(<[u8]>::to_vec)),
+            }
+        }
+    }
+
+    fn bind_with<R>(
+        providers: &Providers,
+        proved: Vec<TypeId>,
+        work: impl FnOnce(&mut Binder<'_>) -> R,
+    ) -> (R, Vec<String>) {
+        let pattern = Pattern::parse("a.{b}").unwrap();
+        let mut binder = Binder::new(providers, &pattern, proved);
+        (work(&mut binder), binder.finish())
+    }
+
+    #[test]
+    fn whatever_is_missing_is_said_once_for_each_place() {
+        let empty = Providers::default();
+        let (found, missing) = bind_with(&empty, Vec::new(), |binder| {
+            (binder.guard::<Proves>("Proves").is_some(), binder.extractor::<State<u8>>("State(n)").is_some())
+        });
+        assert_eq!(found, (false, false));
+        assert_eq!(missing.len(), 2, "{missing:?}");
+        assert!(missing[0].starts_with("guard `Proves`: ") && missing[1].starts_with("argument `State(n)`: "));
+    }
+
+    #[test]
+    fn what_was_provided_is_found() {
+        let mut providers = Providers::default();
+        providers.insert(Proves);
+        providers.insert(7_u8);
+        let (found, missing) = bind_with(&providers, Vec::new(), |binder| {
+            (binder.guard::<Proves>("Proves").is_some(), binder.extractor::<State<u8>>("State(n)").is_some())
+        });
+        assert_eq!((found, missing), ((true, true), Vec::new()));
+    }
+
+    #[test]
+    fn a_guard_that_judges_who_calls_stands_behind_one_that_proves_it() {
+        let providers = Providers::default();
+        let (found, missing) = bind_with(&providers, Vec::new(), |binder| binder.built("Judges", Judges).is_some());
+        assert!(!found && missing[0].contains("no guard before it proves that"), "{missing:?}");
+        let behind = |binder: &mut Binder<'_>| {
+            binder.built("Proves", Proves);
+            binder.built("Judges", Judges).is_some()
+        };
+        assert_eq!(bind_with(&providers, Vec::new(), behind), (true, Vec::new()));
+        let global = vec![TypeId::of::<Proves>()];
+        let (found, missing) = bind_with(&providers, global, |binder| binder.built("Judges", Judges).is_some());
+        assert!(found && missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn a_route_is_bound_only_if_nothing_is_missing() {
+        fn route(bind: fn(&mut Binder<'_>) -> Option<BoundHandler>) -> Route {
+            Route {
+                pattern: "a",
+                kind: crate::route::Kind::Message,
+                package: "p",
+                handler: "h",
+                module: "m",
+                file: "f.rs",
+                line: 1,
+                guards: &[],
+                public: false,
+                queue: crate::route::Queue::Default,
+                timeout_ms: None,
+                concurrency: None,
+                run_to_completion: false,
+                bind,
+            }
+        }
+
+        let pattern = Pattern::parse("a").unwrap();
+        let bound = |bind_it| bind(&route(bind_it), &pattern, &Providers::default(), Vec::new());
+        assert!(bound(|_| Some(BoundHandler::new(Echo))).is_ok());
+        let although_bound = bound(|binder| {
+            binder.guard::<Proves>("Proves");
+            Some(BoundHandler::new(Echo))
+        });
+        assert_eq!(although_bound.unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn a_slot_runs_guards_and_handler_again_and_again_also_after_a_cancel() {
+        let handler = BoundHandler::new(Echo);
+        let guards: [Arc<dyn DynGuard>; 1] = [Arc::new(Judges)];
+        let mut guarded = handler.make_slot(&guards);
+        let mut open = handler.make_slot(&[]);
+        let ask = |slot: &mut Box<dyn HandlerSlot + '_>, data: &'static str| {
+            slot.start(Request::new("a".into(), None, Some(data.into()), Instant::now()));
+            let mut out = Vec::new();
+            match slot.poll(&mut Context::from_waker(Waker::noop()), &mut out) {
+                Poll::Ready(Ok(Written::Value)) => Some(Ok(String::from_utf8(out).unwrap())),
+                Poll::Ready(Err(error)) => Some(Err(error.code())),
+                _ => None,
+            }
+        };
+        for _ in 0..2 {
+            assert_eq!(ask(&mut guarded, "1"), Some(Ok("[49]".to_owned())));
+            assert_eq!(ask(&mut guarded, "2"), Some(Err(crate::Code::PermissionDenied)));
+            assert_eq!(ask(&mut open, "2"), Some(Ok("[50]".to_owned())));
+            assert_eq!(ask(&mut open, "wait"), None);
+            open.cancel();
+            let mut out = Vec::new();
+            assert!(open.poll(&mut Context::from_waker(Waker::noop()), &mut out).is_pending(), "it is empty");
+        }
+    }
+
+    #[test]
+    fn a_cancelled_handler_is_dropped_at_once() {
+        struct Holds(Arc<()>);
+
+        impl Handler for Holds {
+            async fn call(&self, _: Request) -> Result<impl IntoReply + Send, RpcError> {
+                let _held = self.0.clone();
+                std::future::pending::<Result<(), RpcError>>().await
+            }
+        }
+
+        let held = Arc::new(());
+        let handler = BoundHandler::new(Holds(held.clone()));
+        let mut slot = handler.make_slot(&[]);
+        slot.start(Request::new("a".into(), None, None, Instant::now()));
+        assert!(slot.poll(&mut Context::from_waker(Waker::noop()), &mut Vec::new()).is_pending());
+        assert_eq!(Arc::strong_count(&held), 3);
+        slot.cancel();
+        assert_eq!(Arc::strong_count(&held), 2);
+    }
+}

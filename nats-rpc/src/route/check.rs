@@ -257,6 +257,87 @@ mod tests {
     }
 
     #[test]
+    fn only_default_groups_of_events_from_two_places_are_mixed_up() {
+        let one = || Route { pattern: "a", kind: Kind::Event, ..PLAIN };
+        let other = || Route { pattern: "b", kind: Kind::Event, module: "n", ..PLAIN };
+        assert_eq!(refusals([one(), other()]).len(), 1);
+        assert_eq!(refusals([one(), Route { handler: "i", ..other() }]), [""; 0], "another name");
+        assert_eq!(refusals([one(), Route { module: "m", ..other() }]), [""; 0], "two patterns of one handler");
+        assert_eq!(refusals([one(), Route { queue: Queue::Named("q"), ..other() }]), [""; 0]);
+        assert_eq!(refusals([Route { queue: Queue::Named("q"), ..one() }, other()]), [""; 0]);
+        let message = |route: Route| Route { kind: Kind::Message, ..route };
+        assert_eq!(refusals([message(one()), message(other())]), [""; 0], "messages share one group");
+    }
+
+    #[test]
+    fn a_refusal_begins_with_the_place_in_the_source() {
+        let bad = Route { pattern: "a..b", ..PLAIN };
+        assert!(refusals([bad])[0].starts_with("f.rs:1: "));
+    }
+
+    struct Says;
+
+    impl crate::route::Handler for Says {
+        async fn call(&self, _: crate::Request) -> Result<impl crate::reply::IntoReply + Send, crate::RpcError> {
+            Ok("said")
+        }
+    }
+
+    struct Proves;
+
+    impl Guard for Proves {
+        async fn can_activate(&self, _: &mut crate::Request) -> Result<(), crate::RpcError> {
+            Ok(())
+        }
+
+        fn proves(&self) -> Option<TypeId> {
+            Some(TypeId::of::<Self>())
+        }
+    }
+
+    fn table<const N: usize>(routes: [Route; N]) -> RouteTable {
+        let routes: Vec<&'static Route> = routes.into_iter().map(|route| &*Box::leak(Box::new(route))).collect();
+        RouteTable::new("svc", None, &routes, true).unwrap()
+    }
+
+    #[test]
+    fn a_guard_for_all_stands_before_messages_that_are_not_public() {
+        let says = |pattern| Route { pattern, bind: |_| Some(BoundHandler::new(Says)), ..PLAIN };
+        let judges = Route {
+            bind: |binder| {
+                binder.built("RequireRole", crate::RequireRole::new("a"))?;
+                Some(BoundHandler::new(Says))
+            },
+            ..says("judges")
+        };
+        let public = Route { public: true, ..says("public") };
+        let event = Route { kind: Kind::Event, ..says("event") };
+        let table = table([judges, public, event]);
+        assert_eq!(table.entries().len(), 3);
+        let mut global = GlobalGuards::default();
+        global.push(Proves);
+        let bound = table.bind(&Providers::default(), &global).unwrap();
+        let guards: Vec<_> = bound.iter().map(|route| (route.entry.route.pattern, route.guards.len())).collect();
+        assert_eq!(guards, [("judges", 1), ("public", 0), ("event", 0)]);
+    }
+
+    #[test]
+    fn what_handlers_miss_is_listed_with_their_places() {
+        let misses = |pattern, line| Route {
+            pattern,
+            line,
+            bind: |binder| {
+                binder.extractor::<crate::State<u8>>("State(n)");
+                None
+            },
+            ..PLAIN
+        };
+        let refused = table([misses("a", 3), misses("b", 4)]).bind(&Providers::default(), &GlobalGuards::default());
+        let lines = refused.unwrap_err();
+        assert!(lines.len() == 2 && lines[0].starts_with("f.rs:3: ") && lines[1].starts_with("f.rs:4: "), "{lines:?}");
+    }
+
+    #[test]
     fn every_mistake_is_listed_at_once() {
         let bad = Route { pattern: "a..b", ..PLAIN };
         let twin = || Route { pattern: "same", ..PLAIN };

@@ -161,3 +161,56 @@ macro_rules! handlers {
 pub fn routes(handlers: &[&'static [Route]]) -> Vec<&'static Route> {
     handlers.iter().copied().flatten().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn route(package: &'static str, handler: &'static str, pattern: &'static str) -> Route {
+        Route {
+            pattern,
+            kind: Kind::Message,
+            package,
+            handler,
+            module: "m",
+            file: "f.rs",
+            line: 7,
+            guards: &[],
+            public: false,
+            queue: Queue::Default,
+            timeout_ms: None,
+            concurrency: None,
+            run_to_completion: false,
+            bind: |_| None,
+        }
+    }
+
+    static TWO: [Route; 2] = [route("here", "b", "2"), route("here", "b", "1")];
+    static ONE: [Route; 1] = [route("here", "a", "3")];
+    static ELSEWHERE: [Route; 1] = [route("elsewhere", "c", "4")];
+
+    inventory::submit!(Submitted(&TWO));
+    inventory::submit!(Submitted(&ELSEWHERE));
+    inventory::submit!(Submitted(&ONE));
+
+    fn patterns(routes: &[&Route]) -> Vec<&'static str> {
+        routes.iter().map(|route| route.pattern).collect()
+    }
+
+    #[test]
+    fn a_package_discovers_its_own_handlers_in_the_order_of_their_names() {
+        assert_eq!(patterns(&discover("here")), ["3", "1", "2"]);
+        assert_eq!(patterns(&discover("elsewhere")), ["4"]);
+        assert_eq!(patterns(&discover("nowhere")), [""; 0]);
+    }
+
+    #[test]
+    fn a_list_of_handlers_holds_every_route_of_each_in_the_order_given() {
+        assert_eq!(patterns(&routes(&[&TWO, &ONE])), ["2", "1", "3"]);
+    }
+
+    #[test]
+    fn a_place_is_one_to_click_on() {
+        assert_eq!(ONE[0].location().to_string(), "f.rs:7");
+    }
+}

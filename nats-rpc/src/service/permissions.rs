@@ -181,7 +181,7 @@ mod tests {
             "$JS.API.STREAM.INFO.KV_b $JS.API.STREAM.MSG.GET.KV_b $KV.b.>"
         );
         let followed = subjects(KvAccess::to("b").follow());
-        assert!(followed.contains("CONSUMER.CREATE.KV_b ") && !followed.contains("$KV."), "{followed}");
+        assert!(followed.contains("CONSUMER.CREATE.KV_b ") && !followed.contains(" $KV."), "{followed}");
     }
 
     #[test]

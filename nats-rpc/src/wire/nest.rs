@@ -238,7 +238,7 @@ mod tests {
         ));
         assert!(!nest("knit", r#"{"pattern":"cable","data":1,"id":"x"}"#), "a payload with a field `pattern`");
         assert!(!nest("echo", r#"{"data":1,"id":"x"}"#));
-        assert!(!nest("echo", r#"["pattern"]"#));
+        assert!(!nest("pattern", r#"["pattern",1,"x"]"#), "an array is no envelope, whatever its members");
         assert!(!nest("echo", r#"{"pattern":"echo","#));
     }
 
@@ -260,6 +260,31 @@ mod tests {
     }
 
     #[test]
+    fn an_id_of_nestjs_is_21_lower_case_hexadecimal_digits() {
+        let nest =
+            |id: &str| opened(Wire::Auto, "e", &format!(r#"{{"pattern":"f","data":1,"id":{id}}}"#), true).unwrap().0;
+        assert!(nest(&format!(r#""{ID}""#)));
+        for id in [r#""88a5f0""#, r#""88a5f0d6ac4d1830655cx""#, r#""88A5F0D6AC4D1830655C1""#, "888888888888888888888"] {
+            assert!(!nest(id), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_object_pattern_has_at_most_20_keys_and_6_levels() {
+        let subject = |json: String| normalised(serde_json::from_str(&json).unwrap());
+        let wide = |keys: usize| {
+            let members: Vec<_> = (0..keys).map(|key| format!(r#""k{key:02}":1"#)).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let deep = |levels: usize| format!(r#"{}1{}"#, r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        for fits in [wide(1), wide(20), deep(1), deep(6)] {
+            assert_eq!(subject(fits.clone()), Some(fits));
+        }
+        assert_eq!(subject(wide(21)), None);
+        assert_eq!(subject(deep(7)), None);
+    }
+
+    #[test]
     fn an_id_too_long_to_be_sent_back_is_refused() {
         let request = |digits: usize| format!(r#"{{"pattern":"e","data":1,"id":{}}}"#, "7".repeat(digits));
         for wire in [Wire::Auto, Wire::Nest] {
@@ -276,6 +301,8 @@ mod tests {
         assert_eq!(data(r#"{"e":2}"#).as_deref(), Some(r#"{"e":2}"#));
         assert_eq!(data(r#"{"e":2,"id":"x"}"#).as_deref(), Some(r#"{"e":2,"id":"x"}"#));
         assert_eq!(data(r#""hey""#).as_deref(), Some(r#""hey""#));
+        assert_eq!(data(r#"{"data":2,"id":"x"}"#).as_deref(), Some("2"), "one of the two makes an envelope");
+        assert_eq!(data(r#"{"pattern":"e","id":"x"}"#), None);
         assert_eq!(data("\u{feff}[1]").as_deref(), Some("[1]"));
         assert_eq!(opened(Wire::Nest, "e", "nonsense", true), Err(400));
         assert_eq!(opened(Wire::Nest, "e", "", true), Err(400));
