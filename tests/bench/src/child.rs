@@ -53,16 +53,7 @@ impl Child {
 
     /// The CPU time that its threads have used.
     pub(crate) fn cpu(&self) -> Result<Duration, Box<dyn Error>> {
-        let mut nanos = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
-            // A thread that ended since the folder was read has no such file any more.
-            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
-            nanos += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
-        }
-        match nanos {
-            0 => Err(format!("{} is gone, or this system does not count the CPU time of threads", self.name).into()),
-            nanos => Ok(Duration::from_nanos(nanos)),
-        }
+        cpu_of(self.process.id()).map_err(|error| format!("{}: {error}", self.name).into())
     }
 
     pub(crate) fn memory(&self) -> Result<Memory, Box<dyn Error>> {
@@ -82,6 +73,20 @@ impl Child {
             thread::sleep(Duration::from_millis(2));
         }
         Ok(())
+    }
+}
+
+/// The CPU time that the threads of a process have used.
+pub(crate) fn cpu_of(process: u32) -> Result<Duration, Box<dyn Error>> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        // A thread that ended since the folder was read has no such file any more.
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        nanos += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+    }
+    match nanos {
+        0 => Err("it is gone, or this system does not count the CPU time of threads".into()),
+        nanos => Ok(Duration::from_nanos(nanos)),
     }
 }
 

@@ -6,6 +6,7 @@
 //! cargo run --release -p nats-rpc-bench -- start           start to first answer, memory
 //! cargo run --release -p nats-rpc-bench -- routes          one to a thousand routes
 //! cargo run --release -p nats-rpc-bench -- overload        twice the capacity
+//! cargo run --release -p nats-rpc-bench -- auth            verifying, refreshing, revoking, logging in
 //! ```
 //!
 //! Each contestant is a process of its own, so that its CPU time and memory are its own; the load
@@ -13,6 +14,7 @@
 //! Seconds depend on the machine and its neighbours: read the ratios.
 #![allow(clippy::print_stdout, reason = "a bench prints its tables")]
 
+mod auth;
 mod child;
 mod contestant;
 mod instructions;
@@ -71,6 +73,8 @@ fn cli() -> Command {
             number("requests", "50000", "Requests of one round"),
         ]),
         Command::new("overload").about("What callers get at twice the capacity"),
+        Command::new("auth").about("Verifying, refreshing, revoking, logging in"),
+        Command::new(auth::SERVICE).hide(true),
         Job::cli(),
     ])
 }
@@ -80,6 +84,9 @@ fn run(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
     if name == "contestant" {
         let job = Job::from_cli(matches).ok_or("there is no such contestant")?;
         return contestant::run(&job, &std::env::var("NATS_URL")?);
+    }
+    if name == auth::SERVICE {
+        return auth::serve(&std::env::var("NATS_URL")?);
     }
     let count = |name: &str| matches.get_one::<usize>(name).copied().unwrap_or(1).max(1);
     let server = nats_rpc_tests::server();
@@ -97,6 +104,7 @@ fn run(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
         "instructions" => instructions::run(&server, count("requests")),
         "start" => start::run(&server, matches.get_flag("nest"), count("requests")),
         "routes" => routes::run(&server, count("rounds"), count("requests")),
+        "auth" => auth::run(&server),
         _ => overload::run(&server),
     }
 }

@@ -1,0 +1,169 @@
+//! A log-in: what it costs, whether its time tells who has an account, and what a flood does to others.
+
+use std::error::Error;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use nats_rpc::auth::{Password, PasswordConfig, Passwords};
+use nats_rpc::testing::NatsServer;
+use nats_rpc::{Client, Code, Connection, NatsConfig};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Latency, micros, process};
+use crate::child::cpu_of;
+use crate::stats::median;
+
+const PASSWORD: &str = "correct horse battery";
+/// Log-ins of each kind, taken by turns.
+const PAIRS: usize = 150;
+/// Requests beside the flood, and as many without it.
+const OTHERS: usize = 1_500;
+const OTHERS_EVERY: Duration = Duration::from_millis(4);
+/// Log-ins that come at once, and how often they do.
+const BURST: usize = 200;
+const BURST_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Serialize)]
+pub(super) struct Hashing {
+    pub(super) cost: u32,
+    pub(super) cpu_ms: f64,
+    pub(super) per_second_and_core: f64,
+}
+
+/// The CPU time of a log-in, nearly all of which is bcrypt.
+pub(super) async fn hashing() -> Result<Vec<Hashing>, Box<dyn Error>> {
+    let mut rows = Vec::new();
+    for (cost, times) in [(10, 40), (12, 12)] {
+        let config = PasswordConfig::default().cost(cost).workers(NonZeroUsize::MIN);
+        let passwords = Passwords::new(config)?;
+        let hash = passwords.hash(Password::parse(PASSWORD)?).await?;
+        let before = cpu_of(std::process::id())?;
+        for _ in 0..times {
+            passwords.verify(PASSWORD, Some(&hash)).await?;
+        }
+        let cpu = (cpu_of(std::process::id())? - before).as_secs_f64() / f64::from(times);
+        rows.push(Hashing { cost, cpu_ms: cpu * 1_000.0, per_second_and_core: 1.0 / cpu });
+    }
+    Ok(rows)
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Price {
+    pub(super) known: Latency,
+    pub(super) unknown: Latency,
+    /// Of the medians.
+    pub(super) unknown_to_known: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Flood {
+    pub(super) asked: usize,
+    pub(super) looked_at: usize,
+    pub(super) refused: usize,
+    pub(super) idle: Latency,
+    pub(super) flooded: Latency,
+    pub(super) p99_to_idle: f64,
+}
+
+pub(super) async fn measure(server: &NatsServer) -> Result<(Price, Flood), Box<dyn Error>> {
+    let connection = Connection::open(&NatsConfig::new(server.url())).await?;
+    auth::provision(&connection.jetstream(), users::Replicas::ONE).await.map_err(|error| error.to_string())?;
+    let service = process::start(server)?;
+    let client = Client::over(&connection).timeout(Duration::from_secs(60));
+    let price = price(&client).await?;
+    let flood = flood(&client).await?;
+    service.stop()?;
+    Ok((price, flood))
+}
+
+async fn price(client: &Client) -> Result<Price, Box<dyn Error>> {
+    let known = json!({ "email": "known@example.com", "password": PASSWORD });
+    client.send::<Value>("auth.signup", &known).await?;
+    let counts = client.connection().jetstream().get_stream("KV_auth_backoff").await?;
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for pair in 0..PAIRS {
+        // Who fails waits; here every attempt is the first.
+        counts.purge().await?;
+        let mut kinds = [("known@example.com", &mut known), ("nobody@example.com", &mut unknown)];
+        if pair % 2 == 1 {
+            kinds.reverse();
+        }
+        for (email, took) in kinds {
+            let start = Instant::now();
+            expect(client, email, Code::Unauthenticated).await?;
+            took.push(micros(start));
+        }
+    }
+    let unknown_to_known = median(&unknown) / median(&known);
+    Ok(Price { known: Latency::of(&known), unknown: Latency::of(&unknown), unknown_to_known })
+}
+
+async fn expect(client: &Client, email: &str, expected: Code) -> Result<(), Box<dyn Error>> {
+    match log_in(client, email).await? {
+        code if code == expected => Ok(()),
+        code => Err(format!("a log-in was answered {code} where {expected} was expected").into()),
+    }
+}
+
+async fn log_in(client: &Client, email: &str) -> Result<Code, String> {
+    let wrong = json!({ "email": email, "password": "incorrect horse battery" });
+    match client.send::<Value>("auth.login", &wrong).await {
+        Ok(_) => Err("a wrong password got in".to_owned()),
+        Err(error) => error.code().ok_or_else(|| error.to_string()),
+    }
+}
+
+async fn flood(client: &Client) -> Result<Flood, Box<dyn Error>> {
+    let idle = others(client).await?;
+    let (ended, asked, refused) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0), AtomicUsize::new(0));
+    let flooding = async {
+        let mut every = tokio::time::interval(BURST_EVERY);
+        let mut bursts = Vec::new();
+        while !ended.load(Ordering::Relaxed) {
+            every.tick().await;
+            let client = client.clone();
+            let first = asked.fetch_add(BURST, Ordering::Relaxed);
+            bursts.push(tokio::spawn(async move {
+                let names: Vec<_> = (first..first + BURST).map(|n| format!("flood-{n}@example.com")).collect();
+                let codes = join_all(names.iter().map(|name| log_in(&client, name))).await;
+                codes.into_iter().filter(|code| matches!(code, Ok(Code::ResourceExhausted))).count()
+            }));
+        }
+        for burst in bursts {
+            refused.fetch_add(burst.await?, Ordering::Relaxed);
+        }
+        Ok::<_, Box<dyn Error>>(())
+    };
+    let measuring = async {
+        let flooded = others(client).await;
+        ended.store(true, Ordering::Relaxed);
+        flooded
+    };
+    let (flooded, flooding) = futures::join!(measuring, flooding);
+    flooding?;
+    let (idle, flooded) = (Latency::of(&idle), Latency::of(&flooded?));
+    let (asked, refused) = (asked.into_inner(), refused.into_inner());
+    let p99_to_idle = flooded.p99_us / idle.p99_us;
+    Ok(Flood { asked, looked_at: asked - refused, refused, idle, flooded, p99_to_idle })
+}
+
+/// Requests that need nothing but the service's attention: a refresh token that is none.
+async fn others(client: &Client) -> Result<Vec<f64>, Box<dyn Error>> {
+    let none = json!({ "refreshToken": "none" });
+    let mut took = Vec::with_capacity(OTHERS);
+    let mut every = tokio::time::interval(OTHERS_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    for _ in 0..OTHERS {
+        every.tick().await;
+        let start = Instant::now();
+        match client.send::<Value>("auth.refresh", &none).await {
+            Err(error) if error.code() == Some(Code::Unauthenticated) => took.push(micros(start)),
+            other => return Err(format!("a bad refresh token was answered {other:?}").into()),
+        }
+    }
+    Ok(took)
+}
