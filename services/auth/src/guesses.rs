@@ -13,6 +13,8 @@ use crate::rate::RateLimit;
 const PASSWORD: &str = "password";
 const RESET: &str = "reset";
 const SOURCE: &str = "source";
+/// What audit events name an account by.
+const ACCOUNT: &str = "account";
 
 /// Bounds how fast passwords can be guessed, and how often somebody is sent a mail.
 #[derive(Debug)]
@@ -56,6 +58,12 @@ impl Guesses {
         self.begin("password_reset", RESET, email.as_str(), &rule, peer).await
     }
 
+    /// How audit events name the account of `address`: one hash for all spellings, which nobody without the
+    /// pepper can try addresses against.
+    pub(crate) fn account(&self, address: &str) -> String {
+        self.backoff.key(ACCOUNT, &address_of(address)).hash().to_owned()
+    }
+
     /// Forgets the failures at the password of the account, for there was a better proof.
     pub(crate) async fn forget(&self, email: &Email) {
         let cleared = self.backoff.clear(&self.backoff.key(PASSWORD, email.as_str())).await;
@@ -86,7 +94,7 @@ impl Guesses {
         let Err(refused) = counted.await else { return Ok(Attempt { guesses: self, account, source }) };
         if let Some(retry_after_ms) = refused.retry_after_ms() {
             let source = source.map(|source| source.hash().to_owned());
-            let (action, account) = (action.to_owned(), account.hash().to_owned());
+            let (action, account) = (action.to_owned(), self.account(name));
             self.audit.emit(AuditEvent::Throttled { action, account, source, retry_after_ms });
         }
         Err(refused.into())

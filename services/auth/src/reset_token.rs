@@ -24,7 +24,7 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
     let token = ResetTokens::open(config.connection()).await?.issue(reset(&key, &account)).await?;
     let audit = Audit::over(&Client::over(config.connection()));
     let user = Some(account.user_id.to_string());
-    audit.emit(AuditEvent::PasswordResetRequested { account: email.key(), user, source: None });
+    audit.emit(AuditEvent::PasswordResetRequested { account: None, user, source: None });
     audit.flush().await;
     eprintln!(
         "for user {}, good for {} minutes and one use; hand it over in person:",

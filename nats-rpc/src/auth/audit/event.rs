@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// Something that an auth service did or refused, named by ids and hashes alone.
 ///
-/// `user` is a user's id, `account` the hash of an e-mail address ([`Email::key`](crate::auth::Email::key)),
-/// `sid` a session's id, `source` the hash of where a caller is, as a gateway proved it. None of these lets
-/// anybody in. As JSON: `{"event":"logged_in","user":"0192…","sid":"…"}`.
+/// `user` is a user's id, `sid` a session's id, `account` the keyed hash of an e-mail address, `source` that of
+/// where a caller is, as a gateway proved it ([`BackoffKey::hash`](crate::auth::BackoffKey::hash)). None of
+/// these lets anybody in. As JSON: `{"event":"logged_in","user":"0192…","sid":"…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "camelCase")]
 #[non_exhaustive]
@@ -40,9 +40,11 @@ pub enum AuditEvent {
     },
     /// A user chose another password, knowing the present one. Every session ended.
     PasswordChanged { user: String },
-    /// Somebody asked for a reset; without `user` the address has no account.
+    /// Somebody asked for a reset; without `user` the address has no account, without `account` it was an
+    /// operator who asked.
     PasswordResetRequested {
-        account: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,7 +135,7 @@ mod tests {
             AuditEvent::LogInRefused { account: text(), user: None, source: None },
             AuditEvent::Throttled { action: text(), account: text(), source: None, retry_after_ms: 1 },
             AuditEvent::PasswordChanged { user: text() },
-            AuditEvent::PasswordResetRequested { account: text(), user: Some(text()), source: Some(text()) },
+            AuditEvent::PasswordResetRequested { account: Some(text()), user: Some(text()), source: Some(text()) },
             AuditEvent::PasswordReset { user: text() },
             AuditEvent::PasswordHashUnusable { user: text() },
             AuditEvent::TokenReused { user: text(), sid: text() },

@@ -34,7 +34,7 @@ impl Authority {
         let matches = admitted.verify(password, stored).await?;
         let (Some(email), Some(key), Some(account), true) = (email, key, account, matches) else {
             let source = attempt.source();
-            let account = Email::parse(address).map(|email| email.key()).unwrap_or_default();
+            let account = parts.guesses.account(address);
             let user = known.map(|user| user.to_string());
             parts.audit.emit(AuditEvent::LogInRefused { account, user, source });
             return Err(RpcError::unauthenticated("wrong e-mail address or password"));

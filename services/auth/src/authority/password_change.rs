@@ -39,7 +39,8 @@ impl Authority {
         let attempt = parts.guesses.password(email.as_str(), peer).await?;
         if !admitted.verify(current, Some(&account.password_hash)).await? {
             let (user, source) = (Some(account.user_id.to_string()), attempt.source());
-            parts.audit.emit(AuditEvent::LogInRefused { account: email.key(), user, source });
+            let account = parts.guesses.account(email.as_str());
+            parts.audit.emit(AuditEvent::LogInRefused { account, user, source });
             return Err(RpcError::forbidden("the current password is wrong"));
         }
         let source = attempt.source();
@@ -74,7 +75,8 @@ impl Authority {
             }
         }
         let (user, source) = (user.map(|user| user.to_string()), attempt.source());
-        parts.audit.emit(AuditEvent::PasswordResetRequested { account: email.key(), user, source });
+        let account = Some(parts.guesses.account(email.as_str()));
+        parts.audit.emit(AuditEvent::PasswordResetRequested { account, user, source });
         Ok(())
     }
 

@@ -31,7 +31,7 @@ async fn everything_that_happens_is_told_and_no_secret_is() {
     let last = json!({ "refreshToken": changed["refreshToken"] });
     assert_eq!(bed.post("/api/auth/logout", None, &last).await.0, 200);
 
-    let mut names = BTreeSet::new();
+    let (mut names, mut accounts) = (BTreeSet::new(), BTreeSet::new());
     let mut all = String::new();
     while !names.contains("logged_out") {
         let message = soon(told.next()).await.unwrap();
@@ -42,6 +42,11 @@ async fn everything_that_happens_is_told_and_no_secret_is() {
         }
         if let AuditEvent::LogInRefused { source, .. } | AuditEvent::Throttled { source, .. } = &record.event {
             assert_eq!(source.as_ref().unwrap().len(), 43, "a hash of where it came from");
+        }
+        if let AuditEvent::LogInRefused { account, user: Some(_), .. } | AuditEvent::Throttled { account, .. } =
+            &record.event
+        {
+            accounts.insert(account.clone());
         }
         names.insert(record.event.name());
         all.push_str(std::str::from_utf8(&message.payload).unwrap());
@@ -58,6 +63,7 @@ async fn everything_that_happens_is_told_and_no_secret_is() {
         "token_reused",
     ];
     assert!(expected.iter().all(|name| names.contains(name)), "{names:?}");
+    assert_eq!(accounts.len(), 1, "an account has one name, whatever the event");
 
     let text = |answer: &Value, field: &str| answer[field].as_str().unwrap().to_owned();
     let mut secrets = vec![
