@@ -214,7 +214,8 @@ impl Passwords {
     /// Whether `password` is the one of the stored hash; `None` for a user that does not exist.
     ///
     /// A password that could never have been chosen is wrong at once, whoever's it is. Otherwise an
-    /// unknown user, and one whose stored hash cannot be used, cost as much as a wrong password. A stored
+    /// unknown user, and one whose stored hash cannot be used, cost as much as a wrong password, also where
+    /// that was stored at a lower cost than today's; only one stored at a higher cost takes longer. A stored
     /// hash that is malformed, or of a cost outside 8..=15, is nobody's password and an error in the log.
     ///
     /// # Errors
@@ -269,10 +270,22 @@ impl Admitted<'_> {
             );
         }
         let known = usable.is_some();
-        let hash = usable.unwrap_or(&self.passwords.decoy).to_owned();
+        let Passwords { cost, ref decoy, ref pool } = *self.passwords;
+        let hash = usable.unwrap_or(decoy).to_owned();
+        // What a hash of an earlier, lower cost leaves over, so that it does not tell that it is there.
+        let rest: Vec<String> = costs_left(&hash, cost).map(|cost| at_cost(decoy, cost)).collect();
         tracing::trace!(cost = &hash[4..6], "one bcrypt to verify");
-        let verified = move || bcrypt::verify(password.0.as_bytes(), &hash).unwrap_or(false);
-        Ok(self.passwords.pool.run(self.room, verified).await? && known)
+        let verified = move || {
+            let verify = |hash: &str| bcrypt::verify(password.0.as_bytes(), hash).unwrap_or(false);
+            let matches = verify(&hash);
+            if !matches {
+                for decoy in &rest {
+                    std::hint::black_box(verify(decoy));
+                }
+            }
+            matches
+        };
+        Ok(pool.run(self.room, verified).await? && known)
     }
 }
 
@@ -284,13 +297,24 @@ fn is_usable(stored: &str) -> bool {
         && stored.parse::<bcrypt::HashParts>().is_ok_and(|parts| STORED_COSTS.contains(&parts.get_cost()))
 }
 
+/// The costs that, after a hash of cost c, add up to one of `cost`: 2^c + 2^c + 2^(c+1) + … = 2^cost.
+fn costs_left(stored: &str, cost: u32) -> std::ops::Range<u32> {
+    let stored = stored.parse::<bcrypt::HashParts>().map_or(cost, |parts| parts.get_cost());
+    stored..cost.max(stored)
+}
+
+/// The decoy, as if it had been made at `cost`; its own is two digits as well.
+fn at_cost(decoy: &str, cost: u32) -> String {
+    format!("{}{cost:02}{}", &decoy[..4], &decoy[6..])
+}
+
 /// A hash of an unknown password. Its digest is that of another cost, so no password at all has it, and it
 /// takes no 235 ms to make.
 fn decoy(cost: u32) -> Result<String, RpcError> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| RpcError::internal(error.to_string()))?;
     let cheap = bcrypt::hash(random, 4).map_err(RpcError::internal)?;
-    Ok(cheap.replacen("$04$", &format!("${cost:02}$"), 1))
+    Ok(at_cost(&cheap, cost))
 }
 
 #[cfg(test)]

@@ -112,6 +112,26 @@ fn password_05_the_decoy_costs_what_a_stored_hash_does() {
 }
 
 #[test]
+fn password_05_a_hash_of_an_earlier_cost_is_filled_up_to_the_present_one() {
+    let work = |costs: &mut dyn Iterator<Item = u32>| costs.map(|cost| 1_u64 << cost).sum::<u64>();
+    let decoy = decoy(12).unwrap();
+    for stored in STORED_COSTS {
+        let left = costs_left(&at_cost(&decoy, stored), 12);
+        assert!(left.clone().all(|cost| is_usable(&at_cost(&decoy, cost))));
+        assert_eq!(work(&mut left.chain([stored])), 1 << stored.max(12), "{stored}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_stored_at_an_earlier_cost_is_verified_as_ever() {
+    let passwords = Passwords::new(PasswordConfig::default().cost(10)).unwrap();
+    let earlier = bcrypt::hash("correct horse", 8).unwrap();
+    assert!(passwords.verify("correct horse", Some(&earlier)).await.unwrap());
+    assert!(!passwords.verify("incorrect horse", Some(&earlier)).await.unwrap());
+    assert!(passwords.is_weak(&earlier) && !passwords.is_weak(&bcrypt::hash("correct horse", 10).unwrap()));
+}
+
+#[test]
 fn the_cost_stays_within_10_to_15() {
     for (asked, given) in [(0, 10), (9, 10), (10, 10), (12, 12), (15, 15), (31, 15)] {
         assert_eq!(PasswordConfig::default().cost(asked).cost, given);
