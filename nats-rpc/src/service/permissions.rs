@@ -12,9 +12,8 @@ const ANSWER_GRACE: Duration = Duration::from_secs(30);
 /// What the user of a service must be allowed, in the syntax of nats-server's configuration.
 ///
 /// It is all that the service needs and nothing more, as far as the service was told of: the subjects of its
-/// handlers within their queue groups, its own inbox, what [`Service::publishes`] and
-/// [`Service::uses_bucket`] declare, one answer to each request. A service that answers in streams needs more
-/// answers than one: `max: -1`.
+/// handlers within their queue groups, its own inbox, what [`Service::publishes`], [`Service::uses_bucket`] and
+/// [`Service::streams`] declare, one answer to each request.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -41,6 +40,8 @@ pub struct Permissions {
     pub subscribe: Vec<String>,
     /// How long an answer may take.
     pub answer_within: Duration,
+    /// Whether a request may have more than one answer.
+    pub streams: bool,
 }
 
 /// What a service does with a KV bucket, for [`Service::uses_bucket`].
@@ -109,6 +110,15 @@ impl Service {
         self
     }
 
+    /// Declares that handlers answer with a [`Streaming`](crate::Streaming), for which a request may be answered
+    /// more than once.
+    ///
+    /// Nothing is checked at run time: it is for [`permissions`](Self::permissions).
+    pub fn streams(mut self) -> Self {
+        self.streams = true;
+        self
+    }
+
     /// Declares what the service does with a KV bucket, for [`permissions`](Self::permissions).
     pub fn uses_bucket(mut self, access: KvAccess) -> Self {
         self.buckets.push(access);
@@ -147,7 +157,7 @@ impl Service {
 
         let own_limits = table.entries().iter().filter_map(|entry| entry.route.timeout_ms).map(Duration::from_millis);
         let longest = own_limits.chain([self.limits.timeout]).max().unwrap_or_default();
-        Ok(Permissions { publish, subscribe, answer_within: longest + ANSWER_GRACE })
+        Ok(Permissions { publish, subscribe, answer_within: longest + ANSWER_GRACE, streams: self.streams })
     }
 }
 
@@ -163,7 +173,9 @@ impl fmt::Display for Permissions {
         }
         // Whole seconds, rounded up: nats-server reads no fractions here.
         let seconds = self.answer_within.as_millis().div_ceil(1_000);
-        writeln!(f, "  allow_responses: {{ max: 1, expires: \"{seconds}s\" }}")?;
+        // Less than none is any number of answers.
+        let most = if self.streams { -1 } else { 1 };
+        writeln!(f, "  allow_responses: {{ max: {most}, expires: \"{seconds}s\" }}")?;
         writeln!(f, "}}")
     }
 }
@@ -194,7 +206,10 @@ mod tests {
             publish: vec!["a".to_owned()],
             subscribe: vec!["b q".to_owned()],
             answer_within: limits.timeout + ANSWER_GRACE,
+            streams: false,
         };
-        assert!(permissions.to_string().contains(r#"expires: "121s""#), "{permissions}");
+        assert!(permissions.to_string().contains(r#"max: 1, expires: "121s""#), "{permissions}");
+        let permissions = Permissions { streams: true, ..permissions };
+        assert!(permissions.to_string().contains(r#"max: -1, expires: "121s""#), "{permissions}");
     }
 }

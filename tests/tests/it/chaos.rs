@@ -38,6 +38,11 @@ fn handlers_that_misbehave_keep_no_permit() {
 }
 
 #[test]
+fn no_stream_ends_in_silence() {
+    holds("streams");
+}
+
+#[test]
 fn calls_survive_the_end_of_a_node() {
     holds("cluster");
 }

@@ -370,6 +370,26 @@ async fn a_panic_and_an_item_too_large_are_errors_of_the_stream() {
 }
 
 #[tokio::test]
+async fn users_who_may_do_no_more_than_they_need_can_stream() {
+    let service = || Service::new("stream", "1.0.0").handlers(handlers![count]).streams();
+    let config = format!(
+        r#"authorization {{ users: [
+            {{ user: service, password: s, {} }}
+            {{ user: caller, password: c, permissions: {{
+                publish: "stream.count", subscribe: "_INBOX_caller.>", allow_responses: {{ max: -1, expires: "1m" }}
+            }} }}
+        ] }}"#,
+        service().permissions().unwrap()
+    );
+    let server = server_with(|builder| builder.config(&config).jetstream(false));
+    let user = |name: &str, password, inbox| nats(&server).user(name, password).inbox_prefix(inbox);
+    let _service = service().start(user("service", "s", "_INBOX_stream")).await.unwrap();
+    let client = Client::connect(&user("caller", "c", "_INBOX_caller")).await.unwrap().item_timeout(PATIENCE);
+    let (items, error) = all(client.window(8).stream::<u32>("stream.count", &500).await.unwrap()).await;
+    assert!(items.len() == 500 && error.is_none(), "{} items, {error:?}", items.len());
+}
+
+#[tokio::test]
 async fn ten_thousand_streams_dropped_half_way_leave_nothing_behind() {
     const WAVE: usize = 250;
     let mut stage = stage_with(counting_server(), Limits::default()).await;
