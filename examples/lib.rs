@@ -8,5 +8,16 @@
 //! 6. `streaming`: many answers to one question
 //! 7. `testing`: handlers in a test, without a server
 //!
-//! Each connects to `NATS_URL` (default `nats://127.0.0.1:4222`), does its lesson and ends:
+//! Two more serve until they are stopped, and have tests that call them:
+//!
+//! - [`nestjs_migration`]: a service behind a NestJS gateway, before and after it moved to Rust
+//! - [`interop`]: a NestJS service rewritten, handler for handler
+//!
+//! All connect to `NATS_URL` (default `nats://127.0.0.1:4222`). A lesson ends by itself:
 //! `cargo run -p nats-rpc-examples --example hello`.
+
+#![allow(clippy::print_stdout, reason = "examples speak")]
+
+pub mod interop;
+#[path = "nestjs-migration/users.rs"]
+pub mod nestjs_migration;

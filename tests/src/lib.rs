@@ -4,8 +4,12 @@
 pub mod certificates;
 pub mod chaos;
 pub mod nats_server;
+pub mod node;
+mod progress;
 pub mod proxy;
+pub mod python;
 pub mod secured;
+mod target_folder;
 
 use nats_rpc::testing::{NatsServer, NatsServerBuilder};
 

@@ -1,7 +1,6 @@
 //! Where the nats-server binary comes from.
 
 mod download;
-mod progress;
 
 use std::{path::PathBuf, sync::OnceLock};
 

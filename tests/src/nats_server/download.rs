@@ -1,8 +1,5 @@
 use std::{
-    env::{
-        self,
-        consts::{ARCH, OS},
-    },
+    env::consts::{ARCH, OS},
     fmt::Write as _,
     fs::{self, File},
     io,
@@ -13,7 +10,8 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::progress::telling;
+use crate::progress::telling;
+use crate::target_folder::target_folder;
 
 /// The pinned version, the same as in `nats-server.requirements.txt`.
 pub(super) const VERSION: &str = "2.15.1";
@@ -137,14 +135,6 @@ fn is_intact(binary: &Path, digest: &str) -> bool {
         let _ = write!(found, "{byte:02x}");
     }
     found == digest
-}
-
-/// The target folder of the workspace that this package is part of.
-fn target_folder() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let workspace = package.parent().unwrap_or(package);
-    // A relative folder is relative to where Cargo was called, which by habit is the workspace.
-    workspace.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> DownloadError {

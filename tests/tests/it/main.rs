@@ -14,6 +14,7 @@ mod discovery;
 mod events;
 mod guards;
 mod keys;
+mod interop;
 mod layering;
 mod loss_free_stop;
 mod nats_server;

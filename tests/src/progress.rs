@@ -8,7 +8,7 @@ use std::{
 /// Runs `work`, and tells on stderr what it is about once it takes more than a second.
 ///
 /// The line goes past the capturing of test output, which would show it when all is over.
-pub(super) fn telling<T>(what: &str, work: impl FnOnce() -> T) -> T {
+pub(crate) fn telling<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     thread::scope(|scope| {
         let (done, is_done) = mpsc::channel::<()>();

@@ -1,0 +1,34 @@
+//! The counterpart of a NestJS service, handler for handler; it serves until SIGTERM or ctrl-c.
+//!
+//! `WIRE` is `nest` or `auto` (the default).
+#![allow(clippy::print_stdout, reason = "whoever started it waits for READY")]
+
+use std::error::Error;
+
+use nats_rpc::{NatsConfig, Wire};
+use nats_rpc_examples::interop::services;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let wire = match std::env::var("WIRE").as_deref() {
+        Ok("nest") => Wire::Nest,
+        Ok("auto") | Err(_) => Wire::Auto,
+        Ok(other) => return Err(format!("WIRE is {other:?}: it must be `nest` or `auto`").into()),
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut running = Vec::new();
+    for service in services(wire) {
+        running.push(service.start(NatsConfig::from_env()?).await?);
+    }
+    println!("READY {{\"pid\":{}}}", std::process::id());
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        pressed = tokio::signal::ctrl_c() => pressed?,
+    }
+    for service in running {
+        service.stop().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+pub(crate) fn routes() -> Vec<&'static nats_rpc::Route> {
+    Vec::new()
+}

@@ -1,0 +1,136 @@
+//! What a handler can return, and what becomes of it in JSON.
+
+use std::time::Duration;
+
+use nats_rpc::prelude::*;
+use nats_rpc::{IntoReply, Route, Written};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+pub(crate) fn routes() -> Vec<&'static Route> {
+    handlers![
+        echo,
+        add,
+        sum,
+        field,
+        delay,
+        ret_undefined,
+        ret_null,
+        ret_false,
+        ret_bytes,
+        ret_buffer,
+        ret_record,
+        ret_date,
+        ret_id,
+        ret_big,
+        pid
+    ]
+}
+
+/// JavaScript's `undefined` beside its JSON: a NestJS caller completes without a value.
+pub(crate) struct Maybe(Option<Box<RawValue>>);
+
+impl IntoReply for Maybe {
+    fn write(self, out: &mut Vec<u8>) -> Result<Written, RpcError> {
+        let Some(value) = self.0 else { return ().write(out) };
+        out.extend_from_slice(value.get().as_bytes());
+        Ok(Written::Value)
+    }
+}
+
+#[message_pattern("echo")]
+async fn echo(data: Option<Payload<Box<RawValue>>>) -> Maybe {
+    Maybe(data.map(|Payload(data)| data))
+}
+
+#[derive(Deserialize)]
+struct Pair {
+    a: i64,
+    b: i64,
+}
+
+#[message_pattern("add")]
+async fn add(Payload(Pair { a, b }): Payload<Pair>) -> i64 {
+    a.saturating_add(b)
+}
+
+#[message_pattern("sum")]
+async fn sum(Payload(numbers): Payload<Option<Vec<i64>>>) -> i64 {
+    numbers.unwrap_or_default().iter().sum()
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: Option<Value>,
+}
+
+#[message_pattern("field")]
+async fn field(Payload(Named { name }): Payload<Named>) -> Value {
+    json!({ "field": name.unwrap_or_else(|| "<undefined>".into()) })
+}
+
+#[derive(Deserialize)]
+struct Delay {
+    ms: u64,
+}
+
+#[message_pattern("delay")]
+async fn delay(Payload(Delay { ms }): Payload<Delay>) -> Value {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    json!({ "slept": ms })
+}
+
+#[message_pattern("ret_undefined")]
+async fn ret_undefined() {}
+
+#[message_pattern("ret_null")]
+async fn ret_null() -> Option<u8> {
+    None
+}
+
+#[message_pattern("ret_false")]
+async fn ret_false() -> bool {
+    false
+}
+
+/// What `JSON.stringify` makes of a `Uint8Array`.
+#[message_pattern("ret_bytes")]
+async fn ret_bytes() -> Value {
+    json!({ "0": 0, "1": 1, "2": 255 })
+}
+
+#[message_pattern("ret_buffer")]
+async fn ret_buffer() -> Value {
+    json!({ "type": "Buffer", "data": [0, 1, 255] })
+}
+
+/// A record that a NestJS handler returns is data, not a record.
+#[message_pattern("ret_record")]
+async fn ret_record() -> Value {
+    json!({ "data": { "x": 1 }, "headers": { "a": "b" } })
+}
+
+#[message_pattern("ret_date")]
+async fn ret_date() -> Value {
+    json!({ "d": "1970-01-01T00:00:00.000Z", "n": null, "nan": f64::NAN, "f": 1.5, "big": 9_007_199_254_740_992_u64 })
+}
+
+#[message_pattern("ret_id")]
+async fn ret_id() -> Value {
+    json!({ "id": "u1", "email": "a@b" })
+}
+
+#[derive(Deserialize)]
+struct Big {
+    n: usize,
+}
+
+#[message_pattern("ret_big")]
+async fn ret_big(Payload(Big { n }): Payload<Big>) -> String {
+    "x".repeat(n.min(8 * 1024 * 1024))
+}
+
+#[message_pattern("pid")]
+async fn pid() -> Value {
+    json!({ "pid": std::process::id() })
+}
