@@ -61,6 +61,29 @@ async fn each_verb_is_answered_for_all_for_the_name_and_for_the_id() {
     }
 }
 
+/// The `nats` tool drops an answer that does not fit its schema, without a word.
+#[tokio::test]
+async fn every_answer_fits_the_schema_of_adr_32() {
+    let schemas = [
+        ("PING", include_str!("../../fixtures/srv/ping_response.json")),
+        ("INFO", include_str!("../../fixtures/srv/info_response.json")),
+        ("STATS", include_str!("../../fixtures/srv/stats_response.json")),
+    ];
+    let server = server();
+    let _plain = start(&server, "srv").await;
+    // Names that need mending, wildcards, object and number patterns, an error with quotes in it.
+    let _odd = crate::interop::ours(&server, nats_rpc::Wire::Auto).await;
+    client(&server).await.send::<Value>("add", &"\"no pair\"").await.unwrap_err();
+    let caller = foreign(&server).await;
+    for (verb, schema) in schemas {
+        let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+        for answer in ask(&caller, &format!("$SRV.{verb}"), 3).await {
+            let errors: Vec<_> = schema.iter_errors(&answer).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{errors:?} in {answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn info_names_every_handler_as_it_is_reached() {
     let server = server();

@@ -57,6 +57,29 @@ impl Stubborn {
 }
 
 #[tokio::test]
+async fn what_routes_prints_is_what_srv_tells() {
+    let server = server();
+    let _stubborn = Stubborn::at_work(&server, "60000").await;
+    let printed = Command::new(env!("CARGO_BIN_EXE_stubborn")).arg("routes").output().unwrap();
+    let table = String::from_utf8(printed.stdout).unwrap();
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    // Of each row the subject, the handler and the queue group.
+    let mut printed: Vec<_> = rows.map(|row| [row[0].clone(), row[2].clone(), row[4].clone()]).collect();
+
+    let answer = soon(foreign(&server).await.request("$SRV.INFO.stubborn", "".into())).await.unwrap();
+    let info: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let endpoints = info["endpoints"].as_array().unwrap().iter();
+    let mut told: Vec<_> = endpoints
+        .map(|told| [text(&told["subject"]), text(&told["metadata"]["handler"]), text(&told["queue_group"])])
+        .collect();
+    printed.sort();
+    told.sort();
+    assert_eq!(printed, told);
+    assert_eq!(told.len(), 2);
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_the_process_at_once() {
     let server = server();
     let mut service = Stubborn::at_work(&server, "3600000").await;
