@@ -1,3 +1,60 @@
-pub(crate) fn routes() -> Vec<&'static nats_rpc::Route> {
-    Vec::new()
+//! Observables: a `Streaming` is one to a NestJS caller.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use nats_rpc::prelude::*;
+use nats_rpc::Route;
+use serde_json::{Value, json};
+
+use super::errors::exception;
+
+pub(crate) fn routes() -> Vec<&'static Route> {
+    handlers![stream_of, of3, empty_obs, promise_of_obs, fail_observable, never]
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    n: u64,
+    #[serde(default)]
+    ms: u64,
+    fail_at: Option<u64>,
+}
+
+#[message_pattern("stream")]
+async fn stream_of(Payload(wanted): Payload<Wanted>) -> Streaming<impl Stream<Item = Result<Value, RpcError>>> {
+    let Wanted { n, ms, fail_at } = wanted;
+    Streaming::new(stream::iter(0..n).then(async move |i| {
+        if fail_at == Some(i) {
+            return Err(exception(&format!("failed at {i}")));
+        }
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        Ok(json!({ "i": i }))
+    }))
+}
+
+#[message_pattern("of3")]
+async fn of3() -> Streaming<impl Stream<Item = Result<u8, RpcError>>> {
+    Streaming::new(stream::iter([1, 2, 3].map(Ok)))
+}
+
+#[message_pattern("empty_obs")]
+async fn empty_obs() -> Streaming<impl Stream<Item = Result<(), RpcError>>> {
+    Streaming::new(stream::empty())
+}
+
+#[message_pattern("promise_of_obs")]
+async fn promise_of_obs() -> Streaming<impl Stream<Item = Result<&'static str, RpcError>>> {
+    Streaming::new(stream::iter(["a", "b"].map(Ok)))
+}
+
+#[message_pattern("fail_observable")]
+async fn fail_observable() -> Streaming<impl Stream<Item = Result<(), RpcError>>> {
+    Streaming::new(stream::iter([Err(exception("from observable"))]))
+}
+
+/// A NestJS caller would wait for ever; the handler's limit ends it.
+#[message_pattern("never", timeout_ms = 1_000)]
+async fn never() -> Streaming<impl Stream<Item = Result<(), RpcError>>> {
+    Streaming::new(stream::pending())
 }

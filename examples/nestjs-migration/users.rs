@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nats_rpc::SecretKey;
+use futures::{Stream, stream};
 use nats_rpc::jwt::JwtConfigError;
 use nats_rpc::prelude::*;
 
@@ -109,6 +110,18 @@ async fn count(State(users): State<Users>, Payload(who): Payload<Who>) -> serde_
     serde_json::json!({ "visits": users.lock().visits.get(&who.user_id).copied().unwrap_or_default() })
 }
 
+#[message_pattern("user_history")]
+#[use_guards(JwtGuard<Claims>)]
+async fn history(
+    Auth(me): Auth<Claims>,
+    State(users): State<Users>,
+    Payload(who): Payload<Who>,
+) -> Result<Streaming<impl Stream<Item = Result<String, RpcError>>>, RpcError> {
+    let id = users.lock().own(&who.user_id, &me)?.id.clone();
+    let steps = ["was created", "logged in", "logged out"].map(|step| Ok(format!("{id} {step}")));
+    Ok(Streaming::new(stream::iter(steps)))
+}
+
 /// While both services run, one group for both gives each visit to one of them.
 #[event_pattern("user.visited", queue = "users")]
 async fn visited(State(users): State<Users>, Payload(who): Payload<Who>) {
@@ -122,7 +135,7 @@ async fn visited(State(users): State<Users>, Payload(who): Payload<Who>) {
 pub fn service(secret: &str) -> Result<Service, JwtConfigError> {
     let guard = JwtGuard::<Claims>::nest_compatible(SecretKey::new("JWT_SECRET", secret)?)?;
     Ok(Service::new("users", "2.0.0")
-        .handlers(handlers![profile, rename, list, count, visited])
+        .handlers(handlers![profile, rename, list, history, count, visited])
         .provide(Users::new())
         .guard(guard))
 }

@@ -12,6 +12,26 @@ def say(step, **what):
     print(json.dumps({"step": step, **what}), flush=True)
 
 
+async def stream(connection, subject, data, window):
+    inbox = connection.new_inbox()
+    frames = await connection.subscribe(inbox)
+    opening = {"Rpc-Stream": f"open {window}"}
+    await connection.publish(subject, json.dumps(data).encode(), reply=inbox, headers=opening)
+    items, granted = [], window
+    async for frame in frames.messages:
+        word, number = frame.headers["Rpc-Stream"].split(" ")
+        if word == "item":
+            items.append(json.loads(frame.data))
+            assert int(number) == len(items), "an item is missing"
+            granted = len(items) + window
+        if word in ("item", "ask"):
+            await connection.publish(frame.reply, headers={"Rpc-Stream": f"credit {granted}"})
+        if word in ("end", "error"):
+            assert int(number) == len(items) + 1, "an item is missing"
+            await frames.unsubscribe()
+            return {"items": items, "end": word, "code": frame.headers.get("Nats-Service-Error-Code")}
+
+
 async def main():
     connection = await nats.connect(os.environ["NATS_URL"])
 
@@ -40,6 +60,10 @@ async def main():
     # A deadline that has passed is answered, not waited for.
     answer, _ = await request("delay", b'{"ms": 1}', {"Rpc-Deadline": "1000"})
     say("deadline", header=answer.headers["Nats-Service-Error-Code"])
+
+    # A stream (docs/wire.md): frames with a number each, credit, and exactly one that ends it.
+    say("stream", **await stream(connection, "stream", {"n": 5}, window=2))
+    say("broken stream", **await stream(connection, "stream", {"n": 5, "fail_at": 3}, window=2))
 
     try:
         await connection.request("nobody.listens", b"1", timeout=10)

@@ -5,6 +5,7 @@
 mod micro;
 mod migration;
 mod nest_client;
+mod nest_service;
 mod python;
 mod wire;
 

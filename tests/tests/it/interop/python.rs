@@ -24,6 +24,9 @@ async fn a_python_client_gets_answers_coded_errors_and_discovery() {
     assert_eq!(step("refused")["header"], "403");
     assert_eq!(step("headers")["answer"]["headers"], json!({ "X-Trace": ["t1"] }));
     assert_eq!(step("deadline")["header"], "504");
+    let items = |last: u32| (0..=last).map(|i| json!({ "i": i })).collect::<Value>();
+    assert_eq!(step("stream"), &json!({ "step": "stream", "items": items(4), "end": "end", "code": null }));
+    assert_eq!((&step("broken stream")["items"], &step("broken stream")["end"]), (&items(2), &json!("error")));
     step("nobody");
     for verb in ["ping", "info", "stats"] {
         let expected = json!({ "step": verb, "type": format!("io.nats.micro.v1.{verb}_response"), "name": "interop", "version": "1.0.0" });
