@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use nats_rpc::prelude::*;
 use nats_rpc::Route;
+use nats_rpc::prelude::*;
 use serde_json::{Value, json};
 
 use super::errors::exception;
@@ -24,7 +24,7 @@ struct Wanted {
 #[message_pattern("stream")]
 async fn stream_of(Payload(wanted): Payload<Wanted>) -> Streaming<impl Stream<Item = Result<Value, RpcError>>> {
     let Wanted { n, ms, fail_at } = wanted;
-    Streaming::new(stream::iter(0..n).then(async move |i| {
+    Streaming::new(stream::iter(0..n).then(move |i| async move {
         if fail_at == Some(i) {
             return Err(exception(&format!("failed at {i}")));
         }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nats_rpc::SecretKey;
 use futures::{Stream, stream};
+use nats_rpc::SecretKey;
 use nats_rpc::jwt::JwtConfigError;
 use nats_rpc::prelude::*;
 

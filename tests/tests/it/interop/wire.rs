@@ -38,8 +38,7 @@ async fn every_message_of_nestjs_is_answered_as_nestjs_answers_it() {
                 _ => false,
             };
             let Some(question) = capture.messages.first().filter(|_| of_interest) else { continue };
-            if capture.name == "unknown_pattern_with_sniffer"
-            {
+            if capture.name == "unknown_pattern_with_sniffer" {
                 continue;
             }
             let answers = ask(&caller, question, expected_count(&capture)).await;
