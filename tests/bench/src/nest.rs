@@ -9,7 +9,7 @@ use nats_rpc_tests::node;
 ///
 /// The guard's key is parsed once: the way that the documentation shows, a string, costs sixteen times as much.
 pub(crate) fn command() -> Result<Command, Box<dyn Error>> {
-    let mut command = node::program("bench-service")?;
+    let mut command = node::program("bench-service").map_err(|error| error as Box<dyn Error>)?;
     command.env("KEYOBJECT", "1").env("QUEUE", "q");
     Ok(command)
 }
