@@ -87,7 +87,8 @@ impl Publisher {
         for kid in self.lineup.observe(&self.followed.ring.document(), now) {
             tracing::warn!(kid, "a signing key is no longer in the ring: retired, or clocks differ; making another");
             self.tell(KeyEvent::Lost { kid });
-            self.wanted = true;
+            // One that is about to sign takes its place.
+            self.wanted |= self.lineup.next.is_none();
         }
         if self.lineup.active.is_none() && self.active.kid().is_some() {
             self.active.clear();
