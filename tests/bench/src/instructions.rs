@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::contestant::{Contestant, Job, Work};
 use crate::load::{Loader, Question};
+use crate::readme::{self, Matrix};
 use crate::report::{Table, Target, folder, print_targets, write_json};
 use crate::rpc::{Kind, question};
 use crate::stats::slope;
@@ -37,7 +38,7 @@ pub(crate) fn are_countable() -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-pub(crate) fn run(server: &NatsServer, requests: usize) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(server: &NatsServer, requests: usize, readme: Option<&Path>) -> Result<(), Box<dyn Error>> {
     use Contestant::{Fu, Guarded, Ours, Ruststream, Scoped, Serial, Service, Spawn};
     if !are_countable() {
         return Err("instructions are counted by Valgrind, which is not installed: install the package \
@@ -51,6 +52,7 @@ pub(crate) fn run(server: &NatsServer, requests: usize) -> Result<(), Box<dyn Er
     ];
     let mut rows: Vec<Row> = Vec::new();
     let mut targets = Vec::new();
+    let mut matrix = Matrix::new();
     let mut plain = None;
     for (load, kind, contestants) in loads {
         // No hand-written loop reads envelopes, so that load is compared with the plain echo.
@@ -76,6 +78,7 @@ pub(crate) fn run(server: &NatsServer, requests: usize) -> Result<(), Box<dyn Er
             let what = format!("{load}: instructions of {} to serial", contestant.name());
             targets.extend(at_most.map(|at_most| Target::new(what, ratio, at_most)));
             table.row([contestant.name().to_owned(), format!("{count:.0}"), format!("{ratio:.3}")]);
+            matrix.put(contestant.name(), load, format!("{ratio:.2} ({count:.0})"));
             rows.push(Row {
                 contestant: contestant.name(),
                 load,
@@ -87,6 +90,9 @@ pub(crate) fn run(server: &NatsServer, requests: usize) -> Result<(), Box<dyn Er
     }
     print_targets(&targets);
     println!("\ncallgrind's files are in {}", folder()?.display());
+    if let Some(path) = readme {
+        readme::replace(path, "instructions", &matrix.markdown())?;
+    }
     write_json("instructions", &rows)
 }
 

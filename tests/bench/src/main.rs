@@ -9,6 +9,10 @@
 //! cargo run --release -p nats-rpc-bench -- auth            verifying, refreshing, revoking, logging in
 //! ```
 //!
+//! `rpc --nest` measures NestJS too, `--features peers` another framework for Rust, `--features mimalloc` all
+//! that is Rust with that allocator in place of the system's. `rpc` and `instructions` put their tables into
+//! the README with `--readme README.md`.
+//!
 //! Each contestant is a process of its own, so that its CPU time and memory are its own; the load
 //! generator is this process. The CPU time of threads is read from `/proc`, so this runs on Linux only.
 //! Seconds depend on the machine and its neighbours: read the ratios.
@@ -22,6 +26,7 @@ mod load;
 mod nest;
 mod overload;
 mod picture;
+mod readme;
 mod report;
 mod routes;
 mod rpc;
@@ -33,9 +38,14 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::contestant::Job;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match run(&cli().get_matches()) {
@@ -49,22 +59,25 @@ fn main() -> ExitCode {
 
 fn cli() -> Command {
     let number = |name: &'static str, default: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_parser(value_parser!(usize)).default_value(default).help(help)
+        let positive = RangedU64ValueParser::<usize>::new().range(1..);
+        Arg::new(name).long(name).value_parser(positive).default_value(default).help(help)
     };
     let nest = || Arg::new("nest").long("nest").action(ArgAction::SetTrue).help("Measures NestJS too; needs Node, npm");
-    let picture = Arg::new("picture").long("picture").value_parser(value_parser!(PathBuf)).value_name("FILE");
+    let file = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_parser(value_parser!(PathBuf)).value_name("FILE").help(help)
+    };
+    let readme = || file("readme", "Replaces the figures in it by those of this run");
     Command::new("nats-rpc-bench").about("What a request costs").subcommand_required(true).subcommands([
         Command::new("rpc").about("CPU, throughput and latency of every contestant").args([
             nest(),
             number("rounds", "5", "How often each contestant is measured"),
             number("requests", "100000", "Requests of one round"),
-            picture.help("Draws the latencies, as SVG"),
+            file("picture", "Draws the latencies, as SVG"),
+            readme(),
         ]),
-        Command::new("instructions").about("Instructions per request, by Valgrind").arg(number(
-            "requests",
-            "11000",
-            "The larger of the two counts that are compared",
-        )),
+        Command::new("instructions")
+            .about("Instructions per request, by Valgrind")
+            .args([number("requests", "11000", "The larger of the two counts that are compared"), readme()]),
         Command::new("start")
             .about("Start to first answer; memory then and later")
             .args([nest(), number("requests", "1000000", "Requests before memory is read again")]),
@@ -89,19 +102,20 @@ fn run(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
         return auth::serve(&std::env::var("NATS_URL")?);
     }
     let count = |name: &str| matches.get_one::<usize>(name).copied().unwrap_or(1).max(1);
+    let file = |name: &str| matches.get_one::<PathBuf>(name).map(PathBuf::as_path);
     let server = nats_rpc_tests::server();
     match name {
         "rpc" => {
-            let picture = matches.get_one::<PathBuf>("picture");
             let options = rpc::Options {
                 nest: matches.get_flag("nest"),
                 rounds: count("rounds"),
                 requests: count("requests"),
-                picture: picture.map(PathBuf::as_path),
+                picture: file("picture"),
+                readme: file("readme"),
             };
             rpc::run(&server, &options)
         }
-        "instructions" => instructions::run(&server, count("requests")),
+        "instructions" => instructions::run(&server, count("requests"), file("readme")),
         "start" => start::run(&server, matches.get_flag("nest"), count("requests")),
         "routes" => routes::run(&server, count("rounds"), count("requests")),
         "auth" => auth::run(&server),

@@ -10,9 +10,10 @@ use serde::Serialize;
 use crate::child::Child;
 use crate::contestant::{Contestant, Job, Work};
 use crate::load::{Loader, Question};
+use crate::readme::Matrix;
 use crate::report::{Table, Target, print_targets, write_json};
 use crate::stats::{median, paired_ratio};
-use crate::{picture, token};
+use crate::{picture, readme, token};
 
 /// How long one contestant may take for one round.
 const ROUND: Duration = Duration::from_secs(120);
@@ -25,6 +26,8 @@ pub(crate) struct Options<'a> {
     pub(crate) requests: usize,
     /// Where the picture goes.
     pub(crate) picture: Option<&'a Path>,
+    /// Where the figures go.
+    pub(crate) readme: Option<&'a Path>,
 }
 
 /// What is asked of which contestants.
@@ -182,6 +185,9 @@ pub(crate) fn run(server: &NatsServer, options: &Options<'_>) -> Result<(), Box<
         picture::write(path, ECHO, &rows)?;
         println!("\nthe picture is {}", path.display());
     }
+    if let Some(path) = options.readme {
+        readme::replace(path, "rpc", &matrix(&rows).markdown())?;
+    }
     write_json("rpc", &rows)
 }
 
@@ -260,6 +266,16 @@ fn print(load: &Load, rows: &[Row]) {
     table.print();
 }
 
+/// The ratios of all loads, with the seconds that they are of.
+fn matrix(rows: &[Row]) -> Matrix {
+    let mut matrix = Matrix::new();
+    for row in rows {
+        let cell = format!("{:.2} ({:.3})", row.ratio_to_baseline, row.cpu_s_per_100k);
+        matrix.put(row.contestant, row.load, cell);
+    }
+    matrix
+}
+
 /// What this load was to show.
 fn judge(load: &Load, measured: &[Measured]) -> Vec<Target> {
     use Contestant::{Fu, Guarded, Nest, NestGuarded, Ours, Ruststream, Scoped, Serial, Service, Spawn};
@@ -286,4 +302,60 @@ fn judge(load: &Load, measured: &[Measured]) -> Vec<Target> {
         targets.extend(target("p99", Ours, Serial, |each| &each.p99, 1.15));
     }
     targets
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::contestant;
+
+    /// Serves in this process, as a contestant's process would, until it is told to stop.
+    fn serve(job: Job, url: String, stopped: oneshot::Receiver<()>) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            tokio::select! {
+                ended = contestant::serve(&job, &url) => panic!("{} ended: {ended:?}", job.contestant.name()),
+                _ = stopped => {}
+            }
+        });
+    }
+
+    #[test]
+    fn every_contestant_answers_all_questions_of_its_loads() {
+        let server = nats_rpc_tests::server();
+        let mut loader = Loader::connect(server.port()).expect("connected");
+        for load in loads(false) {
+            let measured = load.contestants.iter().filter(|&&each| each != Contestant::Ruststream);
+            for &contestant in measured {
+                let job = Job::new(contestant, load.work, contestant.name());
+                let question = question(&job.subject(), load.kind).expect("a question");
+                let (stop, stopped) = oneshot::channel();
+                let url = server.url();
+                let service = std::thread::spawn(move || serve(job, url, stopped));
+                let failed = |error| panic!("{}, {}: {error}", contestant.name(), load.name);
+                loader.wait_for_answer(&question, ROUND).unwrap_or_else(failed);
+                let run = loader.ask(std::slice::from_ref(&question), 500, load.in_flight, ROUND);
+                assert_eq!(run.map(|run| run.requests).map_err(|error| error.to_string()), Ok(500));
+                stop.send(()).expect("the service runs");
+                service.join().expect("the service ends");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cell_has_the_ratio_and_what_it_is_of() {
+        let row = Row {
+            contestant: "nats-rpc",
+            load: ECHO,
+            cpu_s_per_100k: 0.1754,
+            rps: 0.0,
+            p50_us: 0.0,
+            p99_us: 0.0,
+            rss_mb: 0.0,
+            ratio_to_baseline: 1.066,
+        };
+        assert!(matrix(&[row]).markdown().ends_with("| nats-rpc | 1.07 (0.175) |\n"));
+    }
 }

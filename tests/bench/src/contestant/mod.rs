@@ -151,15 +151,18 @@ pub(crate) fn run(job: &Job, url: &str) -> Result<(), Box<dyn Error>> {
         false => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = runtime.worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        match job.contestant {
-            Contestant::Ours | Contestant::Guarded | Contestant::Scoped if job.routes > 1 => many::run(job, url).await,
-            Contestant::Ours | Contestant::Guarded | Contestant::Scoped => ours::run(job, url).await,
-            Contestant::Ruststream => peer(job, url).await,
-            Contestant::Nest | Contestant::NestGuarded => Err("NestJS runs in a process of Node's".into()),
-            _ => reference::run(job, url).await,
-        }
-    })
+    runtime.block_on(serve(job, url))
+}
+
+/// Serves; ends only if it cannot.
+pub(crate) async fn serve(job: &Job, url: &str) -> Result<(), Box<dyn Error>> {
+    match job.contestant {
+        Contestant::Ours | Contestant::Guarded | Contestant::Scoped if job.routes > 1 => many::run(job, url).await,
+        Contestant::Ours | Contestant::Guarded | Contestant::Scoped => ours::run(job, url).await,
+        Contestant::Ruststream => peer(job, url).await,
+        Contestant::Nest | Contestant::NestGuarded => Err("NestJS runs in a process of Node's".into()),
+        _ => reference::run(job, url).await,
+    }
 }
 
 #[cfg(feature = "peers")]
