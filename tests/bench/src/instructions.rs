@@ -78,7 +78,7 @@ pub(crate) fn run(server: &NatsServer, requests: usize, readme: Option<&Path>) -
             let what = format!("{load}: instructions of {} to serial", contestant.name());
             targets.extend(at_most.map(|at_most| Target::new(what, ratio, at_most)));
             table.row([contestant.name().to_owned(), format!("{count:.0}"), format!("{ratio:.3}")]);
-            matrix.put(contestant.name(), load, format!("{ratio:.2} ({count:.0})"));
+            matrix.put(contestant.title(), load, format!("{ratio:.2} ({count:.0})"));
             rows.push(Row {
                 contestant: contestant.name(),
                 load,

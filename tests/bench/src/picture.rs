@@ -9,13 +9,13 @@ use crate::rpc::Row;
 
 const WIDTH: f64 = 720.0;
 /// Where the bars begin and where the longest ends.
-const BARS: (f64, f64) = (130.0, 640.0);
+const BARS: (f64, f64) = (220.0, 660.0);
 const BAR: f64 = 11.0;
 const GROUP: f64 = 34.0;
 const TOP: f64 = 58.0;
 
-/// Draws the p50 and p99 of each of `rows` to `path`.
-pub(crate) fn write(path: &Path, load: &str, rows: &[&Row]) -> Result<(), Box<dyn Error>> {
+/// Draws the p50 and p99 of each of `rows`, which have their names, to `path`.
+pub(crate) fn write(path: &Path, load: &str, rows: &[(String, &Row)]) -> Result<(), Box<dyn Error>> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -23,8 +23,8 @@ pub(crate) fn write(path: &Path, load: &str, rows: &[&Row]) -> Result<(), Box<dy
     Ok(())
 }
 
-fn draw(load: &str, rows: &[&Row]) -> Result<String, std::fmt::Error> {
-    let longest = rows.iter().map(|row| row.p99_us).fold(1.0, f64::max);
+fn draw(load: &str, rows: &[(String, &Row)]) -> Result<String, std::fmt::Error> {
+    let longest = rows.iter().map(|(_, row)| row.p99_us).fold(1.0, f64::max);
     let height = TOP + GROUP * rows.len() as f64 + 6.0;
     let mut svg = String::new();
     writeln!(
@@ -38,11 +38,10 @@ fn draw(load: &str, rows: &[&Row]) -> Result<String, std::fmt::Error> {
         writeln!(svg, r#"<rect class="{class}" x="{x}" y="30" width="11" height="11"/>"#)?;
         writeln!(svg, r#"<text x="{}" y="40">{class}</text>"#, x + 16.0)?;
     }
-    for (index, row) in rows.iter().enumerate() {
+    for (index, (name, row)) in rows.iter().enumerate() {
         let top = TOP + GROUP * index as f64;
         let weight = if row.contestant == "nats-rpc" { "bold" } else { "normal" };
         let (x, y) = (BARS.0 - 8.0, top + BAR + 4.0);
-        let name = row.contestant;
         writeln!(svg, r#"<text x="{x}" y="{y}" text-anchor="end" font-weight="{weight}">{name}</text>"#)?;
         for (offset, class, value) in [(0.0, "p50", row.p50_us), (BAR + 1.0, "p99", row.p99_us)] {
             let (x, y) = (BARS.0, top + offset);
@@ -63,6 +62,7 @@ mod tests {
     fn the_longest_bar_fills_the_picture_and_the_others_are_in_proportion() {
         let row = |contestant, p50_us, p99_us| Row {
             contestant,
+            title: contestant,
             load: "echo",
             cpu_s_per_100k: 0.0,
             rps: 0.0,
@@ -71,8 +71,10 @@ mod tests {
             rss_mb: 0.0,
             ratio_to_baseline: 1.0,
         };
-        let svg = draw("echo", &[&row("nats-rpc", 100.0, 255.0), &row("spawn", 200.0, 510.0)]).expect("text");
-        for width in ["100.0", "255.0", "200.0", "510.0"] {
+        let (ours, other) = (row("nats-rpc", 110.0, 220.0), row("spawn", 330.0, 440.0));
+        let rows = [("ours".to_owned(), &ours), ("theirs".to_owned(), &other)];
+        let svg = draw("echo", &rows).expect("text");
+        for width in ["110.0", "220.0", "330.0", "440.0"] {
             assert!(svg.contains(&format!("width=\"{width}\"")), "{width}: {svg}");
         }
         assert_eq!(svg.matches("<rect").count(), 6);

@@ -143,6 +143,8 @@ pub(crate) fn question(subject: &str, kind: Kind) -> Result<Question, Box<dyn Er
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) contestant: &'static str,
+    #[serde(skip)]
+    pub(crate) title: &'static str,
     pub(crate) load: &'static str,
     pub(crate) cpu_s_per_100k: f64,
     pub(crate) rps: f64,
@@ -181,8 +183,10 @@ pub(crate) fn run(server: &NatsServer, options: &Options<'_>) -> Result<(), Box<
         println!("NestJS was not measured: that needs `--nest`, Node and npm");
     }
     if let Some(path) = options.picture {
-        let rows: Vec<&Row> = rows.iter().filter(|row| row.load == ECHO).collect();
-        picture::write(path, ECHO, &rows)?;
+        let of = |load| rows.iter().filter(move |row| row.load == load);
+        let plain = of(ECHO).map(|row| (row.title.to_owned(), row));
+        let enveloped = of(ENVELOPE).map(|row| (format!("{}, in NestJS's envelope", row.title), row));
+        picture::write(path, ECHO, &plain.chain(enveloped).collect::<Vec<_>>())?;
         println!("\nthe picture is {}", path.display());
     }
     if let Some(path) = options.readme {
@@ -236,6 +240,7 @@ fn summarise(load: &Load, measured: &[Measured]) -> Result<Vec<Row>, Box<dyn Err
     let row = |each: &Measured| {
         Ok(Row {
             contestant: each.contestant.name(),
+            title: each.contestant.title(),
             load: load.name,
             cpu_s_per_100k: median(&each.cpu),
             rps: median(&each.rps),
@@ -271,7 +276,7 @@ fn matrix(rows: &[Row]) -> Matrix {
     let mut matrix = Matrix::new();
     for row in rows {
         let cell = format!("{:.2} ({:.3})", row.ratio_to_baseline, row.cpu_s_per_100k);
-        matrix.put(row.contestant, row.load, cell);
+        matrix.put(row.title, row.load, cell);
     }
     matrix
 }
@@ -348,6 +353,7 @@ mod tests {
     fn a_cell_has_the_ratio_and_what_it_is_of() {
         let row = Row {
             contestant: "nats-rpc",
+            title: "nats-rpc",
             load: ECHO,
             cpu_s_per_100k: 0.1754,
             rps: 0.0,

@@ -75,6 +75,23 @@ impl Contestant {
         }
     }
 
+    /// What it is called where people read of it.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Floor => "async-nats alone, no JSON",
+            Self::Serial => "hand-written, one by one",
+            Self::Fu => "hand-written, FuturesUnordered",
+            Self::Spawn => "hand-written, a task each",
+            Self::Service => "service of async-nats",
+            Self::Ours => "nats-rpc",
+            Self::Guarded => "nats-rpc, JwtGuard",
+            Self::Scoped => "nats-rpc, JwtGuard, scope, State",
+            Self::Ruststream => "ruststream",
+            Self::Nest => "NestJS",
+            Self::NestGuarded => "NestJS, JWT guard",
+        }
+    }
+
     fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|contestant| contestant.name() == name)
     }
