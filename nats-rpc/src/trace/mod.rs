@@ -10,6 +10,7 @@ mod otel;
 mod span;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 
@@ -41,30 +42,46 @@ pub(crate) struct Origin<'a> {
 }
 
 /// A place in a trace (W3C Trace Context, level 1): the headers `traceparent` and `tracestate`.
+///
+/// Cheap to clone, as each poll of a handler makes it the present one, and nearly free to read, as requests of
+/// a traced system all bring one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TraceContext {
-    parent: Box<str>,
-    state: Option<Box<str>>,
+    /// ASCII of this version. What a later one adds is left out, as the recommendation says.
+    parent: [u8; PARENT_LEN],
+    state: Option<Arc<str>>,
 }
+
+/// The length of `00-<32 digits>-<16 digits>-<2 digits>`.
+const PARENT_LEN: usize = 55;
 
 impl TraceContext {
     /// Reads it from the headers of a message; one that is malformed is none.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
-        let parent = value(headers, &TRACEPARENT)?;
-        if !is_traceparent(parent) {
-            return None;
+        let (mut parent, mut state) = (None, None);
+        for (name, values) in headers.iter() {
+            let name: &str = name.as_ref();
+            if name.eq_ignore_ascii_case(TRACEPARENT.as_ref()) {
+                parent = values.first().map(HeaderValue::as_str);
+            } else if name.eq_ignore_ascii_case(TRACESTATE.as_ref()) {
+                state = values.first().map(HeaderValue::as_str);
+            }
         }
-        let state = value(headers, &TRACESTATE).filter(|state| (1..=MAX_STATE).contains(&state.len()));
-        Some(Self { parent: parent.into(), state: state.map(Into::into) })
+        let state = state.filter(|state| (1..=MAX_STATE).contains(&state.len()));
+        Some(Self { parent: traceparent(parent?)?, state: state.map(Into::into) })
+    }
+
+    fn parent(&self) -> &str {
+        str::from_utf8(&self.parent).unwrap_or_default()
     }
 
     /// The 32 hexadecimal digits that all spans of the trace have in common.
     pub(crate) fn trace_id(&self) -> &str {
-        &self.parent[3..35]
+        self.parent().get(3..35).unwrap_or_default()
     }
 
     fn write(&self, headers: &mut HeaderMap) {
-        headers.insert(TRACEPARENT.clone(), HeaderValue::from(&*self.parent));
+        headers.insert(TRACEPARENT.clone(), HeaderValue::from(self.parent()));
         if let Some(state) = &self.state {
             headers.insert(TRACESTATE.clone(), HeaderValue::from(&**state));
         }
@@ -112,19 +129,20 @@ pub(crate) fn scoped<R>(context: Option<&TraceContext>, poll: impl FnOnce() -> R
     poll()
 }
 
-/// `version "-" trace-id "-" parent-id "-" flags`, in lower-case hexadecimal digits, the ids not all zero.
+/// Reads `version "-" trace-id "-" parent-id "-" flags`, in lower-case hexadecimal digits, the ids not all zero.
 /// A later version may have more behind a further dash.
-fn is_traceparent(text: &str) -> bool {
-    let hex = |part: &str, len| part.len() == len && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let id = |part: &str, len| hex(part, len) && part.bytes().any(|byte| byte != b'0');
-    let mut parts = text.splitn(5, '-');
-    let mut next = || parts.next().unwrap_or_default();
-    let (version, trace, parent, flags) = (next(), next(), next(), next());
-    let whole = match parts.next() {
-        None => true,
-        Some(_) => version != "00",
-    };
-    hex(version, 2) && version != "ff" && id(trace, 32) && id(parent, 16) && hex(flags, 2) && whole
+fn traceparent(text: &str) -> Option<[u8; PARENT_LEN]> {
+    // Without a branch for each digit, as many requests bring one.
+    let hex = |part: &[u8]| part.iter().fold(true, |all, byte| all & matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let id = |part: &[u8]| hex(part) && part.iter().any(|byte| *byte != b'0');
+    let (known, more) = text.as_bytes().split_first_chunk()?;
+    let (version, trace, parent, flags) = (&known[..2], &known[3..35], &known[36..52], &known[53..]);
+    let dashes = [known[2], known[35], known[52]] == *b"---";
+    let whole = more.is_empty() || (more[0] == b'-' && version != b"00");
+    let sound = dashes && hex(version) && version != b"ff" && id(trace) && id(parent) && hex(flags) && whole;
+    let mut ours = *known;
+    ours[..2].copy_from_slice(b"00");
+    sound.then_some(ours)
 }
 
 #[cfg(test)]
@@ -149,8 +167,13 @@ mod tests {
         let mut out = HeaderMap::new();
         scoped(Some(&context), || inject(&mut out));
         assert_eq!(TraceContext::of(&out), Some(context));
-        let later = "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more";
-        assert!(TraceContext::of(&headers(later, None)).is_some());
+    }
+
+    #[test]
+    fn a_later_version_is_passed_on_as_far_as_this_one_knows_it() {
+        for later in [PARENT.replacen("00", "01", 1), PARENT.replacen("00", "cc", 1) + "-more"] {
+            assert_eq!(TraceContext::of(&headers(&later, None)), TraceContext::of(&headers(PARENT, None)), "{later}");
+        }
     }
 
     #[test]
@@ -166,6 +189,8 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
             "00-0af7651916cd43dd8448eb211c80319-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0",
+            "00_0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01more",
             "00-0af7651916cd43dd8448eb211c8031é-b7ad6b7169203331-01",
         ];
         for text in cases {

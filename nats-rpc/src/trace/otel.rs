@@ -3,6 +3,7 @@
 //! A message handler's span is of kind `server` and a call's of kind `client`, as both last until the
 //! answer; an event's are `consumer` and `producer`. All attributes are here and nowhere else.
 
+use std::io::Write;
 use std::str::FromStr;
 
 use opentelemetry::Context;
@@ -11,7 +12,7 @@ use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::{Origin, TraceContext};
+use super::{Origin, PARENT_LEN, TraceContext};
 
 /// The span of a request, at level `DEBUG`, as a child of the span that its sender named.
 pub(crate) fn request_span(origin: &Origin<'_>, context: Option<&TraceContext>) -> Span {
@@ -76,7 +77,7 @@ pub(super) fn current() -> Option<TraceContext> {
 
 impl TraceContext {
     fn to_otel(&self) -> Option<SpanContext> {
-        let mut parts = self.parent.split('-').skip(1);
+        let mut parts = self.parent().split('-').skip(1);
         let trace = TraceId::from_hex(parts.next()?).ok()?;
         let span = SpanId::from_hex(parts.next()?).ok()?;
         let flags = u8::from_str_radix(parts.next()?, 16).ok()?;
@@ -89,8 +90,10 @@ impl TraceContext {
     fn from_otel(context: &SpanContext) -> Self {
         let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags().to_u8());
         let state = context.trace_state().header();
-        let parent = format!("00-{trace}-{span}-{flags:02x}").into_boxed_str();
-        Self { parent, state: (!state.is_empty()).then(|| state.into_boxed_str()) }
+        let mut parent = [b'0'; PARENT_LEN];
+        // Three numbers of fixed width fill it exactly, so writing cannot fail.
+        let _ = write!(&mut parent[..], "00-{trace}-{span}-{flags:02x}");
+        Self { parent, state: (!state.is_empty()).then(|| state.into()) }
     }
 }
 
@@ -101,7 +104,8 @@ mod tests {
     #[test]
     fn a_context_survives_the_way_to_opentelemetry_and_back() {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let context = TraceContext { parent: parent.into(), state: Some("a=1,b=2".into()) };
+        let parent = parent.as_bytes().try_into().unwrap();
+        let context = TraceContext { parent, state: Some("a=1,b=2".into()) };
         assert_eq!(TraceContext::from_otel(&context.to_otel().unwrap()), context);
     }
 }

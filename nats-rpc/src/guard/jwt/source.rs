@@ -60,10 +60,15 @@ impl Sources {
 /// The value of header `name`. NATS compares names exactly, so a second value may hide behind another
 /// spelling: all spellings count, and equal values are two all the same.
 pub(crate) fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, Refusal> {
+    let Some(headers) = &request.headers else { return Ok(None) };
     let mut found = None;
-    for value in request.header_values(name) {
-        if found.replace(value).is_some() {
-            return Err(Refusal::SeveralValues);
+    for (spelling, values) in headers.iter() {
+        if AsRef::<str>::as_ref(spelling).eq_ignore_ascii_case(name) {
+            for value in values {
+                if found.replace(value.as_str()).is_some() {
+                    return Err(Refusal::SeveralValues);
+                }
+            }
         }
     }
     Ok(found)
