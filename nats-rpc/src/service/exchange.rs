@@ -1,5 +1,6 @@
 //! One message from its arrival to its answer; who polls the handler in between is the caller's affair.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -22,7 +23,7 @@ pub(crate) struct Exchange {
     pub(crate) reply: Option<async_nats::Subject>,
     pub(crate) deadline: Instant,
     span: Span,
-    trace: Option<TraceContext>,
+    trace: Option<Arc<TraceContext>>,
     dialect: Dialect,
     arrival: Instant,
     kind: Kind,
@@ -56,7 +57,7 @@ impl Exchange {
         let reply = reply.filter(can_be_sent_to);
         let kind = route.entry.route.kind;
         let deadline = deadline::of_request(headers.as_ref(), arrival, now, allowance);
-        let trace = headers.as_ref().and_then(TraceContext::of);
+        let trace = headers.as_ref().and_then(TraceContext::of).map(Arc::new);
         let window = headers.as_ref().and_then(stream::window);
         let origin = Origin {
             subject: subject.as_str(),
@@ -66,7 +67,7 @@ impl Exchange {
             is_event: kind == Kind::Event,
             size: payload.len(),
         };
-        let span = trace::request_span(&origin, trace.as_ref());
+        let span = trace::request_span(&origin, trace.as_deref());
         let wants_answer = reply.is_some() && kind == Kind::Message;
         let (dialect, request) = match wire::open(wire, subject.as_str(), payload, wants_answer) {
             Ok(Opened { dialect, data }) => (dialect, Ok(Request::new(subject, headers, data, deadline))),

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::message::is_named;
+
 #[cfg(feature = "otel")]
 pub(crate) use self::otel::{call_span, end_span, request_span};
 #[cfg(not(feature = "otel"))]
@@ -26,7 +28,7 @@ static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const MAX_STATE: usize = 512;
 
 thread_local! {
-    static CURRENT: RefCell<Option<TraceContext>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Arc<TraceContext>>> = const { RefCell::new(None) };
 }
 
 /// What a request's span says of where the request arrived.
@@ -43,13 +45,13 @@ pub(crate) struct Origin<'a> {
 
 /// A place in a trace (W3C Trace Context, level 1): the headers `traceparent` and `tracestate`.
 ///
-/// Cheap to clone, as each poll of a handler makes it the present one, and nearly free to read, as requests of
-/// a traced system all bring one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Read with little, as all requests of a traced system bring one, and shared, as each poll of a handler makes
+/// it the present one.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TraceContext {
     /// ASCII of this version. What a later one adds is left out, as the recommendation says.
     parent: [u8; PARENT_LEN],
-    state: Option<Arc<str>>,
+    state: Option<Box<str>>,
 }
 
 /// The length of `00-<32 digits>-<16 digits>-<2 digits>`.
@@ -60,10 +62,9 @@ impl TraceContext {
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let (mut parent, mut state) = (None, None);
         for (name, values) in headers.iter() {
-            let name: &str = name.as_ref();
-            if name.eq_ignore_ascii_case(TRACEPARENT.as_ref()) {
+            if is_named(name, TRACEPARENT.as_ref()) {
                 parent = values.first().map(HeaderValue::as_str);
-            } else if name.eq_ignore_ascii_case(TRACESTATE.as_ref()) {
+            } else if is_named(name, TRACESTATE.as_ref()) {
                 state = values.first().map(HeaderValue::as_str);
             }
         }
@@ -90,8 +91,7 @@ impl TraceContext {
 
 /// The value of a header in any spelling. A message has few headers, so a look at each of them is cheap.
 fn value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    let name: &str = name.as_ref();
-    let (_, values) = headers.iter().find(|(known, _)| AsRef::<str>::as_ref(*known).eq_ignore_ascii_case(name))?;
+    let (_, values) = headers.iter().find(|(known, _)| is_named(known, name.as_ref()))?;
     values.first().map(HeaderValue::as_str)
 }
 
@@ -107,17 +107,17 @@ pub(crate) fn inject(headers: &mut HeaderMap) {
     }
 }
 
-fn current() -> Option<TraceContext> {
+fn current() -> Option<Arc<TraceContext>> {
     #[cfg(feature = "otel")]
     if let Some(context) = otel::current() {
-        return Some(context);
+        return Some(context.into());
     }
     CURRENT.with_borrow(Clone::clone)
 }
 
 /// Makes `context` that of the calls which `poll` makes.
-pub(crate) fn scoped<R>(context: Option<&TraceContext>, poll: impl FnOnce() -> R) -> R {
-    struct Restore(Option<TraceContext>);
+pub(crate) fn scoped<R>(context: Option<&Arc<TraceContext>>, poll: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Arc<TraceContext>>);
     impl Drop for Restore {
         fn drop(&mut self) {
             CURRENT.set(self.0.take());
@@ -162,11 +162,11 @@ mod tests {
 
     #[test]
     fn a_context_is_read_and_written_unchanged() {
-        let context = TraceContext::of(&headers(PARENT, Some("vendor=1"))).unwrap();
+        let context = TraceContext::of(&headers(PARENT, Some("vendor=1"))).map(Arc::new).unwrap();
         assert_eq!(context.trace_id(), "0af7651916cd43dd8448eb211c80319c");
         let mut out = HeaderMap::new();
         scoped(Some(&context), || inject(&mut out));
-        assert_eq!(TraceContext::of(&out), Some(context));
+        assert_eq!(TraceContext::of(&out).as_ref(), Some(&*context));
     }
 
     #[test]
@@ -210,13 +210,13 @@ mod tests {
         inject(&mut out);
         assert!(out.is_empty());
         let mut set = headers("mine", None);
-        scoped(TraceContext::of(&headers(PARENT, None)).as_ref(), || inject(&mut set));
+        scoped(TraceContext::of(&headers(PARENT, None)).map(Arc::new).as_ref(), || inject(&mut set));
         assert_eq!(set.get("traceparent").unwrap().as_str(), "mine");
     }
 
     #[test]
     fn the_context_ends_with_its_poll_even_by_a_panic() {
-        let context = TraceContext::of(&headers(PARENT, None));
+        let context = TraceContext::of(&headers(PARENT, None)).map(Arc::new);
         let _ = std::panic::catch_unwind(|| scoped(context.as_ref(), || panic!("handler")));
         assert_eq!(current(), None);
     }

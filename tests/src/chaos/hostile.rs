@@ -106,8 +106,10 @@ async fn answer_with_poison(server: &NatsServer, waves: u32) -> Row {
     let mut slowest = Some(Duration::ZERO);
     let mut ended = Ended::Answered;
     for _ in 0..waves {
-        let publisher = Publisher::connect(server.port()).await.expect("a connection");
-        let answering = soon(publisher.answer("evil.ping", b"NATS/1.0\r\na: b\rc\r\n\r\n"));
+        let mut publisher = Publisher::connect(server.port()).await.expect("a connection");
+        // Before the call, which would else find that nobody listens, and leave the publisher waiting.
+        soon(publisher.subscribe("evil.ping")).await.expect("a subscription");
+        let answering = soon(publisher.answer(b"NATS/1.0\r\na: b\rc\r\n\r\n"));
         let (given, poisoned) = futures::join!(answering, soon(call(&client, "evil.ping", &())));
         given.expect("the answer is given");
         ended = poisoned;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::refusal::Refusal;
 use super::top_level::{self, Field};
-use crate::message::Request;
+use crate::message::{Request, is_named};
 
 /// The header of access tokens.
 const AUTHORIZATION: &str = "authorization";
@@ -63,7 +63,7 @@ pub(crate) fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result
     let Some(headers) = &request.headers else { return Ok(None) };
     let mut found = None;
     for (spelling, values) in headers.iter() {
-        if AsRef::<str>::as_ref(spelling).eq_ignore_ascii_case(name) {
+        if is_named(spelling, name) {
             for value in values {
                 if found.replace(value.as_str()).is_some() {
                     return Err(Refusal::SeveralValues);

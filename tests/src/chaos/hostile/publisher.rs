@@ -19,14 +19,19 @@ impl Publisher {
         Ok(Self(BufReader::new(socket)))
     }
 
-    /// Answers one request to `subject` with these headers.
-    pub(super) async fn answer(mut self, subject: &str, headers: &[u8]) -> io::Result<()> {
-        self.0.get_mut().write_all(format!("SUB {subject} 1\r\n").as_bytes()).await?;
-        let mut line = String::new();
+    /// Subscribes to `subject`; the server knows of it when this returns.
+    pub(super) async fn subscribe(&mut self, subject: &str) -> io::Result<()> {
+        self.0.get_mut().write_all(format!("SUB {subject} 1\r\nPING\r\n").as_bytes()).await?;
+        while self.line().await? != "PONG\r\n" {}
+        Ok(())
+    }
+
+    /// Answers one request with these headers.
+    pub(super) async fn answer(mut self, headers: &[u8]) -> io::Result<()> {
         // `HMSG <subject> <sid> <reply> <size of the headers> <size of all>`
+        let mut line;
         let reply = loop {
-            line.clear();
-            self.0.read_line(&mut line).await?;
+            line = self.line().await?;
             let mut words = line.split(' ');
             if words.next() == Some("HMSG")
                 && let Some(reply) = words.nth(2)
@@ -39,6 +44,14 @@ impl Publisher {
         // Until the server has read it, the connection has to stay.
         self.send(b"").await;
         Ok(())
+    }
+
+    async fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        match self.0.read_line(&mut line).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(line),
+        }
     }
 
     /// Sends `bytes`; whether the server still talks to us when it has read them all.
