@@ -317,11 +317,11 @@ mod tests {
     use crate::contestant;
 
     /// Serves in this process, as a contestant's process would, until it is told to stop.
-    fn serve(job: Job, url: String, stopped: oneshot::Receiver<()>) {
+    fn serve(job: &Job, url: &str, stopped: oneshot::Receiver<()>) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime").block_on(async {
             tokio::select! {
-                ended = contestant::serve(&job, &url) => panic!("{} ended: {ended:?}", job.contestant.name()),
+                ended = contestant::serve(job, url) => panic!("{} ended: {ended:?}", job.contestant.name()),
                 _ = stopped => {}
             }
         });

@@ -42,7 +42,7 @@ async fn every_message_of_nestjs_is_answered_as_nestjs_answers_it() {
                 continue;
             }
             let answers = ask(&caller, question, expected_count(&capture)).await;
-            compare(wire, &capture, answers);
+            compare(wire, &capture, &answers);
             count += 1;
         }
         report(&format!("{count} captured messages answered as NestJS answers them, with {wire:?}"));
@@ -89,7 +89,7 @@ async fn ask(caller: &async_nats::Client, question: &Message, expected: usize) -
     heard
 }
 
-fn compare(wire: Wire, capture: &Capture, answers: Vec<async_nats::Message>) {
+fn compare(wire: Wire, capture: &Capture, answers: &[async_nats::Message]) {
     let name = &capture.name;
     if let Some(code) = mended(capture) {
         assert_eq!(crate::support::code(&answers[0]), code, "{name} with {wire:?}");
