@@ -338,7 +338,7 @@ mod tests {
                 let question = question(&job.subject(), load.kind).expect("a question");
                 let (stop, stopped) = oneshot::channel();
                 let url = server.url();
-                let service = std::thread::spawn(move || serve(job, url, stopped));
+                let service = std::thread::spawn(move || serve(&job, &url, stopped));
                 let failed = |error| panic!("{}, {}: {error}", contestant.name(), load.name);
                 loader.wait_for_answer(&question, ROUND).unwrap_or_else(failed);
                 let run = loader.ask(std::slice::from_ref(&question), 500, load.in_flight, ROUND);
