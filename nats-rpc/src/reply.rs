@@ -28,7 +28,8 @@ pub enum Written {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's answer",
     label = "not serialisable",
-    note = "derive `serde::Serialize` on it; a handler returns such a type, or a `Result` of one"
+    note = "derive `serde::Serialize` on it; a handler returns such a type, a `Result` of one, or a `Streaming` whose \
+            items are a `Result` of one each"
 )]
 pub trait IntoReply {
     /// Appends the answer's JSON to `out`.

@@ -67,12 +67,6 @@ where
 
 /// One item of a [`Streaming`]: a `Result` of something serialisable.
 #[doc(hidden)]
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be an item of a handler's stream",
-    label = "its items are no `Result` of what can be serialised",
-    note = "the items of a `Streaming` are `Result<T, E>`: `T` derives `serde::Serialize`, `E` is `RpcError` or derives \
-            `nats_rpc::IntoRpcError`; a stream without errors has `.map(Ok::<_, RpcError>)`"
-)]
 pub trait StreamItem {
     /// Appends the item's JSON to `out`.
     fn write(self, out: &mut Vec<u8>) -> Result<(), RpcError>;
