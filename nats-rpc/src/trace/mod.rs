@@ -21,8 +21,10 @@ pub(crate) use self::otel::{call_span, end_span, request_span};
 #[cfg(not(feature = "otel"))]
 pub(crate) use self::span::{call_span, end_span, request_span};
 
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const PARENT: &str = "traceparent";
+const STATE: &str = "tracestate";
+static TRACEPARENT: HeaderName = HeaderName::from_static(PARENT);
+static TRACESTATE: HeaderName = HeaderName::from_static(STATE);
 
 /// What vendors add may be this long, in bytes; more is left out, as the recommendation allows.
 const MAX_STATE: usize = 512;
@@ -62,9 +64,9 @@ impl TraceContext {
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let (mut parent, mut state) = (None, None);
         for (name, values) in headers.iter() {
-            if is_named(name, TRACEPARENT.as_ref()) {
+            if is_named(name, PARENT) {
                 parent = values.first().map(HeaderValue::as_str);
-            } else if is_named(name, TRACESTATE.as_ref()) {
+            } else if is_named(name, STATE) {
                 state = values.first().map(HeaderValue::as_str);
             }
         }
@@ -90,8 +92,8 @@ impl TraceContext {
 }
 
 /// The value of a header in any spelling. A message has few headers, so a look at each of them is cheap.
-fn value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    let (_, values) = headers.iter().find(|(known, _)| is_named(known, name.as_ref()))?;
+fn value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let (_, values) = headers.iter().find(|(known, _)| is_named(known, name))?;
     values.first().map(HeaderValue::as_str)
 }
 
@@ -101,7 +103,7 @@ fn value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
 /// brought, unchanged: a hop that records nothing passes on what it got.
 pub(crate) fn inject(headers: &mut HeaderMap) {
     if let Some(context) = current()
-        && value(headers, &TRACEPARENT).is_none()
+        && value(headers, PARENT).is_none()
     {
         context.write(headers);
     }
@@ -149,7 +151,7 @@ fn traceparent(text: &str) -> Option<[u8; PARENT_LEN]> {
 mod tests {
     use super::*;
 
-    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const SENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn headers(parent: &str, state: Option<&str>) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -162,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_context_is_read_and_written_unchanged() {
-        let context = TraceContext::of(&headers(PARENT, Some("vendor=1"))).map(Arc::new).unwrap();
+        let context = TraceContext::of(&headers(SENT, Some("vendor=1"))).map(Arc::new).unwrap();
         assert_eq!(context.trace_id(), "0af7651916cd43dd8448eb211c80319c");
         let mut out = HeaderMap::new();
         scoped(Some(&context), || inject(&mut out));
@@ -171,8 +173,8 @@ mod tests {
 
     #[test]
     fn a_later_version_is_passed_on_as_far_as_this_one_knows_it() {
-        for later in [PARENT.replacen("00", "01", 1), PARENT.replacen("00", "cc", 1) + "-more"] {
-            assert_eq!(TraceContext::of(&headers(&later, None)), TraceContext::of(&headers(PARENT, None)), "{later}");
+        for later in [SENT.replacen("00", "01", 1), SENT.replacen("00", "cc", 1) + "-more"] {
+            assert_eq!(TraceContext::of(&headers(&later, None)), TraceContext::of(&headers(SENT, None)), "{later}");
         }
     }
 
@@ -200,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_state_that_is_too_long_is_left_out() {
-        let context = TraceContext::of(&headers(PARENT, Some(&"a".repeat(MAX_STATE + 1)))).unwrap();
+        let context = TraceContext::of(&headers(SENT, Some(&"a".repeat(MAX_STATE + 1)))).unwrap();
         assert_eq!(context.state, None);
     }
 
@@ -210,13 +212,13 @@ mod tests {
         inject(&mut out);
         assert!(out.is_empty());
         let mut set = headers("mine", None);
-        scoped(TraceContext::of(&headers(PARENT, None)).map(Arc::new).as_ref(), || inject(&mut set));
+        scoped(TraceContext::of(&headers(SENT, None)).map(Arc::new).as_ref(), || inject(&mut set));
         assert_eq!(set.get("traceparent").unwrap().as_str(), "mine");
     }
 
     #[test]
     fn the_context_ends_with_its_poll_even_by_a_panic() {
-        let context = TraceContext::of(&headers(PARENT, None)).map(Arc::new);
+        let context = TraceContext::of(&headers(SENT, None)).map(Arc::new);
         let _ = std::panic::catch_unwind(|| scoped(context.as_ref(), || panic!("handler")));
         assert_eq!(current(), None);
     }
