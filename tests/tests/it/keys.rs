@@ -9,7 +9,7 @@ mod rotation;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, kv};
-use nats_rpc::auth::{Grant, KeyPurpose, RingBucket, SigningKeyConfig, SigningKeys, TokenIssuer};
+use nats_rpc::auth::{Grant, KeyPurpose, Revoker, RingBucket, SigningKeyConfig, SigningKeys, TokenIssuer};
 use nats_rpc::jwt::{JwtGuard, KeyRing, Refusal};
 use nats_rpc::testing::NatsServer;
 use nats_rpc::{Connection, JwtConfig};
@@ -20,13 +20,14 @@ use crate::support::{PATIENCE, foreign, nats, soon};
 
 const RING: &str = "ring";
 
-/// A server with both rings.
+/// A server with both rings, and the revocations that services follow beside them.
 async fn provisioned() -> NatsServer {
     let server = server();
     let jetstream = jetstream::new(foreign(&server).await);
     for purpose in [KeyPurpose::AccessTokens, KeyPurpose::Assertions] {
         RingBucket::provision(&jetstream, purpose, 1).await.unwrap();
     }
+    Revoker::provision(&jetstream, 1).await.unwrap();
     server
 }
 

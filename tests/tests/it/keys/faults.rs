@@ -103,7 +103,11 @@ async fn without_a_secret_and_without_a_ring_a_start_says_what_to_do() {
     let refused = soon(JwtConfig::open(&connection, |_| None)).await.unwrap_err().to_string();
     assert!(["auth_jwks", "auth provision", "JWT_SECRET"].iter().all(|word| refused.contains(word)), "{refused}");
     let secret = "0123456789abcdef0123456789abcdef";
-    let open = |name: &str| (name == "JWT_SECRET").then(|| secret.to_owned());
+    let open = |name: &str| match name {
+        "JWT_SECRET" => Some(secret.to_owned()),
+        "JWT_WITHOUT_REVOCATIONS" => Some("true".to_owned()),
+        _ => None,
+    };
     assert!(soon(JwtConfig::open(&connection, open)).await.is_ok(), "a secret needs no ring");
     let refused = soon(SigningKeys::open(&connection, config())).await.unwrap_err().to_string();
     assert!(refused.contains("auth provision"), "{refused}");
