@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "testing")]
 pub(crate) use self::answer::decode;
 pub use self::error::{CallError, RemoteError};
 use self::inbox::Inbox;

@@ -44,7 +44,9 @@ pub(crate) use self::own_key::OwnKey;
 pub use self::peer::{PEER_HEADER, Peer, PeerSigner, PeerVerifier};
 pub use self::refusal::Refusal;
 pub use self::revocation::Revocations;
-pub(crate) use self::revocation::{DenyList, MAX_REVOCABLE_LIFETIME, Target, Terms, subject_digest};
+pub(crate) use self::revocation::{DenyList, Target, Terms};
+#[cfg(feature = "auth")]
+pub(crate) use self::revocation::{MAX_REVOCABLE_LIFETIME, subject_digest};
 pub(crate) use self::ring::document::{Document, Entry};
 pub(crate) use self::ring::{Feed, WeakKeyRing};
 pub use self::ring::{JwkSet, KeyRing, KeyRingError};

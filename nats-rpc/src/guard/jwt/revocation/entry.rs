@@ -43,6 +43,7 @@ impl Target {
     }
 
     /// The key in the bucket: `jti.<id>`, `sid.<id>`, `ep.<digest of sub>` or `realm`.
+    #[cfg(any(feature = "auth", test))]
     pub(crate) fn key(&self) -> String {
         match self {
             Self::Token(jti) => format!("jti.{jti}"),
