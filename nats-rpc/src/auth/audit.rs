@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::event::{AuditEvent, AuditRecord};
 use crate::client::Client;
+use crate::connection::Connection;
 use crate::jwt::Clock;
 
 /// Below this subject every event has one of its own, such as `auth.audit.logged_in`.
@@ -60,6 +61,13 @@ impl Audit {
         let undelivered = Arc::new(AtomicU64::new(0));
         tokio::spawn(publish(items, client.timeout(PATIENCE), undelivered.clone()));
         Self(Arc::new(Inner { queue, clock: Clock::default(), undelivered }))
+    }
+
+    /// Tells of the one `event` of a program that is about to end, such as a command of an operator.
+    pub async fn tell(connection: &Connection, event: AuditEvent) {
+        let audit = Self::over(&Client::over(connection));
+        audit.emit(event);
+        audit.flush().await;
     }
 
     /// Tells that `event` happened now.

@@ -9,7 +9,7 @@ use nats_rpc::auth::{
     TokenIssuer,
 };
 use nats_rpc::jwt::JwkSet;
-use nats_rpc::{Client, Config, SecretKey};
+use nats_rpc::{Config, SecretKey};
 
 const USAGE: &str = "usage: auth keys list | rotate | retire <kid>";
 /// How long `rotate` waits for the first new key.
@@ -32,6 +32,7 @@ impl AccessKeys {
             audit.emit(match event {
                 KeyEvent::Published { kid } => AuditEvent::KeyPublished { kid },
                 KeyEvent::Signing { kid } => AuditEvent::KeyRotated { kid },
+                KeyEvent::Lost { kid } => AuditEvent::KeyLost { kid },
                 _ => return,
             });
         };
@@ -109,9 +110,7 @@ async fn retire(config: &Config, kid: &str) -> Result<(), Box<dyn Error + Send +
     for purpose in PURPOSES {
         match RingBucket::open(config.connection(), purpose).await?.retire(kid).await {
             Ok(()) => {
-                let audit = Audit::over(&Client::over(config.connection()));
-                audit.emit(AuditEvent::KeyRetired { kid: kid.to_owned() });
-                audit.flush().await;
+                Audit::tell(config.connection(), AuditEvent::KeyRetired { kid: kid.to_owned() }).await;
                 return Ok(());
             }
             Err(KeysError::UnknownKey { .. }) => {}

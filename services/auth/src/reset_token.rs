@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
+use nats_rpc::Config;
 use nats_rpc::auth::{Audit, AuditEvent, Email, RESET_LIFETIME, ResetTokens};
-use nats_rpc::{Client, Config};
 
 use crate::account::{AccountKey, Accounts};
 use crate::authority::reset;
@@ -22,10 +22,9 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
     let account = Accounts::open(config.connection()).await?.find(&key).await?;
     let account = account.ok_or("nobody has signed up with this e-mail address")?;
     let token = ResetTokens::open(config.connection()).await?.issue(reset(&key, &account)).await?;
-    let audit = Audit::over(&Client::over(config.connection()));
     let user = Some(account.user_id.to_string());
-    audit.emit(AuditEvent::PasswordResetRequested { account: None, user, source: None });
-    audit.flush().await;
+    let event = AuditEvent::PasswordResetRequested { account: None, user, source: None };
+    Audit::tell(config.connection(), event).await;
     eprintln!(
         "for user {}, good for {} minutes and one use; hand it over in person:",
         account.user_id,

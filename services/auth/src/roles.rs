@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
+use nats_rpc::Config;
 use nats_rpc::auth::{Audit, AuditEvent, Email};
-use nats_rpc::{Client, Config};
 
 use crate::account::{AccountKey, Accounts, Role};
 use crate::standing::revoke_role;
@@ -25,12 +25,11 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
         _ => return Err(USAGE.into()),
     };
     let (user, name) = (account.user_id.to_string(), role.as_str().to_owned());
-    let audit = Audit::over(&Client::over(config.connection()));
-    audit.emit(match action.as_str() {
+    let event = match action.as_str() {
         "grant" => AuditEvent::RoleGranted { user, role: name },
         _ => AuditEvent::RoleRevoked { user, role: name },
-    });
-    audit.flush().await;
+    };
+    Audit::tell(config.connection(), event).await;
     println!("user {} has the roles [{}] from {from}", account.user_id, account.roles.join(", "));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use nats_rpc::Config;
-use nats_rpc::auth::ServiceCredentials;
+use nats_rpc::auth::{Audit, AuditEvent, ServiceCredentials};
 
 const USAGE: &str = "usage: auth services add <name> introspect|revoke …, or auth services remove <name>; \
                      a name is 1 to 32 of a-z, 0-9, - and _";
@@ -18,12 +18,16 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
     let credentials = ServiceCredentials::open(config.connection()).await?;
     match words.as_slice() {
         ["add", name, allowed @ ..] if !allowed.is_empty() && allowed.iter().all(|word| ALLOWED.contains(word)) => {
-            let credential = credentials.add(name, &allowed.join(" ")).await?;
+            let scope = allowed.join(" ");
+            let credential = credentials.add(name, &scope).await?;
+            let service = (*name).to_owned();
+            Audit::tell(config.connection(), AuditEvent::ServiceAdded { service, scope }).await;
             eprintln!("the credential of {name}, to be sent as a bearer token; it is told this once:");
             println!("{credential}");
         }
         ["remove", name] => {
             credentials.remove(name).await?;
+            Audit::tell(config.connection(), AuditEvent::ServiceRemoved { service: (*name).to_owned() }).await;
             println!("the credential of {name} is good no more");
         }
         _ => return Err(USAGE.into()),

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
+use nats_rpc::Config;
 use nats_rpc::auth::{Audit, AuditEvent, Email, Revoker};
-use nats_rpc::{Client, Config};
 
 use crate::standing::Standing;
 
@@ -27,9 +27,7 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
         }
         _ => return Err(USAGE.into()),
     };
-    let audit = Audit::over(&Client::over(config.connection()));
-    audit.emit(event);
-    audit.flush().await;
+    Audit::tell(config.connection(), event).await;
     println!("{told}");
     Ok(())
 }

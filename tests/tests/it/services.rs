@@ -69,8 +69,11 @@ impl Bed {
     }
 
     async fn start_with(configure: impl FnOnce(Options) -> Options) -> Self {
-        let server = server();
-        let system = soon(System::start(configure(options(&server)), &mut Report::silent())).await.unwrap();
+        Self::start_on(server(), |server| configure(options(server))).await
+    }
+
+    async fn start_on(server: NatsServer, options: impl FnOnce(&NatsServer) -> Options) -> Self {
+        let system = soon(System::start(options(&server), &mut Report::silent())).await.unwrap();
         Self { system, client: client(&server).await, http: http(), server }
     }
 
@@ -92,6 +95,15 @@ impl Bed {
 
     async fn log_in(&self, email: &str, password: &str) -> (u16, Value) {
         self.post("/api/auth/login", None, &json!({ "email": email, "password": password })).await
+    }
+
+    /// What a command of the auth program prints, such as `auth users lock ada@example.com`.
+    async fn command(&self, words: &[&str]) -> String {
+        let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_auth-program"));
+        let program = program.args(words).env("NATS_URL", self.server.url()).kill_on_drop(true);
+        let ran = soon(program.output()).await.unwrap();
+        assert!(ran.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap().trim_end().to_owned()
     }
 
     async fn refresh(&self, refresh_token: &str) -> (u16, Value) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// `user` is a user's id, `sid` a session's id, `account` the keyed hash of an e-mail address, `source` that of
 /// where a caller is, as a gateway proved it ([`BackoffKey::hash`](crate::auth::BackoffKey::hash)). None of
-/// these lets anybody in. As JSON: `{"event":"logged_in","user":"0192…","sid":"…"}`.
+/// these lets anybody in; `kid` is the id of a public key. As JSON: `{"event":"logged_in","user":"0192…","sid":"…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "camelCase")]
 #[non_exhaustive]
@@ -68,18 +68,31 @@ pub enum AuditEvent {
     UserDeleted { user: String },
     /// One access token was revoked.
     TokenRevoked { jti: String },
+    /// The tokens of a session were revoked by its id, whether or not it still went on; with `user`, it did.
+    SessionRevoked {
+        sid: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
+    },
     /// Every token of every user that was made before now was revoked.
     RealmRevoked,
     /// A user got a role.
     RoleGranted { user: String, role: String },
     /// A user lost a role.
     RoleRevoked { user: String, role: String },
+    /// A service got a credential, which allows what `scope` says.
+    ServiceAdded { service: String, scope: String },
+    /// A service's credential was taken away.
+    ServiceRemoved { service: String },
     /// A key was put into the ring; it signs nothing yet.
     KeyPublished { kid: String },
     /// A key signs from now on.
     KeyRotated { kid: String },
     /// A key was taken out of the ring; nothing that it signed is believed any more.
     KeyRetired { kid: String },
+    /// A key is no longer in the ring, without the instance having wished it: it was retired, has expired
+    /// there, or somebody else wrote the ring. The instance signs with another.
+    KeyLost { kid: String },
 }
 
 impl AuditEvent {
@@ -101,12 +114,16 @@ impl AuditEvent {
             Self::UserUnlocked { .. } => "user_unlocked",
             Self::UserDeleted { .. } => "user_deleted",
             Self::TokenRevoked { .. } => "token_revoked",
+            Self::SessionRevoked { .. } => "session_revoked",
             Self::RealmRevoked => "realm_revoked",
             Self::RoleGranted { .. } => "role_granted",
             Self::RoleRevoked { .. } => "role_revoked",
+            Self::ServiceAdded { .. } => "service_added",
+            Self::ServiceRemoved { .. } => "service_removed",
             Self::KeyPublished { .. } => "key_published",
             Self::KeyRotated { .. } => "key_rotated",
             Self::KeyRetired { .. } => "key_retired",
+            Self::KeyLost { .. } => "key_lost",
         }
     }
 }
@@ -145,12 +162,16 @@ mod tests {
             AuditEvent::UserUnlocked { user: text() },
             AuditEvent::UserDeleted { user: text() },
             AuditEvent::TokenRevoked { jti: text() },
+            AuditEvent::SessionRevoked { sid: text(), user: Some(text()) },
             AuditEvent::RealmRevoked,
             AuditEvent::RoleGranted { user: text(), role: text() },
             AuditEvent::RoleRevoked { user: text(), role: text() },
+            AuditEvent::ServiceAdded { service: text(), scope: text() },
+            AuditEvent::ServiceRemoved { service: text() },
             AuditEvent::KeyPublished { kid: text() },
             AuditEvent::KeyRotated { kid: text() },
             AuditEvent::KeyRetired { kid: text() },
+            AuditEvent::KeyLost { kid: text() },
         ];
         for event in events {
             let record = AuditRecord { at: 7, event };

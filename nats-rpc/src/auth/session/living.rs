@@ -64,9 +64,10 @@ impl Sessions {
     /// Tokens of a session that has ended already are revoked all the same.
     ///
     /// # Errors
-    /// [`SessionError::Unavailable`] if the bucket does not answer.
+    /// [`SessionError::Invalid`] if no session can have this id, [`SessionError::Unavailable`] if the bucket
+    /// does not answer.
     pub async fn end_any(&self, id: &str) -> Result<Option<Session>, SessionError> {
-        let Some(session) = SessionId::parse(id) else { return Ok(None) };
+        let session = SessionId::parse(id).ok_or(SessionError::Invalid)?;
         if let Some((record, _)) = self.bucket.read(session).await? {
             return self.finish(session, record).await.map(Some);
         }

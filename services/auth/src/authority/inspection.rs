@@ -124,9 +124,13 @@ impl Authority {
     }
 
     async fn revoke_session(&self, sid: &str) -> Result<(), RpcError> {
-        if let Some(session) = self.0.sessions.end_any(sid).await? {
-            self.0.audit.emit(AuditEvent::LoggedOut { user: session.owner.user, sid: session.id });
-        }
+        let user = match self.0.sessions.end_any(sid).await {
+            Ok(session) => session.map(|session| session.owner.user),
+            // What cannot be an id is not told either: it may be a secret in the wrong place.
+            Err(SessionError::Invalid) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        self.0.audit.emit(AuditEvent::SessionRevoked { sid: sid.to_owned(), user });
         Ok(())
     }
 

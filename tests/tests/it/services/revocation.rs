@@ -144,10 +144,12 @@ async fn revocation_04_who_logs_in_while_all_are_logged_out_is_wholly_in_or_whol
 async fn a_lock_ends_everything_and_keeps_the_user_out_until_it_is_taken_away() {
     let bed = Bed::start().await;
     let ada = bed.sign_up("ada@example.com").await;
+    let eve = bed.sign_up("eve@example.com").await;
     let connection = connection(&bed).await;
     let wrong = bed.log_in("ada@example.com", "incorrect horse").await;
     Standing::Locked.give(&connection, &email("ada@example.com")).await.unwrap().unwrap();
     refused(&bed, &ada.access_token).await;
+    assert!(works(&bed, &eve.access_token).await);
     assert_eq!(bed.refresh(&ada.refresh_token).await.0, 401);
     // It looks like a wrong password.
     assert_eq!(bed.log_in("ada@example.com", PASSWORD).await, wrong);
@@ -162,8 +164,10 @@ async fn a_lock_ends_everything_and_keeps_the_user_out_until_it_is_taken_away() 
 async fn of_a_deleted_user_nothing_is_left_and_the_address_is_free() {
     let bed = Bed::start().await;
     let ada = bed.sign_up("ada@example.com").await;
+    let eve = bed.sign_up("eve@example.com").await;
     Standing::Deleted.give(&connection(&bed).await, &email("ada@example.com")).await.unwrap().unwrap();
     refused(&bed, &ada.access_token).await;
+    assert!(works(&bed, &eve.access_token).await);
     assert_eq!(bed.refresh(&ada.refresh_token).await.0, 401);
     assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 401);
     let users = ::users::Users::open(&connection(&bed).await).await.unwrap();
@@ -333,4 +337,28 @@ async fn a_service_revokes_a_token_a_session_or_a_user() {
     revoke(json!({ "sub": ada.id })).await.unwrap();
     refused(&bed, &ada.access_token).await;
     assert_eq!(bed.refresh(&ada.refresh_token).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_changed_password_ends_the_access_tokens_of_its_user_and_of_nobody_else() {
+    let bed = Bed::start().await;
+    let ada = bed.sign_up("ada@example.com").await;
+    let eve = bed.sign_up("eve@example.com").await;
+    let (elsewhere, _) = logged_in(&bed).await;
+    let change = json!({ "currentPassword": PASSWORD, "newPassword": "another horse battery" });
+    let wrong = json!({ "currentPassword": "wrong", "newPassword": "another horse battery" });
+    let post = async |body: &Value| bed.post("/api/auth/password/change", Some(&ada.access_token), body).await;
+    // One that does not come about ends nothing.
+    assert_eq!(post(&wrong).await.0, 403);
+    for token in [&ada.access_token, &elsewhere, &eve.access_token] {
+        assert!(works(&bed, token).await);
+    }
+    let (status, changed) = post(&change).await;
+    assert_eq!(status, 200, "{changed}");
+    for token in [&ada.access_token, &elsewhere] {
+        refused(&bed, token).await;
+    }
+    for token in [changed["accessToken"].as_str().unwrap(), &eve.access_token] {
+        assert!(works(&bed, token).await);
+    }
 }
