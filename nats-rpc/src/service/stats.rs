@@ -54,6 +54,11 @@ impl Counters {
         bump(&self.latency[bucket], 1);
     }
 
+    /// How many requests have been finished, errors among them.
+    pub(crate) fn finished_so_far(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn failed(&self, error: &RpcError) {
         bump(&self.errors, 1);
         if error.code() == crate::error::Code::DeadlineExceeded {

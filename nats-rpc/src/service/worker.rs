@@ -4,6 +4,7 @@
 //! would leave alone, where this loop's answers leave in batches. What is not ready at its first poll
 //! waits in a slot.
 
+mod pace;
 mod streams;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use async_nats::{Message, Subscriber};
 use futures::Stream;
 use tokio::time::Sleep;
 
+use self::pace::Pace;
 use super::dispatch::{Endpoint, Intake};
 use super::exchange::Exchange;
 use super::outbox::Outbox;
@@ -55,6 +57,7 @@ pub(super) struct Worker<'a> {
     ticking: bool,
     /// Where an answer is written.
     scratch: Vec<u8>,
+    pace: Pace,
     /// When this loop last looked at the clock: as it woke, and after each handler. Nothing in between takes
     /// long, and a look is a good part of what a small request costs.
     now: Instant,
@@ -81,6 +84,7 @@ struct Slot<'a> {
 impl<'a> Worker<'a> {
     pub(super) fn new(endpoint: &'a Endpoint, intake: Intake) -> Self {
         let Intake { subscriber, nats, .. } = intake;
+        let now = Instant::now();
         Self {
             endpoint,
             subscriber,
@@ -96,7 +100,8 @@ impl<'a> Worker<'a> {
             tick: Box::pin(tokio::time::sleep(TICK)),
             ticking: false,
             scratch: Vec::new(),
-            now: Instant::now(),
+            pace: Pace::new(now),
+            now,
         }
     }
 
@@ -117,6 +122,9 @@ impl<'a> Worker<'a> {
     /// Does all that can be done now; ready once the subscription has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         self.now = Instant::now();
+        if !self.begin_slice(cx) {
+            return Poll::Pending;
+        }
         loop {
             self.drive_woken(cx);
             self.expire(cx);
@@ -128,6 +136,10 @@ impl<'a> Worker<'a> {
             if self.outbox.is_full() {
                 return Poll::Pending;
             }
+            if self.pace.is_over(self.now) {
+                self.end_slice(cx);
+                return Poll::Pending;
+            }
             if !self.open {
                 let idle = self.live == 0 && self.backlog.is_empty() && self.outbox.is_empty();
                 return Poll::Ready(if idle { Done::All } else { Done::Intake });
@@ -136,6 +148,7 @@ impl<'a> Worker<'a> {
                 Poll::Ready(Some(message)) => self.receive(message),
                 Poll::Ready(None) => self.open = false,
                 Poll::Pending => {
+                    self.rest();
                     self.outbox.poll_flush(cx);
                     return Poll::Pending;
                 }
@@ -145,17 +158,34 @@ impl<'a> Worker<'a> {
 
     /// Takes one message: runs it, lets it wait, or turns it away.
     fn receive(&mut self, message: Message) {
-        let arrival = self.now;
+        if self.is_foreign(&message) {
+            return;
+        }
+        if self.has_room() && self.backlog.is_empty() {
+            self.admit(message, self.now);
+        } else {
+            self.queue(message, self.endpoint.backlog);
+        }
+    }
+
+    /// Whether a message was not sent to this handler; it is counted then, and to be dropped.
+    fn is_foreign(&self, message: &Message) -> bool {
         let pattern = &self.endpoint.route.entry.pattern;
-        if !pattern.matches(message.subject.as_str()) {
+        let foreign = !pattern.matches(message.subject.as_str());
+        if foreign {
             // A JetStream push consumer delivers to any literal subject, past the publisher's permissions.
             // Such a message keeps the subject that it was stored under.
             self.endpoint.counters.foreign();
             let subject = message.subject.as_str();
             tracing::warn!(subject, pattern = pattern.subject(), "dropped a message that was not sent to this handler");
-        } else if self.has_room() && self.backlog.is_empty() {
-            self.admit(message, arrival);
-        } else if self.backlog.len() < self.endpoint.backlog {
+        }
+        foreign
+    }
+
+    /// Lets a message wait if fewer than `room` do, else turns it away.
+    fn queue(&mut self, message: Message, room: usize) {
+        let arrival = self.now;
+        if self.backlog.len() < room {
             self.backlog.push_back((message, arrival));
             self.tick();
         } else {
@@ -172,7 +202,7 @@ impl<'a> Worker<'a> {
     }
 
     fn admit_waiting(&mut self) {
-        while !self.backlog.is_empty() && self.has_room() {
+        while !self.backlog.is_empty() && self.has_room() && !self.pace.is_over(self.now) {
             let Some((message, arrival)) = self.backlog.pop_front() else { return };
             self.admit(message, arrival);
         }

@@ -1,5 +1,6 @@
-//! Twice as many requests as a service can handle.
+//! Twice as many requests as a service can handle: by a handler that waits, and by one that only computes.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,34 +24,57 @@ async fn work() {
     tokio::time::sleep(Duration::from_millis(10)).await;
 }
 
+/// Is done at its first poll, so that nothing of it ever waits where the service could count it.
+#[message_pattern("over.compute")]
+async fn compute() {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1) {
+        black_box((0..1_000_u64).fold(0, |sum: u64, number| sum.wrapping_mul(31).wrapping_add(number)));
+    }
+}
+
+/// A handler, as a row calls it.
+#[derive(Clone, Copy)]
+struct Handler {
+    name: &'static str,
+    subject: &'static str,
+}
+
+const HANDLERS: [Handler; 2] =
+    [Handler { name: "waits", subject: "over.work" }, Handler { name: "computes", subject: "over.compute" }];
+
 pub(super) fn run(options: Options) -> Vec<Row> {
     let served = runtime(1);
     let calling = runtime(1);
     let server = crate::server_with(|builder| builder.jetstream(false));
     let limits = Limits { backlog: BACKLOG, ..Limits::default() };
-    let service = Service::new("over", "1.0.0").handlers(handlers![work]).limits(limits);
+    let service = Service::new("over", "1.0.0").handlers(handlers![work, compute]).limits(limits);
     let running = served.block_on(service.start(NatsConfig::new(server.url()))).expect("a service");
     let rows = calling.block_on(async {
         let nats = async_nats::connect(server.url()).await.expect("a connection");
-        overload(&nats, options).await
+        let mut rows = Vec::new();
+        for handler in HANDLERS {
+            rows.extend(overload(&nats, handler, options).await);
+        }
+        rows
     });
     served.block_on(soon(running.stop()));
     rows
 }
 
-async fn overload(nats: &async_nats::Client, options: Options) -> Vec<Row> {
+async fn overload(nats: &async_nats::Client, handler: Handler, options: Options) -> Vec<Row> {
     let seconds = options.pick(6, 1);
-    let capacity = measure_capacity(nats, Duration::from_secs(options.pick(3, 1))).await;
+    let capacity = measure_capacity(nats, handler, Duration::from_secs(options.pick(3, 1))).await;
     let before = resident_kb();
     let began = Instant::now();
-    let load = start(nats, capacity * 2.0);
+    let load = start(nats, handler, capacity * 2.0);
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let took = began.elapsed();
     let during = load.tally();
     // What comes at once after the flood is the measure of the recovery.
     let (after, flood) = tokio::join!(
         async {
-            let calm = start(nats, capacity / 2.0);
+            let calm = start(nats, handler, capacity / 2.0);
             let began = Instant::now();
             tokio::time::sleep(Duration::from_secs(2)).await;
             let tally = calm.finish().await;
@@ -67,9 +91,10 @@ async fn overload(nats: &async_nats::Client, options: Options) -> Vec<Row> {
     let share = 100.0 * goodput / capacity;
     let p99 = flood.quantile(0.99);
     let bound = Duration::from_secs_f64((BACKLOG + CONCURRENCY) as f64 / capacity) + slack;
+    let case = |what| format!("{}: {what}", handler.name);
     vec![
         Row::new(
-            "goodput at 2 x capacity",
+            case("goodput at 2 x capacity"),
             options.pick("≥ 85 % of capacity, 0 timed out", "≥ 40 % of capacity, 0 timed out"),
             share >= enough && flood.timed_out == 0,
             format!(
@@ -80,14 +105,14 @@ async fn overload(nats: &async_nats::Client, options: Options) -> Vec<Row> {
             ),
         ),
         Row::new(
-            "p99 of the answered",
+            case("p99 of the answered"),
             options.pick("≤ backlog / capacity + 30 ms", "≤ backlog / capacity + 500 ms"),
             p99 <= bound,
             format!("{:.0} ms, bound {:.0} ms", p99.as_secs_f64() * 1e3, bound.as_secs_f64() * 1e3),
         ),
-        Row::new("memory", "grows by < 16 MB", growth < GROWTH_KB, format!("grew by {} kB", grouped(growth))),
+        Row::new(case("memory"), "grows by < 16 MB", growth < GROWTH_KB, format!("grew by {} kB", grouped(growth))),
         Row::new(
-            "recovery at capacity / 2",
+            case("recovery at capacity / 2"),
             "no trouble after 1 s",
             after <= Duration::from_secs(1),
             format!("last trouble at +{} ms", after.as_millis()),
@@ -95,21 +120,21 @@ async fn overload(nats: &async_nats::Client, options: Options) -> Vec<Row> {
     ]
 }
 
-fn start(nats: &async_nats::Client, rate: f64) -> Load {
+fn start(nats: &async_nats::Client, handler: Handler, rate: f64) -> Load {
     let nats = nats.clone();
     Load::start(rate as u32, TIMEOUT, move |_| {
         let nats = nats.clone();
-        async move { request(&nats, "over.work".to_owned(), Bytes::new(), TIMEOUT).await }
+        async move { request(&nats, handler.subject.to_owned(), Bytes::new(), TIMEOUT).await }
     })
 }
 
 /// Answers a second while there is always something to do and never too much.
-async fn measure_capacity(nats: &async_nats::Client, how_long: Duration) -> f64 {
+async fn measure_capacity(nats: &async_nats::Client, handler: Handler, how_long: Duration) -> f64 {
     let began = Instant::now();
     let callers = (0..CONCURRENCY * 3).map(|_| async {
         let mut answered = 0_u32;
         while began.elapsed() < how_long {
-            let ended = request(nats, "over.work".to_owned(), Bytes::new(), TIMEOUT).await;
+            let ended = request(nats, handler.subject.to_owned(), Bytes::new(), TIMEOUT).await;
             answered += u32::from(ended == Ended::Answered);
         }
         answered
