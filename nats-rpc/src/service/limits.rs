@@ -19,6 +19,10 @@ pub struct Limits {
     /// Requests of one handler that run at a time; a handler's own `concurrency = …` wins. Default: 256.
     pub concurrency: usize,
     /// Requests of one handler that wait for a place. Default: 256.
+    ///
+    /// A handler that only computes never waits for anything, and is never seen to have no place. Behind one,
+    /// as many may wait as this says, or as it finishes in 50 ms; that is looked at each 10 ms once it has
+    /// fallen behind for 20.
     pub backlog: usize,
     /// Requests of all handlers together that wait for something at a time. Default: 4,096.
     ///
