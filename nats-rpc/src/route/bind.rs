@@ -118,23 +118,12 @@ mod tests {
     use std::task::{Context, Poll, Waker};
     use std::time::Instant;
 
+    use super::super::testing::{PLAIN, Proves};
     use super::*;
     use crate::error::RpcError;
     use crate::extract::State;
     use crate::message::Request;
     use crate::reply::{IntoReply, Written};
-
-    struct Proves;
-
-    impl Guard for Proves {
-        async fn can_activate(&self, _: &mut Request) -> Result<(), RpcError> {
-            Ok(())
-        }
-
-        fn proves(&self) -> Option<TypeId> {
-            Some(TypeId::of::<Proves>())
-        }
-    }
 
     struct Judges;
 
@@ -212,27 +201,8 @@ mod tests {
 
     #[test]
     fn a_route_is_bound_only_if_nothing_is_missing() {
-        fn route(bind: fn(&mut Binder<'_>) -> Option<BoundHandler>) -> Route {
-            Route {
-                pattern: "a",
-                kind: crate::route::Kind::Message,
-                package: "p",
-                handler: "h",
-                module: "m",
-                file: "f.rs",
-                line: 1,
-                guards: &[],
-                public: false,
-                queue: crate::route::Queue::Default,
-                timeout_ms: None,
-                concurrency: None,
-                run_to_completion: false,
-                bind,
-            }
-        }
-
         let pattern = Pattern::parse("a").unwrap();
-        let bound = |bind_it| bind(&route(bind_it), &pattern, &Providers::default(), Vec::new());
+        let bound = |how| bind(&Route { bind: how, ..PLAIN }, &pattern, &Providers::default(), Vec::new());
         assert!(bound(|_| Some(BoundHandler::new(Echo))).is_ok());
         let although_bound = bound(|binder| {
             binder.guard::<Proves>("Proves");

@@ -193,28 +193,15 @@ fn place(route: &Route) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{PLAIN, Proves};
     use super::*;
 
-    const PLAIN: Route = Route {
-        pattern: "a",
-        kind: Kind::Message,
-        package: "p",
-        handler: "h",
-        module: "m",
-        file: "f.rs",
-        line: 1,
-        guards: &[],
-        public: false,
-        queue: Queue::Default,
-        timeout_ms: None,
-        concurrency: None,
-        run_to_completion: false,
-        bind: |_| None,
-    };
+    fn leaked<const N: usize>(routes: [Route; N]) -> Vec<&'static Route> {
+        routes.into_iter().map(|route| &*Box::leak(Box::new(route))).collect()
+    }
 
     fn refusals<const N: usize>(routes: [Route; N]) -> Vec<String> {
-        let routes: Vec<&'static Route> = routes.into_iter().map(|route| &*Box::leak(Box::new(route))).collect();
-        RouteTable::new("svc", None, &routes, false).err().unwrap_or_default()
+        RouteTable::new("svc", None, &leaked(routes), false).err().unwrap_or_default()
     }
 
     #[test]
@@ -283,21 +270,8 @@ mod tests {
         }
     }
 
-    struct Proves;
-
-    impl Guard for Proves {
-        async fn can_activate(&self, _: &mut crate::Request) -> Result<(), crate::RpcError> {
-            Ok(())
-        }
-
-        fn proves(&self) -> Option<TypeId> {
-            Some(TypeId::of::<Self>())
-        }
-    }
-
     fn table<const N: usize>(routes: [Route; N]) -> RouteTable {
-        let routes: Vec<&'static Route> = routes.into_iter().map(|route| &*Box::leak(Box::new(route))).collect();
-        RouteTable::new("svc", None, &routes, true).unwrap()
+        RouteTable::new("svc", None, &leaked(routes), true).unwrap()
     }
 
     #[test]

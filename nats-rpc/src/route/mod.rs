@@ -3,6 +3,8 @@
 mod bind;
 mod check;
 mod slot;
+#[cfg(test)]
+mod testing;
 
 use std::fmt;
 use std::future::Future;
@@ -164,25 +166,11 @@ pub fn routes(handlers: &[&'static [Route]]) -> Vec<&'static Route> {
 
 #[cfg(test)]
 mod tests {
+    use super::testing::PLAIN;
     use super::*;
 
     const fn route(package: &'static str, handler: &'static str, pattern: &'static str) -> Route {
-        Route {
-            pattern,
-            kind: Kind::Message,
-            package,
-            handler,
-            module: "m",
-            file: "f.rs",
-            line: 7,
-            guards: &[],
-            public: false,
-            queue: Queue::Default,
-            timeout_ms: None,
-            concurrency: None,
-            run_to_completion: false,
-            bind: |_| None,
-        }
+        Route { package, handler, pattern, line: 7, ..PLAIN }
     }
 
     static TWO: [Route; 2] = [route("here", "b", "2"), route("here", "b", "1")];
