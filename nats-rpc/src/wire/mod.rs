@@ -11,6 +11,7 @@ pub(crate) mod stream;
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 
+pub(crate) use self::nest::normalised as nest_subject;
 use crate::error::RpcError;
 use crate::reply::Written;
 
@@ -111,11 +112,6 @@ impl Dialect {
             Self::Nest { id } => nest::error(out, error, id.as_deref()),
         }
     }
-}
-
-/// The subject that NestJS makes of a pattern in JSON; `None` where it makes none that can be sent to.
-pub(crate) fn nest_subject(pattern: &serde_json::value::RawValue) -> Option<String> {
-    nest::normalised(pattern)
 }
 
 /// The headers of an error answer, the same in both dialects.

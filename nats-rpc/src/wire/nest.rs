@@ -113,8 +113,8 @@ fn is_generated_id(id: &RawValue) -> bool {
     })
 }
 
-/// The subject that NestJS makes of a pattern; `None` where it makes none that could be ours.
-pub(super) fn normalised(pattern: &RawValue) -> Option<String> {
+/// The subject that NestJS makes of a pattern in JSON; `None` where it makes none that can be sent to.
+pub(crate) fn normalised(pattern: &RawValue) -> Option<String> {
     let text = pattern.get();
     match text.as_bytes().first()? {
         b'"' => serde_json::from_str(text).ok(),

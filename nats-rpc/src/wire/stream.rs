@@ -144,6 +144,30 @@ mod tests {
     }
 
     #[test]
+    fn a_request_opens_its_stream_with_no_more_than_the_widest_window() {
+        let of = |text: &str| window(&HeaderMap::from_iter([(STREAM.clone(), HeaderValue::from(text))]));
+        assert_eq!(of("open 1"), Some(Ok(1)));
+        assert_eq!(of("open 1024"), Some(Ok(1_024)));
+        assert_eq!(of("open 1025"), Some(Ok(1_024)));
+        for other in ["open", "open 0", "item 3", "cancel", ""] {
+            assert_eq!(of(other), Some(Err(())), "{other:?}");
+        }
+        let others = HeaderMap::from_iter([(HeaderName::from_static("Rpc-Timeout-Ms"), HeaderValue::from("open 7"))]);
+        assert_eq!(window(&others), None);
+        assert_eq!(window(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn frames_are_sent_to_inboxes_alone() {
+        for inbox in ["_INBOX.x.1", "_INBOX_users.x.1"] {
+            assert!(is_inbox(inbox), "{inbox}");
+        }
+        for other in ["users.delete", "x._INBOX.1", "_inbox.x.1", "$SRV.PING", ""] {
+            assert!(!is_inbox(other), "{other:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_frame_is_none() {
         for text in ["", "item", "item ", "item 0", "item -1", "item +1", "item 1 ", "Item 1", "open 0", "cancel 1"] {
             assert_eq!(Frame::parse(text), None, "{text:?}");
