@@ -9,6 +9,7 @@ mod claims;
 mod clock;
 mod config;
 mod dev;
+mod fresh;
 mod header;
 mod jwk;
 mod keys;
@@ -57,6 +58,7 @@ pub use self::stale::AcceptStaleRevocations;
 use self::assertion::AssertionVerifier;
 use self::cache::TokenCache;
 use self::config::{AssertedWith, NEST_TYPE, SignedWith};
+use self::fresh::fresh;
 use self::keys::{Keys, VerifyingKey};
 use self::revocation::Stale;
 use self::source::{Proof, Sources, USER};
@@ -241,22 +243,6 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
             return Err(Refusal::Subject);
         }
         Ok(Arc::new(claims))
-    }
-}
-
-/// Verifies once more for each newer ring that arrives in time, for as long as the key is unknown.
-async fn fresh<C>(
-    ring: Option<&KeyRing>,
-    mut verify: impl FnMut() -> Result<Arc<C>, Refusal>,
-) -> Result<Arc<C>, Refusal> {
-    let Some(ring) = ring else { return verify() };
-    loop {
-        // Taken first: what arrives while the token is verified must not be waited for in vain.
-        let version = ring.version();
-        match verify() {
-            Err(Refusal::UnknownKeyId) if ring.newer_than(version).await => {}
-            outcome => return outcome,
-        }
     }
 }
 

@@ -128,7 +128,8 @@ impl KeyRing {
         if found <= current {
             return Err(KeyRingError::Stale { current, found });
         }
-        self.0.versions.send_if_modified(|version| std::mem::replace(version, found.max(*version)) < found);
+        // Two that arrive at once may come here in either order.
+        self.0.versions.send_modify(|version| *version = found.max(*version));
         Ok(())
     }
 
@@ -291,6 +292,9 @@ mod tests {
         let refused = ring.replace(&document(1, &good("old"))).unwrap_err();
         assert_eq!(refused, KeyRingError::Stale { current: 2, found: 1 });
         assert!(ring.find("old").is_none());
+        let refused = ring.replace(&document(2, &good("other"))).unwrap_err();
+        assert_eq!(refused, KeyRingError::Stale { current: 2, found: 2 });
+        assert!(ring.find("other").is_none() && ring.find("new").is_some());
         ring.replace(&document(3, &good("newer"))).unwrap();
         assert!(ring.find("newer").is_some() && ring.find("new").is_none());
     }
@@ -302,6 +306,10 @@ mod tests {
         }
         for kid in ["", "a/b", "a b"] {
             assert!(KeyRing::from_json(&document(1, &good(kid))).is_err(), "{kid}");
+        }
+        for empty in [good("a").replace("at+jwt", ""), good("a").replace(r#":"i","#, r#":"","#)] {
+            let refused = KeyRing::from_json(&document(1, &empty));
+            assert!(matches!(refused, Err(KeyRingError::Malformed(_))), "{empty}");
         }
     }
 
@@ -342,6 +350,8 @@ mod tests {
         let short = key("c", "EdDSA", r#"{"kty":"OKP","crv":"Ed25519","x":"AAAA"}"#);
         let keys = format!("{},{},{short}", until("a", 10, 20), until("b", 20, 30));
         let ring = KeyRing::from_json(&document(1, &keys)).unwrap();
+        assert_eq!([10, 20, 30].map(|now| ring.jwk_set(now).len()), [1, 1, 0]);
+        assert_eq!([10, 20, 30].map(|now| ring.jwk_set(now).is_empty()), [false, false, true]);
         let set = |now| serde_json::to_value(ring.jwk_set(now)).unwrap();
         let jwk = |kid| serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "x": X, "kid": kid, "alg": "EdDSA", "use": "sig" });
         assert_eq!(set(10), serde_json::json!({ "keys": [jwk("a")] }));

@@ -60,3 +60,41 @@ impl fmt::Debug for WeakKeyRing {
         f.debug_tuple("WeakKeyRing").field(&self.upgrade()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn asked_about() -> (KeyRing, Arc<Notify>) {
+        let asked = Arc::new(Notify::new());
+        (KeyRing::empty().fed_by(Feed::new(Arc::clone(&asked), ())), asked)
+    }
+
+    #[test]
+    fn a_look_up_is_asked_of_whoever_feeds_the_ring() {
+        let (ring, asked) = asked_about();
+        assert!(asked.notified().now_or_never().is_none());
+        ring.look_up();
+        assert!(asked.notified().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_newer_document_is_asked_for_once_and_not_waited_for_without_end() {
+        let (ring, asked) = asked_about();
+        assert!(!ring.newer_than(0).await);
+        assert!(asked.notified().now_or_never().is_some());
+        assert_eq!(ring.newer_than(0).now_or_never(), Some(false), "not again so soon");
+        assert!(asked.notified().now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_feed_does_not_keep_its_ring_in_use() {
+        let (ring, _) = asked_about();
+        let weak = ring.downgrade();
+        assert_eq!(weak.upgrade().map(|ring| ring.version()), Some(0));
+        drop(ring);
+        assert!(weak.upgrade().is_none());
+    }
+}
