@@ -100,6 +100,18 @@ mod tests {
     }
 
     #[test]
+    fn its_capacity_is_used_before_anything_is_forgotten() {
+        let cache = TokenCache::new(100);
+        let fill = |tokens: std::ops::Range<i32>| tokens.for_each(|n| cache.insert(&format!("{n}"), Arc::new(n)));
+        fill(0..50);
+        assert_eq!(cache.len(), 50);
+        // What is there already takes no place.
+        fill(0..50);
+        fill(50..100);
+        assert_eq!(cache.len(), 100);
+    }
+
+    #[test]
     fn a_capacity_of_zero_keeps_nothing() {
         let cache = TokenCache::new(0);
         cache.insert("a", Arc::new(1));

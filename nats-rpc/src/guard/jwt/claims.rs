@@ -134,7 +134,7 @@ impl<'de> Deserialize<'de> for Audience {
                 let mut audiences = Vec::new();
                 while let Some(audience) = few.next_element()? {
                     if audiences.len() == MAX_AUDIENCES {
-                        return Err(de::Error::invalid_length(MAX_AUDIENCES + 1, &self));
+                        return Err(de::Error::custom("too many audiences"));
                     }
                     audiences.push(audience);
                 }

@@ -41,3 +41,16 @@ impl fmt::Debug for Clock {
         f.write_str("Clock")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_counted_in_seconds_and_in_milliseconds_since_1970() {
+        let clock = Clock::new(|| UNIX_EPOCH + Duration::from_millis(1_800_000_000_999));
+        assert_eq!((clock.unix_seconds(), clock.unix_millis()), (1_800_000_000, 1_800_000_000_999));
+        let before = Clock::new(|| UNIX_EPOCH - Duration::from_secs(5));
+        assert_eq!((before.unix_seconds(), before.unix_millis()), (0, 0));
+    }
+}

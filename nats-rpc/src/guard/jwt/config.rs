@@ -322,6 +322,9 @@ pub enum JwtConfigError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::revocation::DenyList;
     use super::*;
 
     fn secret(byte: u8) -> SecretKey {
@@ -367,6 +370,23 @@ mod tests {
             assert_eq!(config.check(), Err(refused));
         }
         assert_eq!(JwtConfig::hs256(secret(1)).forwarded_assertion(secret(2)).check(), Ok(()));
+        let outermost = JwtConfig::hs256(secret(1)).leeway(seconds(60)).max_lifetime(seconds(1));
+        assert_eq!(outermost.check(), Ok(()));
+    }
+
+    #[test]
+    fn no_token_outlives_what_is_remembered_of_its_revocation() {
+        let view = || Revocations::new(Arc::new(DenyList::new(Duration::from_secs(30))));
+        for config in [JwtConfig::hs256, JwtConfig::nest_compatible] {
+            let living =
+                |seconds| config(secret(1)).max_lifetime(Duration::from_secs(seconds)).revocations(view()).check();
+            assert_eq!(living(1), Ok(()));
+            assert_eq!(living(3_600), Ok(()));
+            assert_eq!(living(3_601), Err(JwtConfigError::NotRevocable));
+        }
+        let nest = || JwtConfig::nest_compatible(secret(1));
+        assert_eq!(nest().revocations(view()).check(), Err(JwtConfigError::NotRevocable));
+        assert_eq!(nest().check(), Ok(()));
     }
 
     #[test]

@@ -81,7 +81,9 @@ mod tests {
         for same in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/At+Jwt"] {
             assert!(same_media_type(same, "at+jwt"), "{same}");
         }
-        for other in ["jwt", "gw+jwt", "application/application/at+jwt", "text/at+jwt", "", "applicationé"] {
+        for other in
+            ["jwt", "gw+jwt", "application/application/at+jwt", "text/at+jwt", "text/custom/at+jwt", "", "applicationé"]
+        {
             assert!(!same_media_type(other, "at+jwt"), "{other}");
         }
     }

@@ -115,7 +115,11 @@ mod tests {
     }
 
     fn rsa_jwk(modulus_bytes: usize, exponent: &[u8]) -> String {
-        format!(r#"{{"kty":"RSA","n":"{}","e":"{}"}}"#, b64(&vec![0xff; modulus_bytes]), b64(exponent))
+        rsa_with(&vec![0xff; modulus_bytes], exponent)
+    }
+
+    fn rsa_with(modulus: &[u8], exponent: &[u8]) -> String {
+        format!(r#"{{"kty":"RSA","n":"{}","e":"{}"}}"#, b64(modulus), b64(exponent))
     }
 
     #[test]
@@ -148,6 +152,22 @@ mod tests {
         for alg in ["PS256", "RS384", "HS256", "none", ""] {
             assert_eq!(check(&rsa_jwk(256, &[1, 0, 1]), alg), Err(Unusable::Kind), "{alg}");
         }
+    }
+
+    #[test]
+    fn the_bits_of_an_rsa_key_are_counted_from_the_first_that_is_set() {
+        let beginning = |first: u8, bytes: usize| {
+            let mut modulus = vec![0xff; bytes];
+            modulus[0] = first;
+            check(&rsa_with(&modulus, &[1, 0, 1]), "RS256")
+        };
+        assert_eq!(beginning(0x80, 256), Ok(()), "2048 bits");
+        assert_eq!(beginning(0x7f, 256), Err(Unusable::Form), "2047 bits");
+        assert_eq!(beginning(0x01, 257), Ok(()), "2049 bits");
+        assert_eq!(beginning(0xff, 1_024), Ok(()), "8192 bits");
+        assert_eq!(beginning(0x01, 1_025), Err(Unusable::Form), "8193 bits");
+        // RFC 7518, section 6.3.1.1: no zeros in front, so that a key has one spelling.
+        assert_eq!(beginning(0x00, 257), Err(Unusable::Form));
     }
 
     #[test]

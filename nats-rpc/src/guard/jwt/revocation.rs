@@ -154,6 +154,28 @@ mod tests {
     }
 
     #[test]
+    fn it_tells_how_much_is_revoked_and_how_long_ago_that_was_all() {
+        let list = DenyList::new(Duration::from_secs(30));
+        list.put(Target::Realm, Terms { epoch: Some(7), until: None });
+        let view = view(list);
+        assert!(view.is_stale() && view.is_empty(), "the realm's epoch is not counted");
+        let targets =
+            [Target::token("j1").unwrap(), Target::session("s1").unwrap(), Target::User(subject_digest("u1"))];
+        for (count, target) in targets.into_iter().enumerate() {
+            assert_eq!(view.len(), count);
+            view.0.list.put(target, Terms { epoch: Some(1), until: Some(u64::MAX) });
+            assert!(!view.is_empty());
+        }
+        assert_eq!(view.len(), 3);
+        let now = Instant::now();
+        view.0.list.confirm(now);
+        assert!(!view.is_stale());
+        // It counts in milliseconds.
+        assert!(view.age().expect("it was proven") <= now.elapsed() + Duration::from_millis(1));
+        assert_eq!(view.realm(), Ok(7));
+    }
+
+    #[test]
     fn what_feeds_it_lives_as_long_as_the_last_clone() {
         let feed = Arc::new(());
         let view = view(DenyList::new(Duration::ZERO)).fed_by(feed.clone());

@@ -130,14 +130,15 @@ mod tests {
         let active = ActiveKey::default();
         let signer = Signer::Ring { active: active.clone(), _publisher: Publishing(Arc::new(())) };
         let refused = |exp| signer.sign(&serde_json::json!({}), exp).map_err(|error| error.code());
-        assert_eq!(refused(0), Err(Code::Unavailable));
+        assert_eq!((refused(0), active.kid()), (Err(Code::Unavailable), None));
         let key = Arc::new(OwnKey::generate("at+jwt").unwrap());
         active.set(key.clone(), 100);
+        assert_eq!(active.kid().as_deref(), Some(key.kid()));
         assert!(refused(100).is_ok());
         assert_eq!(refused(101), Err(Code::Unavailable));
         active.set(key, 200);
         assert!(refused(101).is_ok());
         active.clear();
-        assert_eq!(refused(101), Err(Code::Unavailable));
+        assert_eq!((refused(101), active.kid()), (Err(Code::Unavailable), None));
     }
 }

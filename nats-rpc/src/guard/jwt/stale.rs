@@ -54,3 +54,36 @@ impl<C> fmt::Debug for AcceptStaleRevocations<C> {
         f.debug_tuple("AcceptStaleRevocations").field(&self.0).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::executor::block_on;
+
+    use super::super::testing::{claims, config, request, token};
+    use super::super::{DenyList, Revocations, Target, Terms};
+    use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn while_nobody_can_tell_what_is_revoked_a_good_token_is_taken_and_no_other() {
+        let list = Arc::new(DenyList::new(Duration::from_secs(30)));
+        let strict = JwtGuard::<UserClaims>::new(config().revocations(Revocations::new(list.clone()))).unwrap();
+        let lenient = AcceptStaleRevocations(strict.clone());
+        let good = token(&claims());
+        let ask = |guard: &dyn Fn(&mut Request) -> Result<(), RpcError>, token: &str| {
+            let mut request = request("menu.today", &[("authorization", &format!("Bearer {token}"))], "{}");
+            guard(&mut request).map_err(|error| error.code())?;
+            Ok(request.principal().unwrap().subject().to_owned())
+        };
+        let strictly = |request: &mut Request| block_on(strict.can_activate(request));
+        let leniently = |request: &mut Request| block_on(lenient.can_activate(request));
+        assert_eq!(ask(&strictly, &good), Err(Code::Unavailable));
+        assert_eq!(ask(&leniently, &good), Ok("u1".to_owned()));
+        assert_eq!(ask(&leniently, &(good.clone() + "A")), Err(Code::Unauthenticated));
+        list.put(Target::session("s1").unwrap(), Terms { epoch: None, until: Some(u64::MAX) });
+        assert_eq!(ask(&leniently, &good), Err(Code::Unauthenticated));
+        assert_eq!(lenient.proves(), strict.proves());
+    }
+}

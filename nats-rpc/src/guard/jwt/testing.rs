@@ -1,5 +1,7 @@
 //! What the tests of this folder share: a fixed time, a secret, tokens to order, requests.
 
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -67,6 +69,31 @@ pub(crate) const HEADER: &str = r#"{"alg":"HS256","typ":"at+jwt"}"#;
 /// An access token of these claims.
 pub(crate) fn token(claims: &Value) -> String {
     raw_token(HEADER, &claims.to_string())
+}
+
+/// What is logged, at any level, while its subscriber is the default.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + 'static {
+        let log = self.clone();
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || log.clone()).finish()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(crate) fn request(subject: &str, headers: &[(&'static str, &str)], data: &str) -> Request {

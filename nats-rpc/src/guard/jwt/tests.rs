@@ -8,7 +8,7 @@ use futures::executor::block_on;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::testing::{NOW, SECRET, at, claims, claims_with, config, raw_token, request, token};
+use super::testing::{Log, NOW, SECRET, at, claims, claims_with, config, raw_token, request, token};
 use super::*;
 use crate::error::Code;
 
@@ -221,28 +221,9 @@ fn jwt_claims_19_20_scopes_and_roles_match_whole_and_exactly() {
 
 #[test]
 fn nats_11_no_token_and_no_secret_is_logged_at_any_level() {
-    use std::io::Write;
-    use std::sync::Mutex;
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     let log = Log::default();
-    let written = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || written.clone()).finish();
     let good = token(&claims());
-    tracing::subscriber::with_default(subscriber, || {
+    tracing::subscriber::with_default(log.subscriber(), || {
         let dev = InsecureDev::prove(Some("1"), true).unwrap();
         let config = config().payload_source("token").insecure_dev_forwarded_user(dev);
         let guard = JwtGuard::<UserClaims>::new(config).unwrap();
@@ -255,7 +236,7 @@ fn nats_11_no_token_and_no_secret_is_logged_at_any_level() {
         activate(&guard, &[], &json!({ "token": good }).to_string()).unwrap();
         activate(&guard, &[], r#"{"user":{"sub":"private-name"}}"#).unwrap();
     });
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("INSECURE") && log.contains("signature does not verify"), "{log}");
     let secret = std::str::from_utf8(SECRET).unwrap();
     for hidden in [good.as_str(), &good[..20], good.rsplit('.').next().unwrap(), secret, "private-name"] {
@@ -306,6 +287,9 @@ fn the_compatible_guard_takes_a_bare_minimum_and_no_less() {
     let typ_jwt = r#"{"alg":"HS256","typ":"JWT"}"#;
     assert_eq!(nest(typ_jwt, &json!({ "sub": "u1", "exp": NOW + 1 })), Ok(()));
     assert_eq!(nest(r#"{"alg":"HS256","typ":"JWT","kid":"k"}"#, &json!({ "sub": "u1", "exp": NOW + 1 })), Ok(()));
+    // The last second that has four digits for its year.
+    assert_eq!(nest(typ_jwt, &json!({ "sub": "u1", "exp": 253_402_300_799_u64 })), Ok(()));
+    assert_eq!(nest(typ_jwt, &json!({ "sub": "u1", "exp": 253_402_300_800_u64 })), Err(Refusal::Lifetime));
     assert_eq!(nest(typ_jwt, &json!({ "sub": "u1" })), Err(Refusal::Claims));
     assert_eq!(nest(typ_jwt, &json!({ "exp": NOW + 1 })), Err(Refusal::Claims));
     assert_eq!(nest(r#"{"alg":"HS256"}"#, &json!({ "sub": "u1", "exp": NOW + 1 })), Err(Refusal::Header));
@@ -346,4 +330,13 @@ fn clones_share_the_cache() {
     guard.clone().verify(&token).unwrap();
     // A hit looks at the clock once; a verification twice.
     assert_eq!((full, calls.load(Ordering::SeqCst)), (2, 1));
+}
+
+#[test]
+fn a_guard_has_the_revocations_that_it_was_told_of() {
+    let list = DenyList::new(Duration::from_secs(30));
+    list.put(Target::session("s1").unwrap(), Terms { epoch: None, until: Some(u64::MAX) });
+    assert!(guard().revocations().is_none());
+    let told = JwtGuard::<UserClaims>::new(config().revocations(Revocations::new(Arc::new(list)))).unwrap();
+    assert_eq!(told.revocations().map(Revocations::len), Some(1));
 }

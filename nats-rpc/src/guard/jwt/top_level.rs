@@ -143,6 +143,14 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_have_such_a_field_is_not_even_read() {
+        for json in [r#"{"a":1"#, r#"{"a":"\n"#, r#"{"a":"\\u0""#] {
+            assert_eq!(stripped(json), None, "{json}");
+            assert_eq!(values(json.as_bytes(), &Field::new("user")).map(|found| found.len()), Ok(0), "{json}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_does_not_pass() {
         for json in
             [&br#"{"user":1"#[..], br#"{"x":"\xff","user":1}"#, b"{\"x\":\"\xff\",\"user\":1}", br#"{"user":1}}"#]

@@ -202,10 +202,8 @@ impl<K: Eq + Hash> Entries<K> {
 
     fn retain(&mut self, wanted: impl Fn(&Entry) -> bool) {
         self.0.retain(|_, entry| wanted(entry));
-        // Memory that a wave of revocations took is given back.
-        if self.0.capacity() > 64 && self.0.len() < self.0.capacity() / 8 {
-            self.0.shrink_to(self.0.len() * 2);
-        }
+        // Memory that a wave of revocations took is given back; with room to spare, so that it is done seldom.
+        self.0.shrink_to((self.0.len() * 8).max(64));
     }
 }
 
@@ -217,6 +215,7 @@ impl<K> Default for Entries<K> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::testing::Log;
     use super::super::subject_digest;
     use super::*;
 
@@ -316,9 +315,22 @@ mod tests {
         assert_eq!(list.len(), 10_000);
         list.sweep(100);
         assert_eq!(list.len(), 5_000);
+        assert!(!list.revokes(&in_session("s0")) && list.revokes(&in_session("s1")));
         list.sweep(101);
         assert_eq!(list.len(), 0);
-        assert!(list.known.read().unwrap().sessions.0.capacity() <= 64);
+    }
+
+    #[test]
+    fn a_wave_of_revocations_gives_its_memory_back_but_for_some_room() {
+        let list = list();
+        let capacity = || list.known.read().unwrap().sessions.0.capacity();
+        for n in 0..10_000 {
+            list.put(session(&format!("s{n}")), until(if n < 100 { 200 } else { 100 }));
+        }
+        list.sweep(100);
+        assert!(list.len() == 100 && (800..2_000).contains(&capacity()), "{}", capacity());
+        list.sweep(200);
+        assert!(list.len() == 0 && (64..200).contains(&capacity()), "{}", capacity());
     }
 
     #[test]
@@ -352,11 +364,24 @@ mod tests {
     }
 
     #[test]
-    fn that_it_is_stale_is_told_once() {
+    fn revocation_08_it_is_stale_from_the_first_moment_after_the_limit() {
         let list = list();
-        list.tell_stale();
-        assert!(list.told_stale.load(Ordering::Relaxed));
-        list.confirm(Instant::now());
-        assert!(!list.told_stale.load(Ordering::Relaxed));
+        list.confirm(list.began + 10 * SECOND);
+        assert!(!list.is_stale(list.began + 40 * SECOND));
+        assert!(list.is_stale(list.began + 40 * SECOND + Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn that_it_is_stale_is_told_once_and_so_is_the_end_of_it() {
+        let list = list();
+        let log = Log::default();
+        tracing::subscriber::with_default(log.subscriber(), || {
+            for times in [1, 2] {
+                (0..times).for_each(|_| list.tell_stale());
+                (0..times).for_each(|_| list.confirm(Instant::now()));
+            }
+        });
+        let told = |what| log.text().matches(what).count();
+        assert_eq!((told("nothing proves"), told("up to date again")), (2, 2), "{}", log.text());
     }
 }
