@@ -72,8 +72,8 @@ impl BackoffRule {
     pub const ACCOUNT: Self = Self {
         from: 5,
         first: Duration::from_secs(1),
-        longest: Duration::from_secs(15 * 60),
-        memory: Duration::from_secs(60 * 60),
+        longest: Duration::from_mins(15),
+        memory: Duration::from_hours(1),
     };
     /// For a source, behind which may be an office: 1 s after the twentieth failure, doubling to 1 min;
     /// forgotten after 15 min.
@@ -81,13 +81,13 @@ impl BackoffRule {
         from: 20,
         first: Duration::from_secs(1),
         longest: Duration::from_secs(60),
-        memory: Duration::from_secs(15 * 60),
+        memory: Duration::from_mins(15),
     };
 
     /// The wait that follows a failure, the how-manieth it is.
     fn wait(&self, failures: u32) -> Duration {
         let Some(doublings) = failures.checked_sub(self.from) else { return Duration::ZERO };
-        let factor = 1_u32.checked_shl(doublings).filter(|_| doublings < 31);
+        let factor = 1_u32.checked_shl(doublings);
         factor.and_then(|factor| self.first.checked_mul(factor)).map_or(self.longest, |wait| wait.min(self.longest))
     }
 }

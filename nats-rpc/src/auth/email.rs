@@ -123,6 +123,12 @@ mod tests {
         assert!(Email::parse(&of(254)).is_ok());
         assert_eq!(Email::parse(&of(255)), Err(EmailError::TooLong));
         assert_eq!(Email::parse(&of(1 << 20)), Err(EmailError::TooLong));
+        // Space around it does not count, but nobody trims for ever.
+        let padded = |bytes: usize| format!("{:bytes$}", "ada@example.com");
+        assert!(Email::parse(&padded(4 * 254)).is_ok());
+        for far_too_long in [4 * 254 + 1, 60_000] {
+            assert_eq!(Email::parse(&padded(far_too_long)), Err(EmailError::TooLong), "{far_too_long}");
+        }
     }
 
     #[test]

@@ -263,30 +263,36 @@ impl Admitted<'_> {
         let Ok(password) = Password::parse(password) else {
             return Ok(false);
         };
-        let usable = stored.filter(|stored| is_usable(stored));
-        if stored.is_some() && usable.is_none() {
-            tracing::error!(
-                "a stored password hash is malformed or of a cost out of bounds; nobody can log in with it"
-            );
-        }
+        let usable = match stored {
+            Some(stored) if !is_usable(stored) => {
+                tracing::error!(
+                    "a stored password hash is malformed or of a cost out of bounds; nobody can log in with it"
+                );
+                None
+            }
+            usable => usable,
+        };
         let known = usable.is_some();
         let Passwords { cost, ref decoy, ref pool } = *self.passwords;
         let hash = usable.unwrap_or(decoy).to_owned();
         // What a hash of an earlier, lower cost leaves over, so that it does not tell that it is there.
         let rest: Vec<String> = costs_left(&hash, cost).map(|cost| at_cost(decoy, cost)).collect();
         tracing::trace!(cost = &hash[4..6], "one bcrypt to verify");
-        let verified = move || {
-            let verify = |hash: &str| bcrypt::verify(password.0.as_bytes(), hash).unwrap_or(false);
-            let matches = verify(&hash);
-            if !matches {
-                for decoy in &rest {
-                    std::hint::black_box(verify(decoy));
-                }
-            }
-            matches
-        };
+        let verified =
+            move || matches(&hash, &rest, |hash| bcrypt::verify(password.0.as_bytes(), hash).unwrap_or(false));
         Ok(pool.run(self.room, verified).await? && known)
     }
+}
+
+/// What `verify` says of `hash`; if it is no match, it has the rest to do as well.
+fn matches(hash: &str, rest: &[String], verify: impl Fn(&str) -> bool) -> bool {
+    let matches = verify(hash);
+    if !matches {
+        for decoy in rest {
+            std::hint::black_box(verify(decoy));
+        }
+    }
+    matches
 }
 
 /// Whether bcrypt may be let loose on a stored hash.

@@ -20,7 +20,7 @@ const PREFIX: &str = "nrp1.";
 const SECRET_BYTES: usize = 32;
 
 /// How long a reset token is good for.
-pub const RESET_LIFETIME: Duration = Duration::from_secs(15 * 60);
+pub const RESET_LIFETIME: Duration = Duration::from_mins(15);
 
 /// Reset tokens, in the KV bucket `auth_reset`: opaque, short-lived, and only their hashes are kept.
 ///

@@ -9,7 +9,7 @@ use crate::error::RpcError;
 use crate::jwt::{ACCESS_TOKEN_TYPE, Clock, DEFAULT_AUDIENCE, DEFAULT_ISSUER, SecretKey, Signer};
 
 /// How long an access token lives unless configured: 15 min.
-const DEFAULT_LIFETIME: Duration = Duration::from_secs(15 * 60);
+const DEFAULT_LIFETIME: Duration = Duration::from_mins(15);
 
 /// Issues access tokens that a [`JwtGuard`](crate::JwtGuard) takes which has the same secret, or the ring.
 ///
@@ -213,6 +213,12 @@ mod tests {
                 "sid": "s1", "ep": 3, "rep": 2, "roles": ["user"], "scope": "profile:read",
             })
         );
+    }
+
+    #[test]
+    fn the_realms_epoch_is_left_out_until_it_was_raised() {
+        let claims = part(&issuer().issue(&Grant::new("u1", "s1")).unwrap(), 1);
+        assert!(claims.get("rep").is_none() && claims["ep"] == 0, "{claims}");
     }
 
     #[test]

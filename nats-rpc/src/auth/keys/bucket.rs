@@ -17,7 +17,7 @@ pub(super) const RING: &str = "ring";
 /// The key whose every change asks all instances for new key pairs.
 pub(super) const ROTATE: &str = "rotate";
 /// Some 800 keys: an instance that starts over and over is stopped by this, at last.
-const MAX_DOCUMENT_BYTES: i32 = 256 * 1024;
+const MAX_DOCUMENT_BYTES: i32 = 262_144;
 /// How long a change is tried anew that others forestall.
 const AMEND_LIMIT: Duration = Duration::from_secs(10);
 /// The longest pause before a change is tried anew.
@@ -251,7 +251,7 @@ pub(super) fn not_opened(purpose: KeyPurpose, error: KvError) -> KeysError {
 fn basis(found: Option<&[u8]>, known: Option<&Document>) -> Result<Document, crate::jwt::KeyRingError> {
     let read = KeyRing::from_json(found.unwrap_or(br#"{"version":0,"keys":[]}"#)).map(|ring| ring.document());
     match (read, known) {
-        (Ok(found), Some(known)) if found.version < known.version => Ok(known.clone()),
+        (Ok(found), Some(known)) if found.version <= known.version => Ok(known.clone()),
         (Ok(found), _) => Ok(Document::clone(&found)),
         (Err(_), Some(known)) => Ok(known.clone()),
         (Err(error), None) => Err(error),
@@ -279,6 +279,15 @@ mod tests {
         assert_eq!(version(found, Some(8)), Some(8));
         assert_eq!(version(None, Some(8)), Some(8));
         assert_eq!(version(None, None), Some(0));
+    }
+
+    #[test]
+    fn a_document_that_differs_from_the_known_one_has_to_be_newer() {
+        let planted = r#"{"version":7,"keys":[{"kid":"k","alg":"EdDSA","typ":"t","iss":"i","jwk":JWK}]}"#;
+        let jwk = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        let planted = planted.replace("JWK", jwk);
+        let keys = |known| basis(Some(planted.as_bytes()), Some(&document(known))).unwrap().keys.len();
+        assert_eq!((keys(6), keys(7), keys(8)), (1, 0, 0));
     }
 
     #[test]

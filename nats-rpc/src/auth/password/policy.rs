@@ -27,9 +27,8 @@ const KEYBOARD: [&str; 6] = [
     "12345678901234567890",
 ];
 
-static COMMON: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
-    include_str!("common.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
-});
+static COMMON: LazyLock<HashSet<&'static str>> =
+    LazyLock::new(|| include_str!("common.txt").lines().filter(|line| !line.starts_with('#')).collect());
 
 /// What a password that somebody chooses must not be (NIST SP 800-63B: a blocklist, no rules of composition).
 ///
@@ -123,7 +122,8 @@ impl PasswordPolicy {
 fn is_pattern(lower: &str) -> bool {
     let chars = Zeroizing::new(lower.chars().collect::<Vec<char>>());
     let repeats = |unit: usize| chars.iter().zip(chars.iter().skip(unit)).all(|(a, b)| a == b);
-    if (1..=MAX_UNIT.min(chars.len() / 2)).any(repeats) {
+    // MIN_CHARS holds each unit twice.
+    if (1..=MAX_UNIT).any(repeats) {
         return true;
     }
     let runs =
@@ -182,6 +182,7 @@ mod tests {
             "p4$$w0rd",
             "123password",
             "5unshine",
+            "5unshine?",
             "letmein123",
             "1q2w3e4r",
             "iloveyou!",
@@ -246,6 +247,8 @@ mod tests {
             "lovelace wrote programs",
             "password is not the whole of it",
             "nats-rpc in the small hours",
+            "lovelace-7q9",
+            "?/&%()=+",
             "žluťoučký kůň",
             "🐴🔋📎 and more",
             "password8473920165",

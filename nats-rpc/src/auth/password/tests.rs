@@ -66,6 +66,9 @@ fn length_counts_after_normalisation() {
     assert!(Password::parse(&"e\u{301}".repeat(24)).is_ok());
     // U+1D160 becomes three code points of four bytes each.
     assert_eq!(Password::parse(&"\u{1d160}".repeat(6)).unwrap_err(), PasswordError::TooLong);
+    // The sign of the unit kelvin is three bytes as written and a K normalised.
+    assert!(Password::parse(&"\u{212a}".repeat(71)).is_ok());
+    assert_eq!(Password::parse(&"\u{212a}".repeat(72)).unwrap_err(), PasswordError::TooLong);
     assert_eq!(Password::parse("1234567").unwrap_err(), PasswordError::TooShort);
     assert!(Password::parse("12345678").is_ok());
 }
@@ -120,6 +123,21 @@ fn password_05_a_hash_of_an_earlier_cost_is_filled_up_to_the_present_one() {
         assert!(left.clone().all(|cost| is_usable(&at_cost(&decoy, cost))));
         assert_eq!(work(&mut left.chain([stored])), 1 << stored.max(12), "{stored}");
     }
+}
+
+#[test]
+fn password_05_only_a_wrong_password_is_filled_up() {
+    let verified = |password: &str| {
+        let seen = std::cell::RefCell::new(Vec::new());
+        let verify = |hash: &str| {
+            seen.borrow_mut().push(hash.to_owned());
+            hash == password
+        };
+        let matches = matches("stored", &["rest".to_owned(), "more".to_owned()], verify);
+        (matches, seen.into_inner())
+    };
+    assert_eq!(verified("stored"), (true, vec!["stored".to_owned()]));
+    assert_eq!(verified("other"), (false, ["stored", "rest", "more"].map(str::to_owned).to_vec()));
 }
 
 #[tokio::test]

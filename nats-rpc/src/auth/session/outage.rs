@@ -60,6 +60,8 @@ mod tests {
         let outages = Outages::default();
         outages.note(1_000, 1_999, true);
         assert_eq!(outages.prolong(GRACE, 1_000), GRACE);
+        outages.note(1_000, 2_000, true);
+        assert_eq!(outages.prolong(GRACE, 1_000), GRACE + 1_000, "this one took a second");
     }
 
     #[test]
@@ -69,6 +71,7 @@ mod tests {
         outages.note(102_020, 109_000, true);
         // Rotated before it, in it, after it.
         for (rotated_at, expected) in [
+            (90_000, GRACE + 9_000),
             (95_000, GRACE + 9_000),
             (100_000, GRACE + 9_000),
             (104_000, GRACE + 5_000),
