@@ -216,3 +216,14 @@ fn subject(name: &str) -> String {
 fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> ServiceCredentialError {
     ServiceCredentialError::Unavailable(error.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_known_by_its_name_and_has_scopes_and_no_roles() {
+        let service = ServiceClaims { name: "billing".to_owned(), scope: "introspect revoke".to_owned() };
+        assert_eq!((service.subject(), service.scope(), service.roles()), ("billing", "introspect revoke", &[][..]));
+    }
+}

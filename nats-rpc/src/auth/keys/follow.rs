@@ -188,3 +188,46 @@ fn is(ring: &KeyRing, document: &[u8]) -> bool {
     let text = |document: &Document| serde_json::to_vec(document).ok();
     serde_json::from_slice(document).ok().and_then(|found| text(&found)) == text(&ring.document())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A document with one key, if there is an id for it.
+    fn document(version: u64, kid: &str) -> Vec<u8> {
+        let jwk = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        let key = format!(r#"{{"kid":"{kid}","alg":"EdDSA","typ":"at+jwt","iss":"i","jwk":{jwk}}}"#);
+        format!(r#"{{"version":{version},"keys":[{key}]}}"#).into_bytes()
+    }
+
+    /// How many of these documents, each seen at its revision, were refused.
+    fn refused(documents: &[(Vec<u8>, u64)]) -> u64 {
+        let (sight, followed) = Sight::of(KeyPurpose::AccessTokens);
+        for (value, revision) in documents {
+            sight.see(&Change::Put { key: RING, value, revision: *revision });
+        }
+        *followed.refused.borrow()
+    }
+
+    #[test]
+    fn an_older_document_is_refused_unless_it_is_only_told_late() {
+        let (old, new) = (document(1, "a"), document(2, "b"));
+        assert_eq!(refused(&[(old.clone(), 1), (new.clone(), 2)]), 0);
+        assert_eq!(refused(&[(new.clone(), 2), (old.clone(), 1), (new.clone(), 2)]), 0, "told late, told twice");
+        assert_eq!(refused(&[(new.clone(), 2), (old.clone(), 3)]), 1, "put back");
+        assert_eq!(refused(&[(new.clone(), 2), (new.clone(), 3)]), 0, "put there once more");
+        assert_eq!(refused(&[(new, 2), (document(2, "c"), 3)]), 1, "another of the same version");
+        assert_eq!(refused(&[(b"[]".to_vec(), 1), (b"".to_vec(), 2)]), 2, "none at all");
+    }
+
+    #[test]
+    fn a_deletion_is_refused_once_and_only_if_it_is_news() {
+        let (sight, followed) = Sight::of(KeyPurpose::AccessTokens);
+        sight.see(&Change::Put { key: RING, value: &document(1, "a"), revision: 2 });
+        for (revision, refused) in [(1, 0), (2, 0), (3, 1), (3, 1), (4, 2)] {
+            sight.see(&Change::Gone { key: RING, revision });
+            assert_eq!(*followed.refused.borrow(), refused, "{revision}");
+        }
+        assert_eq!(followed.ring.version(), 1);
+    }
+}

@@ -265,3 +265,30 @@ impl fmt::Debug for SigningKeys {
         f.debug_struct("SigningKeys").field("purpose", &self.0.config.purpose).field("kid", &self.kid()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> SigningKeyConfig {
+        SigningKeyConfig::new(KeyPurpose::AccessTokens)
+    }
+
+    #[test]
+    fn what_is_signed_lives_for_a_second_at_least_and_intervals_have_10_ms() {
+        let (second, ten) = (Duration::from_secs(1), Duration::from_millis(10));
+        assert!(config().token_lifetime(second).check().is_ok());
+        assert!(config().rotate_every(ten).heartbeat(ten).check().is_ok());
+        let (less, nine) = (Duration::from_millis(999), Duration::from_millis(9));
+        assert_eq!(config().token_lifetime(less).check(), Err(JwtConfigError::MaxLifetime));
+        assert_eq!(config().rotate_every(nine).check(), Err(JwtConfigError::Interval));
+        assert_eq!(config().heartbeat(nine).check(), Err(JwtConfigError::Interval));
+        assert_eq!(config().issuer("").check(), Err(JwtConfigError::Empty { name: "issuer" }));
+    }
+
+    #[test]
+    fn a_key_is_published_for_a_token_beyond_three_heartbeats() {
+        assert_eq!(config().horizon(), 900 + 180 + 1);
+        assert_eq!(config().heartbeat(Duration::from_millis(500)).horizon(), 900 + 2 + 1);
+    }
+}

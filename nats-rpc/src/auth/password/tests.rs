@@ -158,6 +158,22 @@ fn the_cost_stays_within_10_to_15() {
 }
 
 #[test]
+fn each_setting_is_set_beside_the_others() {
+    let workers = NonZeroUsize::new(7).unwrap();
+    let PasswordConfig { cost, workers, queue } = PasswordConfig::default().cost(11).workers(workers).queue(5);
+    assert_eq!((cost, workers.get(), queue), (11, 7, 5));
+    let default = PasswordConfig::default().queue(33).workers(workers).cost(10);
+    assert_eq!((default.cost, default.workers.get(), default.queue), (10, 7, 33));
+}
+
+#[test]
+fn a_stored_hash_is_usable_if_it_is_one_and_does_not_ruin() {
+    let stored = decoy(12).unwrap();
+    assert!(Passwords::is_usable(&stored));
+    assert!(!Passwords::is_usable(&at_cost(&stored, 31)) && !Passwords::is_usable("plain text"));
+}
+
+#[test]
 fn passwords_are_not_printed() {
     let printed = format!("{:?} {:?}", Password::parse("correct horse"), Password::parse("horse"));
     assert!(!printed.contains("horse"), "{printed}");
