@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use nats_rpc::jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError, PeerVerifier};
-use nats_rpc::{SecretKey, Subject};
+use nats_rpc::auth::{KeyPurpose, KeysError};
+use nats_rpc::jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError, KeyRing, PeerVerifier};
+use nats_rpc::{Connection, SecretKey, Subject};
 
 /// The service's settings.
 ///
@@ -17,7 +18,7 @@ use nats_rpc::{SecretKey, Subject};
 /// | `BCRYPT_COST` | 10 to 15; each step doubles the work | 12 |
 /// | `SIGN_UPS_PER_MINUTE` | of each instance, 1 to 60,000 | 120 |
 /// | `LOG_INS_PER_MINUTE` | of each instance, by callers whose address no gateway proves, 1 to 60,000 | 600 |
-/// | `JWT_ASSERTION_SECRET` | what gateways prove callers' addresses with, at least 32 bytes, another one | none: nobody is believed |
+/// | `JWT_ASSERTION_SECRET` | with a `JWT_SECRET`: what gateways prove callers' addresses with, at least 32 bytes, another one; without, they do it with keys in the ring `gw_jwks` | none: nobody is believed |
 /// | `PASSWORD_MIN_LENGTH` | characters of a new password, 8 to 64 | 8 |
 /// | `PASSWORD_RESET_SUBJECT` | where a mailer is told reset tokens; **only it may subscribe there** | none: nobody is told |
 #[derive(Debug)]
@@ -36,6 +37,10 @@ pub struct Settings {
     pub(crate) reset_subject: Option<String>,
     pub(crate) assertion_secret: Option<SecretKey>,
 }
+
+/// Two modes that never mix: what would be believed by no one is not left lying about.
+const UNUSED_SECRET: &str = "JWT_ASSERTION_SECRET is of no use without JWT_SECRET: with a key ring, gateways prove \
+                             where callers are with keys of their own";
 
 /// Every setting that cannot be used, by name; no value is repeated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +75,9 @@ impl Settings {
         let password_min_length = number(&vars, "PASSWORD_MIN_LENGTH", 8, 8..=64, &mut refused) as usize;
         let others = [access_secret.as_ref().ok().and_then(Option::as_ref), refresh_secret.as_ref().ok()];
         let assertion_secret = assertion_secret(&vars, others, &mut refused);
+        if assertion_secret.is_some() && matches!(access_secret, Ok(None)) {
+            refused.push(UNUSED_SECRET.to_owned());
+        }
         let reset_subject = subject(&vars, "PASSWORD_RESET_SUBJECT", &mut refused);
         let hours = number(&vars, "KEY_ROTATION_HOURS", 24, 1..=8_760, &mut refused);
         let key_margin = number(&vars, "KEY_MARGIN_MS", 10_000, 1..=600_000, &mut refused);
@@ -102,12 +110,14 @@ impl Settings {
         }
     }
 
-    /// Whose word on callers' addresses is taken.
-    pub(crate) fn peers(&self) -> PeerVerifier {
-        match &self.assertion_secret {
-            Some(secret) => PeerVerifier::hs256(secret, self.audience.as_str()),
-            None => PeerVerifier::none(),
-        }
+    /// Whose word on callers' addresses is taken: with the key ring, that of gateways whose keys are in theirs.
+    pub(crate) async fn peers(&self, connection: &Connection) -> Result<PeerVerifier, KeysError> {
+        let audience = self.audience.as_str();
+        Ok(match (&self.access_secret, &self.assertion_secret) {
+            (None, _) => PeerVerifier::ring(KeyRing::follow(connection, KeyPurpose::Peers).await?, audience),
+            (Some(_), Some(secret)) => PeerVerifier::hs256(secret, audience),
+            (Some(_), None) => PeerVerifier::none(),
+        })
     }
 }
 

@@ -82,7 +82,10 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         .uses_bucket(KvAccess::to("auth_services").read().write())
         .uses_bucket(KvAccess::to("users").read().write())
         .provide_with(move |config| async move { Authority::open(config, Settings::from_vars(vars)?).await })
-        .provide_with(move |_| async move { Settings::from_vars(for_peers).map(|settings| settings.peers()) })
+        .provide_with(move |config: Config| async move {
+            let settings = Settings::from_vars(for_peers)?;
+            Ok::<_, Box<dyn Error + Send + Sync>>(settings.peers(config.connection()).await?)
+        })
         .guard(move |config| JwtGuard::from_vars(config, for_guard))
         .provision(move |config| async move {
             let replicas = Replicas::from_vars(for_provision)?;

@@ -35,7 +35,6 @@ impl Options {
     pub fn new(nats: NatsConfig) -> Self {
         let vars = vec![
             ("JWT_REFRESH_SECRET", random_secret()),
-            ("JWT_ASSERTION_SECRET", random_secret()),
             ("GATEWAY_ADDRESS", "127.0.0.1:0".to_owned()),
             // All verifiers are in this process: a new key need not be known for long before it signs.
             ("KEY_MARGIN_MS", "250".to_owned()),

@@ -17,7 +17,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::failure::Failure;
 use crate::peer::Proxies;
 use crate::surround::RequestId;
-use crate::trust::Trusted;
+use crate::trust::{Signers, Trusted};
 
 /// Header by which a request is found again in the logs of all services.
 const REQUEST_ID: &str = "x-request-id";
@@ -40,12 +40,14 @@ pub(crate) struct Calls {
 impl Calls {
     pub(crate) fn new(
         client: Client,
-        Trusted { guard, signer }: Trusted,
+        Trusted { guard, signers }: Trusted,
         proxies: Proxies,
         peers: Option<Arc<PeerSigner>>,
         timeout: Duration,
     ) -> Self {
-        Self { client, guard, signer: signer.map(Arc::new), timeout, proxies, peers }
+        let Signers { callers, peers: own } = signers;
+        let peers = peers.or_else(|| own.map(Arc::new));
+        Self { client, guard, signer: callers.map(Arc::new), timeout, proxies, peers }
     }
 }
 

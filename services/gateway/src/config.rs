@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nats_rpc::jwt::{DEFAULT_AUDIENCE, JwtConfigError, PeerSigner};
-use nats_rpc::{JwtGuard, SecretKey};
+use nats_rpc::JwtGuard;
+use nats_rpc::jwt::{JwtConfigError, PeerSigner};
 
 use crate::peer::Proxies;
 use crate::trust::Trust;
@@ -61,7 +61,7 @@ impl Config {
     /// | `GATEWAY_TIMEOUT_MS` | how long a request may take, 1 to 600,000 | 5000 |
     /// | `GATEWAY_BODY_LIMIT` | bytes of a request's body, 1 to 1,000,000 | 65536 |
     /// | `GATEWAY_TRUSTED_PROXIES` | whose `x-forwarded-for` is believed: addresses and networks, by commas | none |
-    /// | `JWT_ASSERTION_SECRET` | what proves to the auth service where a caller is, and with a `JWT_SECRET` signs assertions; at least 32 bytes, another one | none |
+    /// | `JWT_ASSERTION_SECRET` | with a `JWT_SECRET`: what proves to the auth service where a caller is, and signs assertions; at least 32 bytes, another one. Without: keys of the gateway's own, published in `gw_jwks` | none |
     ///
     /// Services take assertions that run with `JWT_ACCEPT_ASSERTIONS=true`; see
     /// [`JwtConfig::open`](nats_rpc::JwtConfig::open). A key ring is looked for when the gateway
@@ -72,11 +72,6 @@ impl Config {
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
         let mut config = Self::trusting(Trust::from_vars(vars)?);
-        if vars("JWT_ASSERTION_SECRET").is_some() {
-            let secret = SecretKey::from_vars("JWT_ASSERTION_SECRET", vars)?;
-            let audience = vars("JWT_AUDIENCE").unwrap_or_else(|| DEFAULT_AUDIENCE.to_owned());
-            config = config.prove_peers(PeerSigner::hs256(&secret).audience(audience));
-        }
         if let Some(list) = vars("GATEWAY_TRUSTED_PROXIES") {
             let wanted = "addresses or networks with commas between them, such as 10.0.0.7, fd00::/8";
             let name = "GATEWAY_TRUSTED_PROXIES";
@@ -112,8 +107,8 @@ impl Config {
         self
     }
 
-    /// Proves to the auth service where callers are. Default: nobody is told, and attempts to log in are
-    /// counted by account alone.
+    /// Proves to the auth service where callers are, with `signer` in place of what the settings say. Default:
+    /// nobody is told, and attempts to log in are counted by account alone.
     pub fn prove_peers(mut self, signer: PeerSigner) -> Self {
         self.peers = Some(Arc::new(signer));
         self

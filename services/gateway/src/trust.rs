@@ -1,10 +1,13 @@
-//! Whose tokens are believed, and whether the gateway vouches for their bearers.
+//! Whose tokens are believed, and what the gateway vouches for: where callers are, and who.
 
 use nats_rpc::auth::{KeyPurpose, KeysError, SigningKeyConfig, SigningKeys};
-use nats_rpc::jwt::{AssertionSigner, DEFAULT_AUDIENCE, KeyRing, Revocations};
+use nats_rpc::jwt::{AssertionSigner, DEFAULT_AUDIENCE, KeyRing, PeerSigner, Revocations};
 use nats_rpc::{Connection, JwtConfig, JwtGuard, SecretKey};
 
 use crate::config::ConfigError;
+
+/// What the gateway vouches with where access tokens have a secret as well.
+const ASSERTION_SECRET: &str = "JWT_ASSERTION_SECRET";
 
 /// Decided by the settings, before there is a connection.
 #[derive(Debug)]
@@ -24,9 +27,9 @@ pub(crate) struct Settings {
 
 #[derive(Debug)]
 enum Keys {
-    /// A static secret; with a signer, the gateway vouches with another.
-    Secret(Box<JwtConfig>, Option<AssertionSigner>),
-    /// Tokens of the key ring; with `assertions`, the gateway vouches with a key of its own.
+    /// A static secret; the gateway vouches with another, if there is one.
+    Secret { config: Box<JwtConfig>, signers: Signers },
+    /// Tokens of the key ring; the gateway vouches with keys of its own, with `assertions` also for who calls.
     Ring { issuer: Option<String>, audience: Option<String>, assertions: bool },
 }
 
@@ -34,7 +37,16 @@ enum Keys {
 #[derive(Debug)]
 pub(crate) struct Trusted {
     pub(crate) guard: JwtGuard,
-    pub(crate) signer: Option<AssertionSigner>,
+    pub(crate) signers: Signers,
+}
+
+/// What the gateway vouches with.
+#[derive(Debug, Default)]
+pub(crate) struct Signers {
+    /// For who calls; without it, tokens are passed on.
+    pub(crate) callers: Option<AssertionSigner>,
+    /// For where callers are; without it, nobody is told.
+    pub(crate) peers: Option<PeerSigner>,
 }
 
 impl Trust {
@@ -48,14 +60,14 @@ impl Trust {
     /// Follows the ring and the revocations, and publishes the gateway's own key, as the settings say.
     pub(crate) async fn open(self, connection: &Connection) -> Result<Trusted, KeysError> {
         let Settings { keys, revocations } = match self {
-            Self::Guard(guard) => return Ok(Trusted { guard, signer: None }),
+            Self::Guard(guard) => return Ok(Trusted { guard, signers: Signers::default() }),
             Self::Settings(settings) => settings,
         };
-        let (mut config, signer) = keys.open(connection).await?;
+        let (mut config, signers) = keys.open(connection).await?;
         if revocations {
             config = config.revocations(Revocations::follow(connection).await?);
         }
-        Ok(Trusted { guard: JwtGuard::new(config)?, signer })
+        Ok(Trusted { guard: JwtGuard::new(config)?, signers })
     }
 }
 
@@ -63,20 +75,27 @@ impl Keys {
     fn from_vars(assertions: bool, vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let (issuer, audience) = (vars("JWT_ISSUER"), vars("JWT_AUDIENCE"));
         if vars("JWT_SECRET").is_none() {
+            if vars(ASSERTION_SECRET).is_some() {
+                let wanted = "left out without JWT_SECRET: with a key ring, the gateway vouches with keys of its own";
+                return Err(ConfigError::Variable { name: ASSERTION_SECRET, wanted });
+            }
             return Ok(Self::Ring { issuer, audience, assertions });
         }
         let config = Box::new(JwtConfig::from_vars(&vars)?);
-        if !assertions {
-            return Ok(Self::Secret(config, None));
+        if vars(ASSERTION_SECRET).is_none() && !assertions {
+            return Ok(Self::Secret { config, signers: Signers::default() });
         }
-        let secret = SecretKey::from_vars("JWT_ASSERTION_SECRET", &vars)?;
+        let secret = SecretKey::from_vars(ASSERTION_SECRET, &vars)?;
         SecretKey::from_vars("JWT_SECRET", &vars)?.distinct_from(&secret)?;
-        Ok(Self::Secret(config, Some(AssertionSigner::hs256(&secret).audience(or_default(audience)))))
+        let audience = or_default(audience);
+        let callers = assertions.then(|| AssertionSigner::hs256(&secret).audience(audience.as_str()));
+        let signers = Signers { callers, peers: Some(PeerSigner::hs256(&secret).audience(audience)) };
+        Ok(Self::Secret { config, signers })
     }
 
-    async fn open(self, connection: &Connection) -> Result<(JwtConfig, Option<AssertionSigner>), KeysError> {
+    async fn open(self, connection: &Connection) -> Result<(JwtConfig, Signers), KeysError> {
         let (issuer, audience, assertions) = match self {
-            Self::Secret(config, signer) => return Ok((*config, signer)),
+            Self::Secret { config, signers } => return Ok((*config, signers)),
             Self::Ring { issuer, audience, assertions } => (issuer, audience, assertions),
         };
         let mut config = JwtConfig::ring(KeyRing::follow(connection, KeyPurpose::AccessTokens).await?);
@@ -86,11 +105,21 @@ impl Keys {
         if let Some(audience) = &audience {
             config = config.audience(audience);
         }
-        if !assertions {
-            return Ok((config, None));
-        }
-        let keys = SigningKeys::open(connection, SigningKeyConfig::new(KeyPurpose::Assertions)).await?;
-        Ok((config, Some(keys.assertion_signer().audience(or_default(audience)))))
+        let audience = or_default(audience);
+        let own = |purpose| SigningKeys::open(connection, SigningKeyConfig::new(purpose));
+        let peers =
+            async { Ok::<_, KeysError>(own(KeyPurpose::Peers).await?.peer_signer().audience(audience.as_str())) };
+        let callers = async {
+            match assertions {
+                true => {
+                    let keys = own(KeyPurpose::Assertions).await?;
+                    Ok(Some(keys.assertion_signer().audience(audience.as_str())))
+                }
+                false => Ok(None),
+            }
+        };
+        let (peers, callers) = tokio::try_join!(peers, callers)?;
+        Ok((config, Signers { callers, peers: Some(peers) }))
     }
 }
 
@@ -128,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_secret_and_the_ring_are_two_modes_that_never_mix() {
-        assert!(matches!(keys(&[("JWT_SECRET", SECRET)]), Keys::Secret(_, None)));
+        let none = |signers: &Signers| signers.callers.is_none() && signers.peers.is_none();
+        assert!(matches!(keys(&[("JWT_SECRET", SECRET)]), Keys::Secret { signers, .. } if none(&signers)));
         assert!(matches!(keys(&[]), Keys::Ring { assertions: false, .. }));
         let vouching = ("GATEWAY_SEND_ASSERTIONS", "true");
         assert!(matches!(keys(&[vouching]), Keys::Ring { assertions: true, .. }));
@@ -138,7 +168,12 @@ mod tests {
         );
         let secrets = |assertion| [vouching, ("JWT_SECRET", SECRET), ("JWT_ASSERTION_SECRET", assertion)];
         assert!(from(&secrets(SECRET)).is_err(), "one secret for both");
-        assert!(matches!(keys(&secrets(OTHER)), Keys::Secret(_, Some(_))));
+        let both = keys(&secrets(OTHER));
+        assert!(matches!(both, Keys::Secret { signers: Signers { callers: Some(_), peers: Some(_) }, .. }));
+        let silent = keys(&secrets(OTHER)[1..]);
+        assert!(matches!(silent, Keys::Secret { signers: Signers { callers: None, peers: Some(_) }, .. }));
+        let unused = from(&[("JWT_ASSERTION_SECRET", OTHER)]).unwrap_err().to_string();
+        assert!(unused.starts_with("JWT_ASSERTION_SECRET must be left out without JWT_SECRET"), "{unused}");
     }
 
     #[test]

@@ -46,6 +46,7 @@ use crate::support::{client, nats, soon};
 
 const SECRET: &str = "an access secret of more than 32 bytes";
 const REFRESH_SECRET: &str = "a refresh secret of more than 32 bytes";
+const ASSERTION_SECRET: &str = "an assertion secret of more than 32 bytes";
 const PASSWORD: &str = "correct horse battery";
 
 /// The whole system on a server of its own.
@@ -123,6 +124,7 @@ fn options(server: &NatsServer) -> Options {
     Options::new(nats(server))
         .var("JWT_SECRET", SECRET)
         .var("JWT_REFRESH_SECRET", REFRESH_SECRET)
+        .var("JWT_ASSERTION_SECRET", ASSERTION_SECRET)
         .var("GATEWAY_TIMEOUT_MS", "30000")
 }
 

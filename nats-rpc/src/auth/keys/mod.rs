@@ -18,9 +18,9 @@ pub use self::bucket::{PublishedKey, RingBucket};
 pub use self::error::KeysError;
 pub use self::own::{KeyEvent, SigningKeyConfig, SigningKeys};
 
-use crate::jwt::{ACCESS_TOKEN_TYPE, ASSERTION_TYPE};
+use crate::jwt::{ACCESS_TOKEN_TYPE, ASSERTION_TYPE, PEER_TYPE};
 
-/// What the keys of a ring sign; each purpose has a bucket of its own.
+/// What a key of a ring signs, and nothing else; what auth says is in another bucket than what gateways say.
 ///
 /// A service that may write a ring can make itself anybody in the eyes of those who believe that ring. A
 /// gateway publishes keys for its assertions, so it may write `gw_jwks`; were its keys in `auth_jwks`,
@@ -32,6 +32,8 @@ pub enum KeyPurpose {
     AccessTokens,
     /// Assertions (`gw+jwt`), by gateways, in the bucket `gw_jwks`.
     Assertions,
+    /// Proofs of where callers are (`peer+jwt`), by gateways, in the bucket `gw_jwks` too.
+    Peers,
 }
 
 impl KeyPurpose {
@@ -39,7 +41,7 @@ impl KeyPurpose {
     pub fn bucket(self) -> &'static str {
         match self {
             Self::AccessTokens => "auth_jwks",
-            Self::Assertions => "gw_jwks",
+            Self::Assertions | Self::Peers => "gw_jwks",
         }
     }
 
@@ -47,6 +49,12 @@ impl KeyPurpose {
         match self {
             Self::AccessTokens => ACCESS_TOKEN_TYPE,
             Self::Assertions => ASSERTION_TYPE,
+            Self::Peers => PEER_TYPE,
         }
+    }
+
+    /// Whether whoever publishes such keys may not watch the bucket, and looks the ring up instead.
+    fn is_looked_up(self) -> bool {
+        matches!(self, Self::Assertions | Self::Peers)
     }
 }

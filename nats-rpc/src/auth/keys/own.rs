@@ -14,7 +14,7 @@ use super::{KeyPurpose, KeysError};
 use crate::connection::Connection;
 use crate::jwt::{
     ASSERTION_ISSUER, ASSERTION_LIFETIME, ActiveKey, AssertionSigner, Clock, DEFAULT_ISSUER, JwtConfigError, KeyRing,
-    Publishing, Signer,
+    PeerSigner, Publishing, Signer,
 };
 
 /// How long the first key may take to be published, and a rotation beyond its margin.
@@ -108,11 +108,12 @@ pub enum KeyEvent {
 impl SigningKeyConfig {
     /// Keys of this purpose: a new one each 24 h, a heartbeat a minute, 10 s from being seen to being used.
     ///
-    /// For access tokens: issuer `nats-rpc-auth`, 15 min of life. For assertions: issuer `gateway`, 10 s.
+    /// For access tokens: issuer `nats-rpc-auth`, 15 min of life. For assertions and proofs of where callers
+    /// are: issuer `gateway`, 10 s.
     pub fn new(purpose: KeyPurpose) -> Self {
         let (issuer, token_lifetime) = match purpose {
             KeyPurpose::AccessTokens => (DEFAULT_ISSUER, Duration::from_secs(15 * 60)),
-            KeyPurpose::Assertions => (ASSERTION_ISSUER, Duration::from_secs(ASSERTION_LIFETIME)),
+            KeyPurpose::Assertions | KeyPurpose::Peers => (ASSERTION_ISSUER, Duration::from_secs(ASSERTION_LIFETIME)),
         };
         Self {
             purpose,
@@ -126,7 +127,7 @@ impl SigningKeyConfig {
         }
     }
 
-    /// Sets the issuer that the keys speak for. Assertions are taken from `gateway` alone.
+    /// Sets the issuer that the keys speak for. A gateway's word is taken from `gateway` alone.
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = issuer.into();
         self
@@ -201,9 +202,9 @@ impl SigningKeys {
     pub async fn open(connection: &Connection, config: SigningKeyConfig) -> Result<Self, KeysError> {
         config.check()?;
         let bucket = RingBucket::open(connection, config.purpose).await?;
-        let followed = match config.purpose {
-            KeyPurpose::AccessTokens => Followed::start(connection, config.purpose).await?,
-            KeyPurpose::Assertions => Followed::poll(connection, config.purpose).await?,
+        let followed = match config.purpose.is_looked_up() {
+            false => Followed::start(connection, config.purpose).await?,
+            true => Followed::poll(connection, config.purpose).await?,
         };
         let ring = followed.ring.clone();
         let (active, order) = (ActiveKey::default(), Arc::new(Notify::new()));
@@ -238,6 +239,11 @@ impl SigningKeys {
     /// Signs assertions with these keys, which should be for [assertions](KeyPurpose::Assertions).
     pub fn assertion_signer(&self) -> AssertionSigner {
         AssertionSigner::signed_by(self.signer())
+    }
+
+    /// Signs proofs of where callers are with these keys, which should be for [peers](KeyPurpose::Peers).
+    pub fn peer_signer(&self) -> PeerSigner {
+        PeerSigner::signed_by(self.signer())
     }
 
     /// Signs with the key that is active at the time.

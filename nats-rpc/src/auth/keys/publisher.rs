@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::bucket::RingBucket;
 use super::follow::Followed;
 use super::lineup::Lineup;
-use super::{KeyEvent, KeyPurpose, KeysError, SigningKeyConfig};
+use super::{KeyEvent, KeysError, SigningKeyConfig};
 use crate::jwt::ActiveKey;
 
 /// The margin at most where there is no other key to sign with.
@@ -142,7 +142,7 @@ impl Publisher {
                     self.active.set(own.key.clone(), own.until);
                 }
                 self.write_at = Instant::now() + self.config.heartbeat;
-                if self.config.purpose == KeyPurpose::Assertions {
+                if self.config.purpose.is_looked_up() {
                     self.followed.ring.look_up();
                 }
             }

@@ -1,36 +1,26 @@
 //! A gateway's word for a caller, bound to one message and a few seconds.
 
-use std::fmt;
 use std::time::SystemTime;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use serde::Deserialize;
 
+use super::bound::{BoundRules, BoundSigner, BoundVerifier};
 use super::claims::UserClaims;
 use super::clock::Clock;
-use super::config::DEFAULT_AUDIENCE;
 use super::header::is_object;
+use super::keys::Keys;
 use super::refusal::Refusal;
-use super::replay::ReplaySet;
-use super::revocation::Stale;
+use super::revocation::{Revocations, Stale};
 use super::ring::KeyRing;
 use super::secret::SecretKey;
 use super::signing::Signer;
 use super::source::forwarded_user;
-use super::verifier::{Proven, Verifier};
+use super::verifier::Proven;
 use crate::error::RpcError;
 use crate::message::Request;
 
 /// The token type of an assertion; no access token has it, and no assertion another.
 pub(crate) const TYPE: &str = "gw+jwt";
-/// Who makes assertions.
-pub(crate) const ISSUER: &str = "gateway";
-/// Seconds for which an assertion holds.
-pub(crate) const LIFETIME: u64 = 10;
-/// How many assertions may be in flight: 13,000 a second for a whole window.
-pub(crate) const MAX_IN_FLIGHT: usize = 262_144;
 
 /// Vouches for callers, so that services behind a gateway need not see their tokens.
 ///
@@ -50,24 +40,7 @@ pub(crate) const MAX_IN_FLIGHT: usize = 262_144;
 /// ```
 #[derive(Debug)]
 #[must_use]
-pub struct AssertionSigner {
-    signer: Signer,
-    audience: String,
-    clock: Clock,
-}
-
-#[derive(Serialize)]
-struct Assertion<'a> {
-    iss: &'static str,
-    aud: &'a str,
-    #[serde(flatten)]
-    caller: &'a UserClaims,
-    subj: &'a str,
-    bh: String,
-    iat: u64,
-    exp: u64,
-    jti: String,
-}
+pub struct AssertionSigner(BoundSigner);
 
 impl AssertionSigner {
     /// Signs with HS256 and `secret`, for the audience `nats-rpc`.
@@ -76,18 +49,18 @@ impl AssertionSigner {
     }
 
     pub(crate) fn signed_by(signer: Signer) -> Self {
-        Self { signer, audience: DEFAULT_AUDIENCE.to_owned(), clock: Clock::default() }
+        Self(BoundSigner::new(signer))
     }
 
     /// Sets the audience; services refuse an assertion for another.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.audience = audience.into();
+        self.0.audience = audience.into();
         self
     }
 
     /// Takes the time from `now` rather than from the system; for tests.
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.clock = Clock::new(now);
+        self.0.clock = Clock::new(now);
         self
     }
 
@@ -97,34 +70,13 @@ impl AssertionSigner {
     /// # Errors
     /// A 500 if the claims cannot be signed, a 503 while no key is published that could sign them.
     pub fn sign(&self, caller: &UserClaims, subject: &str, data: &[u8]) -> Result<String, RpcError> {
-        let iat = self.clock.unix_seconds();
-        let exp = iat + LIFETIME;
-        let assertion = Assertion {
-            iss: ISSUER,
-            aud: &self.audience,
-            caller,
-            subj: subject,
-            bh: digest(data),
-            iat,
-            exp,
-            jti: nuid::next().to_string(),
-        };
-        self.signer.sign(&assertion, exp)
+        self.0.sign(caller, subject, data)
     }
 }
 
 /// Checks assertions; holds the set of those used.
-pub(crate) struct AssertionVerifier {
-    verifier: Verifier,
-    replays: ReplaySet,
-    clock: Clock,
-}
-
-#[derive(Deserialize)]
-struct Binding {
-    subj: String,
-    bh: String,
-}
+#[derive(Debug)]
+pub(crate) struct AssertionVerifier(BoundVerifier);
 
 #[derive(Deserialize)]
 struct ForwardedUser {
@@ -132,30 +84,25 @@ struct ForwardedUser {
 }
 
 impl AssertionVerifier {
-    /// `verifier` must be one for [`TYPE`], [`ISSUER`] and [`LIFETIME`] with `leeway` seconds of skew.
-    pub(crate) fn new(verifier: Verifier, leeway: u64, clock: Clock) -> Self {
-        // An assertion is good from `leeway` before it was made to `leeway` after it expires.
-        Self { verifier, replays: ReplaySet::new(LIFETIME + 2 * leeway, MAX_IN_FLIGHT), clock }
+    /// Takes what is signed with `keys` for `audience`, with `leeway` seconds of skew, by users that
+    /// `revocations` do not list.
+    pub(crate) fn new(
+        keys: Keys,
+        audience: Box<str>,
+        leeway: u64,
+        revocations: Option<Revocations>,
+        clock: Clock,
+    ) -> Self {
+        Self(BoundVerifier::new(keys, BoundRules { typ: TYPE, audience, leeway, revocations }, clock))
     }
 
     /// The ring of the gateway's keys, if they are in one.
     pub(crate) fn ring(&self) -> Option<&KeyRing> {
-        self.verifier.ring()
+        self.0.ring()
     }
 
     pub(crate) fn verify(&self, assertion: &str, request: &Request, stale: Stale) -> Result<Proven, Refusal> {
-        let proven = self.verifier.prove(assertion, stale).map_err(|refusal| match refusal {
-            // The caller's own token may be good for long: another one would mend nothing.
-            Refusal::Expired => Refusal::AssertionExpired,
-            other => other,
-        })?;
-        let Binding { subj, bh } = proven.read().map_err(|_| Refusal::Claims)?;
-        if subj != request.subject() {
-            return Err(Refusal::AssertedSubject);
-        }
-        if bh != digest(request.data().unwrap_or_default()) {
-            return Err(Refusal::AssertedPayload);
-        }
+        let proven = self.0.prove(assertion, request, stale)?;
         if let Some(user) = forwarded_user(request)? {
             if !is_object(user.get().as_bytes()) {
                 return Err(Refusal::ForwardedUser);
@@ -165,22 +112,9 @@ impl AssertionVerifier {
                 return Err(Refusal::ForwardedUser);
             }
         }
-        // Last, so that nothing but an assertion that would have been taken is remembered.
-        let id = proven.standing.marks.jti.as_deref().ok_or(Refusal::Id)?;
-        self.replays.first_use(id, self.clock.unix_seconds())?;
+        self.0.use_up(&proven)?;
         Ok(proven)
     }
-}
-
-impl fmt::Debug for AssertionVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AssertionVerifier").finish_non_exhaustive()
-    }
-}
-
-/// The hash that binds a payload: base64url of its SHA-256.
-pub(crate) fn digest(data: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(data))
 }
 
 #[cfg(test)]

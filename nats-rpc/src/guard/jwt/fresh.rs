@@ -1,15 +1,13 @@
 //! A second look at tokens whose key is newer than what this process knows.
 
-use std::sync::Arc;
-
 use super::refusal::Refusal;
 use super::ring::KeyRing;
 
 /// Verifies once more for each newer ring that arrives in time, for as long as the key is unknown.
-pub(super) async fn fresh<C>(
+pub(super) async fn fresh<T>(
     ring: Option<&KeyRing>,
-    mut verify: impl FnMut() -> Result<Arc<C>, Refusal>,
-) -> Result<Arc<C>, Refusal> {
+    mut verify: impl FnMut() -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
     let Some(ring) = ring else { return verify() };
     loop {
         // Taken first: what arrives while the token is verified must not be waited for in vain.
@@ -23,13 +21,15 @@ pub(super) async fn fresh<C>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use futures::executor::block_on;
     use serde_json::json;
     use tokio::sync::Notify;
 
     use super::super::ring::testing::{Key, document};
     use super::super::testing::{NOW, claims, config, now, request};
-    use super::super::{Feed, JwtConfig, JwtGuard, UserClaims, assertion};
+    use super::super::{Feed, JwtConfig, JwtGuard, UserClaims, bound};
     use super::*;
     use crate::guard::Guard;
 
@@ -60,7 +60,7 @@ mod tests {
         let guard = JwtGuard::<UserClaims>::new(config().forwarded_assertion_ring(soon(&key))).unwrap();
         let assertion = key.sign(&json!({
             "iss": "gateway", "aud": "nats-rpc", "sub": "u1", "iat": NOW, "exp": NOW + 10, "jti": "j1",
-            "subj": "users.get", "bh": assertion::digest(b"{}"),
+            "subj": "users.get", "bh": bound::digest(b"{}"),
         }));
         let mut request = request("users.get", &[("nrpc-assert", &assertion)], "{}");
         guard.can_activate(&mut request).await.unwrap();

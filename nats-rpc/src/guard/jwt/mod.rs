@@ -4,6 +4,7 @@
 //! closed list of rules, and hands typed claims to the handler by way of [`Auth`](crate::Auth).
 
 mod assertion;
+mod bound;
 mod cache;
 mod claims;
 mod clock;
@@ -35,13 +36,15 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 pub use self::assertion::AssertionSigner;
-pub(crate) use self::assertion::{ISSUER as ASSERTION_ISSUER, LIFETIME as ASSERTION_LIFETIME, TYPE as ASSERTION_TYPE};
+pub(crate) use self::assertion::TYPE as ASSERTION_TYPE;
+pub(crate) use self::bound::{ISSUER as ASSERTION_ISSUER, LIFETIME as ASSERTION_LIFETIME};
 pub use self::claims::UserClaims;
 pub(crate) use self::clock::Clock;
 pub(crate) use self::config::ACCESS_TOKEN_TYPE;
 pub use self::config::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfig, JwtConfigError};
 pub use self::dev::InsecureDev;
 pub(crate) use self::own_key::OwnKey;
+pub(crate) use self::peer::TYPE as PEER_TYPE;
 pub use self::peer::{PEER_HEADER, Peer, PeerSigner, PeerVerifier};
 pub use self::refusal::Refusal;
 pub use self::revocation::Revocations;
@@ -116,21 +119,12 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
             SignedWith::Ring(ring) => (Keys::Ring(ring.clone()), ACCESS_TOKEN_TYPE, true),
         };
         let assertions = config.assertion.as_ref().map(|asserted| {
-            let rules = Rules {
-                typ: assertion::TYPE,
-                issuer: Some(assertion::ISSUER.into()),
-                audience: Some(audience.clone().unwrap_or_else(|| DEFAULT_AUDIENCE.into())),
-                leeway,
-                max_lifetime: Some(assertion::LIFETIME),
-                complete: true,
-                revocations: config.revocations.clone(),
-                epochs: false,
-            };
             let keys = match asserted {
                 AssertedWith::Secret(secret) => shared_secret(secret, assertion::TYPE, false),
                 AssertedWith::Ring(ring) => Keys::Ring(ring.clone()),
             };
-            AssertionVerifier::new(Verifier::new(keys, rules, config.clock.clone()), leeway, config.clock.clone())
+            let audience = audience.clone().unwrap_or_else(|| DEFAULT_AUDIENCE.into());
+            AssertionVerifier::new(keys, audience, leeway, config.revocations.clone(), config.clock.clone())
         });
         let rules = Rules {
             typ,

@@ -7,16 +7,17 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::assertion::{AssertionVerifier, ISSUER, LIFETIME, digest};
+use super::bound::{BoundRules, BoundSigner, BoundVerifier};
 use super::clock::Clock;
-use super::config::DEFAULT_AUDIENCE;
-use super::keys::{Keys, VerifyingKey};
+use super::fresh::fresh;
+use super::keys::Keys;
 use super::refusal::Refusal;
 use super::revocation::Stale;
+use super::ring::KeyRing;
 use super::secret::SecretKey;
-use super::signing::Hs256Signer;
+use super::signing::Signer;
 use super::source::sole_value;
-use super::verifier::{Rules, Verifier};
+use super::shared_secret;
 use crate::error::RpcError;
 use crate::extract::{BindContext, Extract};
 use crate::message::Request;
@@ -24,7 +25,7 @@ use crate::message::Request;
 /// The header that carries the proof.
 pub const PEER_HEADER: &str = "nrpc-peer";
 /// The token type of a proof: it is no access token and no assertion, and neither of them is a proof.
-const TYPE: &str = "peer+jwt";
+pub(crate) const TYPE: &str = "peer+jwt";
 /// Seconds of clock skew allowed, as for tokens.
 const LEEWAY: u64 = 5;
 
@@ -32,7 +33,8 @@ const LEEWAY: u64 = 5;
 ///
 /// The proof travels in the header [`PEER_HEADER`] and is good for one subject, one payload, one use and ten
 /// seconds. It says where a call comes from and nothing of who makes it. A service that counts attempts per
-/// source takes it as [`Peer`].
+/// source takes it as [`Peer`]. A gateway that has keys of its own in a ring makes it of those, with
+/// `SigningKeys::peer_signer`.
 ///
 /// ```
 /// use nats_rpc::jwt::{PeerSigner, SecretKey};
@@ -44,39 +46,33 @@ const LEEWAY: u64 = 5;
 /// ```
 #[derive(Debug)]
 #[must_use]
-pub struct PeerSigner {
-    signer: Hs256Signer,
-    audience: String,
-    clock: Clock,
-}
+pub struct PeerSigner(BoundSigner);
 
+/// Where somebody is.
 #[derive(Serialize)]
-struct Claims<'a> {
-    iss: &'static str,
-    aud: &'a str,
+struct Whereabouts {
     sub: String,
-    subj: &'a str,
-    bh: String,
-    iat: u64,
-    exp: u64,
-    jti: String,
 }
 
 impl PeerSigner {
     /// Signs with HS256 and `secret`, for the audience `nats-rpc`.
     pub fn hs256(secret: &SecretKey) -> Self {
-        Self { signer: Hs256Signer::new(secret, TYPE), audience: DEFAULT_AUDIENCE.to_owned(), clock: Clock::default() }
+        Self::signed_by(Signer::hs256(secret, TYPE))
+    }
+
+    pub(crate) fn signed_by(signer: Signer) -> Self {
+        Self(BoundSigner::new(signer))
     }
 
     /// Sets the audience; services refuse a proof for another.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.audience = audience.into();
+        self.0.audience = audience.into();
         self
     }
 
     /// Takes the time from `now` rather than from the system; for tests.
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.clock = Clock::new(now);
+        self.0.clock = Clock::new(now);
         self
     }
 
@@ -84,20 +80,9 @@ impl PeerSigner {
     /// envelope) to `subject`, called from `address`.
     ///
     /// # Errors
-    /// A 500 if the claims cannot be signed.
+    /// A 500 if the claims cannot be signed, a 503 while no key is published that could sign them.
     pub fn sign(&self, address: IpAddr, subject: &str, data: &[u8]) -> Result<String, RpcError> {
-        let iat = self.clock.unix_seconds();
-        let claims = Claims {
-            iss: ISSUER,
-            aud: &self.audience,
-            sub: network(address).to_string(),
-            subj: subject,
-            bh: digest(data),
-            iat,
-            exp: iat + LIFETIME,
-            jti: nuid::next().to_string(),
-        };
-        self.signer.sign(&claims).map_err(RpcError::internal)
+        self.0.sign(&Whereabouts { sub: network(address).to_string() }, subject, data)
     }
 }
 
@@ -114,12 +99,19 @@ fn network(address: IpAddr) -> IpAddr {
 /// Clones share the set of proofs that were used.
 #[derive(Clone)]
 #[must_use]
-pub struct PeerVerifier(Option<Arc<AssertionVerifier>>);
+pub struct PeerVerifier(Option<Arc<BoundVerifier>>);
 
 impl PeerVerifier {
     /// Believes what is signed with `secret`, for `audience`.
     pub fn hs256(secret: &SecretKey, audience: impl Into<Box<str>>) -> Self {
-        Self::with_clock(secret, audience.into(), Clock::default())
+        Self::of(shared_secret(secret, TYPE, false), audience.into(), Clock::default())
+    }
+
+    /// Believes what is signed with one of the keys of `ring` that are for proofs, for `audience`.
+    ///
+    /// It should hold the keys of gateways and no others.
+    pub fn ring(ring: KeyRing, audience: impl Into<Box<str>>) -> Self {
+        Self::of(Keys::Ring(ring), audience.into(), Clock::default())
     }
 
     /// Believes nobody: every [`Peer`] is unknown.
@@ -127,29 +119,19 @@ impl PeerVerifier {
         Self(None)
     }
 
-    fn with_clock(secret: &SecretKey, audience: Box<str>, clock: Clock) -> Self {
-        let key = VerifyingKey::of_secret(secret, TYPE);
-        let rules = Rules {
-            typ: TYPE,
-            issuer: Some(ISSUER.into()),
-            audience: Some(audience),
-            leeway: LEEWAY,
-            max_lifetime: Some(LIFETIME),
-            complete: true,
-            // Where somebody is cannot be revoked.
-            revocations: None,
-            epochs: false,
-        };
-        let keys = Keys::Static { key: Arc::new(key), ignore_key_id: false };
-        let verifier = Verifier::new(keys, rules, clock.clone());
-        Self(Some(Arc::new(AssertionVerifier::new(verifier, LEEWAY, clock))))
+    fn of(keys: Keys, audience: Box<str>, clock: Clock) -> Self {
+        // Where somebody is cannot be revoked.
+        let rules = BoundRules { typ: TYPE, audience, leeway: LEEWAY, revocations: None };
+        Self(Some(Arc::new(BoundVerifier::new(keys, rules, clock))))
     }
 
     /// The address that the request proves; `None` if it brings no proof, or proofs are not believed.
-    fn verify(&self, request: &Request) -> Result<Option<String>, Refusal> {
+    async fn verify(&self, request: &Request) -> Result<Option<String>, Refusal> {
         let Some(verifier) = &self.0 else { return Ok(None) };
         let Some(proof) = sole_value(request, PEER_HEADER)? else { return Ok(None) };
-        Ok(Some(verifier.verify(proof, request, Stale::Refuse)?.standing.sub))
+        let proven = fresh(verifier.ring(), || verifier.prove(proof, request, Stale::Refuse)).await?;
+        verifier.use_up(&proven)?;
+        Ok(Some(proven.standing.sub))
     }
 }
 
@@ -190,7 +172,7 @@ impl Extract for Peer {
     }
 
     async fn extract(bound: &PeerVerifier, request: &mut Request) -> Result<Self, RpcError> {
-        Ok(Self(bound.verify(request).unwrap_or_else(|refusal| {
+        Ok(Self(bound.verify(request).await.unwrap_or_else(|refusal| {
             tracing::warn!(%refusal, subject = request.subject(), "a proof of the caller's address does not hold");
             None
         })))
@@ -199,8 +181,13 @@ impl Extract for Peer {
 
 #[cfg(test)]
 mod tests {
+    use futures::executor::block_on;
+    use serde_json::json;
+
     use super::super::testing::{NOW, at, request};
-    use super::super::{AssertionSigner, JwtConfig, JwtGuard, UserClaims};
+    use super::super::{
+        ActiveKey, AssertionSigner, DEFAULT_AUDIENCE, JwtConfig, JwtGuard, OwnKey, Publishing, UserClaims,
+    };
     use super::*;
 
     const SUBJECT: &str = "auth.login";
@@ -215,7 +202,7 @@ mod tests {
     }
 
     fn verifier() -> PeerVerifier {
-        PeerVerifier::with_clock(&secret(), DEFAULT_AUDIENCE.into(), Clock::new(|| at(NOW)))
+        PeerVerifier::of(shared_secret(&secret(), TYPE, false), DEFAULT_AUDIENCE.into(), Clock::new(|| at(NOW)))
     }
 
     fn sign(address: &str) -> String {
@@ -223,7 +210,7 @@ mod tests {
     }
 
     fn verify(verifier: &PeerVerifier, proof: &str, subject: &str, data: &str) -> Result<Option<String>, Refusal> {
-        verifier.verify(&request(subject, &[(PEER_HEADER, proof)], data))
+        block_on(verifier.verify(&request(subject, &[(PEER_HEADER, proof)], data)))
     }
 
     #[test]
@@ -235,7 +222,7 @@ mod tests {
         ] {
             assert_eq!(verify(&verifier(), &sign(address), SUBJECT, DATA), Ok(Some(network.to_owned())));
         }
-        assert_eq!(verifier().verify(&request(SUBJECT, &[], DATA)), Ok(None));
+        assert_eq!(block_on(verifier().verify(&request(SUBJECT, &[], DATA))), Ok(None));
         assert_eq!(verify(&PeerVerifier::none(), &sign("203.0.113.7"), SUBJECT, DATA), Ok(None));
     }
 
@@ -261,7 +248,7 @@ mod tests {
         assert_eq!(refusal(signer().audience("other")), Refusal::Audience);
         assert_eq!(refusal(signer().clock(|| at(NOW - 15))), Refusal::AssertionExpired);
         let twice = [(PEER_HEADER, "a.b.c"), ("NRPC-Peer", "a.b.c")];
-        assert_eq!(verifier().verify(&request(SUBJECT, &twice, DATA)), Err(Refusal::SeveralValues));
+        assert_eq!(block_on(verifier().verify(&request(SUBJECT, &twice, DATA))), Err(Refusal::SeveralValues));
     }
 
     #[test]
@@ -271,5 +258,20 @@ mod tests {
         assert_eq!(verify(&verifier(), &assertion, SUBJECT, DATA), Err(Refusal::Type));
         let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret()).clock(|| at(NOW))).unwrap();
         assert_eq!(guard.verify(&sign("192.0.2.1")).unwrap_err(), Refusal::Type);
+    }
+    #[test]
+    fn in_a_ring_a_key_for_proofs_proves_addresses_and_one_for_assertions_does_not() {
+        for (typ, proves) in [(TYPE, Ok(Some("192.0.2.1".to_owned()))), ("gw+jwt", Err(Refusal::Type))] {
+            let (key, active) = (Arc::new(OwnKey::generate(typ).unwrap()), ActiveKey::default());
+            let entry = json!({ "kid": key.kid(), "alg": "EdDSA", "typ": typ, "iss": "gateway", "jwk": key.jwk() });
+            let ring = KeyRing::from_json(json!({ "version": 1, "keys": [entry] }).to_string().as_bytes()).unwrap();
+            active.set(key, u64::MAX);
+            let signer = PeerSigner::signed_by(Signer::Ring { active, _publisher: Publishing(Arc::new(())) });
+            let proof = signer.clock(|| at(NOW)).sign("192.0.2.1".parse().unwrap(), SUBJECT, DATA.as_bytes()).unwrap();
+            let verifier = PeerVerifier::of(Keys::Ring(ring), DEFAULT_AUDIENCE.into(), Clock::new(|| at(NOW)));
+            assert_eq!(verify(&verifier, &proof, SUBJECT, DATA), proves, "{typ}");
+            // One of the shared secret is nobody's word here.
+            assert_eq!(verify(&verifier, &sign("192.0.2.1"), SUBJECT, DATA), Err(Refusal::KeyId));
+        }
     }
 }

@@ -3,14 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
-use nats_rpc::auth::{Backoff, BackoffError, BackoffRule};
+use nats_rpc::auth::{Backoff, BackoffError, BackoffRule, KeyPurpose, SigningKeyConfig, SigningKeys};
 use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
 use nats_rpc::{Connection, RpcError};
 
 use super::passwords::{RESET_SUBJECT, reset, reset_token};
 use super::*;
 
-const ASSERTION_SECRET: &str = "an assertion secret of more than 32 bytes";
 /// No password at all, so that it is wrong without being hashed; it counts like any other.
 const WRONG: &str = "wrong";
 
@@ -135,9 +134,7 @@ async fn one_password_over_many_accounts_stops_at_the_source_and_a_header_is_no_
 
 #[tokio::test]
 async fn the_source_is_what_a_gateway_signed_and_nothing_else() {
-    let bed =
-        Bed::start_with(|options| options.var("JWT_ASSERTION_SECRET", ASSERTION_SECRET).var("LOG_INS_PER_MINUTE", "3"))
-            .await;
+    let bed = Bed::start_with(|options| options.var("LOG_INS_PER_MINUTE", "3")).await;
     let secret = |text: &str| SecretKey::new("JWT_ASSERTION_SECRET", text).unwrap();
     let signer = PeerSigner::hs256(&secret(ASSERTION_SECRET));
     let forger = PeerSigner::hs256(&secret("another assertion secret, of whoever forges"));
@@ -160,6 +157,46 @@ async fn the_source_is_what_a_gateway_signed_and_nothing_else() {
     assert_eq!(log_in(Some(&sign(&signer, "auth.login"))).await, 401);
     prolong(&bed, "source", "203.0.113.7").await;
     assert_eq!(log_in(Some(&sign(&signer, "auth.login"))).await, 429);
+}
+
+#[tokio::test]
+async fn with_a_key_ring_the_source_is_proven_by_a_gateways_own_key_and_by_no_other() {
+    let bed = Bed::start_on(server(), |server| {
+        let options = Options::new(nats(server)).var("JWT_REFRESH_SECRET", REFRESH_SECRET);
+        options.var("GATEWAY_TIMEOUT_MS", "30000").var("LOG_INS_PER_MINUTE", "4")
+    })
+    .await;
+    let connection = Connection::open(bed.system.nats()).await.unwrap();
+    let keys = async |purpose| soon(SigningKeys::open(&connection, SigningKeyConfig::new(purpose))).await.unwrap();
+    let body = |email: &str| json!({ "email": email, "password": WRONG });
+    let log_in = async |signer: &PeerSigner, email: &str| {
+        let body = body(email);
+        let address = "203.0.113.7".parse().unwrap();
+        let proof = signer.sign(address, "auth.login", body.to_string().as_bytes()).unwrap();
+        let client = bed.client.header(PEER_HEADER, proof);
+        client.send::<Value>("auth.login", &body).await.unwrap_err().code().unwrap().status()
+    };
+    // A key of the same ring that is for something else, one of another ring, and a secret.
+    let vouches = keys(KeyPurpose::Assertions).await;
+    let signs_tokens = keys(KeyPurpose::AccessTokens).await;
+    let secret = SecretKey::new("JWT_ASSERTION_SECRET", ASSERTION_SECRET).unwrap();
+    for forger in [vouches.peer_signer(), signs_tokens.peer_signer(), PeerSigner::hs256(&secret)] {
+        assert_eq!(log_in(&forger, "ada@example.com").await, 401);
+    }
+    assert_eq!(
+        bed.client.send::<Value>("auth.login", &body("ada@example.com")).await.unwrap_err().code().unwrap().status(),
+        401
+    );
+    // They used up together what callers share whose source nobody proves.
+    assert_eq!(log_in(&vouches.peer_signer(), "eve@example.com").await, 429);
+    // The gateway's own key proves its callers', and so does another gateway's.
+    assert_eq!(bed.log_in("nobody.else@example.com", WRONG).await.0, 401);
+    prolong(&bed, "source", "127.0.0.1").await;
+    assert_eq!(bed.log_in("nobody.else@example.com", WRONG).await.0, 429);
+    let another = keys(KeyPurpose::Peers).await.peer_signer();
+    assert_eq!(log_in(&another, "eve@example.com").await, 401);
+    prolong(&bed, "source", "203.0.113.7").await;
+    assert_eq!(log_in(&another, "eve@example.com").await, 429);
 }
 
 #[tokio::test]
