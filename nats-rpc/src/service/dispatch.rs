@@ -26,6 +26,8 @@ use crate::wire::Wire;
 pub(super) struct Endpoint {
     pub(super) route: Arc<BoundRoute>,
     pub(super) wire: Wire,
+    /// Whether it takes what nats-server forwards from a stream.
+    pub(super) republished: bool,
     pub(super) concurrency: usize,
     pub(super) backlog: usize,
     pub(super) allowance: Allowance,

@@ -37,7 +37,7 @@ use self::setup::{BoxError, Provided, Setup};
 pub use self::stats::RouteStats;
 use crate::connection::{ConnectError, NatsConfig, NatsConfigError};
 use crate::providers::Providers;
-use crate::route::{BoundRoute, GlobalGuards, Route, RouteTable};
+use crate::route::{BoundRoute, GlobalGuards, Kind, Route, RouteTable};
 use crate::subject::{Subject, SubjectError};
 use crate::wire::Wire;
 
@@ -70,6 +70,7 @@ pub struct Service {
     publishes: Vec<String>,
     buckets: Vec<KvAccess>,
     streams: bool,
+    republished: Vec<String>,
     prefix: Result<Option<Subject>, SubjectError>,
     wire: Wire,
     limits: Limits,
@@ -102,6 +103,7 @@ impl Service {
             publishes: Vec::new(),
             buckets: Vec::new(),
             streams: false,
+            republished: Vec::new(),
             prefix: Ok(None),
             wire: Wire::default(),
             limits: Limits::default(),
@@ -191,6 +193,30 @@ impl Service {
         self
     }
 
+    /// Lets the event handlers of `pattern`, as it is written at them, take what a JetStream stream republishes.
+    ///
+    /// Otherwise no handler takes a message that nats-server forwards from a stream, be it republished or the
+    /// answer to a direct get: it comes to a subject at which its sender may be forbidden to publish. It is
+    /// dropped and counted as [`foreign`](RouteStats::foreign). Handlers of requests never take one.
+    ///
+    /// Whoever may write to the stream is then believed to be the sender of such an event.
+    ///
+    /// ```
+    /// use nats_rpc::prelude::*;
+    ///
+    /// #[event_pattern("prices.{symbol}")]
+    /// async fn price_changed(Param(symbol): Param<String>) {
+    ///     println!("{symbol}");
+    /// }
+    ///
+    /// // The stream has `republish: { src: "ticks.>", dest: "prices.>" }`.
+    /// let service = Service::new("tickers", "1.0.0").handlers(handlers![price_changed]).republished("prices.{symbol}");
+    /// ```
+    pub fn republished(mut self, pattern: impl Into<String>) -> Self {
+        self.republished.push(pattern.into());
+        self
+    }
+
     /// Puts all subjects below `prefix`: `staging` makes `get_user` listen to `staging.get_user`.
     pub fn subject_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.prefix = Subject::new(prefix).map(Some);
@@ -269,6 +295,14 @@ impl Service {
                 None
             }
         };
+        let is_of_events =
+            |pattern: &String| self.routes.iter().any(|route| route.kind == Kind::Event && route.pattern == pattern);
+        refusals.extend(
+            self.republished
+                .iter()
+                .filter(|pattern| !is_of_events(pattern))
+                .map(|pattern| format!("republished({pattern:?}): no event handler of the service has this pattern")),
+        );
         let guards_all = self.setup.iter().any(|setup| setup.guards_all);
         match RouteTable::new(&self.info.name, prefix, &self.routes, guards_all) {
             Ok(table) if refusals.is_empty() => Ok(table),
@@ -360,16 +394,19 @@ pub(crate) struct Assembled {
     pub(crate) wire: Wire,
     pub(crate) limits: Limits,
     pub(crate) shards: usize,
+    /// The patterns of events that may come from a stream.
+    pub(crate) republished: Vec<String>,
 }
 
 impl Service {
     /// Makes what was promised and binds the handlers to it.
-    async fn assemble(self, table: RouteTable, config: &Config) -> Result<Assembled, StartError> {
+    async fn assemble(mut self, table: RouteTable, config: &Config) -> Result<Assembled, StartError> {
         let mut provided = Provided::default();
-        for setup in self.setup {
+        for setup in std::mem::take(&mut self.setup) {
             setup.run(config.clone(), &mut provided).await?;
         }
         let routes = table.bind(&provided.providers, &provided.global).map_err(StartError::Refused)?;
-        Ok(Assembled { info: self.info, routes, wire: self.wire, limits: self.limits, shards: self.shards })
+        let Self { info, wire, limits, shards, republished, .. } = self;
+        Ok(Assembled { info, routes, wire, limits, shards, republished })
     }
 }

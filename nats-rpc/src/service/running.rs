@@ -15,6 +15,7 @@ use super::stats::Counters;
 use super::{Assembled, Config, Info, RouteStats, Service, StartError};
 use crate::connection::{Connection, EchoError, NatsConfig};
 use crate::deadline::LONGEST;
+use crate::route::Kind;
 
 /// Where a service is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub(super) async fn start(service: Service, nats: NatsConfig) -> Result<Running,
 
 impl Running {
     async fn serve(assembled: Assembled, connection: Connection) -> Result<Self, StartError> {
-        let Assembled { info, routes, wire, limits, shards: count } = assembled;
+        let Assembled { info, routes, wire, limits, shards: count, republished } = assembled;
         let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
         let permits = Arc::new(Permits::new(limits.in_flight));
         let mut shards = Vec::new();
@@ -66,6 +67,7 @@ impl Running {
                 let endpoint = Endpoint {
                     route: route.clone(),
                     wire,
+                    republished: own.kind == Kind::Event && republished.iter().any(|pattern| pattern == own.pattern),
                     concurrency: own.concurrency.unwrap_or(limits.concurrency).max(1),
                     backlog: limits.backlog,
                     allowance: limits.allowance(own),

@@ -156,7 +156,8 @@ pub struct RouteStats {
     pub shed: u64,
     /// How many were past their deadline.
     pub expired: u64,
-    /// Messages dropped because their subject was not one that the handler subscribed to.
+    /// Messages dropped because they were not sent to the handler: those whose subject is not one that it
+    /// subscribed to, and those that nats-server forwards from a stream.
     pub foreign: u64,
     /// The time from arrival to answer, of all together.
     pub busy: Duration,

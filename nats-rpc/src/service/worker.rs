@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use async_nats::header::NATS_STREAM;
 use async_nats::{Message, Subscriber};
 use futures::Stream;
 use tokio::time::Sleep;
@@ -170,16 +171,19 @@ impl<'a> Worker<'a> {
 
     /// Whether a message was not sent to this handler; it is counted then, and to be dropped.
     fn is_foreign(&self, message: &Message) -> bool {
-        let pattern = &self.endpoint.route.entry.pattern;
-        let foreign = !pattern.matches(message.subject.as_str());
-        if foreign {
+        let (endpoint, subject) = (self.endpoint, message.subject.as_str());
+        let pattern = &endpoint.route.entry.pattern;
+        if !pattern.matches(subject) {
             // A JetStream push consumer delivers to any literal subject, past the publisher's permissions.
             // Such a message keeps the subject that it was stored under.
-            self.endpoint.counters.foreign();
-            let subject = message.subject.as_str();
             tracing::warn!(subject, pattern = pattern.subject(), "dropped a message that was not sent to this handler");
+        } else if !endpoint.republished && is_forwarded(message) {
+            tracing::warn!(subject, "dropped a message that a stream forwards; `Service::republished` is for events");
+        } else {
+            return false;
         }
-        foreign
+        endpoint.counters.foreign();
+        true
     }
 
     /// Lets a message wait if fewer than `room` do, else turns it away.
@@ -421,4 +425,12 @@ impl Drop for Worker<'_> {
             }
         }
     }
+}
+
+/// Whether nats-server sends the message out of a stream: republished, or as the answer to a direct get.
+///
+/// Both come under the very subject of the handler, which their sender may be forbidden to publish to, and only
+/// this header, which the server sets itself, tells. A consumer sets none.
+fn is_forwarded(message: &Message) -> bool {
+    message.headers.as_ref().is_some_and(|headers| headers.get(NATS_STREAM).is_some())
 }

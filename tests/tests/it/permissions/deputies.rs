@@ -129,9 +129,9 @@ async fn what_a_push_consumer_delivers_to_the_subject_of_a_handler_is_dropped_an
 }
 
 #[tokio::test]
-async fn what_a_direct_get_sends_to_a_guarded_handler_is_refused_without_a_token() {
+async fn what_a_direct_get_sends_to_a_handler_is_dropped_and_counted_whatever_it_proves() {
     let server = server();
-    let (running, _client) = service(&server).await;
+    let (running, client) = service(&server).await;
     let mut attacker = attacker(&server).await;
     attacker.may_not_publish("deputy.guarded").await;
     let get = "$JS.API.DIRECT.GET.KV_own.$KV.own.evil";
@@ -142,19 +142,25 @@ async fn what_a_direct_get_sends_to_a_guarded_handler_is_refused_without_a_token
         soon(soon(kept).await.unwrap().into_future()).await.unwrap();
     };
     keep(forged("ada", None), json!({ "user": { "sub": "ada", "roles": ["admin"] } })).await;
-    attacker.nats.publish_with_reply(get, "deputy.guarded", "".into()).await.unwrap();
-    let stats = counted(&running, "guarded", |stats| stats.requests > 0).await;
-    // It did arrive, under the subject of the handler: nothing but the guard stands in its way.
-    assert_eq!((stats.foreign, stats.requests, stats.errors), (0, 1, 1));
-
+    for (handler, subject) in [("guarded", "deputy.guarded"), ("open", "deputy.open")] {
+        attacker.nats.publish_with_reply(get, subject, "".into()).await.unwrap();
+        // It did arrive, under the subject of the handler.
+        let stats = counted(&running, handler, |stats| stats.foreign > 0).await;
+        assert_eq!((stats.foreign, stats.requests), (1, 0), "{handler}");
+    }
     keep(forged("ada", Some(&token("eve"))), json!({})).await;
     attacker.nats.publish_with_reply(get, "deputy.guarded", "".into()).await.unwrap();
-    let stats = counted(&running, "guarded", |stats| stats.requests > 1).await;
-    assert_eq!((stats.requests, stats.errors), (2, 1));
+    let stats = counted(&running, "guarded", |stats| stats.foreign > 1).await;
+    assert_eq!((stats.foreign, stats.requests), (2, 0), "a stolen token is no way round");
+
+    // The same, sent by who may.
+    let me: String = soon(client.bearer(token("eve")).send("deputy.guarded", &json!({}))).await.unwrap();
+    assert_eq!(me, "eve");
+    assert_eq!(counted(&running, "guarded", |stats| stats.requests > 0).await.foreign, 2);
 }
 
 #[tokio::test]
-async fn what_a_stream_republishes_to_a_guarded_handler_is_refused_without_a_token() {
+async fn what_a_stream_republishes_to_a_handler_is_dropped_and_counted() {
     let secured = Secured::start();
     let deploy = soon(Connection::open(&secured.config("deploy"))).await.unwrap().jetstream();
     soon(Users::provision(&deploy, Replicas::ONE)).await.unwrap();
@@ -177,23 +183,77 @@ async fn what_a_stream_republishes_to_a_guarded_handler_is_refused_without_a_tok
     let ada = UserId::generate();
     soon(profiles.create(&Profile::new(ada, "ada@example.com"))).await.unwrap();
     let users = soon(users::service(|_| None).guard(guard()).start(secured.config("users"))).await.unwrap();
+    let name = async || soon(profiles.find(ada)).await.unwrap().unwrap().display_name;
 
-    let publish = async |token: Option<&str>, name: &str| {
-        let body = json!({ "displayName": name, "user": { "sub": ada, "userId": ada } }).to_string();
-        auth.nats()
-            .publish_with_headers("$KV.auth_sess.x", forged(&ada.to_string(), token), body.into())
-            .await
-            .unwrap();
-    };
-    publish(None, "forged").await;
-    let stats = counted(&users, "update_user_profile", |stats| stats.requests > 0).await;
-    assert_eq!((stats.foreign, stats.requests, stats.errors), (0, 1, 1));
-    assert_ne!(soon(profiles.find(ada)).await.unwrap().unwrap().display_name.as_deref(), Some("forged"));
+    for (number, token) in [(1, None), (2, Some(token(&ada.to_string())))] {
+        let body = json!({ "displayName": "forged", "user": { "sub": ada, "userId": ada } }).to_string();
+        let headers = forged(&ada.to_string(), token.as_deref());
+        auth.nats().publish_with_headers("$KV.auth_sess.x", headers, body.into()).await.unwrap();
+        let stats = counted(&users, "update_user_profile", |stats| stats.foreign >= number).await;
+        assert_eq!((stats.foreign, stats.requests), (number, 0));
+    }
+    assert_ne!(name().await.as_deref(), Some("forged"));
 
-    publish(Some(&token(&ada.to_string())), "control").await;
-    let stats = counted(&users, "update_user_profile", |stats| stats.requests > 1).await;
-    assert_eq!((stats.requests, stats.errors), (2, 1));
-    assert_eq!(soon(profiles.find(ada)).await.unwrap().unwrap().display_name.as_deref(), Some("control"));
+    // The same, sent by who may.
+    let client = Client::connect(&secured.config("client")).await.unwrap().timeout(PATIENCE);
+    let change = json!({ "displayName": "control" });
+    let client = client.bearer(token(&ada.to_string()));
+    soon(client.send::<Value>("update_user_profile", &change)).await.unwrap();
+    assert_eq!(name().await.as_deref(), Some("control"));
+}
+
+static TICKS: AtomicUsize = AtomicUsize::new(0);
+
+#[event_pattern("asked.{symbol}")]
+async fn asked(Param(_symbol): Param<String>) {
+    TICKS.fetch_add(1, Ordering::Relaxed);
+}
+
+#[event_pattern("unasked.{symbol}")]
+async fn unasked(Param(_symbol): Param<String>) {}
+
+#[tokio::test]
+async fn an_event_handler_takes_what_a_stream_republishes_if_it_says_so_and_else_drops_and_counts_it() {
+    let server = nats_rpc_tests::server();
+    let service = Service::new("ticks", "1.0.0").handlers(handlers![asked, unasked]).republished("asked.{symbol}");
+    let running = soon(service.start(NatsConfig::new(server.url()))).await.unwrap();
+    let jetstream = running.connection().jetstream();
+    for event in ["asked", "unasked"] {
+        let republish = stream::Republish {
+            source: format!("ticks.{event}.*"),
+            destination: format!("{event}.{{{{wildcard(1)}}}}"),
+            headers_only: false,
+        };
+        let config = stream::Config {
+            name: event.to_owned(),
+            subjects: vec![format!("ticks.{event}.*")],
+            republish: Some(republish),
+            ..Default::default()
+        };
+        soon(jetstream.create_stream(config)).await.unwrap();
+        let stored = soon(jetstream.publish(format!("ticks.{event}.eur"), "{}".into())).await.unwrap();
+        soon(stored.into_future()).await.unwrap();
+    }
+    let stats = counted(&running, "asked", |stats| stats.requests > 0).await;
+    assert_eq!((stats.foreign, stats.requests, TICKS.load(Ordering::Relaxed)), (0, 1, 1));
+    let stats = counted(&running, "unasked", |stats| stats.foreign > 0).await;
+    assert_eq!((stats.foreign, stats.requests), (1, 0));
+    // One that nobody forwards is taken by both.
+    let client = Client::over(running.connection());
+    for event in ["asked", "unasked"] {
+        client.emit(format!("{event}.usd"), &json!({})).await.unwrap();
+    }
+    assert_eq!(counted(&running, "asked", |stats| stats.requests > 1).await.foreign, 0);
+    assert_eq!(counted(&running, "unasked", |stats| stats.requests > 0).await.foreign, 1);
+}
+
+#[tokio::test]
+async fn only_what_an_event_handler_listens_to_can_be_said_to_be_republished() {
+    for pattern in ["deputy.open", "asked.eur", "nothing"] {
+        let service = Service::new("ticks", "1.0.0").handlers(handlers![open, asked]).republished(pattern);
+        let error = service.start(NatsConfig::new("127.0.0.1:1")).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("republished({pattern:?})")), "{error}");
+    }
 }
 
 #[test]
