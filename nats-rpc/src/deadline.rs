@@ -9,6 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::message::Preface;
+
 /// Header with the budget that is left, in milliseconds.
 pub const TIMEOUT_HEADER: &str = "Rpc-Timeout-Ms";
 /// Header with the moment of the deadline, in milliseconds since the Unix epoch.
@@ -33,27 +35,25 @@ thread_local! {
     static CURRENT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// The deadline of a request that arrived at `arrival`, by its headers and the handler's `allowance`.
+/// The deadline of a request that arrived at `arrival`, by its preface and the handler's `allowance`.
 ///
 /// A header that is no number is ignored: the limit still holds. `now` is not before the deadline exactly
 /// if it has passed.
-pub(crate) fn of_request(headers: Option<&HeaderMap>, arrival: Instant, now: Instant, allowance: Allowance) -> Instant {
+#[inline]
+pub(crate) fn of_request(preface: &Preface<'_>, arrival: Instant, now: Instant, allowance: Allowance) -> Instant {
     let mut deadline = arrival + allowance.limit;
-    // A message has few headers, so a look at each of them is cheaper than two look-ups by hash.
-    for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
-        let left = |moment| time_left(moment, allowance.skew);
-        let bound = match name.as_ref() {
-            TIMEOUT_HEADER => millis(values).and_then(|budget| arrival.checked_add(budget)),
-            DEADLINE_HEADER => millis(values).and_then(left).and_then(|left| now.checked_add(left)),
-            _ => None,
-        };
-        deadline = bound.map_or(deadline, |bound| bound.min(deadline));
+    if let Some(by_budget) = preface.timeout.and_then(millis).and_then(|budget| arrival.checked_add(budget)) {
+        deadline = deadline.min(by_budget);
+    }
+    let left = |moment| time_left(moment, allowance.skew);
+    if let Some(by_moment) = preface.deadline.and_then(millis).and_then(left).and_then(|left| now.checked_add(left)) {
+        deadline = deadline.min(by_moment);
     }
     deadline
 }
 
-fn millis(values: &[HeaderValue]) -> Option<Duration> {
-    Some(Duration::from_millis(values.first()?.as_str().parse().ok()?))
+fn millis(text: &str) -> Option<Duration> {
+    Some(Duration::from_millis(text.parse().ok()?))
 }
 
 /// How long it is until `moment`, which counts from the Unix epoch, to a clock that may be `skew` behind.
@@ -93,44 +93,44 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
     const ALLOWANCE: Allowance = Allowance { limit: LIMIT, skew: Duration::from_secs(1) };
 
-    fn headers(name: &'static str, value: &str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(name, value);
-        headers
+    fn of_budget(budget: &str, arrival: Instant) -> Instant {
+        of_request(&Preface { timeout: Some(budget), ..Preface::default() }, arrival, arrival, ALLOWANCE)
+    }
+
+    fn of_moment(unix_ms: u64, arrival: Instant, allowance: Allowance) -> Instant {
+        let moment = unix_ms.to_string();
+        of_request(&Preface { deadline: Some(&moment), ..Preface::default() }, arrival, Instant::now(), allowance)
     }
 
     #[test]
     fn the_handler_limit_holds_for_callers_that_send_none() {
         let arrival = Instant::now();
-        assert_eq!(of_request(None, arrival, arrival, ALLOWANCE), arrival + LIMIT);
+        assert_eq!(of_request(&Preface::default(), arrival, arrival, ALLOWANCE), arrival + LIMIT);
         for junk in ["", "soon", "-1", "1e3", "99999999999999999999999"] {
-            assert_eq!(of_request(Some(&headers(TIMEOUT_HEADER, junk)), arrival, arrival, ALLOWANCE), arrival + LIMIT);
+            assert_eq!(of_budget(junk, arrival), arrival + LIMIT);
         }
     }
 
     #[test]
     fn the_budget_shortens_and_never_extends() {
         let arrival = Instant::now();
-        let short = of_request(Some(&headers(TIMEOUT_HEADER, "200")), arrival, arrival, ALLOWANCE);
+        let short = of_budget("200", arrival);
         assert_eq!(short, arrival + Duration::from_millis(200));
-        let long = of_request(Some(&headers(TIMEOUT_HEADER, "3600000")), arrival, arrival, ALLOWANCE);
+        let long = of_budget("3600000", arrival);
         assert_eq!(long, arrival + LIMIT);
-        let huge = of_request(Some(&headers(TIMEOUT_HEADER, &u64::MAX.to_string())), arrival, arrival, ALLOWANCE);
+        let huge = of_budget(&u64::MAX.to_string(), arrival);
         assert_eq!(huge, arrival + LIMIT);
     }
 
     #[test]
     fn a_moment_in_the_past_has_passed_but_for_the_skew() {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-        let past = headers(DEADLINE_HEADER, &(now_ms - 60_000).to_string());
-        assert!(of_request(Some(&past), Instant::now(), Instant::now(), ALLOWANCE) <= Instant::now());
-        let skewed = headers(DEADLINE_HEADER, &(now_ms - 200).to_string());
-        assert!(of_request(Some(&skewed), Instant::now(), Instant::now(), ALLOWANCE) > Instant::now());
-        let strict = Allowance { skew: Duration::ZERO, ..ALLOWANCE };
-        assert!(of_request(Some(&skewed), Instant::now(), Instant::now(), strict) <= Instant::now());
-        let huge = headers(DEADLINE_HEADER, &u64::MAX.to_string());
         let arrival = Instant::now();
-        assert_eq!(of_request(Some(&huge), arrival, arrival, ALLOWANCE), arrival + LIMIT);
+        assert!(of_moment(now_ms - 60_000, arrival, ALLOWANCE) <= Instant::now());
+        assert!(of_moment(now_ms - 200, arrival, ALLOWANCE) > Instant::now());
+        let strict = Allowance { skew: Duration::ZERO, ..ALLOWANCE };
+        assert!(of_moment(now_ms - 200, arrival, strict) <= Instant::now());
+        assert_eq!(of_moment(u64::MAX, arrival, ALLOWANCE), arrival + LIMIT);
     }
 
     #[test]

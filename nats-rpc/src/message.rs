@@ -1,11 +1,14 @@
 //! A request as guards and extractors see it, whatever dialect it came in.
 
+mod preface;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
+pub(crate) use self::preface::Preface;
 use crate::principal::Principal;
 use crate::subject::{Parameter, Subject};
 
@@ -95,10 +98,10 @@ pub struct HeaderError {
     pub name: String,
 }
 
-/// Whether a header is called `name` in any spelling. Nearly all are spelled alike, and to compare without regard
-/// to case costs ten times as much.
-pub(crate) fn is_named(header: &async_nats::HeaderName, name: &str) -> bool {
-    let header: &str = header.as_ref();
+/// Whether `header` is `name` in any spelling. Nearly all are spelled alike, and to compare without regard to case
+/// costs ten times as much.
+#[inline(always)]
+pub(crate) fn is_named(header: &str, name: &str) -> bool {
     header == name || header.eq_ignore_ascii_case(name)
 }
 
@@ -109,7 +112,7 @@ pub(crate) fn get_all<'h, 'n>(
 ) -> impl Iterator<Item = &'h str> + use<'h, 'n> {
     headers
         .iter()
-        .filter(move |(known, _)| is_named(known, name))
+        .filter(move |(known, _)| is_named(known.as_ref(), name))
         .flat_map(|(_, values)| values.iter().map(async_nats::HeaderValue::as_str))
 }
 

@@ -11,7 +11,7 @@ use super::contained::contained;
 use super::stats::Counters;
 use crate::deadline::{self, Allowance};
 use crate::error::{Code, RpcError};
-use crate::message::Request;
+use crate::message::{Preface, Request};
 use crate::reply::Written;
 use crate::route::{BoundRoute, HandlerSlot, Kind};
 use crate::subject::MAX_SUBJECT_LEN;
@@ -39,41 +39,52 @@ pub(crate) struct Answer {
 }
 
 impl Exchange {
-    /// Takes a message that arrived at `arrival`, at `now`.
-    ///
-    /// # Errors
-    /// An answer that needs no handler: the envelope is wrong.
-    // Both results are large. Inlined, they are made where they are to stand.
+    /// Takes a message that arrived at `arrival`, at `now`, and of it the reply subject.
+    // It is large. Inlined, it is made where it is to stand.
     #[inline(always)]
     pub(crate) fn open(
         route: &BoundRoute,
-        wire: Wire,
         allowance: Allowance,
-        message: Message,
+        message: &mut Message,
         arrival: Instant,
         now: Instant,
-    ) -> (Self, Result<Request, RpcError>) {
-        let Message { subject, reply, payload, headers, .. } = message;
-        let reply = reply.filter(can_be_sent_to);
+    ) -> Self {
+        let reply = message.reply.take_if(|reply| can_be_sent_to(reply));
         let kind = route.entry.route.kind;
-        let deadline = deadline::of_request(headers.as_ref(), arrival, now, allowance);
-        let trace = headers.as_ref().and_then(TraceContext::of).map(Arc::new);
-        let window = headers.as_ref().and_then(stream::window);
+        let preface = Preface::of(message.headers.as_ref());
+        let deadline = deadline::of_request(&preface, arrival, now, allowance);
+        let trace = TraceContext::of(&preface).map(Arc::new);
+        let window = preface.stream.map(stream::window);
         let origin = Origin {
-            subject: subject.as_str(),
+            subject: message.subject.as_str(),
             pattern: route.entry.pattern.subject(),
             handler: route.entry.route.handler,
             queue: route.entry.queue.as_deref(),
             is_event: kind == Kind::Event,
-            size: payload.len(),
+            size: message.payload.len(),
         };
         let span = trace::request_span(&origin, trace.as_deref());
-        let wants_answer = reply.is_some() && kind == Kind::Message;
-        let (dialect, request) = match wire::open(wire, subject.as_str(), payload, wants_answer) {
-            Ok(Opened { dialect, data }) => (dialect, Ok(Request::new(subject, headers, data, deadline))),
-            Err((dialect, error)) => (dialect, Err(error)),
-        };
-        (Self { reply, deadline, span, trace, dialect, arrival, kind, window }, request)
+        Self { reply, deadline, span, trace, dialect: Dialect::Native, arrival, kind, window }
+    }
+
+    /// Takes the envelope off the message: the answer is given in the same one.
+    ///
+    /// # Errors
+    /// An answer that needs no handler: the envelope is wrong.
+    #[inline(always)]
+    pub(crate) fn request(&mut self, wire: Wire, message: Message) -> Result<Request, RpcError> {
+        let Message { subject, payload, headers, .. } = message;
+        let wants_answer = self.reply.is_some() && self.kind == Kind::Message;
+        match wire::open(wire, subject.as_str(), payload, wants_answer) {
+            Ok(Opened { dialect, data }) => {
+                self.dialect = dialect;
+                Ok(Request::new(subject, headers, data, self.deadline))
+            }
+            Err((dialect, error)) => {
+                self.dialect = dialect;
+                Err(error)
+            }
+        }
     }
 
     /// Drives the handler on: in the request's span, with its deadline, its panics caught.

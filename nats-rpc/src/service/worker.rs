@@ -28,7 +28,7 @@ use super::waker::{SlotWaker, Woken};
 use crate::connection::Live;
 use crate::deadline;
 use crate::error::RpcError;
-use crate::message::Request;
+use crate::message::Preface;
 use crate::reply::Written;
 use crate::route::HandlerSlot;
 
@@ -213,16 +213,18 @@ impl<'a> Worker<'a> {
     }
 
     /// Starts the handler for a message and polls it once.
-    fn admit(&mut self, message: Message, arrival: Instant) {
+    // A message is large. Inlined, it is taken apart where it stands.
+    #[inline(always)]
+    fn admit(&mut self, mut message: Message, arrival: Instant) {
         let index = match self.free.pop() {
             Some(index) => index,
             None => self.add_slot(),
         };
         self.live += 1;
-        let (exchange, request) = self.open_exchange(message, arrival);
+        let exchange = self.open_exchange(&mut message, arrival);
         let slot = &mut self.slots[index];
         let exchange = slot.exchange.insert(exchange);
-        match request {
+        match exchange.request(self.endpoint.wire, message) {
             Ok(request) if exchange.deadline > self.now => slot.handler.start(request),
             Ok(_) => {
                 let error = RpcError::deadline_exceeded("the deadline passed before the handler could start");
@@ -250,6 +252,10 @@ impl<'a> Worker<'a> {
 
     fn add_slot(&mut self) -> usize {
         let index = self.slots.len();
+        if index == 0 {
+            // The handlers of most routes never run twice at a time, and a vector begins with room for four.
+            self.slots.reserve_exact(1);
+        }
         let flag = SlotWaker::new(index, self.woken.clone());
         let handler = self.endpoint.route.handler.make_slot(&self.endpoint.route.guards);
         self.slots.push(Slot {
@@ -374,7 +380,7 @@ impl<'a> Worker<'a> {
         let (now, allowance) = (self.now, self.endpoint.allowance);
         for _ in 0..self.backlog.len() {
             let Some((message, arrival)) = self.backlog.pop_front() else { return };
-            if deadline::of_request(message.headers.as_ref(), arrival, now, allowance) <= now {
+            if deadline::of_request(&Preface::of(message.headers.as_ref()), arrival, now, allowance) <= now {
                 let error = RpcError::deadline_exceeded("the deadline passed while the request waited");
                 self.refuse(message, arrival, error);
             } else {
@@ -396,14 +402,16 @@ impl<'a> Worker<'a> {
     }
 
     #[inline(always)]
-    fn open_exchange(&self, message: Message, arrival: Instant) -> (Exchange, Result<Request, RpcError>) {
+    fn open_exchange(&self, message: &mut Message, arrival: Instant) -> Exchange {
         self.endpoint.counters.began();
-        Exchange::open(&self.endpoint.route, self.endpoint.wire, self.endpoint.allowance, message, arrival, self.now)
+        Exchange::open(&self.endpoint.route, self.endpoint.allowance, message, arrival, self.now)
     }
 
     /// Answers a message whose handler never starts.
-    fn refuse(&mut self, message: Message, arrival: Instant, error: RpcError) {
-        let (mut exchange, _) = self.open_exchange(message, arrival);
+    fn refuse(&mut self, mut message: Message, arrival: Instant, error: RpcError) {
+        let mut exchange = self.open_exchange(&mut message, arrival);
+        // Even a message that could not be understood is answered in its dialect.
+        let _ = exchange.request(self.endpoint.wire, message);
         self.outbox.conclude(&mut exchange, Err(error), self.now, &self.endpoint.counters, &mut self.scratch);
     }
 }

@@ -135,12 +135,13 @@ impl TestService {
         })
     }
 
-    async fn run(&self, route: &BoundRoute, message: Message) -> Option<(Headers, Bytes)> {
+    async fn run(&self, route: &BoundRoute, mut message: Message) -> Option<(Headers, Bytes)> {
         let allowance = self.limits.allowance(route.entry.route);
         let now = Instant::now();
         let counters = Counters::new("test", route.entry.route.handler);
         counters.began();
-        let (exchange, request) = Exchange::open(route, self.wire, allowance, message, now, now);
+        let mut exchange = Exchange::open(route, allowance, &mut message, now, now);
+        let request = exchange.request(self.wire, message);
         let mut out = Vec::new();
         let result = match request {
             Err(error) => Err(error),

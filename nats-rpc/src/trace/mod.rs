@@ -14,15 +14,15 @@ use std::sync::Arc;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::message::is_named;
+use crate::message::{Preface, is_named};
 
 #[cfg(feature = "otel")]
 pub(crate) use self::otel::{call_span, end_span, request_span};
 #[cfg(not(feature = "otel"))]
 pub(crate) use self::span::{call_span, end_span, request_span};
 
-const PARENT: &str = "traceparent";
-const STATE: &str = "tracestate";
+pub(crate) const PARENT: &str = "traceparent";
+pub(crate) const STATE: &str = "tracestate";
 static TRACEPARENT: HeaderName = HeaderName::from_static(PARENT);
 static TRACESTATE: HeaderName = HeaderName::from_static(STATE);
 
@@ -58,20 +58,15 @@ pub(crate) struct TraceContext {
 
 /// The length of `00-<32 digits>-<16 digits>-<2 digits>`.
 const PARENT_LEN: usize = 55;
+/// Where its dashes are.
+const DASHES: [usize; 3] = [2, 35, 52];
 
 impl TraceContext {
-    /// Reads it from the headers of a message; one that is malformed is none.
-    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
-        let (mut parent, mut state) = (None, None);
-        for (name, values) in headers.iter() {
-            if is_named(name, PARENT) {
-                parent = values.first().map(HeaderValue::as_str);
-            } else if is_named(name, STATE) {
-                state = values.first().map(HeaderValue::as_str);
-            }
-        }
-        let state = state.filter(|state| (1..=MAX_STATE).contains(&state.len()));
-        Some(Self { parent: traceparent(parent?)?, state: state.map(Into::into) })
+    /// Reads it from a message; one that is malformed is none.
+    pub(crate) fn of(preface: &Preface<'_>) -> Option<Self> {
+        let parent = traceparent(preface.traceparent?)?;
+        let state = preface.tracestate.filter(|state| (1..=MAX_STATE).contains(&state.len()));
+        Some(Self { parent, state: state.map(Into::into) })
     }
 
     fn parent(&self) -> &str {
@@ -93,7 +88,7 @@ impl TraceContext {
 
 /// The value of a header in any spelling. A message has few headers, so a look at each of them is cheap.
 fn value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let (_, values) = headers.iter().find(|(known, _)| is_named(known, name))?;
+    let (_, values) = headers.iter().find(|(known, _)| is_named(known.as_ref(), name))?;
     values.first().map(HeaderValue::as_str)
 }
 
@@ -136,12 +131,13 @@ pub(crate) fn scoped<R>(context: Option<&Arc<TraceContext>>, poll: impl FnOnce()
 fn traceparent(text: &str) -> Option<[u8; PARENT_LEN]> {
     // Without a branch for each digit, as many requests bring one.
     let hex = |part: &[u8]| part.iter().fold(true, |all, byte| all & matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let id = |part: &[u8]| hex(part) && part.iter().any(|byte| *byte != b'0');
+    let id = |part: &[u8]| part.iter().any(|byte| *byte != b'0');
     let (known, more) = text.as_bytes().split_first_chunk()?;
-    let (version, trace, parent, flags) = (&known[..2], &known[3..35], &known[36..52], &known[53..]);
-    let dashes = [known[2], known[35], known[52]] == *b"---";
+    let (version, trace, parent) = (&known[..2], &known[3..35], &known[36..52]);
+    let mut digits = *known;
+    let dashes = DASHES.map(|at| std::mem::replace(&mut digits[at], b'0'));
     let whole = more.is_empty() || (more[0] == b'-' && version != b"00");
-    let sound = dashes && hex(version) && version != b"ff" && id(trace) && id(parent) && hex(flags) && whole;
+    let sound = dashes == *b"---" && hex(&digits) && version != b"ff" && id(trace) && id(parent) && whole;
     let mut ours = *known;
     ours[..2].copy_from_slice(b"00");
     sound.then_some(ours)
@@ -153,28 +149,24 @@ mod tests {
 
     const SENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn headers(parent: &str, state: Option<&str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert("traceparent", parent);
-        if let Some(state) = state {
-            headers.insert("tracestate", state);
-        }
-        headers
+    fn context(parent: &str, state: Option<&str>) -> Option<Arc<TraceContext>> {
+        let preface = Preface { traceparent: Some(parent), tracestate: state, ..Preface::default() };
+        TraceContext::of(&preface).map(Arc::new)
     }
 
     #[test]
     fn a_context_is_read_and_written_unchanged() {
-        let context = TraceContext::of(&headers(SENT, Some("vendor=1"))).map(Arc::new).unwrap();
+        let context = context(SENT, Some("vendor=1")).unwrap();
         assert_eq!(context.trace_id(), "0af7651916cd43dd8448eb211c80319c");
         let mut out = HeaderMap::new();
         scoped(Some(&context), || inject(&mut out));
-        assert_eq!(TraceContext::of(&out).as_ref(), Some(&*context));
+        assert_eq!(TraceContext::of(&Preface::of(Some(&out))).as_ref(), Some(&*context));
     }
 
     #[test]
     fn a_later_version_is_passed_on_as_far_as_this_one_knows_it() {
         for later in [SENT.replacen("00", "01", 1), SENT.replacen("00", "cc", 1) + "-more"] {
-            assert_eq!(TraceContext::of(&headers(&later, None)), TraceContext::of(&headers(SENT, None)), "{later}");
+            assert_eq!(context(&later, None), context(SENT, None), "{later}");
         }
     }
 
@@ -196,13 +188,13 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c8031é-b7ad6b7169203331-01",
         ];
         for text in cases {
-            assert_eq!(TraceContext::of(&headers(text, None)), None, "{text}");
+            assert_eq!(context(text, None), None, "{text}");
         }
     }
 
     #[test]
     fn a_state_that_is_too_long_is_left_out() {
-        let context = TraceContext::of(&headers(SENT, Some(&"a".repeat(MAX_STATE + 1)))).unwrap();
+        let context = context(SENT, Some(&"a".repeat(MAX_STATE + 1))).unwrap();
         assert_eq!(context.state, None);
     }
 
@@ -211,14 +203,15 @@ mod tests {
         let mut out = HeaderMap::new();
         inject(&mut out);
         assert!(out.is_empty());
-        let mut set = headers("mine", None);
-        scoped(TraceContext::of(&headers(SENT, None)).map(Arc::new).as_ref(), || inject(&mut set));
+        let mut set = HeaderMap::new();
+        set.insert("traceparent", "mine");
+        scoped(context(SENT, None).as_ref(), || inject(&mut set));
         assert_eq!(set.get("traceparent").unwrap().as_str(), "mine");
     }
 
     #[test]
     fn the_context_ends_with_its_poll_even_by_a_panic() {
-        let context = TraceContext::of(&headers(SENT, None)).map(Arc::new);
+        let context = context(SENT, None);
         let _ = std::panic::catch_unwind(|| scoped(context.as_ref(), || panic!("handler")));
         assert_eq!(current(), None);
     }

@@ -65,13 +65,21 @@ pub(crate) fn open(
     payload: Bytes,
     wants_answer: bool,
 ) -> Result<Opened, (Dialect, RpcError)> {
-    match wire {
-        Wire::Native => Ok(native::open(payload)),
-        Wire::Auto => match nest::recognise(subject, &payload) {
-            Some(envelope) => envelope.open(wants_answer),
-            None => Ok(native::open(payload)),
-        },
-        Wire::Nest => nest::parse(&payload)?.open(wants_answer),
+    let is_bare = match wire {
+        Wire::Native => true,
+        Wire::Auto => !nest::may_be_envelope(&payload),
+        Wire::Nest => false,
+    };
+    if is_bare { Ok(native::open(payload)) } else { open_envelope(wire, subject, payload, wants_answer) }
+}
+
+fn open_envelope(wire: Wire, subject: &str, payload: Bytes, wants_answer: bool) -> Result<Opened, (Dialect, RpcError)> {
+    if wire == Wire::Nest {
+        return nest::parse(&payload)?.open(wants_answer);
+    }
+    match nest::recognise(subject, &payload) {
+        Some(envelope) => envelope.open(wants_answer),
+        None => Ok(native::open(payload)),
     }
 }
 

@@ -84,14 +84,15 @@ impl fmt::Display for Frame {
     }
 }
 
-/// How many items a request takes to begin with; `Err` if its header cannot be read, `None` if it has none.
-pub(crate) fn window(headers: &HeaderMap) -> Option<Result<u64, ()>> {
-    // A look at each of the few headers is cheaper than a look-up by hash.
-    let (_, values) = headers.iter().find(|(name, _)| AsRef::<str>::as_ref(name) == STREAM_HEADER)?;
-    Some(match values.first().map(|value| Frame::parse(value.as_str())) {
-        Some(Some(Frame::Open(window))) => Ok(window.min(MAX_WINDOW)),
+/// How many items a request takes to begin with, by its header [`STREAM_HEADER`].
+///
+/// # Errors
+/// If it says anything else.
+pub(crate) fn window(header: &str) -> Result<u64, ()> {
+    match Frame::parse(header) {
+        Some(Frame::Open(window)) => Ok(window.min(MAX_WINDOW)),
         _ => Err(()),
-    })
+    }
 }
 
 /// Whether `subject` can be where the other side of a stream listens.

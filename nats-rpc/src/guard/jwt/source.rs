@@ -11,6 +11,8 @@ use crate::message::{Request, is_named};
 
 /// The header of access tokens.
 const AUTHORIZATION: &str = "authorization";
+/// What stands before a token there.
+const SCHEME: &str = "Bearer ";
 /// The header of a gateway's assertion.
 pub(crate) const ASSERTION: &str = "nrpc-assert";
 /// The payload field of a forwarded user.
@@ -63,7 +65,7 @@ pub(crate) fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result
     let Some(headers) = &request.headers else { return Ok(None) };
     let mut found = None;
     for (spelling, values) in headers.iter() {
-        if is_named(spelling, name) {
+        if is_named(spelling.as_ref(), name) {
             for value in values {
                 if found.replace(value.as_str()).is_some() {
                     return Err(Refusal::SeveralValues);
@@ -79,8 +81,8 @@ pub(crate) fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result
 /// Whether the token has anything around it is for the verifier to say, which looks at every byte of it once;
 /// a look here would be a look with every request.
 fn bearer(value: &str) -> Result<&str, Refusal> {
-    match value.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() => Ok(token),
+    match value.split_at_checked(SCHEME.len()) {
+        Some((scheme, token)) if is_named(scheme, SCHEME) && !token.is_empty() => Ok(token),
         _ => Err(Refusal::Scheme),
     }
 }

@@ -1,0 +1,69 @@
+//! What the headers of a request say to the service itself.
+
+use async_nats::{HeaderMap, HeaderValue};
+
+use super::is_named;
+use crate::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
+use crate::trace::{PARENT, STATE};
+use crate::wire::stream::STREAM_HEADER;
+
+/// The headers that a service reads of each request, found in one pass.
+///
+/// A message has few headers, so one look at each of them is cheaper than a look-up by hash for each name. Those
+/// of W3C Trace Context count in any spelling, as the recommendation says, and our own as they are written here.
+#[derive(Debug, Default)]
+pub(crate) struct Preface<'h> {
+    pub(crate) timeout: Option<&'h str>,
+    pub(crate) deadline: Option<&'h str>,
+    pub(crate) stream: Option<&'h str>,
+    pub(crate) traceparent: Option<&'h str>,
+    pub(crate) tracestate: Option<&'h str>,
+}
+
+impl<'h> Preface<'h> {
+    #[inline]
+    pub(crate) fn of(headers: Option<&'h HeaderMap>) -> Self {
+        headers.map(Self::read).unwrap_or_default()
+    }
+
+    fn read(headers: &'h HeaderMap) -> Self {
+        let mut preface = Self::default();
+        for (name, values) in headers.iter() {
+            let place = match name.as_ref() {
+                TIMEOUT_HEADER => &mut preface.timeout,
+                DEADLINE_HEADER => &mut preface.deadline,
+                STREAM_HEADER => &mut preface.stream,
+                name if is_named(name, PARENT) => &mut preface.traceparent,
+                name if is_named(name, STATE) => &mut preface.tracestate,
+                _ => continue,
+            };
+            *place = values.first().map(HeaderValue::as_str);
+        }
+        preface
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_header_is_found_and_no_other_is_taken_for_it() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("Rpc-Timeout-Ms", "1"),
+            ("Rpc-Deadline", "2"),
+            ("Rpc-Stream", "3"),
+            ("TraceParent", "4"),
+            ("tracestate", "5"),
+            ("rpc-timeout-ms", "not as we write it"),
+            ("X-Tracestate", "another"),
+        ] {
+            headers.append(name, value);
+        }
+        headers.append("Rpc-Deadline", "the first value counts");
+        let Preface { timeout, deadline, stream, traceparent, tracestate } = Preface::of(Some(&headers));
+        let found = [timeout, deadline, stream, traceparent, tracestate];
+        assert_eq!(found, [Some("1"), Some("2"), Some("3"), Some("4"), Some("5")]);
+    }
+}
