@@ -4,6 +4,7 @@ use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
+use super::guarded::guarded;
 use super::slot::{HandlerSlot, SlotOf};
 use super::{Handler, Route};
 use crate::extract::{BindContext, Extract};
@@ -73,7 +74,8 @@ impl BoundHandler {
 
     /// A place for one request at a time; `guards` run before those of the handler.
     pub(crate) fn make_slot<'a>(&'a self, guards: &'a [Arc<dyn DynGuard>]) -> Box<dyn HandlerSlot + 'a> {
-        self.0.make_slot(guards)
+        let own = self.0.make_slot();
+        if guards.is_empty() { own } else { guarded(guards, own) }
     }
 }
 
@@ -84,17 +86,12 @@ impl fmt::Debug for BoundHandler {
 }
 
 trait Endpoint: Send + Sync {
-    fn make_slot<'a>(&'a self, guards: &'a [Arc<dyn DynGuard>]) -> Box<dyn HandlerSlot + 'a>;
+    fn make_slot<'a>(&'a self) -> Box<dyn HandlerSlot + 'a>;
 }
 
 impl<H: Handler> Endpoint for H {
-    fn make_slot<'a>(&'a self, guards: &'a [Arc<dyn DynGuard>]) -> Box<dyn HandlerSlot + 'a> {
-        Box::new(SlotOf::new(move |mut request| async move {
-            for guard in guards {
-                guard.can_activate_dyn(&mut request).await?;
-            }
-            self.call(request).await
-        }))
+    fn make_slot<'a>(&'a self) -> Box<dyn HandlerSlot + 'a> {
+        Box::new(SlotOf::new(move |request| self.call(request)))
     }
 }
 

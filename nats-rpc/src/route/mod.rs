@@ -2,6 +2,7 @@
 
 mod bind;
 mod check;
+mod guarded;
 mod slot;
 #[cfg(test)]
 mod testing;
