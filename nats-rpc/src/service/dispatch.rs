@@ -3,14 +3,16 @@
 //! What it does with messages is in [`worker`](super::worker).
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use async_nats::Subscriber;
+use futures::Stream;
+use futures::channel::mpsc;
 use futures::future::BoxFuture;
-use tokio::sync::mpsc;
 
 use super::credit::Credits;
 use super::permits::Permits;
@@ -55,7 +57,7 @@ pub(super) async fn serve(
     let mut renewal: Option<BoxFuture<'_, Renewed>> = None;
     loop {
         let next = poll_fn(|cx| {
-            if let Poll::Ready(Some(order)) = orders.poll_recv(cx) {
+            if let Poll::Ready(Some(order)) = Pin::new(&mut orders).poll_next(cx) {
                 return Poll::Ready(Next::Order(order));
             }
             if let Some(renewal) = &mut renewal

@@ -1,5 +1,6 @@
 //! A service: handlers, what they need, and how they run against nats-server.
 
+mod arena;
 mod blocking;
 mod cli;
 mod config;

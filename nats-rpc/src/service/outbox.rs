@@ -10,16 +10,14 @@ use std::time::Instant;
 use async_nats::message::OutboundMessage;
 use async_nats::subject::ToSubject;
 use async_nats::{HeaderMap, Subject};
-use bytes::{Bytes, BytesMut};
 use futures::Sink;
 
+use super::arena::cut;
 use super::exchange::{Answer, Exchange};
 use super::stats::Counters;
 use crate::error::RpcError;
 use crate::reply::Written;
 
-/// Answers are cut from blocks of this size, in bytes.
-const ARENA_BLOCK: usize = 16 * 1024;
 /// A buffer that one large answer made larger than this, in bytes, is given back.
 const SCRATCH_KEPT: usize = 64 * 1024;
 
@@ -32,8 +30,6 @@ pub(super) struct Outbox {
     waiting: VecDeque<OutboundMessage>,
     /// Whether the client was found dead.
     dead: bool,
-    /// A block that many answers share.
-    arena: BytesMut,
     /// The text of the subject that is being handed over.
     subject: String,
 }
@@ -57,7 +53,7 @@ impl Outbox {
     const CAPACITY: usize = 1_024;
 
     pub(super) fn new(nats: async_nats::Client) -> Self {
-        Self { nats, waiting: VecDeque::new(), dead: false, arena: BytesMut::new(), subject: String::new() }
+        Self { nats, waiting: VecDeque::new(), dead: false, subject: String::new() }
     }
 
     /// Goes on with another client: the old one has died.
@@ -97,7 +93,7 @@ impl Outbox {
     fn publish(&mut self, subject: Subject, body: &[u8]) {
         self.subject.clear();
         self.subject.push_str(&subject);
-        let payload = self.cut(body);
+        let payload = cut(body);
         let subject = Received { subject: Cell::new(Some(subject)), text: &self.subject };
         // Nobody is to be woken: whatever is kept is polled for before the loop rests.
         let handed_over = pin!(self.nats.publish(subject, payload)).poll(&mut Context::from_waker(Waker::noop()));
@@ -108,7 +104,7 @@ impl Outbox {
     }
 
     fn keep(&mut self, subject: Subject, headers: Option<HeaderMap>, body: &[u8]) {
-        let payload = self.cut(body);
+        let payload = cut(body);
         self.waiting.push_back(OutboundMessage { subject, reply: None, payload, headers });
     }
 
@@ -125,15 +121,6 @@ impl Outbox {
     /// The largest message that the server takes, in bytes, headers included.
     pub(super) fn max_payload(&self) -> usize {
         self.nats.max_payload()
-    }
-
-    /// Copies `body` into a block that many answers share.
-    pub(super) fn cut(&mut self, body: &[u8]) -> Bytes {
-        if self.arena.capacity() < body.len() {
-            self.arena = BytesMut::with_capacity(body.len().max(ARENA_BLOCK));
-        }
-        self.arena.extend_from_slice(body);
-        self.arena.split().freeze()
     }
 
     /// Whether its loop has to wait. Not for a client that has died: only its loop can learn of the next one.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::channel::mpsc;
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinSet;
 
 use super::StartError;
@@ -77,7 +78,7 @@ impl Shard {
         let subscribed = endpoint.subscribe(&self.connection.live()).await;
         let intake = subscribed.map_err(|error| StartError::Refused(vec![format!("{place}: {error}")]))?;
         let endpoint = Arc::new(endpoint);
-        let (orders, taken) = mpsc::unbounded_channel();
+        let (orders, taken) = mpsc::unbounded();
         let serving = dispatch::serve(endpoint.clone(), intake, self.connection.clone(), taken);
         self.loops.spawn_on(serving, &self.runtime);
         self.endpoints.push(endpoint);
@@ -153,7 +154,7 @@ impl Shard {
             tracing::warn!(limit = ?drain, "handlers still run at the drain limit: their callers are answered 503");
             for orders in &self.orders {
                 // A loop that has just ended needs no order.
-                let _ = orders.send(Order::Abandon);
+                let _ = orders.unbounded_send(Order::Abandon);
             }
             let _ = tokio::time::timeout(FAREWELL_LIMIT, join_all(&mut self.loops)).await;
         }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use async_nats::Subscriber;
 use futures::StreamExt;
-use tokio::sync::{mpsc, oneshot};
+use futures::channel::mpsc;
+use tokio::sync::oneshot;
 
 use crate::connection::Connection;
 
@@ -71,7 +72,7 @@ async fn order_all(loops: &[mpsc::UnboundedSender<Order>], step: Step) {
     let orders = loops.iter().map(|orders| {
         let (done, told) = oneshot::channel();
         // A loop that has ended needs no order.
-        let _ = orders.send(Order::Subscription { step, done });
+        let _ = orders.unbounded_send(Order::Subscription { step, done });
         told
     });
     let all: Vec<_> = orders.collect();

@@ -7,6 +7,7 @@ use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
 
+use super::arena::cut;
 use super::credit::Lease;
 use super::exchange::{Answer, Exchange};
 use super::outbox::{self, Outbox};
@@ -202,7 +203,7 @@ impl Streamed {
         }
         let answer = exchange.conclude(result, now, outbox.max_payload(), counters, scratch);
         if let Some(Answer { headers, .. }) = answer {
-            let payload = outbox.cut(scratch);
+            let payload = cut(scratch);
             let headers = match (self.native, headers) {
                 (true, None) => Some(Frame::End(self.sent + 1).headers()),
                 (true, Some(mut headers)) => {

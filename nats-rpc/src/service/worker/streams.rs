@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::{LONG_POLL, Worker};
 use crate::error::RpcError;
 use crate::reply::Items;
+use crate::service::arena::cut;
 use crate::service::stream::{Step, Streamed};
 
 /// How many items of one stream are sent before others have their turn.
@@ -62,7 +63,7 @@ impl Worker<'_> {
     fn send_item(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         let (Some(exchange), Some(stream)) = (&slot.exchange, &mut slot.stream) else { return };
-        let payload = self.outbox.cut(&self.scratch);
+        let payload = cut(&self.scratch);
         if let Some(message) = stream.item(exchange, payload, self.now) {
             self.outbox.push(message);
         }
