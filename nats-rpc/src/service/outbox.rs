@@ -138,7 +138,16 @@ impl Outbox {
     }
 
     /// Hands over what the connection takes now, and asks to be polled when it takes more.
+    #[inline]
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) {
+        // Asked with each message, when hardly ever anything waits.
+        if !self.waiting.is_empty() {
+            self.flush(cx);
+        }
+    }
+
+    #[cold]
+    fn flush(&mut self, cx: &mut Context<'_>) {
         while !self.waiting.is_empty() {
             match Pin::new(&mut self.nats).poll_ready(cx) {
                 Poll::Pending => return,
