@@ -4,6 +4,7 @@
 mod admission;
 mod attacks;
 mod bad_input;
+mod buckets;
 mod calls;
 mod chaos;
 mod connection;
