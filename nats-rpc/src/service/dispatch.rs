@@ -13,10 +13,11 @@ use async_nats::Subscriber;
 use futures::Stream;
 use futures::channel::mpsc;
 use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 
 use super::credit::Credits;
 use super::permits::Permits;
-use super::shutdown::Order;
+use super::shutdown::{Order, Step};
 use super::stats::Counters;
 use super::worker::{Done, Worker};
 use crate::connection::{Connection, Live};
@@ -54,6 +55,8 @@ pub(super) async fn serve(
     let mut generation = intake.generation;
     let mut worker = Worker::new(&endpoint, intake);
     let mut stopping = false;
+    // Who waits for the end of the subscription.
+    let mut counting: Option<oneshot::Sender<()>> = None;
     let mut renewal: Option<BoxFuture<'_, Renewed>> = None;
     loop {
         let next = poll_fn(|cx| {
@@ -65,7 +68,11 @@ pub(super) async fn serve(
             {
                 return Poll::Ready(Next::Renewed(renewed));
             }
-            match worker.poll(cx) {
+            let polled = worker.poll(cx);
+            if polled.is_ready() {
+                counting = None;
+            }
+            match polled {
                 Poll::Ready(Done::All) if stopping => Poll::Ready(Next::Done),
                 Poll::Ready(_) if renewal.is_none() && (!stopping || worker.is_stranded()) => Poll::Ready(Next::Lost),
                 _ => Poll::Pending,
@@ -77,9 +84,13 @@ pub(super) async fn serve(
             Next::Order(Order::Subscription { step, done }) => {
                 stopping = true;
                 renewal = None;
-                step.apply(&mut worker.subscriber).await;
-                // Nobody waits any more only if the stop has reached its limit.
-                let _ = done.send(());
+                let received = worker.received();
+                step.apply(&mut worker.subscriber, received).await;
+                match step {
+                    Step::EndAfter(_) => counting = Some(done),
+                    // Nobody waits any more only if the stop has reached its limit.
+                    Step::EndAtServer | Step::EndHere | Step::Drain => drop(done.send(())),
+                }
             }
             Next::Lost => {
                 endpoint.live.store(false, Ordering::Relaxed);

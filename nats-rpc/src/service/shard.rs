@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use futures::channel::mpsc;
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::StartError;
 use super::credit::Credits;
 use super::dispatch::{self, Endpoint};
-use super::shutdown::{self, Order};
+use super::shutdown::{self, Loops, Order};
 use crate::connection::{Connection, EchoError, Violation};
 
 /// How long the server may take to confirm the subscriptions.
@@ -28,6 +28,10 @@ pub(super) struct Shard {
     endpoints: Vec<Arc<Endpoint>>,
     loops: JoinSet<()>,
     orders: Vec<mpsc::UnboundedSender<Order>>,
+    /// Whether the server ends a subscription at once, as it was seen to at the start.
+    ends_at_once: bool,
+    /// Changes when the connection breaks, which it had not when the shard was made.
+    breaks: watch::Receiver<u64>,
     violations: broadcast::Receiver<Violation>,
     runtime: Handle,
     /// Ends the shard's thread when it is dropped.
@@ -63,11 +67,13 @@ impl Shard {
     fn on(connection: Connection, runtime: Handle, thread: Option<oneshot::Sender<()>>) -> Self {
         Self {
             violations: connection.violations(),
+            breaks: connection.breaks(),
             credits: Arc::new(Credits::new(&connection)),
             connection,
             endpoints: Vec::new(),
             loops: JoinSet::new(),
             orders: Vec::new(),
+            ends_at_once: false,
             runtime,
             _thread: thread,
         }
@@ -93,11 +99,11 @@ impl Shard {
             let prefix = prefix.clone();
             self.connection.forbidden(move |violation| violation.is_of_inbox(&prefix))
         };
-        let ends_at_once = tokio::select! {
+        self.ends_at_once = tokio::select! {
             known = shutdown::server_ends_at_once(&self.connection, LIVE_LIMIT) => known.map_err(StartError::NotLive)?,
             _ = inbox => return Err(StartError::Inbox { prefix }),
         };
-        if !ends_at_once {
+        if !self.ends_at_once {
             tracing::warn!("a stop may lose requests: this nats-server does not end a subscription at once");
         }
         let mut forbidden = Vec::new();
@@ -149,7 +155,14 @@ impl Shard {
 
     /// Stops without losing a request, within `drain` and a little more.
     pub(super) async fn stop(&mut self, drain: Duration) {
-        shutdown::end_intake(&self.connection, &self.orders).await;
+        let loops = Loops {
+            connection: &self.connection,
+            endpoints: &self.endpoints,
+            orders: &self.orders,
+            ends_at_once: self.ends_at_once,
+            unbroken: !self.breaks.has_changed().unwrap_or(true),
+        };
+        loops.end_intake().await;
         if tokio::time::timeout(drain, join_all(&mut self.loops)).await.is_err() {
             tracing::warn!(limit = ?drain, "handlers still run at the drain limit: their callers are answered 503");
             for orders in &self.orders {

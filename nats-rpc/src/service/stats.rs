@@ -59,6 +59,11 @@ impl Counters {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// How many messages have been finished or dropped.
+    pub(crate) fn ended_so_far(&self) -> u64 {
+        self.finished_so_far() + self.foreign.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn failed(&self, error: &RpcError) {
         bump(&self.errors, 1);
         if error.code() == crate::error::Code::DeadlineExceeded {

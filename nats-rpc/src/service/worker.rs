@@ -120,6 +120,11 @@ impl<'a> Worker<'a> {
         self.outbox.is_stranded()
     }
 
+    /// How many messages it has been given since the start.
+    pub(super) fn received(&self) -> u64 {
+        self.endpoint.counters.ended_so_far() + (self.live + self.backlog.len()) as u64
+    }
+
     /// Does all that can be done now; ready once the subscription has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         self.now = Instant::now();

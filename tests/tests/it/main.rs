@@ -31,6 +31,7 @@ mod services;
 mod sessions;
 mod shards;
 mod start;
+mod stop_orders;
 mod streams;
 mod support;
 mod tls;
