@@ -18,9 +18,15 @@ mod stage;
 mod storm;
 mod streams;
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 pub use self::report::{Report, Row};
+
+/// How long any scenario may take, in full and short: several times what the longest does.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+const SHORT_LIMIT: Duration = Duration::from_secs(3 * 60);
 
 /// How a scenario is run.
 #[derive(Clone, Copy, Debug)]
@@ -81,11 +87,28 @@ impl Scenario {
         Self::ALL.into_iter().find(|scenario| scenario.name == name)
     }
 
-    /// Runs it, which takes from seconds to minutes, in runtimes of its own.
+    /// Runs it, which takes from seconds to minutes, in runtimes of its own. One that does not end is left
+    /// where it is, and has failed.
     ///
     /// # Panics
     /// If there is no nats-server, or if something fails that is no part of what is tried.
     pub fn run(self, options: Options) -> Report {
-        Report { scenario: self.name, rows: (self.run)(options) }
+        let limit = options.pick(LIMIT, SHORT_LIMIT);
+        let (done, ended) = mpsc::channel();
+        let playing = thread::spawn(move || {
+            // Nobody listens only after the limit.
+            let _ = done.send((self.run)(options));
+        });
+        let rows = match ended.recv_timeout(limit) {
+            Ok(rows) => rows,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                vec![Row::new("the whole", "ends", false, format!("no end within {limit:?}"))]
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                let panicked = playing.join().expect_err("it ended without rows");
+                std::panic::resume_unwind(panicked)
+            }
+        };
+        Report { scenario: self.name, rows }
     }
 }

@@ -1,6 +1,7 @@
 //! Calls with one answer, and events.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
@@ -32,6 +33,8 @@ pub(super) struct Prepared {
     payload: Bytes,
     /// The id of a call in NestJS's dialect.
     id: Option<String>,
+    /// Whether an attempt has found a connection to be sent on.
+    sent: AtomicBool,
 }
 
 impl Client {
@@ -41,7 +44,8 @@ impl Client {
     /// - [`CallError::Answered`]: the handler answered with an error.
     /// - [`CallError::NoResponders`]: nobody listens to `subject`, nor began to within the
     ///   [patience](Self::patience); nothing was executed.
-    /// - [`CallError::TimedOut`], [`CallError::ConnectionLost`]: no answer came; it may have executed.
+    /// - [`CallError::TimedOut`], [`CallError::ConnectionLost`]: no answer came; it may have executed, unless the
+    ///   former says that it was not sent.
     /// - [`CallError::Disconnected`]: there is no connection now; nothing was sent. Not with
     ///   [`wait_for_ready`](Self::wait_for_ready).
     /// - [`CallError::Forbidden`]: this user may not publish to `subject`; nothing was executed.
@@ -62,7 +66,7 @@ impl Client {
         let call = self.prepare(subject, data)?;
         let started = Instant::now();
         let until = self.deadline(self.timeout);
-        self.persist(&call.subject, started, until, || self.attempt(&call, started, until)).await
+        self.persist(&call, started, until, || self.attempt(&call, started, until)).await
     }
 
     async fn attempt<R: DeserializeOwned>(
@@ -77,7 +81,7 @@ impl Client {
             let value = only(self.open(&self.inbox, call, terms).await?).await?;
             return serde_json::from_slice(&value).map_err(CallError::Decode);
         }
-        self.ready().await?;
+        self.ready(&call.sent).await?;
         let headers = self.headers_of(call, until);
         self.check_size(&headers, &call.payload)?;
         let answer = self.inbox.call(&call.subject, headers, call.payload.clone()).await?;
@@ -86,7 +90,7 @@ impl Client {
 
     /// Sends a call that may have several answers.
     pub(super) async fn open(&self, inbox: &Arc<Inbox>, call: &Prepared, terms: Terms) -> Result<Receiver, CallError> {
-        self.ready().await?;
+        self.ready(&call.sent).await?;
         let place = inbox.reserve(self.window).await?;
         let window = place.window();
         let mut headers = self.headers_of(call, terms.until);
@@ -113,7 +117,7 @@ impl Client {
     /// Attempts a call until it succeeds, cannot, or is late.
     pub(super) async fn persist<T, F>(
         &self,
-        subject: &Subject,
+        prepared: &Prepared,
         started: Instant,
         until: Instant,
         attempt: impl Fn() -> F,
@@ -137,7 +141,11 @@ impl Client {
                 backoff.pause().await;
             }
         };
-        let timed_out = |_| CallError::TimedOut { subject: subject.to_string(), after: until.duration_since(started) };
+        let timed_out = |_| CallError::TimedOut {
+            subject: prepared.subject.to_string(),
+            after: until.duration_since(started),
+            sent: prepared.sent.load(Ordering::Relaxed),
+        };
         tokio::time::timeout_at(until.into(), call).await.map_err(timed_out)?
     }
 
@@ -167,11 +175,11 @@ impl Client {
     }
 
     async fn publish(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<(), CallError> {
-        let Prepared { subject, headers, payload, .. } = self.prepare_with(subject, data, None)?;
+        let Prepared { subject, headers, payload, sent, .. } = self.prepare_with(subject, data, None)?;
         let until = self.deadline(self.timeout);
         let after = until.saturating_duration_since(Instant::now());
         let published = async {
-            self.ready().await?;
+            self.ready(&sent).await?;
             let mut headers = headers.into_nats();
             trace::inject(&mut headers);
             self.check_size(&headers, &payload)?;
@@ -183,7 +191,8 @@ impl Client {
             };
             published.map_err(|_| CallError::Disconnected)
         };
-        let timed_out = |_| CallError::TimedOut { subject: subject.to_string(), after };
+        let timed_out =
+            |_| CallError::TimedOut { subject: subject.to_string(), after, sent: sent.load(Ordering::Relaxed) };
         tokio::time::timeout_at(until.into(), published).await.map_err(timed_out)?
     }
 
@@ -213,7 +222,7 @@ impl Client {
             Some(target) => target.envelope(&payload, id.as_deref()),
             None => payload,
         };
-        Ok(Prepared { subject, headers, payload: payload.into(), id })
+        Ok(Prepared { subject, headers, payload: payload.into(), id, sent: AtomicBool::new(false) })
     }
 
     /// The end of a call that has `timeout`, or what is left to the handler that makes it.
@@ -231,16 +240,16 @@ impl Client {
         }
     }
 
-    /// Fails fast while there is no connection, or waits for one.
-    async fn ready(&self) -> Result<(), CallError> {
+    /// Fails fast while there is no connection, or waits for one; notes in `sent` that there was one.
+    async fn ready(&self, sent: &AtomicBool) -> Result<(), CallError> {
         let is_up = |state: &ConnectionState| matches!(state, ConnectionState::Connected | ConnectionState::LameDuck);
-        if is_up(&self.connection.state()) {
-            return Ok(());
+        if !is_up(&self.connection.state()) {
+            if !self.wait_for_ready {
+                return Err(CallError::Disconnected);
+            }
+            self.connection.wait_for(is_up).await;
         }
-        if !self.wait_for_ready {
-            return Err(CallError::Disconnected);
-        }
-        self.connection.wait_for(is_up).await;
+        sent.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

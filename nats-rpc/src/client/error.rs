@@ -20,14 +20,21 @@ pub enum CallError {
         /// The subject called.
         subject: String,
     },
-    /// No answer came by the deadline; the call may have executed.
-    #[error("no answer from {subject:?} within {after:?}; it may have executed")]
+    /// No answer came by the deadline; the call may have executed if it was [sent](Self::TimedOut::sent).
+    #[error(
+        "{} {subject:?} within {after:?}; {}",
+        if *sent { "no answer from" } else { "no connection to nats-server for a call of" },
+        if *sent { "it may have executed" } else { "it was not sent" },
+    )]
     #[non_exhaustive]
     TimedOut {
         /// The subject called.
         subject: String,
         /// How long it was waited for.
         after: Duration,
+        /// Whether it may have been sent. If not, a client that
+        /// [waits for a connection](crate::Client::wait_for_ready) had none in all that time.
+        sent: bool,
     },
     /// The connection broke while the answer was awaited; the call may have executed.
     #[error("the connection broke while waiting for {subject:?}; it may have executed")]

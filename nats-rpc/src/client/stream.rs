@@ -73,7 +73,7 @@ impl Client {
             poll_fn(|cx| receiver.poll_opened(cx)).await?;
             Ok(receiver)
         };
-        let receiver = self.persist(&call.subject, started, until, opened).await?;
+        let receiver = self.persist(&call, started, until, opened).await?;
         Ok(Incoming { receiver, item: PhantomData })
     }
 }
@@ -188,8 +188,8 @@ impl Receiver {
         ready!(self.timer.as_mut().poll(cx));
         let subject = self.seat.feed().subject().to_string();
         Poll::Ready(match () {
-            () if first == until => CallError::TimedOut { subject, after: until.duration_since(started) },
-            () if first == next => CallError::TimedOut { subject, after: item },
+            () if first == until => CallError::TimedOut { subject, after: until.duration_since(started), sent: true },
+            () if first == next => CallError::TimedOut { subject, after: item, sent: true },
             () => self.broken(&format!("nothing was heard of the service for {SILENCE:?}")),
         })
     }

@@ -17,7 +17,9 @@ pub enum ConnectionState {
     Connected,
     /// It does not; async-nats keeps trying.
     Disconnected,
-    /// It will shut down soon.
+    /// It will shut down soon, and hang up on its clients one by one until then. It serves as before to the
+    /// last moment, and takes no new connection: this one stays as long as it can, and then goes to another
+    /// server, or to this one's successor.
     LameDuck,
     /// The connection has ended for good.
     Closed,

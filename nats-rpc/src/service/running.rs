@@ -105,6 +105,10 @@ impl Running {
     /// Whether requests reach the service: it is not stopping, every subscription stands, and an echo came
     /// back within `limit`; gives the time of the slowest.
     ///
+    /// A server that has announced its end ([`ConnectionState::LameDuck`](crate::ConnectionState::LameDuck)) is no
+    /// reason to say no: requests still reach the service, and if all its instances said no at once, whatever
+    /// asks would take an outage for what is none.
+    ///
     /// # Errors
     /// [`EchoError`] if none did, or at once if the service is stopping or a subscription is being renewed.
     pub async fn check(&self, limit: Duration) -> Result<Duration, EchoError> {

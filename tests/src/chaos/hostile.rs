@@ -19,6 +19,8 @@ use super::stage::{runtime, soon, until};
 
 /// How soon the service has to answer again.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(2);
+/// How long the waves of one poison may take together.
+const CASE_LIMIT: Duration = Duration::from_secs(60);
 /// How often each poison is given.
 const WAVES: u32 = 3;
 /// How long one question whether the service answers may take.
@@ -57,14 +59,20 @@ pub(super) fn run(options: Options) -> Vec<Row> {
         });
         let mut rows = Vec::new();
         for poison in corpus::all() {
-            rows.push(give(&poison, &server, &nats, waves).await);
+            rows.push(ends(poison.name, Box::pin(give(&poison, &server, &nats, waves))).await);
         }
-        rows.push(answer_with_poison(&server, waves).await);
+        rows.push(ends("an answer with a bare CR", Box::pin(answer_with_poison(&server, waves))).await);
         let tally = load.finish().await;
         rows.push(unharmed(&tally));
         soon(others.stop()).await;
         rows
     })
+}
+
+/// A case that does not end is one that failed.
+async fn ends(case: &'static str, row: impl Future<Output = Row>) -> Row {
+    let row = tokio::time::timeout(CASE_LIMIT, row).await;
+    row.unwrap_or_else(|_| Row::new(case, "ends", false, format!("no end within {CASE_LIMIT:?}")))
 }
 
 fn unharmed(tally: &Tally) -> Row {

@@ -85,7 +85,29 @@ pub(super) fn run(options: Options) -> Vec<Row> {
             rows.push(runtime.block_on(try_case(case, Duration::from_millis(trip), rounds, options)));
         }
     }
+    rows.extend(trips.iter().map(|trip| runtime.block_on(stop_idle(Duration::from_millis(*trip), rounds, options))));
     rows
+}
+
+/// Stops a service that has nothing to do.
+async fn stop_idle(trip: Duration, rounds: u32, options: Options) -> Row {
+    let server = crate::server_with(|builder| builder.jetstream(false));
+    let mut longest = Duration::ZERO;
+    for _ in 0..rounds {
+        let Instance { running, proxy } = Instance::start(server.port(), trip, true).await;
+        let started = Instant::now();
+        soon(running.stop()).await;
+        longest = longest.max(started.elapsed());
+        drop(proxy);
+    }
+    // A machine that runs tests is busy elsewhere; there it only has to end.
+    let limit = options.pick(Duration::from_millis(300), Duration::from_secs(5));
+    Row::new(
+        format!("idle stop, 20 routes, RTT {} ms", trip.as_millis()),
+        options.pick("< 300 ms", "< 5 s"),
+        longest < limit,
+        format!("{rounds} stops of ≤ {} ms", longest.as_millis()),
+    )
 }
 
 struct Instance {

@@ -185,6 +185,10 @@ async fn a_client_that_waits_for_the_server_calls_once_it_is_there() {
     let client = client(&server).await;
     server.kill();
     soon(client.connection().wait_for(|state| *state == nats_rpc::ConnectionState::Disconnected)).await;
+    let error = client.wait_for_ready().timeout(Duration::from_millis(50)).send::<()>("call.late", &()).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { sent: false, .. }), "{error}");
+    assert!(error.to_string().contains("not sent"), "{error}");
     let waiting = client.wait_for_ready().patience(PATIENCE);
     let call = tokio::spawn(async move { waiting.send::<()>("call.late", &()).await });
     server.restart().unwrap();

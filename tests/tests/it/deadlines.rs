@@ -146,5 +146,5 @@ async fn a_call_ends_by_its_deadline_whatever_the_service_does() {
     soon(caller.flush()).await.unwrap();
     let client = client(&server).await.timeout(Duration::from_millis(60));
     let error = soon(client.send::<()>("late.silent", &())).await.unwrap_err();
-    assert!(matches!(error, CallError::TimedOut { .. }), "{error}");
+    assert!(matches!(error, CallError::TimedOut { sent: true, .. }), "{error}");
 }

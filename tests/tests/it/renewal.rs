@@ -93,7 +93,7 @@ async fn a_client_that_dies_during_a_stop_costs_no_answer() {
     let (started, mut starts) = mpsc::unbounded_channel();
     let release = Arc::new(Semaphore::new(0));
     let gate_state = Gate { started, release: release.clone() };
-    let service = Service::new("renew", "1.0.0").handlers(handlers![gate]).provide(gate_state);
+    let service = Service::new("renew", "1.0.0").handlers(handlers![gate, ping]).provide(gate_state);
     let running = service.start(nats(&server)).await.unwrap();
     let connection = running.connection().clone();
     // A subscription of somebody else's on the service's connection, by which it can be hit while it stops.
@@ -105,10 +105,11 @@ async fn a_client_that_dies_during_a_stop_costs_no_answer() {
     soon(starts.recv()).await.unwrap();
 
     let stopping = tokio::spawn(running.stop());
-    // Once nobody takes calls any more, the loop only waits for its handler.
+    // Once nobody takes calls any more, the loop only waits for its handler. Another handler tells: a call that
+    // the gate still took would never be released.
     let gone = async {
         while !caller
-            .request("renew.gate", "".into())
+            .request("renew.ping", "".into())
             .await
             .is_err_and(|error| error.kind() == async_nats::RequestErrorKind::NoResponders)
         {}

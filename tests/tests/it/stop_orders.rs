@@ -181,7 +181,7 @@ async fn an_idle_stop_has_two_round_trips() {
     let running = script.service().await;
     script.forget();
     soon(running.stop()).await;
-    // The second message to itself is the probe: the script has forgotten who listens, so it does not come back.
+    // The first message to itself is the probe, which is sent along with the second and not waited for.
     assert_eq!(script.rest().await, [Said::End(Some(u64::MAX)), Said::Echo, Said::Echo, Said::Echo]);
 }
 
