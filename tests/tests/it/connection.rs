@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nats_rpc::prelude::*;
-use nats_rpc::{Client, ConnectError, Connection, KvBucket, KvError, NatsConfig, StartError, Status};
+use nats_rpc::{Client, ConnectError, Connection, ConnectionState, KvBucket, KvError, NatsConfig, StartError, Status};
 use nats_rpc_tests::{server, server_with};
 
 use crate::support::{PATIENCE, client, nats, soon};
@@ -99,6 +99,28 @@ async fn a_service_serves_on_after_nats_server_was_away() {
     server.restart().unwrap();
     soon(running.check(PATIENCE)).await.unwrap();
     assert_eq!(client(&server).await.send::<String>("conn.ping", &()).await.unwrap(), "pong");
+}
+
+/// A server that has announced its end serves to the last moment; who asks whether requests reach the service
+/// must not take it for an outage.
+#[tokio::test]
+async fn a_lame_duck_is_served_with_until_it_is_gone() {
+    let mut server = server();
+    let running = service().start(nats(&server)).await.unwrap();
+    let client = client(&server).await;
+    server.lame_duck().unwrap();
+    for connection in [running.connection(), client.connection()] {
+        soon(connection.wait_for(|state| *state == ConnectionState::LameDuck)).await;
+    }
+    running.check(PATIENCE).await.unwrap();
+    assert_eq!(client.send::<String>("conn.ping", &()).await.unwrap(), "pong");
+    server.kill();
+    server.restart().unwrap();
+    for connection in [running.connection(), client.connection()] {
+        soon(connection.wait_for(|state| *state == ConnectionState::Connected)).await;
+    }
+    soon(running.check(PATIENCE)).await.unwrap();
+    assert_eq!(client.send::<String>("conn.ping", &()).await.unwrap(), "pong");
 }
 
 #[tokio::test]
