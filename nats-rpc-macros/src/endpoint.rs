@@ -28,7 +28,7 @@ pub(crate) fn endpoint(handler: &Handler, function: &Function) -> TokenStream {
     let generics: Vec<_> = parts.iter().map(|part| &part.generic).collect();
     let bounds: Vec<_> = parts.iter().map(|part| &part.bound).collect();
     let fields: Vec<_> = parts.iter().map(|part| &part.field).collect();
-    let answer = answer(&guards, &args, handler.is_event(), function);
+    let answer = answer(&guards, &args, handler, function);
     let call = call(function);
     let bind = bind(&parts, function);
     quote! {
@@ -113,7 +113,7 @@ fn argument() -> TokenStream {
 
 /// Guards in written order, arguments in written order, the function; a method of the function's name, since
 /// the compiler names it where the future is not `Send`.
-fn answer(guards: &[Part], args: &[Part], is_event: bool, function: &Function) -> TokenStream {
+fn answer(guards: &[Part], args: &[Part], handler: &Handler, function: &Function) -> TokenStream {
     let name = &function.sig.ident;
     let guards = guards.iter().map(|part| &part.field);
     let args: Vec<_> = args.iter().map(|part| &part.field).collect();
@@ -127,7 +127,12 @@ fn answer(guards: &[Part], args: &[Part], is_event: bool, function: &Function) -
     };
     let output = quote_spanned!(span=> __rpc::Result<impl __rpc::IntoReply + __rpc::Send, __rpc::RpcError>);
     let reply = Ident::new("__reply", span);
-    let wrap = Ident::new(if is_event { "wrap_event" } else { "wrap" }, span);
+    let wrap = match (handler.answers(), handler.hears()) {
+        (true, true) => "wrap_both",
+        (false, true) => "wrap_event",
+        (_, false) => "wrap",
+    };
+    let wrap = Ident::new(wrap, span);
     let wrap = quote_spanned!(span=> (&__rpc::Probe::of(&#reply)).#wrap(#reply));
     let body = quote! {
         #(__rpc::Guard::can_activate(&self.#guards, &mut __request).await?;)*

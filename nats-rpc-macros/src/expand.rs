@@ -7,6 +7,7 @@ use syn::{Error, Visibility};
 
 use crate::args::Queue;
 use crate::check;
+use crate::contract::contract;
 use crate::endpoint::endpoint;
 use crate::errors::Errors;
 use crate::item::{Item, Written};
@@ -119,6 +120,7 @@ fn routes(item: &Item, handler: &Handler, function: &Function) -> TokenStream {
     let sibling = sibling(item, function);
     let resolve = resolve(item);
     let endpoint = endpoint(handler, function);
+    let contract = contract(handler, function);
     let routes = handler.routes.iter().map(|route| self::route(route, handler, function));
     let count = handler.routes.len();
     quote! {
@@ -128,6 +130,7 @@ fn routes(item: &Item, handler: &Handler, function: &Function) -> TokenStream {
             #resolve
             use #krate::__private as __rpc;
             #endpoint
+            #contract
             static __ROUTES: [__rpc::Route; #count] = [#(#routes),*];
             impl __rpc::HasRoutes for #name {
                 const ROUTES: &'static [__rpc::Route] = &__ROUTES;
@@ -173,6 +176,7 @@ fn route(route: &Route, handler: &Handler, function: &Function) -> TokenStream {
             concurrency: #concurrency,
             run_to_completion: #run_to_completion,
             bind: __bind,
+            contract: __contract,
         }
     }
 }

@@ -15,6 +15,7 @@
 
 mod args;
 mod check;
+mod contract;
 mod endpoint;
 mod errors;
 mod expand;

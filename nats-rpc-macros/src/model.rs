@@ -58,9 +58,14 @@ impl Handler {
         this
     }
 
-    /// Whether nobody is answered: it has events' patterns alone.
-    pub(crate) fn is_event(&self) -> bool {
-        self.routes.iter().all(|route| matches!(route.kind, Kind::Event))
+    /// Whether anybody is answered.
+    pub(crate) fn answers(&self) -> bool {
+        self.routes.iter().any(|route| matches!(route.kind, Kind::Message))
+    }
+
+    /// Whether it handles events.
+    pub(crate) fn hears(&self) -> bool {
+        self.routes.iter().any(|route| matches!(route.kind, Kind::Event))
     }
 }
 

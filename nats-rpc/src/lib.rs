@@ -93,7 +93,10 @@ pub mod __private {
     pub use crate::guard::Guard;
     pub use crate::message::Request;
     pub use crate::reply::{IntoReply, Probe, StreamItem, WrapPlain, WrapResult};
-    pub use crate::route::{Binder, BoundHandler, Handler, HasRoutes, Kind, Queue, Route, Submitted, discover, routes};
+    pub use crate::route::{
+        Binder, BoundHandler, Contract, Describe, Handler, HasRoutes, Kind, Queue, Route, Shape, Submitted, discover,
+        routes,
+    };
 }
 
 /// Everything a file of handlers needs.

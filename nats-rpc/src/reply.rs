@@ -88,6 +88,15 @@ pub trait WrapResult<T, E> {
     where
         T: EventReply,
         E: IntoRpcError;
+
+    /// The same for a function that handles both: what an event cannot return, it cannot either.
+    fn wrap_both(&self, reply: Result<T, E>) -> Result<T, RpcError>
+    where
+        T: IntoReply + EventReply,
+        E: IntoRpcError,
+    {
+        self.wrap(reply)
+    }
 }
 
 impl<T, E> WrapResult<T, E> for Probe<Result<T, E>> {
@@ -119,6 +128,14 @@ pub trait WrapPlain<T> {
     fn wrap_event(&self, reply: T) -> Result<(), RpcError>
     where
         T: EventReply;
+
+    /// The same for a function that handles both.
+    fn wrap_both(&self, reply: T) -> Result<T, RpcError>
+    where
+        T: IntoReply + EventReply,
+    {
+        self.wrap(reply)
+    }
 }
 
 impl<T> WrapPlain<T> for &Probe<T> {

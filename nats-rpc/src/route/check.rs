@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::sync::Arc;
 
 use super::bind::{BoundHandler, bind};
-use super::{Kind, Queue, Route};
+use super::{Kind, Queue, Route, stead};
 use crate::guard::{DynGuard, Guard};
 use crate::providers::Providers;
 use crate::subject::{Pattern, Subject};
@@ -21,6 +21,15 @@ pub(crate) struct Entry {
     pub(crate) route: &'static Route,
     pub(crate) pattern: Pattern,
     pub(crate) queue: Option<String>,
+    /// Of an event handler, the patterns of those that answer requests to it.
+    pub(crate) in_its_stead: Vec<Pattern>,
+}
+
+impl Entry {
+    /// Whether a request to `subject` is this handler's to answer, and not another's that gets it as well.
+    pub(crate) fn answers(&self, subject: &str) -> bool {
+        !self.in_its_stead.iter().any(|pattern| pattern.matches(subject))
+    }
 }
 
 /// A route whose handler found all that it needs.
@@ -58,11 +67,13 @@ impl RouteTable {
                         Some(prefix) => pattern.prefixed(prefix),
                         None => pattern,
                     };
-                    entries.push(Entry { route, pattern, queue: queue_group(name, route) });
+                    let queue = queue_group(name, route);
+                    entries.push(Entry { route, pattern, queue, in_its_stead: Vec::new() });
                 }
                 Err(error) => refusals.push(format!("{}: {error}", place(route))),
             }
         }
+        stead::settle(&mut entries);
         refusals.extend(overlaps(&entries));
         refusals.extend(namesakes(&entries));
         refusals.extend(unguarded(&entries, guarded_all));

@@ -2,8 +2,10 @@
 
 mod bind;
 mod check;
+mod contract;
 mod guarded;
 mod slot;
+mod stead;
 #[cfg(test)]
 mod testing;
 
@@ -12,6 +14,7 @@ use std::future::Future;
 
 pub use self::bind::{Binder, BoundHandler};
 pub(crate) use self::check::{BoundRoute, Entry, GlobalGuards, RouteTable};
+pub use self::contract::{Contract, Describe, Shape};
 pub(crate) use self::slot::HandlerSlot;
 use crate::error::RpcError;
 use crate::message::Request;
@@ -50,6 +53,8 @@ pub struct Route {
     pub run_to_completion: bool,
     #[doc(hidden)]
     pub bind: fn(&mut Binder<'_>) -> Option<BoundHandler>,
+    #[doc(hidden)]
+    pub contract: fn() -> Contract,
 }
 
 impl Route {

@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 
-use super::{Kind, Queue, Route};
+use super::{Contract, Kind, Queue, Route};
 use crate::error::RpcError;
 use crate::guard::Guard;
 use crate::message::Request;
@@ -23,6 +23,7 @@ pub(super) const PLAIN: Route = Route {
     concurrency: None,
     run_to_completion: false,
     bind: |_| None,
+    contract: Contract::default,
 };
 
 /// Lets everybody pass, and says that it proves who calls.

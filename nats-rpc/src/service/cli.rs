@@ -54,7 +54,7 @@ impl Service {
     /// | command | does |
     /// |---|---|
     /// | `serve` (or none) | serves until SIGTERM or ctrl-c, then stops without losing a request; a second signal ends at once |
-    /// | `routes` | prints subject, handler, guards, queue group and place of each handler; needs no server |
+    /// | `routes` | prints subject, handler, guards, queue group, schema hashes and place of each handler; needs no server |
     /// | `permissions` | prints what the service's user needs in the configuration of nats-server; needs no server |
     /// | `nkey <file>` | writes the seed of a new nkey to a file and prints its public half; needs no server |
     /// | `provision` | creates what the service needs in JetStream |

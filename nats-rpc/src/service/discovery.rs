@@ -16,7 +16,7 @@ use super::Info;
 use super::dispatch::Endpoint;
 use super::stats::{BUCKETS_MS, RouteStats};
 use crate::connection::{Connection, Live};
-use crate::route::Kind;
+use crate::route::{Contract, Kind};
 
 /// The subjects begin with this and one of the verbs.
 const PREFIX: &str = "$SRV";
@@ -32,6 +32,7 @@ pub(super) struct Profile {
     /// The endpoints by shard, in the order of the handlers.
     shards: Vec<Vec<Arc<Endpoint>>>,
     names: Vec<String>,
+    contracts: Vec<Contract>,
     /// What the counters showed when they were last reset.
     baseline: Mutex<Vec<RouteStats>>,
 }
@@ -57,13 +58,14 @@ impl Verb {
 
 impl Profile {
     pub(super) fn new(info: Info, shards: Vec<Vec<Arc<Endpoint>>>) -> Self {
-        let handlers = shards.first().into_iter().flatten().map(|endpoint| endpoint.route.entry.route.handler);
+        let routes = || shards.first().into_iter().flatten().map(|endpoint| endpoint.route.entry.route);
         Self {
             info,
             id: nuid::next().to_string(),
             // The present time has a year that RFC 3339 can write.
             started: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
-            names: endpoint_names(handlers),
+            names: endpoint_names(routes().map(|route| route.handler)),
+            contracts: routes().map(|route| (route.contract)()).collect(),
             baseline: Mutex::new(Vec::new()),
             shards,
         }
@@ -104,12 +106,13 @@ impl Profile {
 
     fn endpoints(&self) -> impl Iterator<Item = EndpointInfo<'_>> {
         let endpoints = self.shards.first().into_iter().flatten();
-        endpoints.zip(&self.names).map(|(endpoint, name)| {
+        endpoints.zip(&self.names).zip(&self.contracts).map(|((endpoint, name), contract)| {
             let entry = &endpoint.route.entry;
             let route = entry.route;
             let mut metadata = HashMap::from([
                 ("handler", format!("{}::{}", route.module, route.handler)),
                 ("kind", if route.kind == Kind::Message { "message" } else { "event" }.to_owned()),
+                ("version", self.info.version.clone()),
             ]);
             if !route.guards.is_empty() {
                 metadata.insert("guards", route.guards.join(", "));
@@ -117,6 +120,8 @@ impl Profile {
             if route.public {
                 metadata.insert("public", "true".to_owned());
             }
+            let hashes = [("payload_schema", &contract.payload), ("answer_schema", &contract.answer)];
+            metadata.extend(hashes.into_iter().filter_map(|(key, hash)| Some((key, hash.clone()?))));
             EndpointInfo {
                 name,
                 subject: entry.pattern.subject(),

@@ -13,7 +13,7 @@ use crate::deadline::{self, Allowance};
 use crate::error::{Code, RpcError};
 use crate::message::{Preface, Request};
 use crate::reply::Written;
-use crate::route::{BoundRoute, HandlerSlot, Kind};
+use crate::route::{BoundRoute, HandlerSlot, Kind, Route};
 use crate::subject::MAX_SUBJECT_LEN;
 use crate::trace::{self, Origin, TraceContext};
 use crate::wire::{self, Dialect, Opened, Wire, stream};
@@ -26,7 +26,11 @@ pub(crate) struct Exchange {
     trace: Option<Arc<TraceContext>>,
     dialect: Dialect,
     arrival: Instant,
-    kind: Kind,
+    route: &'static Route,
+    /// Of a message whose sender learns nothing of an error, so that the log can tell what it was.
+    unheard: Option<async_nats::Subject>,
+    /// Whether a request is this handler's to answer: of several handlers of one event one does.
+    answers: bool,
     /// How many items of a stream the caller takes, if it asked for one and said it so that it can be read.
     window: Option<Result<u64, ()>>,
 }
@@ -64,7 +68,11 @@ impl Exchange {
             size: message.payload.len(),
         };
         let span = trace::request_span(&origin, trace.as_deref());
-        Self { reply, deadline, span, trace, dialect: Dialect::Native, arrival, kind, window }
+        let is_heard = reply.is_some() && kind == Kind::Message;
+        let unheard = (!is_heard).then(|| message.subject.clone());
+        let answers = route.entry.answers(unheard.as_deref().unwrap_or_default());
+        let route = route.entry.route;
+        Self { reply, deadline, span, trace, dialect: Dialect::Native, arrival, route, unheard, answers, window }
     }
 
     /// Takes the envelope off the message: the answer is given in the same one.
@@ -74,7 +82,7 @@ impl Exchange {
     #[inline(always)]
     pub(crate) fn request(&mut self, wire: Wire, message: Message) -> Result<Request, RpcError> {
         let Message { subject, payload, headers, .. } = message;
-        let wants_answer = self.reply.is_some() && self.kind == Kind::Message;
+        let wants_answer = self.reply.is_some() && self.route.kind == Kind::Message;
         match wire::open(wire, subject.as_str(), payload, wants_answer) {
             Ok(Opened { dialect, data }) => {
                 self.dialect = dialect;
@@ -193,7 +201,7 @@ impl Exchange {
     ) -> Answer {
         match result {
             Ok(written) => {
-                match self.kind {
+                match self.route.kind {
                     Kind::Message => self.dialect.finish(&written, out),
                     // What NestJS sends to a caller who mistook an event for a request.
                     Kind::Event => {
@@ -236,21 +244,24 @@ impl Exchange {
 
     /// An event is answered only where NestJS would: to a request in its dialect.
     fn is_answered(&self) -> bool {
-        match self.kind {
+        match self.route.kind {
             Kind::Message => true,
-            Kind::Event => matches!(self.dialect, Dialect::Nest { id: Some(_) }),
+            Kind::Event => self.answers && matches!(self.dialect, Dialect::Nest { id: Some(_) }),
         }
     }
 
     /// Says once, here at the boundary, what an operator must know: faults of the service, and errors that
-    /// nobody is answered with.
+    /// nobody is answered with. The span tells more, but few look at its level.
     fn log(&self, error: &RpcError) {
-        let unheard = self.reply.is_none() || !self.is_answered();
+        let is_unheard = self.reply.is_none() || !self.is_answered();
+        let subject = self.unheard.as_ref().map_or(self.route.pattern, |subject| subject.as_str());
+        let handler = self.route.handler;
         let cause = std::error::Error::source(error).map(tracing::field::display);
         self.span.in_scope(|| match error.code() {
-            Code::Internal => tracing::error!(error = %error, cause, "the handler failed"),
-            code if unheard => {
-                tracing::warn!(%code, error = error.message(), cause, "the handler failed, and nobody is answered")
+            Code::Internal => tracing::error!(subject, handler, error = %error, cause, "the handler failed"),
+            code if is_unheard => {
+                let error = error.message();
+                tracing::warn!(subject, handler, %code, error, cause, "the handler failed, and nobody is answered")
             }
             code => tracing::debug!(%code, error = error.message(), cause, "answered with an error"),
         });

@@ -6,4 +6,4 @@ mod test_service;
 
 #[cfg(unix)]
 pub use self::nats_server::{NatsServer, NatsServerBuilder, NatsServerError};
-pub use self::test_service::TestService;
+pub use self::test_service::{TestService, TestStream};

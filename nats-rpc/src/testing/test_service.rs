@@ -1,3 +1,5 @@
+mod stream;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::time::Instant;
@@ -7,6 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::stream::TestStream;
 use crate::client::{CallError, decode};
 use crate::error::RpcError;
 use crate::message::{HeaderError, Headers};
@@ -101,10 +104,8 @@ impl TestService {
     /// the subject or a header cannot be sent.
     pub async fn request(&self, subject: &str, body: impl Into<Bytes>) -> Result<(Headers, Bytes), CallError> {
         let message = self.message(subject, body.into(), true)?;
-        let route = self.routes.iter().find(|route| is_for(route, Kind::Message, subject));
-        let no_responders = || CallError::NoResponders { subject: subject.to_owned() };
-        let route = route.ok_or_else(no_responders)?;
-        self.run(route, message).await.ok_or_else(no_responders)
+        let answer = self.run(self.responder(subject)?, message).await;
+        answer.ok_or_else(|| CallError::NoResponders { subject: subject.to_owned() })
     }
 
     /// Publishes an event and waits until every handler of it has run; gives their number.
@@ -135,27 +136,54 @@ impl TestService {
         })
     }
 
-    async fn run(&self, route: &BoundRoute, mut message: Message) -> Option<(Headers, Bytes)> {
+    /// The message handler that listens to `subject`.
+    fn responder(&self, subject: &str) -> Result<&BoundRoute, CallError> {
+        let route = self.routes.iter().find(|route| is_for(route, Kind::Message, subject));
+        route.ok_or_else(|| CallError::NoResponders { subject: subject.to_owned() })
+    }
+
+    async fn run(&self, route: &BoundRoute, message: Message) -> Option<(Headers, Bytes)> {
+        let (mut call, result) = self.begin(route, message).await;
+        call.conclude(result.and_then(whole))
+    }
+
+    /// Runs the handler up to what it returns.
+    async fn begin(&self, route: &BoundRoute, mut message: Message) -> (Call, Result<Written, RpcError>) {
         let allowance = self.limits.allowance(route.entry.route);
         let now = Instant::now();
         let counters = Counters::new("test", route.entry.route.handler);
         counters.began();
         let mut exchange = Exchange::open(route, allowance, &mut message, now, now);
         let request = exchange.request(self.wire, message);
-        let mut out = Vec::new();
+        let mut call = Call { exchange, counters, out: Vec::new() };
+        let Call { exchange, out, .. } = &mut call;
         let result = match request {
             Err(error) => Err(error),
             Ok(request) => {
                 let mut handler = route.handler.make_slot(&route.guards);
                 handler.start(request);
-                let polled = poll_fn(|cx| exchange.poll(&mut *handler, cx, &mut out));
+                let polled = poll_fn(|cx| exchange.poll(&mut *handler, cx, out));
                 let finished = tokio::time::timeout_at(exchange.deadline.into(), polled).await;
-                let late = || RpcError::deadline_exceeded("the handler did not finish by the deadline");
-                finished.unwrap_or_else(|_| exchange.cancel(&mut *handler).and(Err(late()))).and_then(whole)
+                finished.unwrap_or_else(|_| exchange.cancel(&mut *handler).and(Err(late())))
             }
         };
-        let answer = exchange.conclude(result, Instant::now(), MAX_PAYLOAD, &counters, &mut out)?;
-        Some((Headers::received(answer.headers.unwrap_or_default()), out.into()))
+        (call, result)
+    }
+}
+
+/// A message while its handler is at it.
+struct Call {
+    exchange: Exchange,
+    counters: Counters,
+    out: Vec<u8>,
+}
+
+impl Call {
+    /// The answer, whose value stands in `out`; `None` if nobody is to be answered.
+    fn conclude(&mut self, result: Result<Written, RpcError>) -> Option<(Headers, Bytes)> {
+        let Self { exchange, counters, out } = self;
+        let answer = exchange.conclude(result, Instant::now(), MAX_PAYLOAD, counters, out)?;
+        Some((Headers::received(answer.headers.unwrap_or_default()), std::mem::take(out).into()))
     }
 }
 
@@ -173,6 +201,10 @@ fn whole(written: Written) -> Result<Written, RpcError> {
         }
         written => Ok(written),
     }
+}
+
+fn late() -> RpcError {
+    RpcError::deadline_exceeded("the handler did not finish by the deadline")
 }
 
 fn is_for(route: &BoundRoute, kind: Kind, subject: &str) -> bool {

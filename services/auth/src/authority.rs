@@ -15,6 +15,7 @@ use nats_rpc::auth::{
 };
 use nats_rpc::jwt::{JwkSet, Revocations};
 use nats_rpc::{Client, Config, RpcError};
+use schemars::JsonSchema;
 use serde::Serialize;
 use users::{Profile, UserCreated, UserId, Users};
 
@@ -56,7 +57,7 @@ struct Parts {
 }
 
 /// What a user holds after signing up.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SignedUp {
     user_id: UserId,
@@ -65,7 +66,7 @@ pub(crate) struct SignedUp {
 }
 
 /// An access token, and the refresh token that gets the next one.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Tokens {
     access_token: String,

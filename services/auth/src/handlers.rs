@@ -2,16 +2,17 @@
 
 use nats_rpc::jwt::{JwkSet, Peer};
 use nats_rpc::prelude::*;
+use schemars::JsonSchema;
 
 use crate::authority::{Authority, SignedUp, Tokens};
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 struct Credentials {
     email: String,
     password: String,
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Refresh {
     refresh_token: String,
@@ -54,7 +55,7 @@ async fn log_out(
     authority.log_out(&refresh_token).await
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PasswordChange {
     current_password: String,
@@ -72,7 +73,7 @@ async fn change_password(
     authority.change_password(&me, &current_password, &new_password, &peer).await
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 struct ResetRequest {
     email: String,
 }
@@ -87,7 +88,7 @@ async fn request_reset(
     authority.request_reset(&email, &peer).await
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ResetConfirmation {
     token: String,

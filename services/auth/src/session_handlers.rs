@@ -2,6 +2,7 @@
 
 use nats_rpc::auth::{ServiceClaims, ServiceCredentials};
 use nats_rpc::prelude::*;
+use schemars::JsonSchema;
 
 use crate::authority::{Authority, Introspection, OwnSessions, Revocation};
 
@@ -11,7 +12,7 @@ async fn sessions(Auth(me): Auth<UserClaims>, State(authority): State<Authority>
     authority.sessions(&me).await
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Session {
     session_id: String,
@@ -33,7 +34,7 @@ async fn log_out_everywhere(Auth(me): Auth<UserClaims>, State(authority): State<
     authority.log_out_everywhere(&me).await
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 struct Token {
     token: String,
 }

@@ -1,6 +1,7 @@
 //! What the service answers and hears.
 
 use nats_rpc::prelude::*;
+use schemars::JsonSchema;
 
 use crate::profile::{Profile, ProfileChange, UserId, Users};
 
@@ -8,7 +9,7 @@ use crate::profile::{Profile, ProfileChange, UserId, Users};
 const ADMIN: &str = "admin";
 
 /// Whose profile: the caller's own if nobody is named.
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct GetProfile {
     #[serde(default)]
@@ -16,7 +17,7 @@ struct GetProfile {
 }
 
 /// The event `user.created`, a notification: whoever needs more asks for the profile.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UserCreated {
     /// The new user's id.

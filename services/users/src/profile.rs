@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_nats::jetstream;
 use nats_rpc::{Connection, KvError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ const MAX_NAME_CHARS: usize = 64;
 const MAX_BIO_CHARS: usize = 1_000;
 
 /// What others may see of a user, or the user of itself.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Profile {
     /// The user's id.
@@ -50,7 +51,8 @@ impl fmt::Debug for Profile {
 /// A user's id: a UUID in its usual form, lower case with hyphens.
 ///
 /// No other text is one, so it is safe in a subject and as a key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, JsonSchema)]
+#[schemars(with = "String")]
 pub struct UserId(Uuid);
 
 impl UserId {
@@ -103,12 +105,14 @@ impl<'de> Deserialize<'de> for UserId {
 /// The fields of a profile that a user may change; every other one is refused.
 ///
 /// A field that is absent stays, `null` removes it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, JsonSchema, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProfileChange {
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<String>")]
     display_name: Option<Option<Text<1, MAX_NAME_CHARS>>>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<String>")]
     bio: Option<Option<Text<0, MAX_BIO_CHARS>>>,
 }
 

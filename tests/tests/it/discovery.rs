@@ -6,6 +6,7 @@ use futures::StreamExt;
 use nats_rpc::prelude::*;
 use nats_rpc::{Running, StartError};
 use nats_rpc_tests::server;
+use schemars::JsonSchema;
 use serde_json::{Value, json};
 
 use crate::support::{client, foreign, nats, soon};
@@ -97,6 +98,92 @@ async fn info_names_every_handler_as_it_is_reached() {
     assert_eq!(of("happened")["queue_group"], "");
     assert_eq!(of("happened")["metadata"]["kind"], "event");
     assert_eq!(endpoints.len(), 3);
+}
+
+/// The same patterns as in [`changed`], of another version.
+mod before {
+    use super::*;
+
+    #[derive(Deserialize, JsonSchema)]
+    pub(super) struct Order {
+        #[expect(dead_code, reason = "only the shape is of interest")]
+        id: u32,
+    }
+
+    #[derive(Serialize, JsonSchema)]
+    pub(super) struct Receipt {
+        total: u32,
+    }
+
+    #[message_pattern("shop.order")]
+    #[use_guards(Nobody)]
+    pub(super) async fn order(Payload(_): Payload<Order>) -> Result<Receipt, RpcError> {
+        Ok(Receipt { total: 0 })
+    }
+
+    #[message_pattern("shop.plain")]
+    #[public]
+    pub(super) async fn plain(Payload(_): Payload<Undescribed>) -> Undescribed {
+        Undescribed {}
+    }
+}
+
+mod changed {
+    use super::*;
+
+    #[derive(Deserialize, JsonSchema)]
+    pub(super) struct NewOrder {
+        #[expect(dead_code, reason = "only the shape is of interest")]
+        id: u32,
+    }
+
+    #[derive(Serialize, JsonSchema)]
+    pub(super) struct Receipt {
+        total: u32,
+        vat: u32,
+    }
+
+    #[message_pattern("shop.order")]
+    #[use_guards(Nobody)]
+    pub(super) async fn order(Payload(_): Payload<NewOrder>) -> Result<Receipt, RpcError> {
+        Ok(Receipt { total: 0, vat: 0 })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Undescribed {}
+
+struct Nobody;
+
+impl Guard for Nobody {
+    async fn can_activate(&self, _: &mut Request) -> Result<(), RpcError> {
+        Err(RpcError::forbidden("nobody"))
+    }
+}
+
+/// A tool that compares instances sees which part of the contract another version changed, and which not.
+#[tokio::test]
+async fn a_handlers_metadata_has_hashes_that_change_with_the_shape_of_payload_and_answer() {
+    let server = server();
+    let shop = |version, handlers| Service::new("shop", version).handlers(handlers).guard(Nobody);
+    let _before = shop("1.0.0", handlers![before::order, before::plain]).start(nats(&server)).await.unwrap();
+    let _changed = shop("2.0.0", handlers![changed::order]).start(nats(&server)).await.unwrap();
+    let mut told = ask(&foreign(&server).await, "$SRV.INFO.shop", 2).await;
+    told.sort_by_key(|info| info["version"].to_string());
+    let metadata = |info: &Value, name: &str| {
+        let endpoints = info["endpoints"].as_array().unwrap();
+        endpoints.iter().find(|endpoint| endpoint["name"] == name).unwrap()["metadata"].clone()
+    };
+    let (before, changed) = (metadata(&told[0], "order"), metadata(&told[1], "order"));
+    assert_eq!((&before["version"], &changed["version"]), (&json!("1.0.0"), &json!("2.0.0")));
+    assert_eq!((&before["guards"], &before["kind"]), (&json!("Nobody"), &json!("message")));
+    assert!(before["handler"].as_str().unwrap().ends_with("discovery::before::order"), "{before}");
+    assert_eq!(before["payload_schema"].as_str().unwrap().len(), 16);
+    assert_eq!(before["payload_schema"], changed["payload_schema"], "the name of a type is not its shape");
+    assert_ne!(before["answer_schema"], changed["answer_schema"]);
+    let plain = metadata(&told[0], "plain");
+    assert!(plain["payload_schema"].is_null() && plain["answer_schema"].is_null(), "{plain}");
+    assert_eq!(plain["public"], "true");
 }
 
 #[tokio::test]

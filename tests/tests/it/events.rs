@@ -1,5 +1,7 @@
 //! Events: once per service and handler, or to every instance; never answered.
 
+use std::sync::{Arc, Mutex};
+
 use futures::StreamExt;
 use nats_rpc::prelude::*;
 use nats_rpc_tests::server;
@@ -81,4 +83,111 @@ async fn an_event_is_answered_only_to_a_nestjs_caller_who_mistook_it_for_a_reque
     assert_eq!(crate::support::code(&answer), 500);
     service.stop().await;
     assert!(futures::FutureExt::now_or_never(answers.next()).is_none());
+}
+
+#[event_pattern("order.{id}.lost")]
+async fn lost() -> Result<(), RpcError> {
+    Err(RpcError::conflict("it was delivered"))
+}
+
+/// What was logged, at the level that services log at by default.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_fails_is_logged_with_its_subject_and_counted_and_never_answered() {
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_ansi(false);
+    let writer = lines.clone();
+    // With one subscriber alone, tracing would ask other tests' threads, which have none, whether anybody listens.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let _logging = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let server = server();
+    let service =
+        Service::new("orders", "1.0.0").handlers(handlers![lost, failing]).start(nats(&server)).await.unwrap();
+    let caller = foreign(&server).await;
+    let inbox = caller.new_inbox();
+    let mut answers = caller.subscribe(inbox.clone()).await.unwrap();
+    for subject in ["order.7.lost", "order.failing"] {
+        let body = format!(r#"{{"pattern":"{subject}","data":1}}"#);
+        caller.publish(subject, body.clone().into()).await.unwrap();
+        caller.publish_with_reply(subject, inbox.clone(), body.into()).await.unwrap();
+    }
+    let errors = || service.stats().iter().map(|handler| (handler.requests, handler.errors)).collect::<Vec<_>>();
+    soon(async {
+        while errors() != [(2, 2), (2, 2)] {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    service.stop().await;
+    caller.flush().await.unwrap();
+    assert!(futures::FutureExt::now_or_never(answers.next()).is_none(), "an event is not answered");
+    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    for (level, subject, handler) in [("WARN", "order.7.lost", "lost"), ("ERROR", "order.failing", "failing")] {
+        let said = format!(r#"subject="{subject}" handler="{handler}""#);
+        let logged = log.lines().filter(|line| line.contains(level) && line.contains(&said)).count();
+        assert_eq!(logged, 2, "{said} in {log}");
+    }
+}
+
+#[message_pattern("order.asked")]
+async fn asked() -> &'static str {
+    "the answer"
+}
+
+/// NestJS's client takes whatever comes first, so a second answer is one too many.
+#[tokio::test]
+async fn a_nestjs_request_to_an_event_gets_one_answer_from_however_many_handlers() {
+    let server = server();
+    let (log, mut lines) = mpsc::unbounded_channel();
+    let handlers = || handlers![bill, audit, cache, asked];
+    let start = async || {
+        Service::new("orders", "1.0.0")
+            .handlers(handlers())
+            .provide(Log(log.clone()))
+            .start(nats(&server))
+            .await
+            .unwrap()
+    };
+    let instances = [start().await, start().await];
+    let caller = foreign(&server).await;
+    let inbox = caller.new_inbox();
+    let mut answers = caller.subscribe(inbox.clone()).await.unwrap();
+    for subject in ["order.placed", "order.other", "order.asked"] {
+        let body = format!(r#"{{"pattern":"{subject}","data":7,"id":"{subject}"}}"#);
+        caller.publish_with_reply(subject, inbox.clone(), body.into()).await.unwrap();
+    }
+    let mut heard = Vec::new();
+    for _ in 0..3 {
+        heard.push(String::from_utf8(soon(answers.next()).await.unwrap().payload.to_vec()).unwrap());
+    }
+    for instance in instances {
+        instance.stop().await;
+    }
+    caller.flush().await.unwrap();
+    assert!(futures::FutureExt::now_or_never(answers.next()).is_none(), "one answer too many after {heard:?}");
+    heard.sort();
+    let expected = [
+        r#"{"response":"the answer","isDisposed":true,"id":"order.asked"}"#,
+        r#"{"response":{},"isDisposed":true,"id":"order.other"}"#,
+        r#"{"response":{},"isDisposed":true,"id":"order.placed"}"#,
+    ];
+    assert_eq!(heard, expected);
+    let mut ran = Vec::new();
+    while let Ok((handler, _)) = lines.try_recv() {
+        ran.push(handler);
+    }
+    ran.sort_unstable();
+    assert_eq!(ran, ["audit", "audit", "audit", "bill", "cache", "cache"], "all of them run all the same");
 }

@@ -10,16 +10,16 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::support::{PATIENCE, client, nats};
 
-const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+pub(crate) const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-type Seen = (Option<String>, Option<String>);
+pub(crate) type Seen = (Option<String>, Option<String>);
 
 fn seen(headers: &Headers) -> Seen {
     (headers.get("traceparent").map(Into::into), headers.get("tracestate").map(Into::into))
 }
 
 #[message_pattern("trace.inner")]
-async fn inner(headers: Headers) -> Seen {
+pub(crate) async fn inner(headers: Headers) -> Seen {
     seen(&headers)
 }
 
@@ -57,7 +57,7 @@ async fn a_handlers_calls_pass_on_the_trace_that_its_request_came_with() {
 }
 
 /// What OpenTelemetry was told while `work` ran.
-async fn spans(work: impl Future<Output = ()>) -> Vec<SpanData> {
+pub(crate) async fn spans(work: impl Future<Output = ()>) -> Vec<SpanData> {
     let collector = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(collector.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
@@ -76,6 +76,14 @@ fn attribute(span: &SpanData, name: &str) -> String {
     found.unwrap_or_else(|| panic!("{} has no {name}", span.name)).value.to_string()
 }
 
+/// The span of a name, kind and subject.
+pub(crate) fn of<'a>(spans: &'a [SpanData], name: &str, kind: SpanKind, subject: &str) -> &'a SpanData {
+    let is_it = |span: &&SpanData| {
+        span.name == name && span.span_kind == kind && attribute(span, "messaging.destination.name") == subject
+    };
+    spans.iter().find(is_it).unwrap_or_else(|| panic!("no {name} of {subject}: {spans:#?}"))
+}
+
 #[tokio::test]
 async fn opentelemetry_sees_one_trace_from_the_caller_to_the_last_service() {
     let server = server();
@@ -90,12 +98,7 @@ async fn opentelemetry_sees_one_trace_from_the_caller_to_the_last_service() {
         service.stop().await;
     })
     .await;
-    let of = |name: &str, kind: SpanKind, subject: &str| {
-        let is_it = |span: &&SpanData| {
-            span.name == name && span.span_kind == kind && attribute(span, "messaging.destination.name") == subject
-        };
-        spans.iter().find(is_it).unwrap_or_else(|| panic!("no {name} of {subject}: {spans:#?}"))
-    };
+    let of = |name: &str, kind: SpanKind, subject: &str| of(&spans, name, kind, subject);
 
     let path = [
         of("send", SpanKind::Client, "trace.outer"),

@@ -63,20 +63,25 @@ async fn what_routes_prints_is_what_srv_tells() {
     let printed = Command::new(env!("CARGO_BIN_EXE_stubborn")).arg("routes").output().unwrap();
     let table = String::from_utf8(printed.stdout).unwrap();
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-    // Of each row the subject, the handler and the queue group.
-    let mut printed: Vec<_> = rows.map(|row| [row[0].clone(), row[2].clone(), row[4].clone()]).collect();
+    // Of each row the subject, the handler, the queue group and the hashes.
+    let mut printed: Vec<_> = rows.map(|row| [0, 2, 4, 5, 6].map(|column| row[column].clone())).collect();
 
     let answer = soon(foreign(&server).await.request("$SRV.INFO.stubborn", "".into())).await.unwrap();
     let info: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
-    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
     let endpoints = info["endpoints"].as_array().unwrap().iter();
     let mut told: Vec<_> = endpoints
-        .map(|told| [text(&told["subject"]), text(&told["metadata"]["handler"]), text(&told["queue_group"])])
+        .map(|told| {
+            let metadata = &told["metadata"];
+            let [payload, answer] = ["payload_schema", "answer_schema"].map(|hash| text(&metadata[hash]));
+            [text(&told["subject"]), text(&metadata["handler"]), text(&told["queue_group"]), payload, answer]
+        })
         .collect();
     printed.sort();
     told.sort();
     assert_eq!(printed, told);
     assert_eq!(told.len(), 2);
+    assert!(told.iter().any(|row| row[4] != "-"), "there are answers with a schema: {told:?}");
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 use crate::route::{Entry, Kind};
 
-/// Subject, handler, guards, queue group and place of each handler, in columns.
+/// Subject, handler, guards, queue group, hashes of payload and answer, and place of each handler, in columns.
 pub(super) fn routes_table(entries: &[Entry]) -> String {
-    let header = ["SUBJECT", "KIND", "HANDLER", "GUARDS", "QUEUE", "AT"].map(str::to_owned);
+    let header = ["SUBJECT", "KIND", "HANDLER", "GUARDS", "QUEUE", "PAYLOAD", "ANSWER", "AT"].map(str::to_owned);
     let rows = entries.iter().map(|entry| {
         let route = entry.route;
         let kind = match route.kind {
@@ -16,11 +16,14 @@ pub(super) fn routes_table(entries: &[Entry]) -> String {
         };
         let queue = entry.queue.clone().unwrap_or_else(|| "-".to_owned());
         let handler = format!("{}::{}", route.module, route.handler);
-        [entry.pattern.subject().to_owned(), kind.to_owned(), handler, guards, queue, route.location().to_string()]
+        let contract = (route.contract)();
+        let [payload, answer] = [contract.payload, contract.answer].map(|hash| hash.unwrap_or_else(|| "-".to_owned()));
+        let subject = entry.pattern.subject().to_owned();
+        [subject, kind.to_owned(), handler, guards, queue, payload, answer, route.location().to_string()]
     });
     let rows: Vec<_> = std::iter::once(header).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; 6] = std::array::from_fn(width);
+    let widths: [usize; 8] = std::array::from_fn(width);
     let mut table = String::new();
     for row in &rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));

@@ -3,6 +3,7 @@
 use nats_rpc::auth::{AuditEvent, SessionError};
 use nats_rpc::jwt::Refusal;
 use nats_rpc::{JwtGuard, RpcError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use users::UserId;
 
@@ -14,7 +15,7 @@ use crate::account::AccountKey;
 const REFRESH_TOKEN: &str = "nrt1.";
 
 /// What is known of a token (RFC 7662, section 2.2).
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, JsonSchema, Serialize)]
 pub(crate) struct Introspection {
     /// Whether it is good now. Of one that is not, nothing else is told.
     active: bool,
@@ -22,7 +23,7 @@ pub(crate) struct Introspection {
     known: Option<Known>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct Known {
     token_type: &'static str,
     sub: String,
@@ -35,7 +36,7 @@ struct Known {
 }
 
 /// What only access tokens say.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 struct OfAccess {
     iss: String,
     aud: serde_json::Value,
@@ -57,7 +58,7 @@ struct AccessClaims {
 }
 
 /// What is to be revoked: exactly one of these.
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 pub(crate) struct Revocation {
     /// An access or a refresh token (RFC 7009).
     token: Option<String>,

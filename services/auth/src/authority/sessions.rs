@@ -4,19 +4,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nats_rpc::auth::{AuditEvent, LiveSession, SessionError};
 use nats_rpc::{RpcError, UserClaims};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Authority;
 use crate::account::Account;
 
 /// The caller's sessions, the newest first.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub(crate) struct OwnSessions {
     sessions: Vec<OwnSession>,
 }
 
 /// Times are seconds since 1970.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OwnSession {
     id: String,

@@ -7,6 +7,7 @@ mod migration;
 mod nest_client;
 mod nest_service;
 mod python;
+mod tracing;
 mod wire;
 
 use std::io::{BufRead, BufReader, Write};

@@ -1,0 +1,51 @@
+//! Which of several handlers of one message answers the caller who sent a request to an event.
+
+use super::Kind;
+use super::check::Entry;
+
+/// Notes with each event handler the patterns of those that answer in its stead.
+///
+/// NestJS's client takes the first answer it gets, and NestJS's service gives one however many of its
+/// handlers an event has. A message handler comes before any event handler, and one of which each queue
+/// group has a single member before those of which every instance has one.
+pub(super) fn settle(entries: &mut [Entry]) {
+    let rank = |index: usize, entry: &Entry| (entry.route.kind == Kind::Event, entry.queue.is_none(), index);
+    for index in 0..entries.len() {
+        let this = &entries[index];
+        if this.route.kind == Kind::Message {
+            continue;
+        }
+        let before = entries.iter().enumerate().filter(|(other, entry)| rank(*other, entry) < rank(index, this));
+        let before = before.filter(|(_, entry)| entry.pattern.overlaps(&this.pattern));
+        entries[index].in_its_stead = before.map(|(_, entry)| entry.pattern.clone()).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::RouteTable;
+    use super::super::testing::PLAIN;
+    use super::super::{Queue, Route};
+    use super::*;
+
+    const EVENT: Route = Route { pattern: "order.*", kind: Kind::Event, handler: "any", ..PLAIN };
+    static EVERY_INSTANCE: Route = Route { pattern: "order.placed", handler: "every", queue: Queue::None, ..EVENT };
+    static ANY: Route = EVENT;
+    static PLACED: Route = Route { pattern: "order.placed", handler: "placed", ..EVENT };
+    static LOST: Route = Route { pattern: "order.lost", handler: "lost", ..EVENT };
+    static MESSAGE: Route = Route { pattern: "order.lost", handler: "asked", kind: Kind::Message, ..EVENT };
+
+    /// The handlers that answer a request to `subject`.
+    fn answer(subject: &str) -> Vec<&'static str> {
+        let table = RouteTable::new("s", None, &[&EVERY_INSTANCE, &ANY, &PLACED, &LOST, &MESSAGE], false).unwrap();
+        let entries = table.entries().iter().filter(|entry| entry.pattern.matches(subject) && entry.answers(subject));
+        entries.map(|entry| entry.route.handler).collect()
+    }
+
+    #[test]
+    fn one_handler_answers_whoever_takes_an_event_for_a_request() {
+        assert_eq!(answer("order.placed"), ["any"], "a group's single member, and not each instance");
+        assert_eq!(answer("order.other"), ["any"]);
+        assert_eq!(answer("order.lost"), ["asked"], "the one that is there to answer");
+    }
+}
