@@ -28,7 +28,7 @@ pub(crate) fn contract(handler: &Handler, function: &Function) -> TokenStream {
         #[allow(deprecated)]
         fn __contract() -> __rpc::Contract {
             #import
-            __rpc::Contract::default()#(#taken)*#answered
+            __rpc::Contract::new()#(#taken)*#answered
         }
     }
 }

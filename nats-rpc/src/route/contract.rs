@@ -18,6 +18,12 @@ pub struct Contract {
 }
 
 impl Contract {
+    /// Of a handler that takes and answers nothing that is described.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Adds what an argument takes. A handler with two that are described has one hash of both.
     #[must_use]
     pub fn taken(mut self, hash: Option<String>) -> Self {

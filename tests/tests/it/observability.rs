@@ -77,9 +77,9 @@ fn attribute(span: &SpanData, name: &str) -> String {
 }
 
 /// The span of a name, kind and subject.
-pub(crate) fn of<'a>(spans: &'a [SpanData], name: &str, kind: SpanKind, subject: &str) -> &'a SpanData {
+pub(crate) fn of<'a>(spans: &'a [SpanData], name: &str, kind: &SpanKind, subject: &str) -> &'a SpanData {
     let is_it = |span: &&SpanData| {
-        span.name == name && span.span_kind == kind && attribute(span, "messaging.destination.name") == subject
+        span.name == name && span.span_kind == *kind && attribute(span, "messaging.destination.name") == subject
     };
     spans.iter().find(is_it).unwrap_or_else(|| panic!("no {name} of {subject}: {spans:#?}"))
 }
@@ -98,7 +98,7 @@ async fn opentelemetry_sees_one_trace_from_the_caller_to_the_last_service() {
         service.stop().await;
     })
     .await;
-    let of = |name: &str, kind: SpanKind, subject: &str| of(&spans, name, kind, subject);
+    let of = |name: &str, kind: SpanKind, subject: &str| of(&spans, name, &kind, subject);
 
     let path = [
         of("send", SpanKind::Client, "trace.outer"),

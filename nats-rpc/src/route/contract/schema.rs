@@ -269,11 +269,12 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::needless_borrow)] // As the macros write it.
     fn the_return_type_of_a_function_needs_no_name() {
         async fn count(_: u8, _: u16) -> Streaming<impl Stream<Item = Result<u8, crate::RpcError>>> {
             Streaming::new(futures::stream::empty())
         }
-        let contract = Contract::default()
+        let contract = Contract::new()
             .taken(shape!(Payload<u8>).taken())
             .answered((&&&Shape::returned_by(|(a, b)| count(a, b))).answered());
         assert!(contract.payload.is_some() && contract.answer.is_some());

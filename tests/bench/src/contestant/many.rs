@@ -16,7 +16,7 @@ pub(super) async fn run(job: &Job, url: &str) -> Result<(), Box<dyn Error>> {
 
 /// The same route under another pattern; leaked, because routes live as long as the program.
 fn renamed(route: &Route, pattern: String) -> Route {
-    let Route { kind, package, module, file, line, guards, public, queue, bind, .. } = *route;
+    let Route { kind, package, module, file, line, guards, public, queue, bind, contract, .. } = *route;
     let pattern: &'static str = pattern.leak();
     Route {
         pattern,
@@ -33,5 +33,6 @@ fn renamed(route: &Route, pattern: String) -> Route {
         concurrency: None,
         run_to_completion: false,
         bind,
+        contract,
     }
 }

@@ -48,11 +48,11 @@ async fn a_trace_goes_from_our_service_through_nestjss_to_ours() {
     })
     .await;
     let path = [
-        of(&spans, "send", SpanKind::Client, "trace.front"),
-        of(&spans, "process trace.front", SpanKind::Server, "trace.front"),
-        of(&spans, "send", SpanKind::Client, "relay"),
+        of(&spans, "send", &SpanKind::Client, "trace.front"),
+        of(&spans, "process trace.front", &SpanKind::Server, "trace.front"),
+        of(&spans, "send", &SpanKind::Client, "relay"),
         // NestJS's service has no spans, so the next one is a child of the call to it.
-        of(&spans, "process trace.inner", SpanKind::Server, "trace.inner"),
+        of(&spans, "process trace.inner", &SpanKind::Server, "trace.inner"),
     ];
     for pair in path.windows(2) {
         let names = format!("{} {}", pair[0].name, pair[1].name);
