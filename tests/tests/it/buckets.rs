@@ -3,6 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::{self, stream};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::join_all;
 use nats_rpc::auth::{
     Backoff, KeyPurpose, KeysError, RESET_LIFETIME, Reset, ResetTokens, Revoker, RingBucket, ServiceCredentialError,
@@ -15,7 +17,7 @@ use nats_rpc_tests::server;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use crate::support::{foreign, nats, soon};
+use crate::support::{foreign, nats, soon, thumbprint};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -120,19 +122,24 @@ async fn of_credentials_made_at_once_for_one_service_one_is_made() {
     assert!(matches!(too_long, Err(ServiceCredentialError::Unavailable(_))), "{too_long:?}");
 }
 
-/// A ring of keys that nobody has the private halves of.
-fn document(kids: impl IntoIterator<Item = String>) -> Value {
-    let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
-    let key = |kid| json!({ "kid": kid, "alg": "EdDSA", "typ": "at+jwt", "iss": "i", "jwk": jwk });
-    json!({ "version": 7, "keys": kids.into_iter().map(key).collect::<Vec<_>>() })
+/// A ring of keys that nobody has the private halves of, and their ids.
+fn document(keys: u8) -> (Value, Vec<String>) {
+    let (mut kids, mut entries) = (Vec::new(), Vec::new());
+    for n in 0..keys {
+        let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode([n; 32]) });
+        let kid = thumbprint(&jwk);
+        entries.push(json!({ "kid": kid, "alg": "EdDSA", "typ": "at+jwt", "iss": "i", "jwk": jwk }));
+        kids.push(kid);
+    }
+    (json!({ "version": 7, "keys": entries }), kids)
 }
 
 #[tokio::test]
 async fn keys_retired_at_once_are_all_retired() {
     let (_server, connection) = provisioned().await;
-    let kids: Vec<_> = (0..8).map(|n| format!("key-{n}")).collect();
+    let (document, kids) = document(8);
     let store = connection.jetstream().get_key_value("auth_jwks").await.unwrap();
-    store.put("ring", document(kids.clone()).to_string().into()).await.unwrap();
+    store.put("ring", document.to_string().into()).await.unwrap();
     let ring = RingBucket::open(&connection, KeyPurpose::AccessTokens).await.unwrap();
     for retired in soon(join_all(kids.iter().map(|kid| ring.retire(kid)))).await {
         retired.unwrap();
@@ -145,11 +152,12 @@ async fn a_ring_that_the_bucket_does_not_take_is_unavailable_and_not_contended()
     let (_server, connection) = provisioned().await;
     let jetstream = connection.jetstream();
     let store = jetstream.get_key_value("auth_jwks").await.unwrap();
-    store.put("ring", document(["a".to_owned(), "b".to_owned()]).to_string().into()).await.unwrap();
+    let (document, kids) = document(2);
+    store.put("ring", document.to_string().into()).await.unwrap();
     let config = stream::Config { max_message_size: 10, ..store.stream.cached_info().config.clone() };
     jetstream.update_stream(config).await.unwrap();
     let ring = RingBucket::open(&connection, KeyPurpose::AccessTokens).await.unwrap();
-    let retired = soon(ring.retire("a")).await;
+    let retired = soon(ring.retire(&kids[0])).await;
     assert!(matches!(retired, Err(KeysError::Unavailable { .. })), "{retired:?}");
 }
 

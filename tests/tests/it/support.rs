@@ -1,11 +1,16 @@
 //! What the tests share.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::{HeaderMap, Message};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use nats_rpc::testing::NatsServer;
 use nats_rpc::{Client, NatsConfig};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// Longer than anything that works takes, so that a hang is told from slowness.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -74,4 +79,10 @@ pub(crate) async fn send_raw(server: &NatsServer, lines: &[u8]) {
         }
     };
     soon(pong).await;
+}
+
+/// The RFC 7638 thumbprint of a key that has its required members alone.
+pub(crate) fn thumbprint(jwk: &Value) -> String {
+    let sorted: BTreeMap<_, _> = jwk.as_object().unwrap().iter().collect();
+    URL_SAFE_NO_PAD.encode(Sha256::digest(serde_json::to_vec(&sorted).unwrap()))
 }

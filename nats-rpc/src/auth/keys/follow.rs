@@ -23,7 +23,8 @@ impl KeyRing {
     /// dropped.
     ///
     /// A change is here within milliseconds and replaces the whole ring at once. A document that is
-    /// malformed or older changes nothing and is an error in the log. While JetStream is away the ring
+    /// malformed or older, or calls a key by something else than its RFC 7638 thumbprint, changes nothing and is
+    /// an error in the log. While JetStream is away the ring
     /// stays as it is, and its keys end when they said they would.
     ///
     /// ```no_run
@@ -193,10 +194,11 @@ fn is(ring: &KeyRing, document: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// A document with one key, if there is an id for it.
-    fn document(version: u64, kid: &str) -> Vec<u8> {
+    /// A document with one key of `issuer`.
+    fn document(version: u64, issuer: &str) -> Vec<u8> {
+        let kid = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
         let jwk = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
-        let key = format!(r#"{{"kid":"{kid}","alg":"EdDSA","typ":"at+jwt","iss":"i","jwk":{jwk}}}"#);
+        let key = format!(r#"{{"kid":"{kid}","alg":"EdDSA","typ":"at+jwt","iss":"{issuer}","jwk":{jwk}}}"#);
         format!(r#"{{"version":{version},"keys":[{key}]}}"#).into_bytes()
     }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::keys::VerifyingKey;
 use super::ring::document::Entry;
+use super::thumbprint::thumbprint;
 
 /// Why a key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +38,11 @@ struct Jwk {
 
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// Checks the key of `entry` for use with its `alg` alone.
+/// Checks the key of `entry` for use with its `alg` alone; gives its thumbprint too.
 ///
 /// jsonwebtoken's own conversion looks at neither `crv`, `alg` nor `use`, takes `oct`, and leaves
 /// lengths to the cryptographic back end, one of which panics on a short key at the first token.
-pub(crate) fn verifying_key(entry: &Entry) -> Result<VerifyingKey, Unusable> {
+pub(crate) fn verifying_key(entry: &Entry) -> Result<(VerifyingKey, String), Unusable> {
     let alg = entry.alg.as_str();
     let jwk: Jwk = serde_json::from_str(entry.jwk.get()).map_err(|_| Unusable::Form)?;
     if jwk.kty == "oct" || PRIVATE_MEMBERS.iter().any(|member| jwk.rest.contains_key(*member)) {
@@ -51,36 +52,44 @@ pub(crate) fn verifying_key(entry: &Entry) -> Result<VerifyingKey, Unusable> {
     {
         return Err(Unusable::Kind);
     }
-    let (algorithm, decoding) = match (alg, jwk.kty.as_str(), jwk.crv.as_deref()) {
+    let (algorithm, (decoding, thumbprint)) = match (alg, jwk.kty.as_str(), jwk.crv.as_deref()) {
         ("EdDSA", "OKP", Some("Ed25519")) => (Algorithm::EdDSA, ed25519(&jwk)?),
         ("ES256", "EC", Some("P-256")) => (Algorithm::ES256, p256(&jwk)?),
         ("RS256", "RSA", None) => (Algorithm::RS256, rsa(&jwk)?),
         _ => return Err(Unusable::Kind),
     };
-    Ok(VerifyingKey {
+    let key = VerifyingKey {
         decoding,
         algorithm,
         typ: entry.typ.as_str().into(),
         issuer: Some(entry.iss.as_str().into()),
         not_before: entry.not_before(),
         not_after: entry.not_after(),
-    })
+    };
+    Ok((key, thumbprint))
 }
 
-fn ed25519(jwk: &Jwk) -> Result<DecodingKey, Unusable> {
-    Ok(DecodingKey::from_ed_der(&member::<32>(jwk.x.as_deref())?))
+/// A key with its thumbprint.
+type Named = (DecodingKey, String);
+
+fn ed25519(jwk: &Jwk) -> Result<Named, Unusable> {
+    let x = present(jwk.x.as_deref())?;
+    let key = DecodingKey::from_ed_der(&exactly::<32>(x)?);
+    Ok((key, named([("crv", "Ed25519"), ("kty", "OKP"), ("x", x)])?))
 }
 
-fn p256(jwk: &Jwk) -> Result<DecodingKey, Unusable> {
+fn p256(jwk: &Jwk) -> Result<Named, Unusable> {
+    let (x, y) = (present(jwk.x.as_deref())?, present(jwk.y.as_deref())?);
     let mut point = vec![4]; // uncompressed (SEC 1, section 2.3.3)
-    point.extend(member::<32>(jwk.x.as_deref())?);
-    point.extend(member::<32>(jwk.y.as_deref())?);
-    Ok(DecodingKey::from_ec_der(&point))
+    point.extend(exactly::<32>(x)?);
+    point.extend(exactly::<32>(y)?);
+    let key = DecodingKey::from_ec_der(&point);
+    Ok((key, named([("crv", "P-256"), ("kty", "EC"), ("x", x), ("y", y)])?))
 }
 
-fn rsa(jwk: &Jwk) -> Result<DecodingKey, Unusable> {
-    let modulus = decode(jwk.n.as_deref())?;
-    let exponent = decode(jwk.e.as_deref())?;
+fn rsa(jwk: &Jwk) -> Result<Named, Unusable> {
+    let (n, e) = (present(jwk.n.as_deref())?, present(jwk.e.as_deref())?);
+    let (modulus, exponent) = (decode(n)?, decode(e)?);
     let bits = match modulus.first() {
         Some(&first) if first != 0 => modulus.len() * 8 - first.leading_zeros() as usize,
         _ => return Err(Unusable::Form),
@@ -89,15 +98,24 @@ fn rsa(jwk: &Jwk) -> Result<DecodingKey, Unusable> {
     if !(2048..=8192).contains(&bits) || !usual_exponent {
         return Err(Unusable::Form);
     }
-    Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
+    let key = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
+    Ok((key, named([("e", e), ("kty", "RSA"), ("n", n)])?))
 }
 
-fn member<const LENGTH: usize>(value: Option<&str>) -> Result<[u8; LENGTH], Unusable> {
+fn named<const MEMBERS: usize>(members: [(&'static str, &str); MEMBERS]) -> Result<String, Unusable> {
+    thumbprint(members).map_err(|_| Unusable::Form)
+}
+
+fn present(value: Option<&str>) -> Result<&str, Unusable> {
+    value.ok_or(Unusable::Form)
+}
+
+fn exactly<const LENGTH: usize>(value: &str) -> Result<[u8; LENGTH], Unusable> {
     decode(value)?.try_into().map_err(|_| Unusable::Form)
 }
 
-fn decode(value: Option<&str>) -> Result<Vec<u8>, Unusable> {
-    URL_SAFE_NO_PAD.decode(value.ok_or(Unusable::Form)?).map_err(|_| Unusable::Form)
+fn decode(value: &str) -> Result<Vec<u8>, Unusable> {
+    URL_SAFE_NO_PAD.decode(value).map_err(|_| Unusable::Form)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod source;
 mod stale;
 #[cfg(test)]
 pub(crate) mod testing;
+mod thumbprint;
 mod top_level;
 mod verifier;
 

@@ -49,6 +49,7 @@ pub struct KeyRing(Arc<Inner>);
 
 struct Inner {
     keys: ArcSwap<Keys>,
+    key_ids: KeyIds,
     versions: watch::Sender<u64>,
     unknown: Unknown,
     feed: OnceLock<Feed>,
@@ -60,6 +61,15 @@ struct Keys {
     by_id: HashMap<Box<str>, Arc<VerifyingKey>>,
     /// Counts the documents that took something away from the one before.
     generation: u64,
+}
+
+/// What keys may be called.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KeyIds {
+    /// Whatever their owner likes.
+    Any,
+    /// By their RFC 7638 thumbprint alone, so that a name is of one key for ever.
+    Thumbprints,
 }
 
 /// Why a key document was refused as a whole; the keys in use stay.
@@ -89,37 +99,52 @@ pub enum KeyRingError {
         /// The id.
         kid: String,
     },
+    /// In a ring that is [followed](KeyRing::follow), a key is called by something else than its thumbprint.
+    #[error("key {kid:?} is not called by its RFC 7638 thumbprint, {thumbprint:?}")]
+    KeyId {
+        /// What it is called.
+        kid: String,
+        /// What it should be called.
+        thumbprint: String,
+    },
 }
 
 impl KeyRing {
     /// Reads a key document.
     ///
-    /// A single key that is weak or of an unknown kind is left out, with a warning in the log.
+    /// A single key that is weak or of an unknown kind is left out, with a warning in the log. Keys may have
+    /// any id here, as those of other issuers do.
     ///
     /// # Errors
     /// [`KeyRingError`] if the document is malformed, holds private or symmetric keys, or an id twice.
     pub fn from_json(document: &[u8]) -> Result<Self, KeyRingError> {
-        Ok(Self::of(Keys::parse(document)?))
+        Ok(Self::of(Keys::parse(document, KeyIds::Any)?, KeyIds::Any))
     }
 
-    /// A ring of version 0, without keys.
+    /// A ring of version 0, without keys, for documents of the system's own, whose keys are called by their
+    /// thumbprints.
     pub(crate) fn empty() -> Self {
-        Self::of(Keys::default())
+        Self::of(Keys::default(), KeyIds::Thumbprints)
     }
 
-    fn of(keys: Keys) -> Self {
+    /// What a document of the system's own says, if a verifier would take it.
+    pub(crate) fn read_own(document: &[u8]) -> Result<Arc<Document>, KeyRingError> {
+        Keys::parse(document, KeyIds::Thumbprints).map(|keys| keys.document)
+    }
+
+    fn of(keys: Keys, key_ids: KeyIds) -> Self {
         let versions = watch::Sender::new(keys.document.version);
         let (unknown, feed) = (Unknown::default(), OnceLock::new());
-        Self(Arc::new(Inner { keys: ArcSwap::from_pointee(keys), versions, unknown, feed }))
+        Self(Arc::new(Inner { keys: ArcSwap::from_pointee(keys), key_ids, versions, unknown, feed }))
     }
 
     /// Puts another document in place of the one in use, at once for all verifiers.
     ///
     /// # Errors
     /// As [`from_json`](Self::from_json), and [`KeyRingError::Stale`] if its version is not above the one
-    /// in use. The keys in use then stay as they are.
+    /// in use; of a ring that is [followed](Self::follow), [`KeyRingError::KeyId`]. The keys in use then stay as they are.
     pub fn replace(&self, document: &[u8]) -> Result<(), KeyRingError> {
-        let next = Keys::parse(document)?;
+        let next = Keys::parse(document, self.0.key_ids)?;
         let replaced = self.0.keys.rcu(|current| match next.document.version > current.document.version {
             true => Arc::new(next.after(current)),
             false => Arc::clone(current),
@@ -188,7 +213,7 @@ impl fmt::Debug for KeyRing {
 }
 
 impl Keys {
-    fn parse(document: &[u8]) -> Result<Self, KeyRingError> {
+    fn parse(document: &[u8], key_ids: KeyIds) -> Result<Self, KeyRingError> {
         let document: Document =
             serde_json::from_slice(document).map_err(|error| KeyRingError::Malformed(error.to_string()))?;
         let mut by_id = HashMap::with_capacity(document.keys.len());
@@ -204,7 +229,10 @@ impl Keys {
                 return Err(KeyRingError::DuplicateKeyId { kid: kid.to_owned() });
             }
             let key = match jwk::verifying_key(entry) {
-                Ok(key) => Some(Arc::new(key)),
+                Ok((_, thumbprint)) if key_ids == KeyIds::Thumbprints && thumbprint != kid => {
+                    return Err(KeyRingError::KeyId { kid: kid.to_owned(), thumbprint });
+                }
+                Ok((key, _)) => Some(Arc::new(key)),
                 Err(Unusable::Private) => return Err(KeyRingError::PrivateKey { kid: kid.to_owned() }),
                 Err(reason) => {
                     tracing::warn!(kid, %reason, "key left out of the key ring");
@@ -243,6 +271,16 @@ mod tests {
 
     const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
+    const ED25519: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    const P256: &str = concat!(
+        r#"{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","#,
+        r#""y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}"#,
+    );
+
+    fn rsa() -> String {
+        format!(r#"{{"kty":"RSA","e":"AQAB","n":"{}"}}"#, "_".repeat(341) + "w")
+    }
+
     fn document(version: u64, keys: &str) -> Vec<u8> {
         format!(r#"{{"version":{version},"keys":[{keys}]}}"#).into_bytes()
     }
@@ -274,6 +312,25 @@ mod tests {
         let twice = document(1, &format!("{},{}", good("a"), good("a")));
         assert_eq!(KeyRing::from_json(&twice).unwrap_err(), KeyRingError::DuplicateKeyId { kid: "a".to_owned() });
         assert!(KeyRing::from_json(&document(1, &format!("{},{}", good("a"), good("b")))).is_ok());
+    }
+
+    #[test]
+    fn a_key_of_our_own_that_is_not_called_by_its_thumbprint_refuses_the_update_and_the_old_ring_stays() {
+        const NAME: &str = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
+        let point = key("cn-I_WNMClehiVp51i_0VpOENW1upEerA8sEam5hn-s", "ES256", P256);
+        let ring = KeyRing::empty();
+        ring.replace(&document(1, &format!("{},{point}", good(NAME)))).unwrap();
+        for (kid, alg, jwk) in [("b", "EdDSA", ED25519), (NAME, "ES256", P256), ("b", "RS256", &rsa())] {
+            let keys = [good(NAME), key(kid, alg, jwk)];
+            let bad = if kid == NAME { &keys[1..] } else { &keys[..] }.join(",");
+            let refused = ring.replace(&document(2, &bad)).unwrap_err();
+            assert!(matches!(&refused, KeyRingError::KeyId { kid: found, .. } if found == kid), "{alg}: {refused}");
+            assert!(matches!(KeyRing::read_own(&document(2, &bad)), Err(KeyRingError::KeyId { .. })));
+            assert!(ring.version() == 1 && ring.find(NAME).is_some());
+            // Keys of other issuers may be called anything.
+            assert!(KeyRing::from_json(&document(2, &bad)).is_ok_and(|ring| ring.find(kid).is_some()));
+        }
+        ring.replace(&document(2, &good(NAME))).unwrap();
     }
 
     #[test]

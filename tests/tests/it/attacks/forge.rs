@@ -10,6 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 
+use crate::support::thumbprint;
+
 /// The time at which all guards of tokens stand, unless a case moves them.
 pub(super) const NOW: u64 = 1_800_000_000;
 /// The secret of access tokens where there is one.
@@ -87,6 +89,12 @@ impl Key {
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
         let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": b64(pair.public_key()) });
         Self::new(kid, "EdDSA", Algorithm::EdDSA, jwk, EncodingKey::from_ed_der(pkcs8.as_ref()))
+    }
+
+    /// One that is called by its thumbprint, as the ring that services follow wants it.
+    pub(super) fn own() -> Self {
+        let key = Self::ed25519("");
+        Self { kid: thumbprint(&key.jwk), ..key }
     }
 
     pub(super) fn p256(kid: &str) -> Self {

@@ -109,7 +109,7 @@ async fn a_token_ahead_of_the_ring(server: &NatsServer) {
     let connection = Connection::open(&nats(server)).await.unwrap();
     RingBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 1).await.unwrap();
     let bucket = connection.jetstream().get_key_value(KeyPurpose::AccessTokens.bucket()).await.unwrap();
-    let known = Key::ed25519("known");
+    let known = Key::own();
     let mut taken = false;
     // On a machine that is busy, the quarter of a second may be over before anything has come.
     for attempt in 1..=10 {
@@ -121,7 +121,7 @@ async fn a_token_ahead_of_the_ring(server: &NatsServer) {
         let guarded = Guarded::start(server, "ahead", config).await;
         guarded.takes(known.token(&claims())).await;
 
-        let new = Key::ed25519("new");
+        let new = Key::own();
         let token = new.token(&claims());
         proxy.freeze(Which::All);
         put(&bucket, attempt * 2 + 1, &[&known, &new]).await;
@@ -197,7 +197,7 @@ async fn an_access_key_in_the_ring_of_gateways(_: &NatsServer) {
     guarded.takes_message(&[("nrpc-assert", &assertion)], "{}").await;
 
     // The same bucket, another key: one that says it is for access tokens.
-    let rogue = Key::ed25519("rogue");
+    let rogue = Key::own();
     let bucket = connection.jetstream().get_key_value(KeyPurpose::Assertions.bucket()).await.unwrap();
     let found = soon(bucket.get("ring")).await.unwrap().unwrap();
     let mut found: Value = serde_json::from_slice(&found).unwrap();
@@ -221,7 +221,7 @@ async fn an_old_document_put_back(_: &NatsServer) {
     let connection = Connection::open(&nats(&server)).await.unwrap();
     RingBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 1).await.unwrap();
     let bucket = connection.jetstream().get_key_value(KeyPurpose::AccessTokens.bucket()).await.unwrap();
-    let (stays, stolen, newest) = (Key::ed25519("stays"), Key::ed25519("stolen"), Key::ed25519("newest"));
+    let (stays, stolen, newest) = (Key::own(), Key::own(), Key::own());
     put(&bucket, 10, &[&stays, &stolen]).await;
     let followed = soon(KeyRing::follow(&connection, KeyPurpose::AccessTokens)).await.unwrap();
     let config = JwtConfig::ring(followed.clone()).clock(Hand::at(NOW).clock());
@@ -258,7 +258,7 @@ async fn documents_that_must_not_be_taken(_: &NatsServer) {
     let connection = Connection::open(&nats(&server)).await.unwrap();
     RingBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 1).await.unwrap();
     let bucket = connection.jetstream().get_key_value(KeyPurpose::AccessTokens.bucket()).await.unwrap();
-    let (known, next) = (Key::ed25519("known"), Key::ed25519("next"));
+    let (known, next) = (Key::own(), Key::own());
     put(&bucket, 10, &[&known]).await;
     let followed = soon(KeyRing::follow(&connection, KeyPurpose::AccessTokens)).await.unwrap();
     let config = JwtConfig::ring(followed.clone()).clock(Hand::at(NOW).clock());
@@ -270,17 +270,24 @@ async fn documents_that_must_not_be_taken(_: &NatsServer) {
     (symmetric["alg"], symmetric["jwk"]) = (json!("HS256"), json!({ "kty": "oct", "k": "AAAA" }));
     let mut foreign = known.entry();
     foreign["jwk"] = next.jwk.clone();
+    // A good key by another name than its own: whoever chose it may choose that of another key tomorrow.
+    let mut renamed = next.entry();
+    renamed["kid"] = json!("next");
+    let of_renamed = next.sign(&next.header_with(json!({ "kid": "next" })), &claims().to_string());
     let mut version = 11;
     for entries in [
         vec![known.entry(), private],
         vec![known.entry(), symmetric],
         vec![known.entry(), next.entry(), next.entry()],
         vec![known.entry(), foreign],
+        vec![known.entry(), renamed],
     ] {
         soon(bucket.put("ring", document(version, &entries).into())).await.unwrap();
         put(&bucket, version + 1, &[&known]).await;
         until(async || followed.version() == version + 1).await;
-        guarded.refuses(&of_next).await;
+        for token in [&of_next, &of_renamed] {
+            guarded.refuses(token).await;
+        }
         guarded.takes(&of_known).await;
         version += 2;
     }

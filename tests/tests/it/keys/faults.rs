@@ -51,6 +51,7 @@ async fn a_document_that_is_none_keeps_the_keys_in_use_and_is_put_right() {
         "[]".to_owned(),
         with(&|document| document["keys"][0]["jwk"] = json!({ "kty": "oct", "k": "AAAA" })),
         with(&|document| document["keys"][0]["jwk"]["d"] = json!("AAAA")),
+        with(&|document| document["keys"][0]["kid"] = json!("mine")),
         with(&|document| document["keys"] = json!([document["keys"][0], document["keys"][0]])),
         with(&|document| document["version"] = json!(1)),
     ];
