@@ -66,4 +66,18 @@ mod tests {
         let found = [timeout, deadline, stream, traceparent, tracestate];
         assert_eq!(found, [Some("1"), Some("2"), Some("3"), Some("4"), Some("5")]);
     }
+
+    #[test]
+    fn a_request_without_them_has_none_whatever_other_headers_it_has() {
+        let found = |headers: Option<&HeaderMap>| {
+            let Preface { timeout, deadline, stream, traceparent, tracestate } = Preface::of(headers);
+            [timeout, deadline, stream, traceparent, tracestate].map(|value| value.map(str::to_owned))
+        };
+        assert_eq!(found(None), [const { None }; 5]);
+        for other in ["rpc-timeout-ms", "RPC-Deadline", "Rpc-Streams", "X-Traceparent", "trace-state"] {
+            let mut headers = HeaderMap::new();
+            headers.append(other, "1");
+            assert_eq!(found(Some(&headers)), [const { None }; 5], "{other}");
+        }
+    }
 }

@@ -61,3 +61,60 @@ where
         self.handler.cancel();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::task::Waker;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::guard::Guard;
+    use crate::reply::IntoReply;
+    use crate::route::{BoundHandler, Handler};
+
+    /// As a guard, admits whoever has the data `in`; what waits in it, or in it as a handler, holds a clone.
+    struct Holds(Arc<()>);
+
+    impl Holds {
+        async fn wait(&self) -> Result<(), RpcError> {
+            let _held = self.0.clone();
+            pending().await
+        }
+    }
+
+    impl Guard for Holds {
+        async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError> {
+            if request.data() == Some(b"in") { Ok(()) } else { self.wait().await }
+        }
+    }
+
+    impl Handler for Holds {
+        async fn call(&self, _: Request) -> Result<impl IntoReply + Send, RpcError> {
+            self.wait().await
+        }
+    }
+
+    #[test]
+    fn a_cancelled_request_is_dropped_at_once_be_it_with_a_guard_or_with_the_handler() {
+        let (with_guard, with_handler) = (Arc::new(()), Arc::new(()));
+        let guards: [Arc<dyn DynGuard>; 1] = [Arc::new(Holds(with_guard.clone()))];
+        let handler = BoundHandler::new(Holds(with_handler.clone()));
+        let mut slot = handler.make_slot(&guards);
+        let mut held = |request: Option<&'static str>| {
+            match request {
+                Some(data) => slot.start(Request::new("a".into(), None, Some(data.into()), Instant::now())),
+                None => slot.cancel(),
+            }
+            assert!(slot.poll(&mut Context::from_waker(Waker::noop()), &mut Vec::new()).is_pending());
+            // One is the test's, and one the guard's or the handler's.
+            (Arc::strong_count(&with_guard) - 2, Arc::strong_count(&with_handler) - 2)
+        };
+        for _ in 0..2 {
+            assert_eq!(held(Some("out")), (1, 0));
+            assert_eq!(held(None), (0, 0));
+            assert_eq!(held(Some("in")), (0, 1));
+            assert_eq!(held(None), (0, 0));
+        }
+    }
+}
