@@ -264,6 +264,8 @@ mod tests {
         assert_ne!(stream, shape!(u8).answered());
         assert_ne!(stream, shape!(Vec<u8>).answered());
         assert_ne!(stream, shape!(Items<u16>).answered());
+        assert_eq!(shape!(Items<u8>).taken(), stream, "these items are read as they are written");
+        assert_ne!(shape!(Items<u8>).taken(), shape!(Items<u16>).taken());
         struct Plain;
         assert_eq!(shape!(Items<Plain>).answered(), None);
     }
