@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType};
+use async_nats::jetstream::stream::StorageType;
 use async_nats::jetstream::{self, kv};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::connection::{Connection, KvBucket, KvError, KvHandles, is_kv_conflict};
+use super::revision;
+use crate::connection::{Connection, KvBucket, KvError, KvHandles};
 use crate::error::RpcError;
 
 /// How long the trace of a record that is gone stays.
@@ -103,18 +104,9 @@ impl<T: Serialize + DeserializeOwned> Expiring<T> {
     /// no loss.
     pub(super) async fn read(&self, key: &str) -> Result<Entry<T>, ExpiringError> {
         let current = self.current().await?;
-        let message = match current.store.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
-            Ok(message) => message,
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-                return Ok(Entry { record: None, revision: 0 });
-            }
-            Err(error) => return Err(ExpiringError::Unavailable(error.into())),
-        };
-        // Deletions and expiries are messages too, told by their headers; records carry neither.
-        let is_marker =
-            message.headers.get("KV-Operation").is_some() || message.headers.get("Nats-Marker-Reason").is_some();
-        let record = if is_marker { None } else { serde_json::from_slice(&message.payload).ok() };
-        Ok(Entry { record, revision: message.sequence })
+        let latest = revision::latest(&current.store, key).await;
+        let (value, revision) = latest.map_err(|error| ExpiringError::Unavailable(error.into()))?;
+        Ok(Entry { record: value.and_then(|value| serde_json::from_slice(&value).ok()), revision })
     }
 
     /// Writes in place of `revision` (0: of nothing), for `ttl` rounded up to whole seconds; false if another
@@ -128,16 +120,10 @@ impl<T: Serialize + DeserializeOwned> Expiring<T> {
     ) -> Result<bool, ExpiringError> {
         let value = serde_json::to_vec(record).map_err(|error| ExpiringError::Unavailable(error.into()))?;
         let ttl = Duration::from_secs(ttl.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX).max(1));
-        let message = PublishMessage::build().payload(value.into()).ttl(ttl).expected_last_subject_sequence(revision);
-        let published = match self.current().await?.jetstream.send_publish(self.subject(key), message).await {
-            Ok(acknowledged) => acknowledged.await,
-            Err(error) => Err(error),
-        };
-        match published {
-            Ok(_) => Ok(true),
-            Err(error) if is_kv_conflict(&error) => Ok(false),
-            Err(error) => Err(ExpiringError::Unavailable(error.into())),
-        }
+        let message = PublishMessage::build().payload(value.into()).ttl(ttl);
+        let current = self.current().await?;
+        let written = revision::replace(&current.jetstream, &current.store, key, message, revision).await;
+        written.map_err(|error| ExpiringError::Unavailable(error.into()))
     }
 
     /// Removes a record whatever its revision.
@@ -148,10 +134,6 @@ impl<T: Serialize + DeserializeOwned> Expiring<T> {
 
     async fn current(&self) -> Result<Arc<KvHandles>, ExpiringError> {
         Ok(self.bucket.current().await?)
-    }
-
-    fn subject(&self, key: &str) -> String {
-        format!("$KV.{}.{key}", self.bucket.name())
     }
 }
 

@@ -26,10 +26,8 @@ pub(crate) enum Change<'a> {
     /// follows is no longer in the bucket.
     Begin,
     /// A key has this value.
-    #[allow(dead_code, reason = "the revision is for those who write as well")]
     Put { key: &'a str, value: &'a [u8], revision: u64 },
     /// A key was deleted, purged, or has expired.
-    #[allow(dead_code, reason = "the revision is for those who write as well")]
     Gone { key: &'a str, revision: u64 },
     /// All that was in the bucket has been seen; from here on it is news.
     Loaded,
@@ -84,13 +82,11 @@ impl Follower {
     /// The stream's sequence up to which everything has been seen; 0 until the history has been.
     ///
     /// A stream whose last sequence (`STREAM.INFO`) is no higher held nothing newer when it was asked.
-    #[allow(dead_code, reason = "for replicas that have to prove how fresh they are")]
     pub(crate) fn sequence(&self) -> u64 {
         *self.sequence.borrow()
     }
 
     /// Has the whole history read again, as when the stream turns out to be another one.
-    #[allow(dead_code, reason = "for replicas that have to prove how fresh they are")]
     pub(crate) fn resync(&self) {
         self.resync.notify_one();
     }

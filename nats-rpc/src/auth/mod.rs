@@ -35,6 +35,7 @@ mod keys;
 mod password;
 #[cfg(feature = "auth")]
 mod reset;
+mod revision;
 mod revocation;
 #[cfg(feature = "auth")]
 mod service;

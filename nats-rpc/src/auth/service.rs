@@ -6,12 +6,12 @@ use std::any::TypeId;
 use std::error::Error;
 
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::jetstream::{self, kv};
 use serde::{Deserialize, Serialize};
 
 use self::credential::Credential;
-use crate::connection::{Connection, KvBucket, KvError, is_kv_conflict};
+use super::revision;
+use crate::connection::{Connection, KvBucket, KvError};
 use crate::error::RpcError;
 use crate::guard::Guard;
 use crate::message::Request;
@@ -133,15 +133,11 @@ impl ServiceCredentials {
         }
         let record = Record { digest: credential.digest(), scope: scope.to_owned() };
         let value = serde_json::to_vec(&record).map_err(unavailable)?;
-        let message = PublishMessage::build().payload(value.into()).expected_last_subject_sequence(revision);
+        let message = PublishMessage::build().payload(value.into());
         let current = self.0.current().await.map_err(unavailable)?;
-        let published = match current.jetstream.send_publish(subject(name), message).await {
-            Ok(acknowledged) => acknowledged.await,
-            Err(error) => Err(error),
-        };
-        match published {
-            Ok(_) => Ok(credential.to_string()),
-            Err(error) if is_kv_conflict(&error) => Err(ServiceCredentialError::Exists),
+        match revision::replace(&current.jetstream, &current.store, name, message, revision).await {
+            Ok(true) => Ok(credential.to_string()),
+            Ok(false) => Err(ServiceCredentialError::Exists),
             Err(error) => Err(unavailable(error)),
         }
     }
@@ -175,16 +171,9 @@ impl ServiceCredentials {
     /// The record of a service as the stream's leader has it, and the revision that a write replaces.
     async fn read(&self, name: &str) -> Result<(Option<Record>, u64), ServiceCredentialError> {
         let current = self.0.current().await.map_err(unavailable)?;
-        let message = match current.store.stream.get_last_raw_message_by_subject(&subject(name)).await {
-            Ok(message) => message,
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok((None, 0)),
-            Err(error) => return Err(unavailable(error)),
-        };
-        if message.headers.get("KV-Operation").is_some() {
-            return Ok((None, message.sequence));
-        }
-        let record = serde_json::from_slice(&message.payload).map_err(unavailable)?;
-        Ok((Some(record), message.sequence))
+        let (value, revision) = revision::latest(&current.store, name).await.map_err(unavailable)?;
+        let record = value.map(|value| serde_json::from_slice(&value)).transpose().map_err(unavailable)?;
+        Ok((record, revision))
     }
 }
 
@@ -207,10 +196,6 @@ impl Guard for ServiceCredentials {
     fn proves(&self) -> Option<TypeId> {
         Some(TypeId::of::<ServiceClaims>())
     }
-}
-
-fn subject(name: &str) -> String {
-    format!("$KV.{BUCKET}.{name}")
 }
 
 fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> ServiceCredentialError {

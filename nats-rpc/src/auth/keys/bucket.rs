@@ -4,12 +4,12 @@ use std::error::Error;
 use std::time::Duration;
 
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
 
 use super::{KeyPurpose, KeysError};
-use crate::connection::{Connection, KvBucket, KvError, is_kv_conflict};
+use crate::auth::revision;
+use crate::connection::{Connection, KvBucket, KvError};
 use crate::jwt::{Document, Entry, KeyRing};
 
 /// The key of the document.
@@ -99,20 +99,12 @@ impl RingBucket {
             ..kv::Config::default()
         };
         let failed = |source: Box<dyn Error + Send + Sync>| KeysError::Provision { bucket, source };
-        jetstream.create_or_update_key_value(config).await.map_err(|error| failed(error.into()))?;
+        let store = jetstream.create_or_update_key_value(config).await.map_err(|error| failed(error.into()))?;
         // Not only for the first reader: on a bucket without any key, nobody could tell that it is empty.
-        let empty = PublishMessage::build()
-            .payload(Bytes::from_static(br#"{"version":1,"keys":[]}"#))
-            .expected_last_subject_sequence(0);
-        let published = match jetstream.send_publish(subject(purpose, RING), empty).await {
-            Ok(acknowledged) => acknowledged.await,
-            Err(error) => Err(error),
-        };
-        match published {
-            Ok(_) => Ok(()),
-            Err(error) if is_kv_conflict(&error) => Ok(()),
-            Err(error) => Err(failed(error.into())),
-        }
+        let empty = PublishMessage::build().payload(Bytes::from_static(br#"{"version":1,"keys":[]}"#));
+        // One that was there before stays.
+        let written = revision::replace(jetstream, &store, RING, empty, 0).await;
+        written.map(drop).map_err(|error| failed(error.into()))
     }
 
     /// Opens the bucket.
@@ -198,30 +190,16 @@ impl RingBucket {
     /// The value of `key` with its revision, as the stream's leader has them; 0 if it never had one.
     pub(super) async fn read(&self, key: &str) -> Result<(Option<Bytes>, u64), KeysError> {
         let handles = self.bucket.current().await.map_err(|error| self.unavailable(error))?;
-        let message = match handles.store.stream.get_last_raw_message_by_subject(&subject(self.purpose, key)).await {
-            Ok(message) => message,
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok((None, 0)),
-            Err(error) => return Err(self.unavailable(error)),
-        };
-        let is_value =
-            ["KV-Operation", "Nats-Marker-Reason"].iter().all(|header| message.headers.get(*header).is_none());
-        Ok((is_value.then_some(message.payload), message.sequence))
+        revision::latest(&handles.store, key).await.map_err(|error| self.unavailable(error))
     }
 
     /// Puts `document` in place of `revision`; false if another one is there.
     async fn write(&self, document: &Document, revision: u64) -> Result<bool, KeysError> {
         let value = serde_json::to_vec(document).map_err(|error| self.unavailable(error))?;
-        let message = PublishMessage::build().payload(value.into()).expected_last_subject_sequence(revision);
+        let message = PublishMessage::build().payload(value.into());
         let handles = self.bucket.current().await.map_err(|error| self.unavailable(error))?;
-        let published = match handles.jetstream.send_publish(subject(self.purpose, RING), message).await {
-            Ok(acknowledged) => acknowledged.await,
-            Err(error) => Err(error),
-        };
-        match published {
-            Ok(_) => Ok(true),
-            Err(error) if is_kv_conflict(&error) => Ok(false),
-            Err(error) => Err(self.unavailable(error)),
-        }
+        let written = revision::replace(&handles.jetstream, &handles.store, RING, message, revision).await;
+        written.map_err(|error| self.unavailable(error))
     }
 
     fn unavailable(&self, source: impl Into<Box<dyn Error + Send + Sync>>) -> KeysError {
@@ -231,10 +209,6 @@ impl RingBucket {
     fn unusable(&self, source: crate::jwt::KeyRingError) -> KeysError {
         KeysError::Document { bucket: self.purpose.bucket(), source }
     }
-}
-
-fn subject(purpose: KeyPurpose, key: &str) -> String {
-    format!("$KV.{}.{key}", purpose.bucket())
 }
 
 pub(super) fn not_opened(purpose: KeyPurpose, error: KvError) -> KeysError {

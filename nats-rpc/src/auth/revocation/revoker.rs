@@ -4,12 +4,13 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::jetstream::{self, kv};
 
 use super::bucket::{BUCKET, RevocationBucketError};
-use crate::connection::{Connection, KvBucket, KvHandles, is_kv_conflict};
+use crate::auth::revision;
+use crate::connection::{Connection, KvBucket, KvHandles};
 use crate::error::RpcError;
 use crate::jwt::{Clock, MAX_REVOCABLE_LIFETIME, Target, Terms, subject_digest};
 
@@ -95,12 +96,9 @@ impl Revoker {
         let store = jetstream.create_or_update_key_value(config).await.map_err(|error| failed(error.into()))?;
         // The realm's epoch stays for good, so the bucket is never empty: who follows it can tell that
         // nothing is revoked from not having heard yet.
-        let message = publish(Terms { epoch: Some(0), until: None }).map_err(failed)?.expected_last_subject_sequence(0);
-        match send(jetstream, &store.name, &Target::Realm, message).await {
-            Ok(()) => Ok(()),
-            Err(error) if is_kv_conflict(&error) => Ok(()),
-            Err(error) => Err(failed(error.into())),
-        }
+        let message = publish(Terms { epoch: Some(0), until: None }).map_err(failed)?;
+        let written = revision::replace(jetstream, &store, &Target::Realm.key(), message, 0).await;
+        written.map(drop).map_err(|error| failed(error.into()))
     }
 
     /// Opens the bucket and checks that entries expire in it.
@@ -169,21 +167,23 @@ impl Revoker {
     /// Writes an entry that says all by being there.
     async fn put(&self, target: &Target) -> Result<(), RevocationError> {
         let message = self.entry(target, None)?;
-        let sent = send(&self.current().await?.jetstream, self.bucket.name(), target, message).await;
-        sent.map_err(|error| RevocationError::Unavailable(error.into()))
+        let current = self.current().await?;
+        let sent = current.jetstream.send_publish(revision::subject(&current.store, &target.key()), message);
+        let published = async { sent.await?.await.map(drop) }.await;
+        published.map_err(|error: PublishError| RevocationError::Unavailable(error.into()))
     }
 
     /// Raises an epoch to what `next` makes of the known one, or leaves it; gives what it is then.
     async fn raise(&self, target: &Target, next: impl Fn(Option<u64>) -> Option<u64>) -> Result<u64, RevocationError> {
         for _ in 0..TRIES {
             let current = self.current().await?;
-            let (known, revision) = read(&current, self.bucket.name(), target).await?;
+            let (known, revision) = read(&current, target).await?;
             let Some(epoch) = next(known) else { return Ok(known.unwrap_or_default()) };
-            let message = self.entry(target, Some(epoch))?.expected_last_subject_sequence(revision);
-            match send(&current.jetstream, self.bucket.name(), target, message).await {
-                Ok(()) => return Ok(epoch),
-                Err(error) if is_kv_conflict(&error) => {}
-                Err(error) => return Err(RevocationError::Unavailable(error.into())),
+            let message = self.entry(target, Some(epoch))?;
+            let key = target.key();
+            let written = revision::replace(&current.jetstream, &current.store, &key, message, revision).await;
+            if written.map_err(|error| RevocationError::Unavailable(error.into()))? {
+                return Ok(epoch);
             }
         }
         Err(RevocationError::Contended)
@@ -210,33 +210,13 @@ fn publish(terms: Terms) -> Result<PublishMessage, Box<dyn Error + Send + Sync>>
     Ok(PublishMessage::build().payload(serde_json::to_vec(&terms)?.into()))
 }
 
-async fn send(
-    jetstream: &jetstream::Context,
-    bucket: &str,
-    target: &Target,
-    message: PublishMessage,
-) -> Result<(), jetstream::context::PublishError> {
-    jetstream.send_publish(subject(bucket, target), message).await?.await.map(drop)
-}
-
-/// The epoch at a key as the stream's leader has it, and the revision that a write replaces.
-async fn read(current: &KvHandles, bucket: &str, target: &Target) -> Result<(Option<u64>, u64), RevocationError> {
-    let message = match current.store.stream.get_last_raw_message_by_subject(&subject(bucket, target)).await {
-        Ok(message) => message,
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok((None, 0)),
-        Err(error) => return Err(RevocationError::Unavailable(error.into())),
-    };
-    // Expiries are messages too, told by their headers. Theirs is the revision to replace.
-    if message.headers.get("KV-Operation").is_some() || message.headers.get("Nats-Marker-Reason").is_some() {
-        return Ok((None, message.sequence));
-    }
-    let terms: Terms =
-        serde_json::from_slice(&message.payload).map_err(|error| RevocationError::Unavailable(error.into()))?;
-    Ok((terms.epoch, message.sequence))
-}
-
-fn subject(bucket: &str, target: &Target) -> String {
-    format!("$KV.{bucket}.{}", target.key())
+/// The epoch at a key, and the revision that a write replaces.
+async fn read(current: &KvHandles, target: &Target) -> Result<(Option<u64>, u64), RevocationError> {
+    let latest = revision::latest(&current.store, &target.key()).await;
+    let (value, revision) = latest.map_err(|error| RevocationError::Unavailable(error.into()))?;
+    let Some(value) = value else { return Ok((None, revision)) };
+    let terms: Terms = serde_json::from_slice(&value).map_err(|error| RevocationError::Unavailable(error.into()))?;
+    Ok((terms.epoch, revision))
 }
 
 #[cfg(test)]

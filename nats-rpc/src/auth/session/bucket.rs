@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::jetstream::{self, kv};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::error::SessionError;
 use super::id::SessionId;
 use super::record::Record;
-use crate::connection::{Connection, KvBucket, KvError, KvHandles, is_kv_conflict};
+use crate::auth::revision;
+use crate::connection::{Connection, KvBucket, KvError, KvHandles};
 
 const BUCKET: &str = "auth_sess";
 const SUBJECTS: &str = "$KV.auth_sess.";
@@ -81,26 +81,16 @@ impl Bucket {
 
     /// The record of a session with its revision, as the stream's leader has it.
     ///
-    /// `Store::entry` reads from any replica. One that is behind would make the newest token look forged,
-    /// and log its owner out.
+    /// A replica that is behind would make the newest token look forged, and log its owner out.
     pub(super) async fn read(&self, id: SessionId) -> Result<Option<(Record, u64)>, SessionError> {
-        let message = match self.current().await?.store.stream.get_last_raw_message_by_subject(&subject(id)).await {
-            Ok(message) => message,
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
-            Err(error) => return Err(SessionError::Unavailable(error.into())),
-        };
-        // Deletions and expiries are messages too, told by their headers; records carry neither.
-        if message.headers.get("KV-Operation").is_some() || message.headers.get("Nats-Marker-Reason").is_some() {
-            return Ok(None);
-        }
-        let record =
-            serde_json::from_slice(&message.payload).map_err(|error| SessionError::Unavailable(error.into()))?;
-        Ok(Some((record, message.sequence)))
+        let latest = revision::latest(&self.current().await?.store, &id.key()).await;
+        let (value, revision) = latest.map_err(|error| SessionError::Unavailable(error.into()))?;
+        let Some(value) = value else { return Ok(None) };
+        let record = serde_json::from_slice(&value).map_err(|error| SessionError::Unavailable(error.into()))?;
+        Ok(Some((record, revision)))
     }
 
     /// Writes a record in place of `revision` (0: of none), to vanish when the session has expired.
-    ///
-    /// `Store::update` knows no time to live, and would make an expiring key permanent.
     pub(super) async fn write(
         &self,
         id: SessionId,
@@ -111,14 +101,11 @@ impl Bucket {
         let value = serde_json::to_vec(record).map_err(|error| SessionError::Unavailable(error.into()))?;
         // Whole seconds are all that the server takes; one more, so that the record outlives its own expiry.
         let ttl = Duration::from_secs(record.expiry().saturating_sub(now).div_ceil(1000).saturating_add(1));
-        let message = PublishMessage::build().payload(value.into()).ttl(ttl).expected_last_subject_sequence(revision);
-        let published = match self.current().await?.jetstream.send_publish(subject(id), message).await {
-            Ok(acknowledged) => acknowledged.await,
-            Err(error) => Err(error),
-        };
-        match published {
-            Ok(_) => Ok(Write::Done),
-            Err(error) if is_kv_conflict(&error) => Ok(Write::Conflict),
+        let message = PublishMessage::build().payload(value.into()).ttl(ttl);
+        let current = self.current().await?;
+        match revision::replace(&current.jetstream, &current.store, &id.key(), message, revision).await {
+            Ok(true) => Ok(Write::Done),
+            Ok(false) => Ok(Write::Conflict),
             Err(error) => Err(SessionError::Unavailable(error.into())),
         }
     }
@@ -147,8 +134,4 @@ impl Bucket {
         let found: Vec<_> = stream::iter(reads).buffer_unordered(READS).try_collect().await?;
         Ok(found.into_iter().flatten().filter(|(_, record)| record.owner.user == user).collect())
     }
-}
-
-fn subject(id: SessionId) -> String {
-    format!("{SUBJECTS}{}", id.key())
 }
