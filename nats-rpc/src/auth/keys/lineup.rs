@@ -108,9 +108,10 @@ impl Lineup {
         retired
     }
 
-    /// Gives up a key pair of which nobody knows whether it was written: it might be retired unseen.
-    pub(super) fn doubt(&mut self) {
-        self.next.take_if(|own| own.published.is_none());
+    /// Gives up a key pair of which nobody knows whether it was written, as it might be retired unseen; gives
+    /// whether there was one.
+    pub(super) fn doubt(&mut self) -> bool {
+        self.next.take_if(|own| own.published.is_none()).is_some()
     }
 
     /// Whether there is something that no document has yet.
@@ -217,8 +218,13 @@ mod tests {
         let (mut lineup, document, kid) = started();
         lineup.prepare(NOW).unwrap();
         assert!(lineup.has_news());
-        lineup.doubt();
+        assert!(lineup.doubt());
         assert!(!lineup.has_news());
         assert_eq!(kids(&write(&mut lineup, &document, NOW)), [&kid]);
+        assert!(!lineup.doubt(), "there is none");
+        lineup.prepare(NOW).unwrap();
+        write(&mut lineup, &document, NOW);
+        assert!(!lineup.doubt(), "it was written");
+        assert!(lineup.next.is_some());
     }
 }

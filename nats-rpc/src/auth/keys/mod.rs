@@ -5,6 +5,7 @@
 //! - [`RingBucket`]: the bucket as operators see it: provision, list, rotate, retire.
 //! - `follow`: the ring as verifiers see it, fed by the bucket.
 //! - `lineup`: which keys an instance has, and what it wants to be published of them.
+//! - `schedule`: what is due at a time.
 //! - `publisher`: the task that sees to it.
 
 mod bucket;
@@ -13,6 +14,7 @@ mod follow;
 mod lineup;
 mod own;
 mod publisher;
+mod schedule;
 
 pub use self::bucket::{PublishedKey, RingBucket};
 pub use self::error::KeysError;
@@ -56,5 +58,16 @@ impl KeyPurpose {
     /// Whether whoever publishes such keys may not watch the bucket, and looks the ring up instead.
     fn is_looked_up(self) -> bool {
         matches!(self, Self::Assertions | Self::Peers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_publishes_keys_of_gateways_looks_the_ring_up() {
+        let purposes = [KeyPurpose::AccessTokens, KeyPurpose::Assertions, KeyPurpose::Peers];
+        assert_eq!(purposes.map(KeyPurpose::is_looked_up), [false, true, true]);
     }
 }

@@ -1,7 +1,6 @@
 //! The task that publishes, prolongs and rotates the key pairs of one instance.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -9,13 +8,9 @@ use tokio::time::Instant;
 use super::bucket::RingBucket;
 use super::follow::Followed;
 use super::lineup::Lineup;
+use super::schedule::Schedule;
 use super::{KeyEvent, KeysError, SigningKeyConfig};
 use crate::jwt::ActiveKey;
-
-/// The margin at most where there is no other key to sign with.
-const FIRST_MARGIN: Duration = Duration::from_millis(250);
-/// The pause after a write that failed; up to as much comes on top.
-const PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) struct Publisher {
     bucket: RingBucket,
@@ -23,18 +18,12 @@ pub(super) struct Publisher {
     versions: watch::Receiver<u64>,
     config: SigningKeyConfig,
     lineup: Lineup,
+    schedule: Schedule,
     active: ActiveKey,
     /// Orders of this process to rotate.
     order: Arc<Notify>,
     /// The id of the key that signs.
     signing: watch::Sender<Option<String>>,
-    /// Whether a new key pair is wanted, whatever the schedule says.
-    wanted: bool,
-    rotate_at: Instant,
-    /// When the document is due to be written, be it for a heartbeat or because it has to be put right.
-    write_at: Instant,
-    /// No write before this, since one failed.
-    not_before: Instant,
 }
 
 impl Publisher {
@@ -48,34 +37,20 @@ impl Publisher {
     ) -> Self {
         let lineup = Lineup::new(config.purpose, config.issuer.clone(), config.horizon());
         let versions = followed.ring.versions();
-        let now = Instant::now();
-        let rotate_at = now + config.rotate_every;
-        Self {
-            bucket,
-            followed,
-            versions,
-            lineup,
-            active,
-            order,
-            signing,
-            wanted: true,
-            rotate_at,
-            write_at: now + config.heartbeat,
-            not_before: now,
-            config,
-        }
+        let schedule = Schedule::new(&config, Instant::now());
+        Self { bucket, followed, versions, config, lineup, schedule, active, order, signing }
     }
 
     pub(super) async fn run(mut self) {
         loop {
             self.step().await;
-            let due = self.due();
+            let due = self.schedule.due(&self.lineup);
             // The senders of all three channels live as long as the ring, which is `self`'s.
             tokio::select! {
                 Ok(()) = self.versions.changed() => {}
-                Ok(()) = self.followed.rotate.changed() => self.wanted = true,
-                Ok(()) = self.followed.refused.changed() => self.write_at = Instant::now(),
-                () = self.order.notified() => self.wanted = true,
+                Ok(()) = self.followed.rotate.changed() => self.schedule.want(),
+                Ok(()) = self.followed.refused.changed() => self.schedule.refused(Instant::now()),
+                () = self.order.notified() => self.schedule.want(),
                 () = tokio::time::sleep_until(due) => {}
             }
         }
@@ -88,28 +63,27 @@ impl Publisher {
             tracing::warn!(kid, "a signing key is no longer in the ring: retired, or clocks differ; making another");
             self.tell(KeyEvent::Lost { kid });
             // One that is about to sign takes its place.
-            self.wanted |= self.lineup.next.is_none();
+            if self.lineup.next.is_none() {
+                self.schedule.want();
+            }
         }
         if self.lineup.active.is_none() && self.active.kid().is_some() {
             self.active.clear();
             self.signing.send_replace(None);
         }
-        if self.usable_at().is_some_and(|at| at <= now) {
+        if self.schedule.promotes(&self.lineup, now) {
             self.promote(now);
         }
-        if now < self.not_before {
-            return;
-        }
-        if self.lineup.next.is_none() && (self.wanted || now >= self.rotate_at) {
+        if self.schedule.prepares(&self.lineup, now) {
             match self.lineup.prepare(self.config.clock.unix_seconds()) {
-                Ok(()) => self.wanted = false,
+                Ok(()) => self.schedule.prepared(),
                 Err(error) => {
                     tracing::error!(%error, "no key pair");
-                    self.not_before = now + PAUSE;
+                    self.schedule.failed(now, fastrand::f64());
                 }
             }
         }
-        if self.lineup.has_news() || now >= self.write_at {
+        if self.schedule.writes(&self.lineup, now) {
             self.write().await;
         }
     }
@@ -122,7 +96,7 @@ impl Publisher {
             tracing::info!(kid, before, bucket = self.config.purpose.bucket(), "signing with a new key");
             self.signing.send_replace(Some(kid.clone()));
             self.tell(KeyEvent::Signing { kid });
-            self.rotate_at = now + self.config.rotate_every.mul_f64(1.0 - fastrand::f64() / 10.0);
+            self.schedule.promoted(now, fastrand::f64());
         }
     }
 
@@ -141,20 +115,17 @@ impl Publisher {
                 if let Some(own) = &self.lineup.active {
                     self.active.set(own.key.clone(), own.until);
                 }
-                self.write_at = Instant::now() + self.config.heartbeat;
+                self.schedule.written(Instant::now());
                 if self.config.purpose.is_looked_up() {
                     self.followed.ring.look_up();
                 }
             }
             Err(error) => {
                 tracing::error!(%error, "public keys were not published");
-                // Of a lost race, it is known that nothing was written.
-                if !matches!(error, KeysError::Contended { .. }) && self.lineup.next.is_some() && self.lineup.has_news()
-                {
-                    self.lineup.doubt();
-                    self.wanted = true;
+                if was_doubtful(&error) && self.lineup.doubt() {
+                    self.schedule.want();
                 }
-                self.not_before = Instant::now() + PAUSE.mul_f64(1.0 + fastrand::f64());
+                self.schedule.failed(Instant::now(), fastrand::f64());
             }
         }
     }
@@ -162,26 +133,21 @@ impl Publisher {
     fn tell(&self, event: KeyEvent) {
         (self.config.tell.0)(event);
     }
+}
 
-    /// When the next key pair may sign; never, as long as it was not seen in the ring.
-    fn usable_at(&self) -> Option<Instant> {
-        let margin = match self.lineup.active {
-            Some(_) => self.config.margin,
-            None => self.config.margin.min(FIRST_MARGIN),
-        };
-        Some(self.lineup.next.as_ref()?.seen? + margin)
-    }
+/// Whether nobody knows what became of a write that ended like this.
+fn was_doubtful(error: &KeysError) -> bool {
+    // Of a lost race, it is known that nothing was written.
+    !matches!(error, KeysError::Contended { .. })
+}
 
-    /// When there is something to do next, whatever else happens.
-    fn due(&self) -> Instant {
-        let mut write = self.write_at;
-        if self.lineup.next.is_none() {
-            write = write.min(self.rotate_at);
-        }
-        if self.wanted && self.lineup.next.is_none() || self.lineup.has_news() {
-            write = Instant::now();
-        }
-        let write = write.max(self.not_before);
-        self.usable_at().map_or(write, |usable| usable.min(write))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_of_a_lost_race_it_is_known_that_nothing_was_written() {
+        assert!(!was_doubtful(&KeysError::Contended { bucket: "b" }));
+        assert!(was_doubtful(&KeysError::Unavailable { bucket: "b", source: "no answer".into() }));
     }
 }
