@@ -39,6 +39,7 @@ impl JwtConfig {
     /// [`KeysError::NotProvisioned`]; [`KeysError::Revocations`] if those cannot be followed; otherwise as
     /// [`KeyRing::follow`].
     pub async fn open(connection: &Connection, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
+        Self::check_vars(&vars)?;
         let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
         let is_static = vars(SECRET).is_some();
         let mut config = match is_static {
@@ -65,6 +66,24 @@ impl JwtConfig {
         }
         Ok(config)
     }
+
+    /// Whether [`open`](Self::open) can use these variables, as far as that can be told without a connection.
+    ///
+    /// # Errors
+    /// [`JwtConfigError`] naming the first that cannot be used.
+    pub fn check_vars(vars: impl Fn(&str) -> Option<String>) -> Result<(), JwtConfigError> {
+        let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
+        flag(WITHOUT_REVOCATIONS, vars)?;
+        let assertions = flag(ACCEPT_ASSERTIONS, vars)?;
+        if vars(SECRET).is_none() {
+            return Ok(());
+        }
+        let mut config = Self::from_vars(vars)?;
+        if assertions {
+            config = config.forwarded_assertion(SecretKey::from_vars(ASSERTION_SECRET, vars)?);
+        }
+        config.check()
+    }
 }
 
 /// Reads a setting that is on or off.
@@ -77,6 +96,15 @@ fn flag(name: &'static str, vars: impl Fn(&str) -> Option<String>) -> Result<boo
 }
 
 impl JwtGuard<UserClaims> {
+    /// Whether [`from_env`](Self::from_env) can use the environment, for [`Service::check`](crate::Service::check):
+    /// before there is a connection.
+    ///
+    /// # Errors
+    /// As [`JwtConfig::check_vars`].
+    pub fn check_env() -> Result<(), JwtConfigError> {
+        JwtConfig::check_vars(|name| std::env::var(name).ok())
+    }
+
     /// Makes a guard of the environment, for [`Service::guard`](crate::Service::guard): of `JWT_SECRET`, or
     /// else of the key ring that auth instances publish. [`JwtConfig::open`] has all variables.
     ///
@@ -85,7 +113,7 @@ impl JwtGuard<UserClaims> {
     /// ```no_run
     /// use nats_rpc::prelude::*;
     ///
-    /// let service = Service::new("users", "1.0.0").guard(JwtGuard::from_env);
+    /// let service = Service::new("users", "1.0.0").check(JwtGuard::check_env).guard(JwtGuard::from_env);
     /// ```
     ///
     /// # Errors

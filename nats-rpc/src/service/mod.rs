@@ -65,6 +65,7 @@ use crate::wire::Wire;
 pub struct Service {
     info: Info,
     routes: Vec<&'static Route>,
+    checks: Vec<Check>,
     setup: Vec<Setup>,
     provision: Vec<Setup>,
     commands: Vec<CustomCommand>,
@@ -77,6 +78,9 @@ pub struct Service {
     limits: Limits,
     shards: usize,
 }
+
+/// Something to look at before there is a connection.
+type Check = Box<dyn FnOnce() -> Result<(), BoxError> + Send>;
 
 /// What a service says of itself.
 #[derive(Clone, Debug)]
@@ -98,6 +102,7 @@ impl Service {
         Self {
             info,
             routes: Vec::new(),
+            checks: Vec::new(),
             setup: Vec::new(),
             provision: Vec::new(),
             commands: Vec::new(),
@@ -127,6 +132,21 @@ impl Service {
     /// Adds handlers: [`discover!`](crate::discover) or [`handlers!`](crate::handlers).
     pub fn handlers(mut self, routes: Vec<&'static Route>) -> Self {
         self.routes.extend(routes);
+        self
+    }
+
+    /// Does `check` at the start, before the connection is opened: of settings and secrets, say.
+    ///
+    /// What is wrong with them is then said at once, and not after a wait for nats-server. All checks are done,
+    /// and each that fails is a line of [`StartError::Refused`]. The commands that need no server check nothing.
+    ///
+    /// ```
+    /// use nats_rpc::prelude::*;
+    ///
+    /// let service = Service::new("users", "1.0.0").check(JwtGuard::check_env).guard(JwtGuard::from_env);
+    /// ```
+    pub fn check<T, E: Into<BoxError>>(mut self, check: impl FnOnce() -> Result<T, E> + Send + 'static) -> Self {
+        self.checks.push(Box::new(move || check().map(drop).map_err(Into::into)));
         self
     }
 
@@ -248,7 +268,8 @@ impl Service {
     /// Connects, binds, subscribes; returns once every subscription is live.
     ///
     /// # Errors
-    /// - [`StartError::Refused`]: the handlers contradict each other or miss something; all of it is listed.
+    /// - [`StartError::Refused`]: the handlers contradict each other or miss something, or a [check](Self::check)
+    ///   failed; all of it is listed.
     /// - [`StartError::Connect`]: there is no connection.
     /// - [`StartError::Setup`]: something that `provide_with`, `guard` or `guard_all` should make failed.
     /// - [`StartError::Forbidden`], [`StartError::Inbox`]: the server forbids one of the subscriptions.
@@ -274,6 +295,13 @@ impl Service {
                 Err(error)
             }
         }
+    }
+
+    /// Does the checks, each once.
+    fn run_checks(&mut self) -> Result<(), StartError> {
+        let failed = |check: Check| check().err().map(|error| error.to_string());
+        let refusals: Vec<_> = std::mem::take(&mut self.checks).into_iter().filter_map(failed).collect();
+        if refusals.is_empty() { Ok(()) } else { Err(StartError::Refused(refusals)) }
     }
 
     /// Checks the handlers against each other, without a connection.
@@ -337,7 +365,8 @@ impl fmt::Debug for Service {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The handlers contradict each other or miss something: one line each, with its place in the source.
+    /// The handlers contradict each other or miss something, one line each, with its place in the source; or
+    /// [checks](Service::check) failed.
     #[error("the service refuses to start:\n  - {}", .0.join("\n  - "))]
     Refused(Vec<String>),
     /// The settings of the connection cannot be used.

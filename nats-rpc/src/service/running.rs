@@ -42,9 +42,10 @@ pub struct Running {
     drain: Duration,
 }
 
-pub(super) async fn start(service: Service, nats: NatsConfig) -> Result<Running, StartError> {
+pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<Running, StartError> {
     // What the handlers say of themselves is checked first: it needs no server.
     let table = service.table()?;
+    service.run_checks()?;
     let connection = Connection::open(&nats.named(&service.info.name)).await?;
     let config = Config::new(connection.clone(), &service.info.name);
     let assembled = service.assemble(table, &config).await?;

@@ -52,7 +52,7 @@ use std::error::Error;
 
 use async_nats::jetstream;
 use nats_rpc::auth::{Backoff, KeyPurpose, ResetTokens, Revoker, RingBucket, ServiceCredentials, Sessions};
-use nats_rpc::{Config, JwtGuard, KvAccess, Service, discover};
+use nats_rpc::{Config, JwtConfig, JwtGuard, KvAccess, Service, discover};
 use users::{Replicas, Users};
 
 use self::account::Accounts;
@@ -64,7 +64,7 @@ pub use self::config::{Settings, SettingsError};
 /// `vars` is where settings come from: the environment in `main`, a list in a test. They are read when the
 /// service starts, so `routes` and `provision` need no secrets. [`Settings`] names them.
 pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static) -> Service {
-    let (for_provision, for_guard, for_peers) = (vars.clone(), vars.clone(), vars.clone());
+    let (for_provision, for_guard, for_peers, for_check) = (vars.clone(), vars.clone(), vars.clone(), vars.clone());
     // The mailer's subject, if there is one; `Settings` says if it is none.
     let mailer = vars("PASSWORD_RESET_SUBJECT").filter(|subject| !subject.is_empty());
     let service = Service::new("auth", env!("CARGO_PKG_VERSION"))
@@ -81,6 +81,10 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         .uses_bucket(KvAccess::to("auth_rev").read().follow().write())
         .uses_bucket(KvAccess::to("auth_services").read().write())
         .uses_bucket(KvAccess::to("users").read().write())
+        .check(move || {
+            Settings::from_vars(&for_check)?;
+            JwtConfig::check_vars(&for_check).map_err(Box::<dyn Error + Send + Sync>::from)
+        })
         .provide_with(move |config| async move { Authority::open(config, Settings::from_vars(vars)?).await })
         .provide_with(move |config: Config| async move {
             let settings = Settings::from_vars(for_peers)?;
@@ -119,4 +123,46 @@ pub async fn provision(jetstream: &jetstream::Context, replicas: Replicas) -> Re
     RingBucket::provision(jetstream, KeyPurpose::Assertions, replicas.get()).await?;
     Users::provision(jetstream, replicas).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nats_rpc::{NatsConfig, StartError};
+
+    use super::*;
+
+    const SECRETS: [(&str, &str); 2] = [
+        ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ("JWT_REFRESH_SECRET", "fedcba9876543210fedcba9876543210"),
+    ];
+
+    /// Why the service does not start where there is no nats-server.
+    async fn refused(vars: &'static [(&'static str, &'static str)]) -> StartError {
+        let service = service(move |name| {
+            let of_name = |(known, _): &&(&str, &str)| *known == name;
+            vars.iter().find(of_name).or_else(|| SECRETS.iter().find(of_name)).map(|(_, value)| (*value).to_owned())
+        });
+        // Nobody listens at port 1.
+        let nobody = NatsConfig::new("nats://127.0.0.1:1").connect_timeout(Duration::from_millis(50));
+        service.start(nobody).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_missing_secret_or_a_bad_setting_is_named_before_the_wait_for_nats_server() {
+        for (vars, named) in [
+            (&[("JWT_REFRESH_SECRET", "")][..], "JWT_REFRESH_SECRET is not set"),
+            (&[("JWT_SECRET", "your-secret-key")], "JWT_SECRET has 15 bytes"),
+            (&[("BCRYPT_COST", "3")], "BCRYPT_COST must be"),
+            (&[("JWT_WITHOUT_REVOCATIONS", "maybe")], "JWT_WITHOUT_REVOCATIONS must be"),
+            (&[("JWT_ACCEPT_ASSERTIONS", "true")], "JWT_ASSERTION_SECRET is not set"),
+        ] {
+            let error = refused(vars).await;
+            assert!(matches!(&error, StartError::Refused(lines) if lines.len() == 1), "{error}");
+            assert!(error.to_string().contains(named), "{error}");
+        }
+        let error = refused(&[]).await;
+        assert!(matches!(error, StartError::Connect(_)), "{error}");
+    }
 }

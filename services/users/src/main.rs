@@ -6,5 +6,6 @@ use nats_rpc::JwtGuard;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    users::service(|name| std::env::var(name).ok()).guard(JwtGuard::from_env).main().await
+    let service = users::service(|name| std::env::var(name).ok());
+    service.check(JwtGuard::check_env).guard(JwtGuard::from_env).main().await
 }
