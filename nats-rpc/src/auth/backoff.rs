@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::doubled::doubled;
 use super::expiring::{Expiring, ExpiringError};
 use crate::connection::Connection;
 use crate::error::RpcError;
@@ -87,8 +88,7 @@ impl BackoffRule {
     /// The wait that follows a failure, the how-manieth it is.
     fn wait(&self, failures: u32) -> Duration {
         let Some(doublings) = failures.checked_sub(self.from) else { return Duration::ZERO };
-        let factor = 1_u32.checked_shl(doublings);
-        factor.and_then(|factor| self.first.checked_mul(factor)).map_or(self.longest, |wait| wait.min(self.longest))
+        doubled(self.first, doublings, self.longest)
     }
 }
 

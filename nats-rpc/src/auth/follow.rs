@@ -10,11 +10,12 @@ use futures::StreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
+use super::doubled::doubled;
 use crate::connection::{Connection, KvBucket, KvError};
 
-/// The pause before the first new try; each further one doubles it.
+/// The pause before a new try; each that is in vain doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause between two tries; up to half as much comes on top, so that instances do not march in step.
+/// The longest pause between two tries; up to half as much comes on top.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long opening the bucket and its consumer may take before it is tried anew.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
@@ -44,7 +45,8 @@ pub(crate) enum Change<'a> {
 /// It needs `STREAM.INFO`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the bucket's stream and no more.
 pub(crate) struct Follower {
     bucket: String,
-    sequence: watch::Receiver<u64>,
+    /// Up to which sequence all has been seen, once the history has been.
+    sequence: watch::Receiver<Option<u64>>,
     resync: Arc<Notify>,
     task: AbortHandle,
 }
@@ -60,7 +62,7 @@ impl Follower {
         see: impl FnMut(Change<'_>) + Send + 'static,
     ) -> Result<Self, KvError> {
         let opened = KvBucket::open(connection, bucket).await?;
-        let (sender, sequence) = watch::channel(0);
+        let (sender, sequence) = watch::channel(None);
         let resync = Arc::new(Notify::new());
         let follow = follow(connection.clone(), opened, see, sender, resync.clone());
         let task = tokio::spawn(follow).abort_handle();
@@ -73,16 +75,16 @@ impl Follower {
     /// [`NotLoaded`] if that takes longer than `limit`.
     pub(crate) async fn loaded(&self, limit: Duration) -> Result<(), NotLoaded> {
         let mut sequence = self.sequence.clone();
-        match tokio::time::timeout(limit, sequence.wait_for(|sequence| *sequence > 0)).await {
+        match tokio::time::timeout(limit, sequence.wait_for(Option::is_some)).await {
             Ok(Ok(_)) => Ok(()),
             _ => Err(NotLoaded { bucket: self.bucket.clone(), waited: limit }),
         }
     }
 
-    /// The stream's sequence up to which everything has been seen; 0 until the history has been.
+    /// The stream's sequence up to which everything has been seen; `None` until the history has been.
     ///
     /// A stream whose last sequence (`STREAM.INFO`) is no higher held nothing newer when it was asked.
-    pub(crate) fn sequence(&self) -> u64 {
+    pub(crate) fn sequence(&self) -> Option<u64> {
         *self.sequence.borrow()
     }
 
@@ -116,10 +118,10 @@ async fn follow(
     connection: Connection,
     bucket: KvBucket,
     mut see: impl FnMut(Change<'_>) + Send,
-    sequence: watch::Sender<u64>,
+    sequence: watch::Sender<Option<u64>>,
     resync: Arc<Notify>,
 ) {
-    let mut pause = FIRST_PAUSE;
+    let mut in_vain = 0_u32;
     loop {
         let generation = connection.generation();
         let ended: Box<dyn Error + Send + Sync> = tokio::select! {
@@ -128,21 +130,24 @@ async fn follow(
             () = resync.notified() => "it is to be read anew".into(),
             error = read(&bucket, &mut see, &sequence) => error,
         };
-        if *sequence.borrow() > 0 {
-            pause = FIRST_PAUSE;
-        }
         tracing::warn!(bucket = bucket.name(), reason = %ended, "following a KV bucket begins anew");
-        tokio::time::sleep(pause.mul_f64(1.0 + fastrand::f64() / 2.0)).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-        sequence.send_replace(0);
+        // Nothing that was seen is worth anything until all of it has been seen once more.
+        in_vain = if sequence.send_replace(None).is_some() { 0 } else { in_vain.saturating_add(1) };
+        tokio::time::sleep(pause(in_vain, fastrand::f64())).await;
     }
+}
+
+/// The pause after so many tries on end that did not come as far as the end of the history; `share` (0 to 1)
+/// makes it up to half as long again, so that instances do not march in step.
+fn pause(in_vain: u32, share: f64) -> Duration {
+    doubled(FIRST_PAUSE, in_vain, LONGEST_PAUSE).mul_f64(1.0 + share / 2.0)
 }
 
 /// Reads the bucket from its beginning, and on; gives why that ended.
 async fn read(
     bucket: &KvBucket,
     see: &mut (impl FnMut(Change<'_>) + Send),
-    sequence: &watch::Sender<u64>,
+    sequence: &watch::Sender<Option<u64>>,
 ) -> Box<dyn Error + Send + Sync> {
     let open = async {
         let store = &bucket.current().await?.store;
@@ -172,8 +177,20 @@ async fn read(
             see(Change::Loaded);
         }
         if loaded {
-            sequence.send_replace(at);
+            sequence.send_replace(Some(at));
         }
     }
     "its watch ended".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_to_5_s_and_differ_by_up_to_a_half() {
+        let millis = |share: f64| [0, 1, 6, 7, 1_000].map(|in_vain| pause(in_vain, share).as_millis());
+        assert_eq!(millis(0.0), [50, 100, 3_200, 5_000, 5_000]);
+        assert_eq!(millis(1.0), [75, 150, 4_800, 7_500, 7_500]);
+    }
 }

@@ -24,6 +24,7 @@
 mod audit;
 #[cfg(feature = "auth")]
 mod backoff;
+mod doubled;
 #[cfg(feature = "auth")]
 mod email;
 mod environment;

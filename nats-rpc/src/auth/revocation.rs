@@ -1,6 +1,7 @@
 //! Revocations on their way: from whoever revokes, by way of a KV bucket, into the memory of every service.
 
 mod bucket;
+mod proof;
 mod replica;
 #[cfg(feature = "auth")]
 mod revoker;

@@ -8,6 +8,7 @@ use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
 
 use super::{KeyPurpose, KeysError};
+use crate::auth::doubled::doubled;
 use crate::auth::revision;
 use crate::connection::{Connection, KvBucket, KvError};
 use crate::jwt::{Document, Entry, KeyRing};
@@ -20,6 +21,8 @@ pub(super) const ROTATE: &str = "rotate";
 const MAX_DOCUMENT_BYTES: i32 = 262_144;
 /// How long a change is tried anew that others forestall.
 const AMEND_LIMIT: Duration = Duration::from_secs(10);
+/// The pause at most before a change is tried anew for the first time; each further one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause before a change is tried anew.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
@@ -93,8 +96,6 @@ impl RingBucket {
             bucket: bucket.to_owned(),
             description: "public keys of tokens; no secrets".to_owned(),
             max_value_size: MAX_DOCUMENT_BYTES,
-            history: 1,
-            storage: jetstream::stream::StorageType::File,
             num_replicas: replicas,
             ..kv::Config::default()
         };
@@ -169,7 +170,7 @@ impl RingBucket {
         mut change: impl FnMut(&mut Document) -> Result<(), KeysError>,
     ) -> Result<Document, KeysError> {
         let give_up = tokio::time::Instant::now() + AMEND_LIMIT;
-        let mut pause = Duration::from_millis(5);
+        let mut tries = 0_u32;
         loop {
             let (found, revision) = self.read(RING).await?;
             let mut document = basis(found.as_deref(), known).map_err(|source| self.unusable(source))?;
@@ -182,8 +183,9 @@ impl RingBucket {
                 return Err(KeysError::Contended { bucket: self.purpose.bucket() });
             }
             // Of those who met, each waits for another time, and at each meeting one succeeds.
+            let pause = doubled(FIRST_PAUSE, tries, LONGEST_PAUSE);
             tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tries = tries.saturating_add(1);
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 use super::bucket::{BUCKET, RevocationBucketError};
+use super::proof::{Answer, Proofs, Verdict};
 use crate::auth::follow::{Change, Follower};
 use crate::connection::{Connection, KvBucket};
 use crate::jwt::{Clock, DenyList, Revocations, Target, Terms};
@@ -20,9 +21,6 @@ const PROVE_EVERY: Duration = Duration::from_secs(2);
 const PROOF_LIMIT: Duration = Duration::from_secs(2);
 /// How long a start waits for what the bucket holds.
 const LOAD_LIMIT: Duration = Duration::from_secs(10);
-/// How long the replica may be behind the bucket before it reads it anew: what it waits for may have
-/// expired before it was delivered.
-const LAG_LIMIT: Duration = Duration::from_secs(4);
 
 impl Revocations {
     /// Follows the bucket `auth_rev` on `connection`; returns once all that it holds is here.
@@ -61,10 +59,13 @@ impl Revocations {
         // What was in the bucket when it was asked for is here.
         list.confirm(asked);
         let bucket = KvBucket::open(connection, BUCKET).await?;
-        let every = PROVE_EVERY.min(max_stale / 4).max(Duration::from_millis(10));
-        let proving = tokio::spawn(prove(bucket, follower, list.clone(), every)).abort_handle();
+        let proving = tokio::spawn(prove(bucket, follower, list.clone(), prove_every(max_stale))).abort_handle();
         Ok(Self::new(list).fed_by(Proving(proving)))
     }
+}
+
+fn prove_every(max_stale: Duration) -> Duration {
+    PROVE_EVERY.min(max_stale / 4).max(Duration::from_millis(10))
 }
 
 /// Ends with the last clone of the revocations that it feeds.
@@ -108,51 +109,48 @@ async fn prove(bucket: KvBucket, follower: Follower, list: Arc<DenyList>, every:
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let clock = Clock::default();
-    let mut created = None;
-    let mut behind: Option<Answer> = None;
+    let mut proofs = Proofs::default();
     loop {
         tick.tick().await;
         list.sweep(clock.unix_seconds());
         match tokio::time::timeout(PROOF_LIMIT, ask(&bucket)).await {
-            Ok(Ok(answer)) => {
-                // Its sequences say nothing of those of another stream of this name.
-                if created.replace(answer.created).is_some_and(|known| known != answer.created) {
-                    tracing::warn!("the KV bucket {BUCKET} is another one; it is read anew");
+            Ok(Ok(answer)) => match proofs.judge(answer, follower.sequence(), Instant::now()) {
+                Verdict::Proven(moment) => list.confirm(moment),
+                Verdict::Open => {}
+                Verdict::Reread(reason) => {
+                    tracing::warn!(reason, "the KV bucket {BUCKET} is read anew");
                     follower.resync();
-                    behind = None;
-                    continue;
                 }
-                let earlier = behind.take();
-                let seen = follower.sequence();
-                if let Some(proof) = [Some(&answer), earlier.as_ref()].into_iter().flatten().find(|it| it.last <= seen)
-                {
-                    list.confirm(proof.asked);
-                }
-                if answer.last > seen {
-                    // The earliest question that is open tells how long it has been.
-                    let open = earlier.filter(|earlier| earlier.last > seen).unwrap_or(answer);
-                    if open.asked.elapsed() > LAG_LIMIT {
-                        follower.resync();
-                    } else {
-                        behind = Some(open);
-                    }
-                }
-            }
+            },
             Ok(Err(error)) => tracing::debug!(%error, "the KV bucket {BUCKET} does not say what it holds"),
             Err(_) => tracing::debug!("the KV bucket {BUCKET} does not answer"),
         }
     }
 }
 
-/// What the stream's leader said, and when it was asked.
-struct Answer {
-    asked: Instant,
-    last: u64,
-    created: time::OffsetDateTime,
-}
-
 async fn ask(bucket: &KvBucket) -> Result<Answer, Box<dyn Error + Send + Sync>> {
     let asked = Instant::now();
     let info = bucket.current().await?.store.stream.get_info().await?;
     Ok(Answer { asked, last: info.state.last_sequence, created: info.created })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_proven_each_2_s_or_four_times_within_a_shorter_bound() {
+        let every = |millis| prove_every(Duration::from_millis(millis)).as_millis();
+        assert_eq!([30_000, 8_000, 4_000, 1_000, 40, 0].map(every), [2_000, 2_000, 1_000, 250, 10, 10]);
+    }
+
+    #[test]
+    fn a_revocation_that_cannot_be_read_is_the_strictest() {
+        let strictest = Terms { epoch: None, until: None };
+        for unreadable in ["", "[]", r#"{"epoch":-1}"#] {
+            assert_eq!(terms("sid.s1", unreadable.as_bytes()), strictest, "{unreadable}");
+        }
+        let stored = Terms { epoch: Some(4), until: Some(1_800_000_000) };
+        assert_eq!(terms("sub.s1", &serde_json::to_vec(&stored).unwrap()), stored);
+    }
 }
