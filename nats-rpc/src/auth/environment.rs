@@ -145,6 +145,53 @@ impl InsecureDev {
 mod tests {
     use super::*;
 
+    fn check(vars: &[(&str, &str)]) -> Result<(), JwtConfigError> {
+        let value = |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        JwtConfig::check_vars(value)
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_without_a_connection() {
+        let (secret, other) = ("an access secret of more than 32 bytes", "an assertion secret of more than 32 bytes");
+        let accept = (ACCEPT_ASSERTIONS, "true");
+        for good in [
+            &[][..],
+            &[(SECRET, "")],
+            &[(SECRET, secret), (ASSERTION_SECRET, "short"), (ACCEPT_ASSERTIONS, "")],
+            &[(SECRET, secret), (ASSERTION_SECRET, other), accept],
+            &[accept, (WITHOUT_REVOCATIONS, "true")],
+        ] {
+            assert_eq!(check(good), Ok(()), "{good:?}");
+        }
+        let flag = |name| Err(JwtConfigError::Variable { name, wanted: "true or false" });
+        assert_eq!(check(&[(WITHOUT_REVOCATIONS, "maybe")]), flag(WITHOUT_REVOCATIONS));
+        assert_eq!(check(&[(ACCEPT_ASSERTIONS, "maybe")]), flag(ACCEPT_ASSERTIONS));
+        for bad in [
+            &[(SECRET, "short")][..],
+            &[(SECRET, secret), accept],
+            &[(SECRET, secret), (ASSERTION_SECRET, "short"), accept],
+            &[(SECRET, secret), (ASSERTION_SECRET, secret), accept],
+        ] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_environment_is_checked_as_variables_are() {
+        const CHILD: &str = "NATS_RPC_TEST_CHILD";
+        if std::env::var_os(CHILD).is_some() {
+            assert!(JwtGuard::check_env().is_err());
+            return;
+        }
+        // An environment is that of a whole process, so this test runs itself in one of its own.
+        let this =
+            format!("{}::the_environment_is_checked_as_variables_are", module_path!().split_once("::").unwrap().1);
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let ran = child.args(["--exact", &this]).env(CHILD, "1").env(SECRET, "short").output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    }
+
     #[test]
     fn a_flag_is_on_off_or_refused() {
         let read = |value: &'static str| flag(ACCEPT_ASSERTIONS, move |_| Some(value.to_owned()));

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::StorageType;
 use async_nats::jetstream::{self, kv};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -80,8 +79,6 @@ impl<T: Serialize + DeserializeOwned> Expiring<T> {
             bucket: name.to_owned(),
             description: description.to_owned(),
             max_value_size: MAX_RECORD_BYTES,
-            history: 1,
-            storage: StorageType::File,
             num_replicas: replicas,
             limit_markers: Some(MARKER_TTL),
             ..kv::Config::default()

@@ -59,10 +59,6 @@ impl Principal for ServiceClaims {
         &self.name
     }
 
-    fn roles(&self) -> &[String] {
-        &[]
-    }
-
     fn scope(&self) -> &str {
         &self.scope
     }
@@ -103,8 +99,6 @@ impl ServiceCredentials {
             bucket: BUCKET.to_owned(),
             description: "digests of the credentials of services".to_owned(),
             max_value_size: MAX_RECORD_BYTES,
-            history: 1,
-            storage: jetstream::stream::StorageType::File,
             num_replicas: replicas,
             ..kv::Config::default()
         };

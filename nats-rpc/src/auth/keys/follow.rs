@@ -223,6 +223,16 @@ mod tests {
     }
 
     #[test]
+    fn a_request_to_rotate_is_told_once_and_not_again_when_it_is_told_late() {
+        let (sight, mut followed) = Sight::of(KeyPurpose::AccessTokens);
+        for (revision, is_told, newest) in [(3, true, 3), (3, false, 3), (2, false, 3), (0, false, 3), (4, true, 4)] {
+            sight.see(&Change::Put { key: ROTATE, value: b"", revision });
+            assert_eq!(followed.rotate.has_changed().unwrap(), is_told, "{revision}");
+            assert_eq!(*followed.rotate.borrow_and_update(), newest, "{revision}");
+        }
+    }
+
+    #[test]
     fn a_deletion_is_refused_once_and_only_if_it_is_news() {
         let (sight, followed) = Sight::of(KeyPurpose::AccessTokens);
         sight.see(&Change::Put { key: RING, value: &document(1, "a"), revision: 2 });

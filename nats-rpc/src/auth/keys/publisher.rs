@@ -67,9 +67,9 @@ impl Publisher {
                 self.schedule.want();
             }
         }
-        if self.lineup.active.is_none() && self.active.kid().is_some() {
+        if self.lineup.active.is_none() {
             self.active.clear();
-            self.signing.send_replace(None);
+            self.signing.send_if_modified(|kid| kid.take().is_some());
         }
         if self.schedule.promotes(&self.lineup, now) {
             self.promote(now);
@@ -122,7 +122,7 @@ impl Publisher {
             }
             Err(error) => {
                 tracing::error!(%error, "public keys were not published");
-                if was_doubtful(&error) && self.lineup.doubt() {
+                if gives_up(&mut self.lineup, &error) {
                     self.schedule.want();
                 }
                 self.schedule.failed(Instant::now(), fastrand::f64());
@@ -135,19 +135,30 @@ impl Publisher {
     }
 }
 
-/// Whether nobody knows what became of a write that ended like this.
-fn was_doubtful(error: &KeysError) -> bool {
-    // Of a lost race, it is known that nothing was written.
-    !matches!(error, KeysError::Contended { .. })
+/// Gives up the key pair of which nobody knows whether a write that ended like this has published it; gives
+/// whether there was one.
+fn gives_up(lineup: &mut Lineup, error: &KeysError) -> bool {
+    match error {
+        // Of a lost race, it is known that nothing was written.
+        KeysError::Contended { .. } => false,
+        _ => lineup.doubt(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::KeyPurpose;
     use super::*;
 
     #[test]
-    fn only_of_a_lost_race_it_is_known_that_nothing_was_written() {
-        assert!(!was_doubtful(&KeysError::Contended { bucket: "b" }));
-        assert!(was_doubtful(&KeysError::Unavailable { bucket: "b", source: "no answer".into() }));
+    fn a_key_pair_is_given_up_unless_the_write_of_it_lost_a_race() {
+        let mut lineup = Lineup::new(KeyPurpose::AccessTokens, "nats-rpc-auth".to_owned(), 1_000);
+        let unknown = KeysError::Unavailable { bucket: "b", source: "no answer".into() };
+        assert!(!gives_up(&mut lineup, &unknown), "there is none");
+        lineup.prepare(0).unwrap();
+        assert!(!gives_up(&mut lineup, &KeysError::Contended { bucket: "b" }));
+        assert!(lineup.has_news(), "it is still to be published");
+        assert!(gives_up(&mut lineup, &unknown));
+        assert!(!lineup.has_news());
     }
 }

@@ -86,8 +86,6 @@ impl Revoker {
             bucket: BUCKET.to_owned(),
             description: "revoked tokens, sessions and epochs".to_owned(),
             max_value_size: MAX_VALUE_BYTES,
-            history: 1,
-            storage: jetstream::stream::StorageType::File,
             num_replicas: replicas,
             limit_markers: Some(MARKER_TTL),
             ..kv::Config::default()
@@ -146,8 +144,8 @@ impl Revoker {
         self.put(&Target::session(sid).ok_or(RevocationError::Id)?).await
     }
 
-    /// Revokes all tokens of the user `sub` that were issued below `epoch`. A lower epoch than the one that
-    /// is known changes nothing.
+    /// Revokes all tokens of the user `sub` that were issued below `epoch`. One that is no higher than the
+    /// known one changes nothing.
     ///
     /// # Errors
     /// [`RevocationError::Unavailable`], [`RevocationError::Contended`].

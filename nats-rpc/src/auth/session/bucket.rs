@@ -56,8 +56,6 @@ impl Bucket {
             bucket: BUCKET.to_owned(),
             description: "sessions; digests of refresh tokens, no secrets".to_owned(),
             max_value_size: MAX_RECORD_BYTES,
-            history: 1,
-            storage: jetstream::stream::StorageType::File,
             num_replicas: replicas,
             limit_markers: Some(MARKER_TTL),
             ..kv::Config::default()
