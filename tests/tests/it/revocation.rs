@@ -218,6 +218,45 @@ async fn revocation_10_11_entries_expire_again_and_again_and_memory_is_given_bac
 }
 
 #[tokio::test]
+async fn an_epoch_that_is_no_higher_than_the_known_one_is_not_written() {
+    let world = World::new().await;
+    let store = world.connection.jetstream().get_key_value("auth_rev").await.unwrap();
+    let last = async || store.stream.get_info().await.unwrap().state.last_sequence;
+    world.revoker.user("u1", 4).await.unwrap();
+    let written = last().await;
+    for known in [4, 3] {
+        world.revoker.user("u1", known).await.unwrap();
+        assert_eq!(last().await, written, "{known}");
+    }
+    world.revoker.user("u1", 5).await.unwrap();
+    assert_eq!(last().await, written + 1);
+}
+
+#[tokio::test]
+async fn a_start_waits_for_everything_that_was_revoked() {
+    let world = World::new().await;
+    join_all((0..1_000).map(async |n| world.revoker.session(&format!("s{n}")).await.unwrap())).await;
+    let revocations = soon(Revocations::follow(&world.connection)).await.unwrap();
+    assert_eq!(revocations.len(), 1_000);
+}
+
+#[tokio::test]
+async fn another_bucket_of_the_name_is_read_from_its_beginning() {
+    let world = World::new().await;
+    // The sequences of the first one are ahead of all that the second will have.
+    join_all((0..50).map(async |n| world.revoker.session(&format!("old{n}")).await.unwrap())).await;
+    let bound = Duration::from_millis(200);
+    let revocations = soon(Revocations::follow_within(&world.connection, bound)).await.unwrap();
+    let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret()).revocations(revocations)).unwrap();
+    let jetstream = world.connection.jetstream();
+    jetstream.delete_key_value("auth_rev").await.unwrap();
+    Revoker::provision(&jetstream, 1).await.unwrap();
+    world.revoker.session("new").await.unwrap();
+    until(async || guard.verify(&token("u1", "new", 0, 0)).err() == Some(Refusal::Revoked)).await;
+    until(async || guard.verify(&token("u1", "old0", 0, 0)).is_ok()).await;
+}
+
+#[tokio::test]
 async fn revocation_08_a_black_hole_is_outlived_and_nothing_is_missed() {
     let world = World::new().await;
     let proxy = Proxy::to(world.server.port()).start().await.unwrap();
