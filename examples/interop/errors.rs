@@ -14,7 +14,7 @@ pub(crate) fn exception(text: &str) -> RpcError {
 }
 
 /// What NestJS sends in place of any other error.
-fn hidden() -> RpcError {
+pub(crate) fn hidden() -> RpcError {
     exception("Internal server error")
 }
 

@@ -7,6 +7,7 @@ use nats_rpc::Route;
 use nats_rpc::prelude::*;
 use serde_json::{Value, json};
 
+use super::errors::hidden;
 use super::subjects::by_name;
 
 pub(crate) fn routes() -> Vec<&'static Route> {
@@ -38,7 +39,7 @@ async fn on_event_as_well(State(counts): State<Counts>) {
 
 #[event_pattern("evt.throw")]
 async fn on_event_throw() -> Result<(), RpcError> {
-    Err(RpcError::internal("event handler failed"))
+    Err(hidden().with_source("event handler failed"))
 }
 
 #[message_pattern("event_count")]

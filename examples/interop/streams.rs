@@ -13,17 +13,25 @@ pub(crate) fn routes() -> Vec<&'static Route> {
     handlers![stream_of, of3, empty_obs, promise_of_obs, fail_observable, never]
 }
 
+/// A number of items, or that and more.
 #[derive(Deserialize)]
-struct Wanted {
-    n: u64,
-    #[serde(default)]
-    ms: u64,
-    fail_at: Option<u64>,
+#[serde(untagged)]
+enum Wanted {
+    Items(u64),
+    Slowly {
+        n: u64,
+        #[serde(default)]
+        ms: u64,
+        fail_at: Option<u64>,
+    },
 }
 
 #[message_pattern("stream")]
 async fn stream_of(Payload(wanted): Payload<Wanted>) -> Streaming<impl Stream<Item = Result<Value, RpcError>>> {
-    let Wanted { n, ms, fail_at } = wanted;
+    let (n, ms, fail_at) = match wanted {
+        Wanted::Items(n) => (n, 0, None),
+        Wanted::Slowly { n, ms, fail_at } => (n, ms, fail_at),
+    };
     Streaming::new(stream::iter(0..n).then(move |i| async move {
         if fail_at == Some(i) {
             return Err(exception(&format!("failed at {i}")));

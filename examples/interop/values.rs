@@ -56,17 +56,13 @@ async fn add(Payload(Pair { a, b }): Payload<Pair>) -> i64 {
 
 #[message_pattern("sum")]
 async fn sum(Payload(numbers): Payload<Option<Vec<i64>>>) -> i64 {
-    numbers.unwrap_or_default().iter().sum()
+    numbers.unwrap_or_default().into_iter().fold(0, i64::saturating_add)
 }
 
-#[derive(Deserialize)]
-struct Named {
-    name: Option<Value>,
-}
-
+/// `@Payload('name')`, which is undefined where the data is no object.
 #[message_pattern("field")]
-async fn field(Payload(Named { name }): Payload<Named>) -> Value {
-    json!({ "field": name.unwrap_or_else(|| "<undefined>".into()) })
+async fn field(Payload(data): Payload<Value>) -> Value {
+    json!({ "field": data.get("name").cloned().unwrap_or_else(|| "<undefined>".into()) })
 }
 
 #[derive(Deserialize)]

@@ -1,5 +1,7 @@
 //! What the headers of a request say to the service itself.
 
+use std::borrow::Cow;
+
 use async_nats::{HeaderMap, HeaderValue};
 
 use super::is_named;
@@ -16,8 +18,10 @@ pub(crate) struct Preface<'h> {
     pub(crate) timeout: Option<&'h str>,
     pub(crate) deadline: Option<&'h str>,
     pub(crate) stream: Option<&'h str>,
+    /// Empty, which is none, if there are several: nobody can tell which of them is the caller's.
     pub(crate) traceparent: Option<&'h str>,
-    pub(crate) tracestate: Option<&'h str>,
+    /// Several are one list, in the order of their values.
+    pub(crate) tracestate: Option<Cow<'h, str>>,
 }
 
 impl<'h> Preface<'h> {
@@ -33,13 +37,33 @@ impl<'h> Preface<'h> {
                 TIMEOUT_HEADER => &mut preface.timeout,
                 DEADLINE_HEADER => &mut preface.deadline,
                 STREAM_HEADER => &mut preface.stream,
-                name if is_named(name, PARENT) => &mut preface.traceparent,
-                name if is_named(name, STATE) => &mut preface.tracestate,
+                name if is_named(name, PARENT) => {
+                    let several = preface.traceparent.is_some() || values.len() > 1;
+                    preface.traceparent = if several { Some("") } else { values.first().map(HeaderValue::as_str) };
+                    continue;
+                }
+                name if is_named(name, STATE) => {
+                    preface.add_state(values);
+                    continue;
+                }
                 _ => continue,
             };
             *place = values.first().map(HeaderValue::as_str);
         }
         preface
+    }
+
+    fn add_state(&mut self, values: &'h [HeaderValue]) {
+        for value in values {
+            match &mut self.tracestate {
+                None => self.tracestate = Some(value.as_str().into()),
+                Some(state) => {
+                    let state = state.to_mut();
+                    state.push(',');
+                    state.push_str(value.as_str());
+                }
+            }
+        }
     }
 }
 
@@ -63,15 +87,30 @@ mod tests {
         }
         headers.append("Rpc-Deadline", "the first value counts");
         let Preface { timeout, deadline, stream, traceparent, tracestate } = Preface::of(Some(&headers));
-        let found = [timeout, deadline, stream, traceparent, tracestate];
+        let found = [timeout, deadline, stream, traceparent, tracestate.as_deref()];
         assert_eq!(found, [Some("1"), Some("2"), Some("3"), Some("4"), Some("5")]);
+    }
+
+    #[test]
+    fn several_states_are_one_list_and_several_parents_are_none() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("traceparent", "1"), ("tracestate", "a=1"), ("tracestate", "b=2,c=3")] {
+            headers.append(name, value);
+        }
+        let preface = Preface::of(Some(&headers));
+        assert_eq!((preface.traceparent, preface.tracestate.as_deref()), (Some("1"), Some("a=1,b=2,c=3")));
+        for second in ["traceparent", "Traceparent"] {
+            let mut headers = headers.clone();
+            headers.append(second, "1");
+            assert_eq!(Preface::of(Some(&headers)).traceparent, Some(""), "{second}");
+        }
     }
 
     #[test]
     fn a_request_without_them_has_none_whatever_other_headers_it_has() {
         let found = |headers: Option<&HeaderMap>| {
             let Preface { timeout, deadline, stream, traceparent, tracestate } = Preface::of(headers);
-            [timeout, deadline, stream, traceparent, tracestate].map(|value| value.map(str::to_owned))
+            [timeout, deadline, stream, traceparent, tracestate.as_deref()].map(|value| value.map(str::to_owned))
         };
         assert_eq!(found(None), [const { None }; 5]);
         for other in ["rpc-timeout-ms", "RPC-Deadline", "Rpc-Streams", "X-Traceparent", "trace-state"] {

@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     pub(crate) queue: Option<String>,
     /// Of an event handler, the patterns of those that answer requests to it.
     pub(crate) in_its_stead: Vec<Pattern>,
+    /// Whether it is one of several event handlers of its pattern.
+    pub(crate) among_several: bool,
 }
 
 impl Entry {
@@ -68,7 +70,7 @@ impl RouteTable {
                         None => pattern,
                     };
                     let queue = queue_group(name, route);
-                    entries.push(Entry { route, pattern, queue, in_its_stead: Vec::new() });
+                    entries.push(Entry { route, pattern, queue, in_its_stead: Vec::new(), among_several: false });
                 }
                 Err(error) => refusals.push(format!("{}: {error}", place(route))),
             }

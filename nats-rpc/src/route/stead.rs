@@ -3,7 +3,7 @@
 use super::Kind;
 use super::check::Entry;
 
-/// Notes with each event handler the patterns of those that answer in its stead.
+/// Notes with each event handler the patterns of those that answer in its stead, and whether it has company.
 ///
 /// NestJS's client takes the first answer it gets, and NestJS's service gives one however many of its
 /// handlers an event has. A message handler comes before any event handler, and one of which each queue
@@ -17,7 +17,12 @@ pub(super) fn settle(entries: &mut [Entry]) {
         }
         let before = entries.iter().enumerate().filter(|(other, entry)| rank(*other, entry) < rank(index, this));
         let before = before.filter(|(_, entry)| entry.pattern.overlaps(&this.pattern));
-        entries[index].in_its_stead = before.map(|(_, entry)| entry.pattern.clone()).collect();
+        let in_its_stead = before.map(|(_, entry)| entry.pattern.clone()).collect();
+        let same =
+            |entry: &&Entry| entry.route.kind == Kind::Event && entry.pattern.subject() == this.pattern.subject();
+        let among_several = entries.iter().filter(same).nth(1).is_some();
+        entries[index].in_its_stead = in_its_stead;
+        entries[index].among_several = among_several;
     }
 }
 
@@ -40,6 +45,14 @@ mod tests {
         let table = RouteTable::new("s", None, &[&EVERY_INSTANCE, &ANY, &PLACED, &LOST, &MESSAGE], false).unwrap();
         let entries = table.entries().iter().filter(|entry| entry.pattern.matches(subject) && entry.answers(subject));
         entries.map(|entry| entry.route.handler).collect()
+    }
+
+    #[test]
+    fn handlers_of_one_event_know_that_they_are_several() {
+        static TWIN: Route = Route { pattern: "order.placed", handler: "twin", ..EVENT };
+        let table = RouteTable::new("s", None, &[&ANY, &PLACED, &TWIN, &LOST, &MESSAGE], false).unwrap();
+        let several = table.entries().iter().filter(|entry| entry.among_several);
+        assert_eq!(several.map(|entry| entry.route.handler).collect::<Vec<_>>(), ["placed", "twin"]);
     }
 
     #[test]

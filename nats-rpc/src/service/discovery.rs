@@ -14,9 +14,12 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Info;
 use super::dispatch::Endpoint;
+use super::exchange::can_be_sent_to;
 use super::stats::{BUCKETS_MS, RouteStats};
 use crate::connection::{Connection, Live};
+use crate::error::RpcError;
 use crate::route::{Contract, Kind};
+use crate::wire::{Dialect, error_headers};
 
 /// The subjects begin with this and one of the verbs.
 const PREFIX: &str = "$SRV";
@@ -199,14 +202,30 @@ async fn subscribe(
 
 async fn answer(profile: &Profile, live: &Live, question: Message) {
     // A question without a reply subject asks nobody.
-    let (Some(reply), Some(verb)) = (question.reply, Profile::verb(question.subject.as_str())) else { return };
-    match profile.answer(verb) {
-        Ok(answer) => {
-            // A client that has died is replaced, and its questions are gone with it.
-            let _ = live.nats.publish(reply, Bytes::from(answer)).await;
+    let Some(reply) = question.reply.filter(can_be_sent_to) else { return };
+    let Some(verb) = Profile::verb(question.subject.as_str()) else { return };
+    let max_payload = live.nats.max_payload();
+    let written = profile.answer(verb).map_err(RpcError::internal);
+    let answer = written
+        .and_then(|answer| if answer.len() <= max_payload { Ok(answer) } else { Err(too_large(&answer, max_payload)) });
+    // A client that has died is replaced, and its questions are gone with it.
+    let _ = match answer {
+        Ok(answer) => live.nats.publish(reply, Bytes::from(answer)).await,
+        Err(error) => {
+            tracing::error!(verb = verb.word(), %error, "a description of the service cannot be sent");
+            let mut body = Vec::new();
+            Dialect::Native.error(&error, &mut body);
+            live.nats.publish_with_headers(reply, error_headers(&error), body.into()).await
         }
-        Err(error) => tracing::error!(%error, "a description of the service cannot be written"),
-    }
+    };
+}
+
+fn too_large(answer: &[u8], max_payload: usize) -> RpcError {
+    RpcError::payload_too_large(format!(
+        "the description of {} bytes is larger than the {max_payload} that nats-server takes: make several services \
+         of this one, or raise its max_payload",
+        answer.len()
+    ))
 }
 
 /// The names that `nats micro req` finds handlers by: unique, of letters, digits, `_` and `-`.

@@ -31,6 +31,8 @@ pub(crate) struct Exchange {
     unheard: Option<async_nats::Subject>,
     /// Whether a request is this handler's to answer: of several handlers of one event one does.
     answers: bool,
+    /// Whether it is one of several handlers of an event, whose answers are of no use to anybody.
+    among_several: bool,
     /// How many items of a stream the caller takes, if it asked for one and said it so that it can be read.
     window: Option<Result<u64, ()>>,
 }
@@ -71,8 +73,10 @@ impl Exchange {
         let is_heard = reply.is_some() && kind == Kind::Message;
         let unheard = (!is_heard).then(|| message.subject.clone());
         let answers = route.entry.answers(unheard.as_deref().unwrap_or_default());
+        let among_several = route.entry.among_several;
         let route = route.entry.route;
-        Self { reply, deadline, span, trace, dialect: Dialect::Native, arrival, route, unheard, answers, window }
+        let dialect = Dialect::Native;
+        Self { reply, deadline, span, trace, dialect, arrival, route, unheard, answers, among_several, window }
     }
 
     /// Takes the envelope off the message: the answer is given in the same one.
@@ -201,14 +205,13 @@ impl Exchange {
     ) -> Answer {
         match result {
             Ok(written) => {
-                match self.route.kind {
-                    Kind::Message => self.dialect.finish(&written, out),
-                    // What NestJS sends to a caller who mistook an event for a request.
-                    Kind::Event => {
-                        self.begin(out);
-                        out.extend_from_slice(b"{}");
-                        self.dialect.finish(&Written::Value, out);
-                    }
+                if self.among_several {
+                    // What NestJS sends to a caller who takes such an event for a request.
+                    self.begin(out);
+                    out.extend_from_slice(b"{}");
+                    self.dialect.finish(&Written::Value, out);
+                } else {
+                    self.dialect.finish(&written, out);
                 }
                 if out.len() <= max_payload {
                     return Answer { headers: None, failed: None };
@@ -272,7 +275,7 @@ impl Exchange {
 ///
 /// nats-server drops a connection that sends too long a line, and the line of an answer may be longer than
 /// the one that the question came in.
-fn can_be_sent_to(reply: &async_nats::Subject) -> bool {
+pub(super) fn can_be_sent_to(reply: &async_nats::Subject) -> bool {
     let short = reply.len() <= MAX_SUBJECT_LEN;
     if !short {
         tracing::warn!(bytes = reply.len(), "a caller is not answered: its reply subject is too long");

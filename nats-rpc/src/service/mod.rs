@@ -19,7 +19,7 @@ mod setup;
 mod shard;
 mod shutdown;
 pub(crate) mod stats;
-mod stream;
+pub(crate) mod stream;
 mod waker;
 mod worker;
 

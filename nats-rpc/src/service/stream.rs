@@ -24,6 +24,16 @@ const MOST_UNHEARD: u32 = 10;
 /// Room for the header of an item, in bytes.
 const FRAME_ALLOWANCE: usize = 64;
 
+/// Why an item whose message has `bytes` cannot be sent, if it is too large for that.
+pub(crate) fn too_large(bytes: usize, max_payload: usize) -> Option<RpcError> {
+    (bytes + FRAME_ALLOWANCE > max_payload).then(|| {
+        RpcError::payload_too_large(format!(
+            "an item of {bytes} bytes is too large: nats-server takes {max_payload}, and {FRAME_ALLOWANCE} are for \
+             its header"
+        ))
+    })
+}
+
 /// A stream while it lasts.
 pub(super) struct Streamed {
     /// `None` once it has ended.
@@ -104,13 +114,10 @@ impl Streamed {
             false => self.poll_nest(exchange, cx, out),
         };
         match step {
-            Step::Item if out.len() + FRAME_ALLOWANCE > max_payload => {
-                let error = RpcError::payload_too_large(format!(
-                    "an item of {} bytes is larger than the {max_payload} that nats-server takes",
-                    out.len()
-                ));
-                Step::Ended(self.drop_items(exchange).and(Err(error)))
-            }
+            Step::Item => match too_large(out.len(), max_payload) {
+                Some(error) => Step::Ended(self.drop_items(exchange).and(Err(error))),
+                None => Step::Item,
+            },
             Step::Ended(result) => Step::Ended(self.drop_items(exchange).and(result)),
             step => step,
         }
@@ -254,9 +261,12 @@ impl Streamed {
         self.lease.is_heard() && now.duration_since(self.last_sent) >= ASK_EVERY
     }
 
-    /// Whether the caller has not been heard for so long that it must have gone.
-    pub(super) fn is_unheard(&self) -> bool {
-        self.unheard > MOST_UNHEARD
+    /// Why it ends by itself, if the caller has not been heard for so long that it must have gone. It is told all
+    /// the same: it may be there and not keep to the protocol.
+    pub(super) fn is_unheard(&self) -> Option<RpcError> {
+        (self.unheard > MOST_UNHEARD).then(|| {
+            RpcError::deadline_exceeded("the caller has answered no `ask` of the stream for too long: send `credit`")
+        })
     }
 
     /// Why it ends by itself, if no item has been sent for too long.

@@ -26,8 +26,11 @@ pub(crate) const STATE: &str = "tracestate";
 static TRACEPARENT: HeaderName = HeaderName::from_static(PARENT);
 static TRACESTATE: HeaderName = HeaderName::from_static(STATE);
 
-/// What vendors add may be this long, in bytes; more is left out, as the recommendation allows.
+/// How much of what vendors add is passed on, in bytes and in members of the list.
 const MAX_STATE: usize = 512;
+const MAX_MEMBERS: usize = 32;
+/// Members longer than this, in bytes, leave first where not all can stay.
+const LONG_MEMBER: usize = 128;
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<TraceContext>>> = const { RefCell::new(None) };
@@ -65,8 +68,8 @@ impl TraceContext {
     /// Reads it from a message; one that is malformed is none.
     pub(crate) fn of(preface: &Preface<'_>) -> Option<Self> {
         let parent = traceparent(preface.traceparent?)?;
-        let state = preface.tracestate.filter(|state| (1..=MAX_STATE).contains(&state.len()));
-        Some(Self { parent, state: state.map(Into::into) })
+        let state = preface.tracestate.as_deref().and_then(tracestate);
+        Some(Self { parent, state })
     }
 
     fn parent(&self) -> &str {
@@ -143,6 +146,28 @@ fn traceparent(text: &str) -> Option<[u8; PARENT_LEN]> {
     sound.then_some(ours)
 }
 
+/// What of a `tracestate` is passed on: of a list that is too long whole members are left out, the long ones first
+/// and then those at the end, as the newest stand in front. A list of too many members is none.
+fn tracestate(text: &str) -> Option<Box<str>> {
+    if text.is_empty() || memchr::memchr_iter(b',', text.as_bytes()).count() >= MAX_MEMBERS {
+        return None;
+    }
+    if text.len() <= MAX_STATE {
+        return Some(text.into());
+    }
+    let mut kept = String::with_capacity(MAX_STATE);
+    for member in text.split(',').filter(|member| member.len() <= LONG_MEMBER) {
+        if kept.len() + 1 + member.len() > MAX_STATE {
+            break;
+        }
+        if !kept.is_empty() {
+            kept.push(',');
+        }
+        kept.push_str(member);
+    }
+    (!kept.is_empty()).then(|| kept.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +175,7 @@ mod tests {
     const SENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn context(parent: &str, state: Option<&str>) -> Option<Arc<TraceContext>> {
-        let preface = Preface { traceparent: Some(parent), tracestate: state, ..Preface::default() };
+        let preface = Preface { traceparent: Some(parent), tracestate: state.map(Into::into), ..Preface::default() };
         TraceContext::of(&preface).map(Arc::new)
     }
 
@@ -193,9 +218,33 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_is_too_long_is_left_out() {
-        let context = context(SENT, Some(&"a".repeat(MAX_STATE + 1))).unwrap();
-        assert_eq!(context.state, None);
+    fn of_a_state_that_is_too_long_whole_members_are_left_out_and_the_newest_stay() {
+        let state = |text: &str| context(SENT, Some(text)).unwrap().state.as_deref().map(str::to_owned);
+        let member = |name: char, bytes: usize| format!("{name}={}", "1".repeat(bytes - 2));
+        let whole = format!("{},{}", member('a', 255), member('b', 256));
+        assert_eq!(state(&whole), Some(whole), "512 bytes");
+        let [a, b, c, d, long] =
+            [('a', 128), ('b', 128), ('c', 128), ('d', 125), ('l', 129)].map(|(n, b)| member(n, b));
+        assert_eq!(
+            state(&[&*a, &long, &b, &c, &d].join(",")),
+            Some([&*a, &b, &c, &d].join(",")),
+            "512 without the long"
+        );
+        assert_eq!(state(&[&*a, &b, &c, &a].join(",")), Some([&*a, &b, &c].join(",")), "the last leaves");
+        assert_eq!(state(&member('a', 513)), None);
+        assert_eq!(state(""), None);
+        let many = |members: usize| vec!["a=1"; members].join(",");
+        assert_eq!(state(&many(32)), Some(many(32)));
+        assert_eq!(state(&many(33)), None);
+    }
+
+    #[test]
+    fn a_request_with_two_places_in_a_trace_has_none() {
+        let mut headers = HeaderMap::new();
+        headers.append(PARENT, SENT);
+        assert!(TraceContext::of(&Preface::of(Some(&headers))).is_some());
+        headers.append(PARENT, SENT);
+        assert_eq!(TraceContext::of(&Preface::of(Some(&headers))), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use nats_rpc_tests::server;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
-use crate::support::{client, foreign, nats, soon};
+use crate::support::{client, code, foreign, nats, request, soon};
 
 #[message_pattern("srv.{id}.get")]
 async fn get(Param(id): Param<u32>) -> u32 {
@@ -227,6 +227,33 @@ async fn nobody_is_answered_who_does_not_ask_and_nobody_after_the_stop() {
     let other = foreign(&server).await;
     let error = soon(other.request("$SRV.PING.srv", "".into())).await.unwrap_err();
     assert_eq!(error.kind(), async_nats::RequestErrorKind::NoResponders);
+}
+
+#[tokio::test]
+async fn a_description_that_does_not_fit_into_a_message_is_answered_with_an_error() {
+    let server = nats_rpc_tests::server_with(|builder| builder.config("max_payload: 512").jetstream(false));
+    let _service = start(&server, "srv").await;
+    let caller = foreign(&server).await;
+    for verb in ["INFO", "STATS"] {
+        let answer = request(&caller, &format!("$SRV.{verb}.srv"), "").await;
+        assert_eq!(code(&answer), 413, "{verb}");
+        assert_eq!(serde_json::from_slice::<Value>(&answer.payload).unwrap()["code"], "PAYLOAD_TOO_LARGE");
+    }
+    ask(&caller, "$SRV.PING", 1).await;
+}
+
+/// nats-server would drop the connection of a service that answered.
+#[tokio::test]
+async fn nobody_is_answered_at_a_subject_that_is_too_long_for_a_line() {
+    let server = server();
+    let _service = start(&server, "srv").await;
+    let caller = foreign(&server).await;
+    let mut answers = caller.subscribe("long.*").await.unwrap();
+    for length in [4_000, 100] {
+        caller.publish_with_reply("$SRV.PING", format!("long.{}", "x".repeat(length)), "".into()).await.unwrap();
+    }
+    let answer = soon(answers.next()).await.unwrap();
+    assert_eq!(answer.subject.len(), 105, "the long one is passed over");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use opentelemetry::trace::{SpanKind, Status, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::support::{PATIENCE, client, nats};
+use crate::support::{PATIENCE, client, foreign, nats, request_with};
 
 pub(crate) const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -54,6 +54,25 @@ async fn a_handlers_calls_pass_on_the_trace_that_its_request_came_with() {
     assert_eq!(client.send::<Seen>("trace.outer", &()).await.unwrap(), (None, None), "no trace is made up");
     let junk = client.header("traceparent", "00-junk");
     assert_eq!(junk.send::<Seen>("trace.outer", &()).await.unwrap(), (None, None), "what is malformed goes no further");
+}
+
+/// As the recommendation has it: nobody can tell which of two parents is the caller's, and states are one list.
+#[tokio::test]
+async fn of_headers_that_come_twice_no_parent_is_taken_and_all_states_are() {
+    let server = server();
+    let _service = start(&server).await;
+    let caller = foreign(&server).await;
+    let ask = async |headers: &[(&'static str, &str)]| {
+        let answer = request_with(&caller, "trace.outer", headers, "").await;
+        serde_json::from_slice::<Seen>(&answer.payload).unwrap()
+    };
+    let states = [("tracestate", "a=1"), ("traceparent", PARENT), ("tracestate", "b=2,c=3")];
+    assert_eq!(ask(&states).await, (Some(PARENT.to_owned()), Some("a=1,b=2,c=3".to_owned())));
+    for second in ["traceparent", "Traceparent"] {
+        assert_eq!(ask(&[("traceparent", PARENT), (second, PARENT)]).await, (None, None), "{second}");
+    }
+    let many = vec!["a=1"; 33].join(",");
+    assert_eq!(ask(&[("traceparent", PARENT), ("tracestate", &many)]).await, (Some(PARENT.to_owned()), None));
 }
 
 /// What OpenTelemetry was told while `work` ran.

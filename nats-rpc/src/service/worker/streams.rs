@@ -84,9 +84,7 @@ impl Worker<'_> {
     pub(super) fn tend_stream(&mut self, index: usize) {
         let Some(stream) = &self.slots[index].stream else { return };
         let now = self.now;
-        if stream.is_unheard() {
-            self.forget(index);
-        } else if let Some(error) = stream.is_idle(now) {
+        if let Some(error) = stream.is_unheard().or_else(|| stream.is_idle(now)) {
             self.cancel(index, error);
         } else {
             self.ask(index, |stream| stream.wants_to_ask(now));

@@ -16,6 +16,7 @@ use crate::client::{CallError, decode};
 use crate::error::RpcError;
 use crate::message::Headers;
 use crate::reply::{Items, Written};
+use crate::service::stream::too_large;
 use crate::wire::stream::{Frame, MAX_WINDOW};
 
 impl TestService {
@@ -112,10 +113,9 @@ impl<T: DeserializeOwned> TestStream<T> {
         out.clear();
         let polled = exchange.contained(|| items.poll_next(cx, out));
         match polled.unwrap_or_else(|| Poll::Ready(Some(Err(RpcError::internal("the handler's stream panicked"))))) {
-            Poll::Ready(Some(Ok(()))) if out.len() <= MAX_PAYLOAD => return Poll::Ready(Ok(())),
             Poll::Ready(Some(Ok(()))) => {
-                let why = format!("an item of {} bytes is larger than the {MAX_PAYLOAD} of a message", out.len());
-                return Poll::Ready(Err(Err(RpcError::payload_too_large(why))));
+                let refused = too_large(out.len(), MAX_PAYLOAD);
+                return Poll::Ready(refused.map_or(Ok(()), |error| Err(Err(error))));
             }
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Err(error))),
             Poll::Ready(None) => return Poll::Ready(Err(Ok(Written::Nothing))),
@@ -207,7 +207,9 @@ mod tests {
 
         #[message_pattern("sizes", crate = "crate")]
         pub(super) async fn sizes() -> Streaming<impl Stream<Item = Result<String, RpcError>>> {
-            Streaming::new(stream::iter([1, MAX_PAYLOAD]).map(|size| Ok("x".repeat(size))))
+            // Quotes take two bytes, and a frame's header 64.
+            let fits = MAX_PAYLOAD - 66;
+            Streaming::new(stream::iter([1, fits, fits + 1]).map(|size| Ok("x".repeat(size))))
         }
 
         #[message_pattern("refused", crate = "crate")]
@@ -253,7 +255,7 @@ mod tests {
         let (items, error) = all(service.stream::<u8>("panics", &()).await.unwrap()).await;
         assert_eq!((items, code(error)), (vec![1], Some(crate::Code::Internal)));
         let (items, error) = all(service.stream::<String>("sizes", &()).await.unwrap()).await;
-        assert_eq!((items.len(), code(error)), (1, Some(crate::Code::PayloadTooLarge)));
+        assert_eq!((items.len(), code(error)), (2, Some(crate::Code::PayloadTooLarge)));
         let (items, error) = all(service.stream::<String>("panics", &()).await.unwrap()).await;
         assert!(items.is_empty() && matches!(error, Some(CallError::Decode(_))), "{error:?}");
         let (items, error) = all(service.stream::<u8>("one", &()).await.unwrap()).await;

@@ -113,6 +113,29 @@ async fn no_credit_makes_a_service_run_ahead_without_end() {
     soon(stage.ends.recv()).await.unwrap();
 }
 
+/// Its subscription is there, so nats-server has nothing to say; it may be a program with a mistake, or a subscriber
+/// to everything in place of a caller that has gone.
+#[tokio::test]
+async fn a_caller_that_answers_nothing_is_told_of_the_end_after_ten_questions() {
+    let mut stage = stage().await;
+    let caller = foreign(&stage.server).await;
+    let inbox = caller.new_inbox();
+    let mut answers = caller.subscribe(inbox.clone()).await.unwrap();
+    publish(&caller, "stream.endless", Some(&inbox), "open 2", "").await;
+    let mut asked = 0;
+    let end = loop {
+        let next = soon(answers.next()).await.unwrap();
+        match frame(&next) {
+            "item 1" | "item 2" | "ask 0" => {}
+            "ask 2" => asked += 1,
+            _ => break next,
+        }
+    };
+    assert!(asked > 10, "{asked}");
+    assert_eq!((frame(&end), code(&end)), ("error 3", 504));
+    soon(stage.ends.recv()).await.unwrap();
+}
+
 fn credit(total: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Rpc-Stream", format!("credit {total}"));
