@@ -75,6 +75,8 @@ pub(crate) fn current() -> Option<Instant> {
 }
 
 /// Runs `poll` as part of a handler whose deadline is `deadline`.
+// It stands round each poll of a handler.
+#[inline(always)]
 pub(crate) fn scoped<R>(deadline: Instant, poll: impl FnOnce() -> R) -> R {
     struct Restore(Option<Instant>);
     impl Drop for Restore {

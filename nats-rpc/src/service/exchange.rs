@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, Message, Subject};
 use tracing::Span;
 
 use super::contained::contained;
@@ -20,7 +20,7 @@ use crate::wire::{self, Dialect, Opened, Wire, stream};
 
 /// What a loop must remember of a message while its handler runs.
 pub(crate) struct Exchange {
-    pub(crate) reply: Option<async_nats::Subject>,
+    pub(crate) reply: Option<Subject>,
     pub(crate) deadline: Instant,
     span: Span,
     trace: Option<Arc<TraceContext>>,
@@ -28,7 +28,7 @@ pub(crate) struct Exchange {
     arrival: Instant,
     route: &'static Route,
     /// Of a message whose sender learns nothing of an error, so that the log can tell what it was.
-    unheard: Option<async_nats::Subject>,
+    unheard: Option<Subject>,
     /// Whether a request is this handler's to answer: of several handlers of one event one does.
     answers: bool,
     /// Whether it is one of several handlers of an event, whose answers are of no use to anybody.
@@ -79,13 +79,14 @@ impl Exchange {
         Self { reply, deadline, span, trace, dialect, arrival, route, unheard, answers, among_several, window }
     }
 
-    /// Takes the envelope off the message: the answer is given in the same one.
+    /// Takes the envelope off the message, and of it what a handler gets: the answer is given in the same one.
     ///
     /// # Errors
     /// An answer that needs no handler: the envelope is wrong.
     #[inline(always)]
-    pub(crate) fn request(&mut self, wire: Wire, message: Message) -> Result<Request, RpcError> {
-        let Message { subject, payload, headers, .. } = message;
+    pub(crate) fn request(&mut self, wire: Wire, message: &mut Message) -> Result<Request, RpcError> {
+        let subject = std::mem::replace(&mut message.subject, Subject::from_static(""));
+        let (payload, headers) = (std::mem::take(&mut message.payload), message.headers.take());
         let wants_answer = self.reply.is_some() && self.route.kind == Kind::Message;
         match wire::open(wire, subject.as_str(), payload, wants_answer) {
             Ok(Opened { dialect, data }) => {
@@ -275,7 +276,7 @@ impl Exchange {
 ///
 /// nats-server drops a connection that sends too long a line, and the line of an answer may be longer than
 /// the one that the question came in.
-pub(super) fn can_be_sent_to(reply: &async_nats::Subject) -> bool {
+pub(super) fn can_be_sent_to(reply: &Subject) -> bool {
     let short = reply.len() <= MAX_SUBJECT_LEN;
     if !short {
         tracing::warn!(bytes = reply.len(), "a caller is not answered: its reply subject is too long");

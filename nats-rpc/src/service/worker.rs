@@ -5,6 +5,7 @@
 //! waits in a slot.
 
 mod expiry;
+mod foreign;
 mod pace;
 mod streams;
 
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use async_nats::header::NATS_STREAM;
-use async_nats::{Message, Subscriber};
+use async_nats::{Message, Subject, Subscriber};
+use bytes::Bytes;
 use futures::Stream;
 use tokio::time::Sleep;
 
@@ -148,7 +149,7 @@ impl<'a> Worker<'a> {
                 let idle = self.live == 0 && self.backlog.is_empty() && self.outbox.is_empty();
                 return Poll::Ready(if idle { Done::All } else { Done::Intake });
             }
-            match Pin::new(&mut self.subscriber).poll_next(cx) {
+            match &mut Pin::new(&mut self.subscriber).poll_next(cx) {
                 Poll::Ready(Some(message)) => self.receive(message),
                 Poll::Ready(None) => self.open = false,
                 Poll::Pending => {
@@ -161,36 +162,19 @@ impl<'a> Worker<'a> {
     }
 
     /// Takes one message: runs it, lets it wait, or turns it away.
-    fn receive(&mut self, message: Message) {
-        if self.is_foreign(&message) {
+    fn receive(&mut self, message: &mut Message) {
+        if self.is_foreign(message) {
             return;
         }
         if self.has_room() && self.backlog.is_empty() {
             self.admit(message, self.now);
         } else {
-            self.queue(message, self.endpoint.backlog);
+            self.queue(take(message), self.endpoint.backlog);
         }
-    }
-
-    /// Whether a message was not sent to this handler; it is counted then, and to be dropped.
-    fn is_foreign(&self, message: &Message) -> bool {
-        let (endpoint, subject) = (self.endpoint, message.subject.as_str());
-        let pattern = &endpoint.route.entry.pattern;
-        if !pattern.matches(subject) {
-            // A JetStream push consumer delivers to any literal subject, past the publisher's permissions.
-            // Such a message keeps the subject that it was stored under.
-            tracing::warn!(subject, pattern = pattern.subject(), "dropped a message that was not sent to this handler");
-        } else if !endpoint.republished && is_forwarded(message) {
-            tracing::warn!(subject, "dropped a message that a stream forwards; `Service::republished` is for events");
-        } else {
-            return false;
-        }
-        endpoint.counters.foreign();
-        true
     }
 
     /// Lets a message wait if fewer than `room` do, else turns it away.
-    fn queue(&mut self, message: Message, room: usize) {
+    fn queue(&mut self, mut message: Message, room: usize) {
         let arrival = self.now;
         if self.backlog.len() < room {
             self.backlog.push_back((message, arrival));
@@ -198,7 +182,7 @@ impl<'a> Worker<'a> {
         } else {
             self.endpoint.counters.shed();
             let error = RpcError::unavailable("the service is busy: try again, or another instance");
-            self.refuse(message, arrival, error);
+            self.refuse(&mut message, arrival, error);
         }
     }
 
@@ -210,21 +194,21 @@ impl<'a> Worker<'a> {
 
     fn admit_waiting(&mut self) {
         while !self.backlog.is_empty() && self.has_room() && !self.pace.is_over(self.now) {
-            let Some((message, arrival)) = self.backlog.pop_front() else { return };
-            self.admit(message, arrival);
+            let Some((mut message, arrival)) = self.backlog.pop_front() else { return };
+            self.admit(&mut message, arrival);
         }
     }
 
     /// Starts the handler for a message and polls it once.
-    // A message is large. Inlined, it is taken apart where it stands.
+    // A message is large. It stays where it is, and what is needed is taken out of it.
     #[inline(always)]
-    fn admit(&mut self, mut message: Message, arrival: Instant) {
+    fn admit(&mut self, message: &mut Message, arrival: Instant) {
         let index = match self.free.pop() {
             Some(index) => index,
             None => self.add_slot(),
         };
         self.live += 1;
-        let exchange = self.open_exchange(&mut message, arrival);
+        let exchange = self.open_exchange(message, arrival);
         let slot = &mut self.slots[index];
         let exchange = slot.exchange.insert(exchange);
         match exchange.request(self.endpoint.wire, message) {
@@ -354,8 +338,8 @@ impl<'a> Worker<'a> {
     }
 
     /// Answers a message whose handler never starts.
-    fn refuse(&mut self, mut message: Message, arrival: Instant, error: RpcError) {
-        let mut exchange = self.open_exchange(&mut message, arrival);
+    fn refuse(&mut self, message: &mut Message, arrival: Instant, error: RpcError) {
+        let mut exchange = self.open_exchange(message, arrival);
         // Even a message that could not be understood is answered in its dialect.
         let _ = exchange.request(self.endpoint.wire, message);
         self.outbox.conclude(&mut exchange, Err(error), self.now, &self.endpoint.counters, &mut self.scratch);
@@ -381,10 +365,16 @@ impl Drop for Worker<'_> {
     }
 }
 
-/// Whether nats-server sends the message out of a stream: republished, or as the answer to a direct get.
-///
-/// Both come under the very subject of the handler, which their sender may be forbidden to publish to, and only
-/// this header, which the server sets itself, tells. A consumer sets none.
-fn is_forwarded(message: &Message) -> bool {
-    message.headers.as_ref().is_some_and(|headers| headers.get(NATS_STREAM).is_some())
+/// Moves a message out of where it stands.
+fn take(message: &mut Message) -> Message {
+    let nothing = Message {
+        subject: Subject::from_static(""),
+        reply: None,
+        payload: Bytes::new(),
+        headers: None,
+        status: None,
+        description: None,
+        length: 0,
+    };
+    std::mem::replace(message, nothing)
 }

@@ -154,7 +154,7 @@ impl TestService {
         let counters = Counters::new("test", route.entry.route.handler);
         counters.began();
         let mut exchange = Exchange::open(route, allowance, &mut message, now, now);
-        let request = exchange.request(self.wire, message);
+        let request = exchange.request(self.wire, &mut message);
         let mut call = Call { exchange, counters, out: Vec::new() };
         let Call { exchange, out, .. } = &mut call;
         let result = match request {

@@ -116,6 +116,8 @@ fn current() -> Option<Arc<TraceContext>> {
 }
 
 /// Makes `context` that of the calls which `poll` makes.
+// It stands round each poll of a handler.
+#[inline(always)]
 pub(crate) fn scoped<R>(context: Option<&Arc<TraceContext>>, poll: impl FnOnce() -> R) -> R {
     struct Restore(Option<Arc<TraceContext>>);
     impl Drop for Restore {

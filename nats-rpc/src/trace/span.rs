@@ -5,6 +5,8 @@ use tracing::Span;
 use super::{Origin, TraceContext};
 
 /// The span of a request, at level `DEBUG`: `subject`, `handler`, `trace_id`.
+// Inlined, most of its origin is not even put together where nobody looks at that level.
+#[inline(always)]
 pub(crate) fn request_span(origin: &Origin<'_>, context: Option<&TraceContext>) -> Span {
     let Origin { subject, handler, .. } = origin;
     tracing::debug_span!("request", subject, handler, trace_id = context.map(TraceContext::trace_id))

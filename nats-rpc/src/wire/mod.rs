@@ -58,7 +58,8 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// A message that wants an answer and cannot be given to a handler, with the dialect to answer in.
-#[inline]
+// Inlined, a body that is the data stays where it is.
+#[inline(always)]
 pub(crate) fn open(
     wire: Wire,
     subject: &str,

@@ -34,10 +34,10 @@ impl Worker<'_> {
     fn expire_backlog(&mut self) {
         let (now, allowance) = (self.now, self.endpoint.allowance);
         for _ in 0..self.backlog.len() {
-            let Some((message, arrival)) = self.backlog.pop_front() else { return };
+            let Some((mut message, arrival)) = self.backlog.pop_front() else { return };
             if deadline::of_request(&Preface::of(message.headers.as_ref()), arrival, now, allowance) <= now {
                 let error = RpcError::deadline_exceeded("the deadline passed while the request waited");
-                self.refuse(message, arrival, error);
+                self.refuse(&mut message, arrival, error);
             } else {
                 self.backlog.push_back((message, arrival));
             }
@@ -51,8 +51,8 @@ impl Worker<'_> {
         for index in 0..self.slots.len() {
             self.cancel(index, error());
         }
-        while let Some((message, arrival)) = self.backlog.pop_front() {
-            self.refuse(message, arrival, error());
+        while let Some((mut message, arrival)) = self.backlog.pop_front() {
+            self.refuse(&mut message, arrival, error());
         }
     }
 

@@ -1,0 +1,33 @@
+//! Messages that reach a handler without having been sent to it.
+
+use async_nats::Message;
+use async_nats::header::NATS_STREAM;
+
+use super::Worker;
+
+impl Worker<'_> {
+    /// Whether a message was not sent to this handler; it is counted then, and to be dropped.
+    pub(super) fn is_foreign(&self, message: &Message) -> bool {
+        let (endpoint, subject) = (self.endpoint, message.subject.as_str());
+        let pattern = &endpoint.route.entry.pattern;
+        if !pattern.matches(subject) {
+            // A JetStream push consumer delivers to any literal subject, past the publisher's permissions.
+            // Such a message keeps the subject that it was stored under.
+            tracing::warn!(subject, pattern = pattern.subject(), "dropped a message that was not sent to this handler");
+        } else if !endpoint.republished && is_forwarded(message) {
+            tracing::warn!(subject, "dropped a message that a stream forwards; `Service::republished` is for events");
+        } else {
+            return false;
+        }
+        endpoint.counters.foreign();
+        true
+    }
+}
+
+/// Whether nats-server sends the message out of a stream: republished, or as the answer to a direct get.
+///
+/// Both come under the very subject of the handler, which their sender may be forbidden to publish to, and only
+/// this header, which the server sets itself, tells. A consumer sets none.
+fn is_forwarded(message: &Message) -> bool {
+    message.headers.as_ref().is_some_and(|headers| headers.get(NATS_STREAM).is_some())
+}
