@@ -2,6 +2,7 @@
 
 mod arena;
 mod blocking;
+mod checks;
 mod cli;
 mod config;
 mod contained;
@@ -18,6 +19,7 @@ mod running;
 mod setup;
 mod shard;
 mod shutdown;
+mod start_error;
 pub(crate) mod stats;
 pub(crate) mod stream;
 mod waker;
@@ -35,10 +37,11 @@ pub use self::permissions::{KvAccess, Permissions};
 pub use self::running::{Running, Status};
 pub use self::setup::IntoGuard;
 use self::setup::{BoxError, Provided, Setup};
+pub use self::start_error::StartError;
 pub use self::stats::RouteStats;
-use crate::connection::{ConnectError, NatsConfig, NatsConfigError};
+use crate::connection::NatsConfig;
 use crate::providers::Providers;
-use crate::route::{BoundRoute, GlobalGuards, Kind, Route, RouteTable};
+use crate::route::{BoundRoute, GlobalGuards, Route, RouteTable};
 use crate::subject::{Subject, SubjectError};
 use crate::wire::Wire;
 
@@ -297,49 +300,6 @@ impl Service {
         }
     }
 
-    /// Does the checks, each once.
-    fn run_checks(&mut self) -> Result<(), StartError> {
-        let failed = |check: Check| check().err().map(|error| error.to_string());
-        let refusals: Vec<_> = std::mem::take(&mut self.checks).into_iter().filter_map(failed).collect();
-        if refusals.is_empty() { Ok(()) } else { Err(StartError::Refused(refusals)) }
-    }
-
-    /// Checks the handlers against each other, without a connection.
-    fn table(&self) -> Result<RouteTable, StartError> {
-        let mut refusals = Vec::new();
-        let name_is_valid = !self.info.name.is_empty()
-            && self.info.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-        if !name_is_valid {
-            let name = &self.info.name;
-            refusals.push(format!("the service's name {name:?} may hold only letters, digits, `-` and `_`"));
-        }
-        if let Err(error) = semver::Version::parse(&self.info.version) {
-            let version = &self.info.version;
-            refusals.push(format!("the service's version {version:?} is no semantic version such as 1.0.0: {error}"));
-        }
-        let prefix = match &self.prefix {
-            Ok(prefix) => prefix.as_ref(),
-            Err(error) => {
-                refusals.push(format!("the subject prefix: {error}"));
-                None
-            }
-        };
-        let is_of_events =
-            |pattern: &String| self.routes.iter().any(|route| route.kind == Kind::Event && route.pattern == pattern);
-        refusals.extend(
-            self.republished
-                .iter()
-                .filter(|pattern| !is_of_events(pattern))
-                .map(|pattern| format!("republished({pattern:?}): no event handler of the service has this pattern")),
-        );
-        let guards_all = self.setup.iter().any(|setup| setup.guards_all);
-        match RouteTable::new(&self.info.name, prefix, &self.routes, guards_all) {
-            Ok(table) if refusals.is_empty() => Ok(table),
-            Ok(_) => Err(StartError::Refused(refusals)),
-            Err(more) => Err(StartError::Refused(refusals.into_iter().chain(more).collect())),
-        }
-    }
-
     /// Binds the handlers to what was provided without a connection; for tests in process.
     #[cfg(feature = "testing")]
     pub(crate) fn bind_in_process(self) -> Result<(Vec<BoundRoute>, Wire, Limits), StartError> {
@@ -359,62 +319,6 @@ impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service").field("info", &self.info).field("routes", &self.routes.len()).finish_non_exhaustive()
     }
-}
-
-/// Why a service does not start, or does not go on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The handlers contradict each other or miss something, one line each, with its place in the source; or
-    /// [checks](Service::check) failed.
-    #[error("the service refuses to start:\n  - {}", .0.join("\n  - "))]
-    Refused(Vec<String>),
-    /// The settings of the connection cannot be used.
-    #[error(transparent)]
-    Config(#[from] NatsConfigError),
-    /// There is no connection.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// Something that the service should have been given could not be made.
-    #[error("{what} cannot be made: {source}")]
-    #[non_exhaustive]
-    Setup {
-        /// Its type.
-        what: &'static str,
-        /// Why.
-        source: BoxError,
-    },
-    /// A command of the service's own, or `provision`, failed.
-    #[error("{name}: {source}")]
-    #[non_exhaustive]
-    Command {
-        /// The command.
-        name: &'static str,
-        /// Why.
-        source: BoxError,
-    },
-    /// The server forbids these subscriptions to the service's user.
-    #[error("nats-server forbids this user to subscribe to: {}", .0.join(", "))]
-    Forbidden(Vec<String>),
-    /// The server forbids the service's user its own inbox, without which nothing can be confirmed.
-    #[error(
-        "nats-server forbids this user its own inbox: it must be allowed to publish and to subscribe to {prefix}.>; \
-         NATS_INBOX_PREFIX chooses another"
-    )]
-    #[non_exhaustive]
-    Inbox {
-        /// What its inboxes begin with.
-        prefix: String,
-    },
-    /// The server did not confirm the subscriptions in time.
-    #[error("the subscriptions were not confirmed: {0}")]
-    NotLive(#[source] crate::connection::EchoError),
-    /// A thread for a shard cannot be started.
-    #[error("a thread for a shard cannot be started: {0}")]
-    Thread(#[source] std::io::Error),
-    /// The connection ended for good while the service ran.
-    #[error("the connection to nats-server ended for good; start the service again")]
-    Ended,
 }
 
 /// What the parts of a service's start share.

@@ -1,11 +1,12 @@
 //! The key ring: public keys by key id, replaced as a whole.
 
 pub(crate) mod document;
+mod error;
 mod feed;
 mod jwks;
+mod keys;
 mod unknown;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -13,12 +14,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::document::{Document, Entry};
+use self::document::Document;
+pub use self::error::KeyRingError;
 pub(crate) use self::feed::{Feed, WeakKeyRing};
 pub use self::jwks::JwkSet;
+use self::keys::{KeyIds, Keys};
 use self::unknown::Unknown;
-use super::jwk::{self, Unusable};
-use super::keys::{VerifyingKey, is_sound_key_id};
+use super::keys::VerifyingKey;
 
 /// The public keys that tokens may be signed with, shared by every verifier of the process.
 ///
@@ -53,60 +55,6 @@ struct Inner {
     versions: watch::Sender<u64>,
     unknown: Unknown,
     feed: OnceLock<Feed>,
-}
-
-#[derive(Default)]
-struct Keys {
-    document: Arc<Document>,
-    by_id: HashMap<Box<str>, Arc<VerifyingKey>>,
-    /// Counts the documents that took something away from the one before.
-    generation: u64,
-}
-
-/// What keys may be called.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum KeyIds {
-    /// Whatever their owner likes.
-    Any,
-    /// By their RFC 7638 thumbprint alone, so that a name is of one key for ever.
-    Thumbprints,
-}
-
-/// Why a key document was refused as a whole; the keys in use stay.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeyRingError {
-    /// Not a document of the form shown at [`KeyRing`].
-    #[error("the key document cannot be read: {0}")]
-    Malformed(String),
-    /// Its version is not above the one in use.
-    #[error("key document of version {found} does not replace version {current}")]
-    Stale {
-        /// The version in use.
-        current: u64,
-        /// The version of the refused document.
-        found: u64,
-    },
-    /// A private or symmetric key was published: an alarm, not a nuisance.
-    #[error("key {kid:?} holds private or symmetric key material")]
-    PrivateKey {
-        /// The key's id.
-        kid: String,
-    },
-    /// Two keys have the same id.
-    #[error("two keys have the id {kid:?}")]
-    DuplicateKeyId {
-        /// The id.
-        kid: String,
-    },
-    /// In a ring that is [followed](KeyRing::follow), a key is called by something else than its thumbprint.
-    #[error("key {kid:?} is not called by its RFC 7638 thumbprint, {thumbprint:?}")]
-    KeyId {
-        /// What it is called.
-        kid: String,
-        /// What it should be called.
-        thumbprint: String,
-    },
 }
 
 impl KeyRing {
@@ -209,54 +157,6 @@ impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys = self.0.keys.load();
         f.debug_struct("KeyRing").field("version", &keys.document.version).field("keys", &keys.by_id.keys()).finish()
-    }
-}
-
-impl Keys {
-    fn parse(document: &[u8], key_ids: KeyIds) -> Result<Self, KeyRingError> {
-        let document: Document =
-            serde_json::from_slice(document).map_err(|error| KeyRingError::Malformed(error.to_string()))?;
-        let mut by_id = HashMap::with_capacity(document.keys.len());
-        for entry in &document.keys {
-            let kid = entry.kid.as_str();
-            if !is_sound_key_id(kid) || entry.typ.is_empty() || entry.iss.is_empty() {
-                return Err(KeyRingError::Malformed("a key has no usable kid, typ or iss".to_owned()));
-            }
-            if entry.not_after() <= entry.not_before() {
-                return Err(KeyRingError::Malformed(format!("key {kid:?} ends before it begins")));
-            }
-            if by_id.contains_key(kid) {
-                return Err(KeyRingError::DuplicateKeyId { kid: kid.to_owned() });
-            }
-            let key = match jwk::verifying_key(entry) {
-                Ok((_, thumbprint)) if key_ids == KeyIds::Thumbprints && thumbprint != kid => {
-                    return Err(KeyRingError::KeyId { kid: kid.to_owned(), thumbprint });
-                }
-                Ok((key, _)) => Some(Arc::new(key)),
-                Err(Unusable::Private) => return Err(KeyRingError::PrivateKey { kid: kid.to_owned() }),
-                Err(reason) => {
-                    tracing::warn!(kid, %reason, "key left out of the key ring");
-                    None
-                }
-            };
-            by_id.insert(Box::from(kid), key);
-        }
-        let by_id = by_id.into_iter().filter_map(|(kid, key)| Some((kid, key?))).collect();
-        Ok(Self { document: Arc::new(document), by_id, generation: 0 })
-    }
-
-    /// These keys, as those that follow `earlier`.
-    ///
-    /// A key that is added, or may be used for longer, changes no verdict, so that what was verified stays
-    /// known: auth instances prolong their keys every minute.
-    fn after(&self, earlier: &Self) -> Self {
-        let stays = |entry: &Entry| self.document.entry(&entry.kid).is_some_and(|later| entry.outlived_by(later));
-        let loses = !earlier.document.keys.iter().all(stays);
-        Self {
-            document: Arc::clone(&self.document),
-            by_id: self.by_id.clone(),
-            generation: earlier.generation + u64::from(loses),
-        }
     }
 }
 

@@ -1,0 +1,49 @@
+//! What can be found wrong with a service before there is a connection.
+
+use super::{Check, Service, StartError};
+use crate::route::{Kind, RouteTable};
+
+impl Service {
+    /// Does the checks, each once.
+    pub(super) fn run_checks(&mut self) -> Result<(), StartError> {
+        let failed = |check: Check| check().err().map(|error| error.to_string());
+        let refusals: Vec<_> = std::mem::take(&mut self.checks).into_iter().filter_map(failed).collect();
+        if refusals.is_empty() { Ok(()) } else { Err(StartError::Refused(refusals)) }
+    }
+
+    /// Checks the handlers against each other, without a connection.
+    pub(super) fn table(&self) -> Result<RouteTable, StartError> {
+        let mut refusals = Vec::new();
+        let name_is_valid = !self.info.name.is_empty()
+            && self.info.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        if !name_is_valid {
+            let name = &self.info.name;
+            refusals.push(format!("the service's name {name:?} may hold only letters, digits, `-` and `_`"));
+        }
+        if let Err(error) = semver::Version::parse(&self.info.version) {
+            let version = &self.info.version;
+            refusals.push(format!("the service's version {version:?} is no semantic version such as 1.0.0: {error}"));
+        }
+        let prefix = match &self.prefix {
+            Ok(prefix) => prefix.as_ref(),
+            Err(error) => {
+                refusals.push(format!("the subject prefix: {error}"));
+                None
+            }
+        };
+        let is_of_events =
+            |pattern: &String| self.routes.iter().any(|route| route.kind == Kind::Event && route.pattern == pattern);
+        refusals.extend(
+            self.republished
+                .iter()
+                .filter(|pattern| !is_of_events(pattern))
+                .map(|pattern| format!("republished({pattern:?}): no event handler of the service has this pattern")),
+        );
+        let guards_all = self.setup.iter().any(|setup| setup.guards_all);
+        match RouteTable::new(&self.info.name, prefix, &self.routes, guards_all) {
+            Ok(table) if refusals.is_empty() => Ok(table),
+            Ok(_) => Err(StartError::Refused(refusals)),
+            Err(more) => Err(StartError::Refused(refusals.into_iter().chain(more).collect())),
+        }
+    }
+}
