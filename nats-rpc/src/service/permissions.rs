@@ -38,10 +38,37 @@ pub struct Permissions {
     pub publish: Vec<String>,
     /// The subjects that it may subscribe to, each with its queue group, if it has one, behind a blank.
     pub subscribe: Vec<String>,
-    /// How long an answer may take.
-    pub answer_within: Duration,
+    /// How long an answer may take; `None` for a program that answers nobody.
+    pub answer_within: Option<Duration>,
     /// Whether a request may have more than one answer.
     pub streams: bool,
+}
+
+impl Permissions {
+    /// What the user of a program must be allowed that calls `subjects`, and answers nobody; such as a gateway.
+    ///
+    /// `name` is that of its connection, [`NatsConfig::name`](crate::NatsConfig::name), whose inbox it reads.
+    ///
+    /// ```
+    /// use nats_rpc::{KvAccess, Permissions};
+    ///
+    /// let needed = Permissions::of_caller("shop", ["orders.count"], [KvAccess::to("auth_jwks").read().follow()]);
+    /// assert!(needed.to_string().contains(r#""orders.count""#));
+    /// assert!(!needed.to_string().contains("allow_responses"));
+    /// ```
+    pub fn of_caller<S: Into<String>>(
+        name: &str,
+        subjects: impl IntoIterator<Item = S>,
+        buckets: impl IntoIterator<Item = KvAccess>,
+    ) -> Self {
+        let inbox = format!("_INBOX_{name}.>");
+        let mut called: Vec<String> = subjects.into_iter().map(Into::into).collect();
+        called.sort();
+        called.dedup();
+        let buckets = buckets.into_iter().flat_map(|access| access.subjects());
+        let publish = std::iter::once(inbox.clone()).chain(called).chain(buckets).collect();
+        Self { publish, subscribe: vec![inbox], answer_within: None, streams: false }
+    }
 }
 
 /// What a service does with a KV bucket, for [`Service::uses_bucket`].
@@ -53,14 +80,15 @@ pub struct Permissions {
 pub struct KvAccess {
     bucket: String,
     read: bool,
-    write: bool,
+    /// The key that is written, or `>` for all.
+    write: Option<String>,
     follow: bool,
 }
 
 impl KvAccess {
     /// No more than opening `bucket` and seeing how it was made.
     pub fn to(bucket: impl Into<String>) -> Self {
-        Self { bucket: bucket.into(), read: false, write: false, follow: false }
+        Self { bucket: bucket.into(), read: false, write: None, follow: false }
     }
 
     /// Reads single keys, from the leader.
@@ -71,7 +99,13 @@ impl KvAccess {
 
     /// Writes and deletes keys.
     pub fn write(mut self) -> Self {
-        self.write = true;
+        self.write = Some(">".to_owned());
+        self
+    }
+
+    /// Writes and deletes `key` alone.
+    pub fn write_key(mut self, key: impl Into<String>) -> Self {
+        self.write = Some(key.into());
         self
     }
 
@@ -94,9 +128,7 @@ impl KvAccess {
             subjects.push(format!("$JS.API.CONSUMER.DELETE.KV_{bucket}.*"));
             subjects.push(format!("$JS.FC.KV_{bucket}.>"));
         }
-        if self.write {
-            subjects.push(format!("$KV.{bucket}.>"));
-        }
+        subjects.extend(self.write.iter().map(|key| format!("$KV.{bucket}.{key}")));
         subjects
     }
 }
@@ -132,13 +164,7 @@ impl Service {
     pub fn permissions(&self) -> Result<Permissions, StartError> {
         let table = self.table()?;
         let name = &self.info.name;
-        let inbox = format!("_INBOX_{name}.>");
-
-        let mut declared = self.publishes.clone();
-        declared.sort();
-        declared.dedup();
-        let buckets = self.buckets.iter().flat_map(KvAccess::subjects);
-        let publish = std::iter::once(inbox.clone()).chain(declared).chain(buckets).collect();
+        let asking = Permissions::of_caller(name, self.publishes.iter().map(String::as_str), self.buckets.clone());
 
         let discovery = VERBS.iter().flat_map(|verb| {
             let all = format!("$SRV.{verb}");
@@ -153,11 +179,11 @@ impl Service {
             subjects.sort();
             subjects.dedup();
         }
-        let subscribe = std::iter::once(inbox).chain(discovery).chain(handlers).collect();
+        let subscribe = asking.subscribe.iter().cloned().chain(discovery).chain(handlers).collect();
 
         let own_limits = table.entries().iter().filter_map(|entry| entry.route.timeout_ms).map(Duration::from_millis);
         let longest = own_limits.chain([self.limits.timeout]).max().unwrap_or_default();
-        Ok(Permissions { publish, subscribe, answer_within: longest + ANSWER_GRACE, streams: self.streams })
+        Ok(Permissions { subscribe, answer_within: Some(longest + ANSWER_GRACE), streams: self.streams, ..asking })
     }
 }
 
@@ -171,11 +197,13 @@ impl fmt::Display for Permissions {
             }
             writeln!(f, "  ] }}")?;
         }
-        // Whole seconds, rounded up: nats-server reads no fractions here.
-        let seconds = self.answer_within.as_millis().div_ceil(1_000);
-        // Less than none is any number of answers.
-        let most = if self.streams { -1 } else { 1 };
-        writeln!(f, "  allow_responses: {{ max: {most}, expires: \"{seconds}s\" }}")?;
+        if let Some(limit) = self.answer_within {
+            // Whole seconds, rounded up: nats-server reads no fractions here.
+            let seconds = limit.as_millis().div_ceil(1_000);
+            // Less than none is any number of answers.
+            let most = if self.streams { -1 } else { 1 };
+            writeln!(f, "  allow_responses: {{ max: {most}, expires: \"{seconds}s\" }}")?;
+        }
         writeln!(f, "}}")
     }
 }
@@ -192,6 +220,7 @@ mod tests {
             subjects(KvAccess::to("b").read().write()),
             "$JS.API.STREAM.INFO.KV_b $JS.API.STREAM.MSG.GET.KV_b $KV.b.>"
         );
+        assert_eq!(subjects(KvAccess::to("b").write_key("k")), "$JS.API.STREAM.INFO.KV_b $KV.b.k");
         let followed = subjects(KvAccess::to("b").follow());
         assert!(followed.contains("CONSUMER.CREATE.KV_b ") && !followed.contains(" $KV."), "{followed}");
     }
@@ -205,7 +234,7 @@ mod tests {
         let permissions = Permissions {
             publish: vec!["a".to_owned()],
             subscribe: vec!["b q".to_owned()],
-            answer_within: limits.timeout + ANSWER_GRACE,
+            answer_within: Some(limits.timeout + ANSWER_GRACE),
             streams: false,
         };
         assert!(permissions.to_string().contains(r#"max: 1, expires: "121s""#), "{permissions}");

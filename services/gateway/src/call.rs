@@ -16,6 +16,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::failure::Failure;
 use crate::peer::Proxies;
+use crate::subjects::Called;
 use crate::surround::RequestId;
 use crate::trust::{Signers, Trusted};
 
@@ -66,31 +67,32 @@ struct Outgoing {
 }
 
 impl Anonymous {
-    /// Calls `subject` and answers `status` with what comes back.
+    /// Calls the subject and answers `status` with what comes back.
     pub(crate) async fn send(
         self,
-        subject: &str,
+        called: Called,
         body: &impl Serialize,
         status: StatusCode,
     ) -> Result<Response, Failure> {
-        self.0.send(subject, body, status).await
+        self.0.send(called, body, status).await
     }
 }
 
 impl Authenticated {
-    /// Calls `subject` and answers 200 with what comes back.
-    pub(crate) async fn send(self, subject: &str, body: &impl Serialize) -> Result<Response, Failure> {
-        self.0.send(subject, body, StatusCode::OK).await
+    /// Calls the subject and answers 200 with what comes back.
+    pub(crate) async fn send(self, called: Called, body: &impl Serialize) -> Result<Response, Failure> {
+        self.0.send(called, body, StatusCode::OK).await
     }
 }
 
 impl Outgoing {
-    async fn send(self, subject: &str, body: &impl Serialize, status: StatusCode) -> Result<Response, Failure> {
+    async fn send(self, called: Called, body: &impl Serialize, status: StatusCode) -> Result<Response, Failure> {
+        let subject = called.subject();
         // Written once, since what proves origin and caller is bound to these very bytes.
         let data = to_raw_value(body).internal()?;
         let mut client = self.client;
         if let Some((address, peers)) = self.origin
-            && counts_attempts(subject)
+            && called.counts_attempts()
         {
             client = client.header(PEER_HEADER, peers.sign(address, subject, data.get().as_bytes())?);
         }
@@ -100,12 +102,6 @@ impl Outgoing {
         let value: Box<RawValue> = client.send(subject, &data).await?;
         Ok((status, axum::Json(value)).into_response())
     }
-}
-
-/// Whether a subject is of the service that counts attempts by where they come from. Where somebody is
-/// concerns no other.
-fn counts_attempts(subject: &str) -> bool {
-    subject.starts_with("auth.")
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Anonymous

@@ -1,12 +1,15 @@
 //! The gateway's settings.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nats_rpc::JwtGuard;
 use nats_rpc::jwt::{JwtConfigError, PeerSigner};
 
+use crate::connections::ConnectionLimits;
 use crate::peer::Proxies;
 use crate::trust::Trust;
 
@@ -27,6 +30,7 @@ pub struct Config {
     pub(crate) trust: Trust,
     pub(crate) timeout: Duration,
     pub(crate) body_limit: usize,
+    pub(crate) connections: ConnectionLimits,
     pub(crate) proxies: Proxies,
     pub(crate) peers: Option<Arc<PeerSigner>>,
 }
@@ -44,6 +48,7 @@ impl Config {
             trust,
             timeout: Duration::from_secs(5),
             body_limit: 64 * 1024,
+            connections: ConnectionLimits { silence: Duration::from_secs(10), open: 4_096 },
             proxies: Proxies::default(),
             peers: None,
         }
@@ -60,6 +65,8 @@ impl Config {
     /// | `GATEWAY_ADDRESS` | where it listens | `127.0.0.1:3000` |
     /// | `GATEWAY_TIMEOUT_MS` | how long a request may take, 1 to 600,000 | 5000 |
     /// | `GATEWAY_BODY_LIMIT` | bytes of a request's body, 1 to 1,000,000 | 65536 |
+    /// | `GATEWAY_SILENCE_MS` | how long a connection may take over the headers of a request, be idle before the next one, or not read an answer, 1 to 600,000 | 10000 |
+    /// | `GATEWAY_CONNECTIONS` | how many connections may be open, 1 to 1,000,000; further ones wait | 4096 |
     /// | `GATEWAY_TRUSTED_PROXIES` | whose `x-forwarded-for` is believed: addresses and networks, by commas | none |
     /// | `JWT_ASSERTION_SECRET` | with a `JWT_SECRET`: what proves to the auth service where a caller is, and signs assertions; at least 32 bytes, another one. Without: keys of the gateway's own, published in `gw_jwks` | none |
     ///
@@ -81,16 +88,20 @@ impl Config {
             let wanted = "an address and a port, such as 127.0.0.1:3000";
             config.address = address.parse().map_err(|_| ConfigError::Variable { name: "GATEWAY_ADDRESS", wanted })?;
         }
-        if let Some(millis) = vars("GATEWAY_TIMEOUT_MS") {
-            let millis = millis.parse().ok().filter(|millis| (1..=600_000).contains(millis));
-            let wanted = "a number of milliseconds from 1 to 600000";
-            let millis = millis.ok_or(ConfigError::Variable { name: "GATEWAY_TIMEOUT_MS", wanted })?;
-            config.timeout = Duration::from_millis(millis);
+        let millis = "a number of milliseconds from 1 to 600000";
+        if let Some(timeout) = number(vars, "GATEWAY_TIMEOUT_MS", 1..=600_000, millis)? {
+            config.timeout = Duration::from_millis(timeout);
         }
-        if let Some(bytes) = vars("GATEWAY_BODY_LIMIT") {
-            let bytes = bytes.parse().ok().filter(|bytes| (1..=1_000_000).contains(bytes));
-            let wanted = "a number of bytes from 1 to 1000000";
-            config.body_limit = bytes.ok_or(ConfigError::Variable { name: "GATEWAY_BODY_LIMIT", wanted })?;
+        if let Some(silence) = number(vars, "GATEWAY_SILENCE_MS", 1..=600_000, millis)? {
+            config.connections.silence = Duration::from_millis(silence);
+        }
+        let wanted = "a number of connections from 1 to 1000000";
+        if let Some(open) = number(vars, "GATEWAY_CONNECTIONS", 1..=1_000_000, wanted)? {
+            config.connections.open = open;
+        }
+        let wanted = "a number of bytes from 1 to 1000000";
+        if let Some(bytes) = number(vars, "GATEWAY_BODY_LIMIT", 1..=1_000_000, wanted)? {
+            config.body_limit = bytes;
         }
         Ok(config)
     }
@@ -107,6 +118,24 @@ impl Config {
         self
     }
 
+    /// How long a connection may take over the headers of a request, be idle before the next one, or not read
+    /// an answer. Default: 10 s.
+    ///
+    /// A proxy that keeps connections open should give them up sooner, or it loses requests to connections that
+    /// end just then.
+    pub fn silence(mut self, longest: Duration) -> Self {
+        self.connections.silence = longest;
+        self
+    }
+
+    /// How many connections may be open, at least one; further ones wait until one ends. Default: 4,096.
+    ///
+    /// The system has to allow the process as many files, and some more.
+    pub fn connections(mut self, most: usize) -> Self {
+        self.connections.open = most.max(1);
+        self
+    }
+
     /// Proves to the auth service where callers are, with `signer` in place of what the settings say. Default:
     /// nobody is told, and attempts to log in are counted by account alone.
     pub fn prove_peers(mut self, signer: PeerSigner) -> Self {
@@ -119,6 +148,18 @@ impl Config {
         self.body_limit = bytes;
         self
     }
+}
+
+/// The number that the variable is set to, if it is.
+fn number<T: FromStr + PartialOrd>(
+    vars: impl Fn(&str) -> Option<String>,
+    name: &'static str,
+    allowed: RangeInclusive<T>,
+    wanted: &'static str,
+) -> Result<Option<T>, ConfigError> {
+    let Some(value) = vars(name) else { return Ok(None) };
+    let number = value.parse().ok().filter(|number| allowed.contains(number));
+    number.map(Some).ok_or(ConfigError::Variable { name, wanted })
 }
 
 /// A setting that cannot be used; its value is not repeated.
@@ -164,6 +205,8 @@ mod tests {
             ("GATEWAY_TIMEOUT_MS", "0"),
             ("GATEWAY_TIMEOUT_MS", "5s"),
             ("GATEWAY_BODY_LIMIT", "-1"),
+            ("GATEWAY_SILENCE_MS", "0"),
+            ("GATEWAY_CONNECTIONS", "0"),
             ("GATEWAY_TRUSTED_PROXIES", "everybody"),
             ("JWT_ASSERTION_SECRET", "short"),
             ("GATEWAY_SEND_ASSERTIONS", "yes"),

@@ -25,8 +25,10 @@
 //! header `retry-after` says it in seconds.
 //!
 //! - `config`: settings
+//! - `connections`: how many there are, and how long one may be silent
 //! - `peer`: where a request comes from
 //! - `routes`: what is served, and which subject each route calls
+//! - [`permissions`] is what the gateway's user must be allowed on nats-server; `subjects` are what routes call
 //! - `trust`: whose tokens are believed, and whether the gateway vouches for their bearers
 //! - `call`: the call to a service, and whose it is
 //! - `body`: the request's JSON
@@ -37,10 +39,12 @@
 mod body;
 mod call;
 mod config;
+mod connections;
 mod failure;
 mod peer;
 mod routes;
 mod signal;
+mod subjects;
 mod surround;
 mod trust;
 
@@ -50,7 +54,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
 use nats_rpc::auth::KeysError;
 use nats_rpc::{Client, ConnectError, Connection, ConnectionState, NatsConfig, NatsConfigError};
 use tokio::net::TcpListener;
@@ -58,7 +61,9 @@ use tokio::sync::oneshot;
 
 use self::call::Calls;
 pub use self::config::{Config, ConfigError};
+use self::connections::ConnectionLimits;
 pub use self::signal::stop_signal;
+pub use self::subjects::permissions;
 
 /// How long a stop waits for requests that are being answered.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -70,6 +75,7 @@ pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    limits: ConnectionLimits,
 }
 
 impl Gateway {
@@ -84,11 +90,11 @@ impl Gateway {
         let cannot = |source| GatewayError::Address { address: config.address, source };
         let listener = taken.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        let connection = Connection::open(&nats.name("gateway")).await?;
-        let Config { trust, timeout, body_limit, proxies, peers, .. } = config;
+        let connection = Connection::open(&nats.name(subjects::NAME)).await?;
+        let Config { trust, timeout, body_limit, proxies, peers, connections: limits, .. } = config;
         let calls = Calls::new(Client::over(&connection), trust.open(&connection).await?, proxies, peers, timeout);
         let router = routes::router(calls, timeout, body_limit);
-        Ok(Self { connection, listener, address, router })
+        Ok(Self { connection, listener, address, router, limits })
     }
 
     /// Where it listens; the port is the one chosen if port 0 was asked for.
@@ -102,22 +108,19 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::Ended`] if the connection to NATS ended for good.
     pub async fn run_until(self, signal: impl Future<Output = ()> + Send) -> Result<(), GatewayError> {
-        let Self { connection, listener, address, router } = self;
+        let Self { connection, listener, address, router, limits } = self;
         let (stop, stopped) = oneshot::channel::<()>();
-        let listener = listener.tap_io(|stream| {
-            // Answers are small; waiting to fill a packet only delays them.
-            let _ = stream.set_nodelay(true);
-        });
-        let serving = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-            .with_graceful_shutdown(async {
-                // Dropped or sent: both mean that it is time.
-                let _ = stopped.await;
-            });
-        let mut serving = tokio::spawn(serving.into_future());
+        let stopped = async {
+            // Dropped or sent: both mean that it is time.
+            let _ = stopped.await;
+        };
+        let mut serving = tokio::spawn(connections::serve(listener, router, limits, stopped));
         let outcome = tokio::select! {
             () = signal => Ok(()),
             () = connection.wait_for(|state| *state == ConnectionState::Closed) => Err(GatewayError::Ended),
-            served = &mut serving => return served.map_err(io::Error::from).flatten().map_err(|source| GatewayError::Address { address, source }),
+            served = &mut serving => {
+                return served.map_err(|panic| GatewayError::Address { address, source: panic.into() });
+            }
         };
         drop(stop);
         if tokio::time::timeout(DRAIN_LIMIT, &mut serving).await.is_err() {

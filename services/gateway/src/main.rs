@@ -1,14 +1,27 @@
-//! The gateway as a program: serves HTTP until SIGTERM or ctrl-c.
+//! The gateway as a program: `serve`, `permissions`.
 
 use std::process::ExitCode;
 
+use clap::Command;
 use gateway::{Config, Gateway, GatewayError};
 use nats_rpc::NatsConfig;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let command = Command::new("gateway")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("The only HTTP of the system")
+        .subcommand(Command::new("serve").about("Serve until SIGTERM or ctrl-c (the default)"))
+        .subcommand(Command::new("permissions").about("Print what the user of nats-server needs"));
+    if let Some("permissions") = command.get_matches().subcommand_name() {
+        #[allow(clippy::print_stdout, reason = "it is what the command is for")]
+        {
+            print!("{}", gateway::permissions());
+        }
+        return ExitCode::SUCCESS;
+    }
     nats_rpc::log_to_stderr("info");
-    match run().await {
+    match serve().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -17,7 +30,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run() -> Result<(), GatewayError> {
+async fn serve() -> Result<(), GatewayError> {
     let config = Config::from_vars(|name| std::env::var(name).ok())?;
     let nats = NatsConfig::from_env()?;
     let gateway = tokio::select! {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::body::Json;
 use crate::call::{Anonymous, Authenticated, Calls};
 use crate::failure::Failure;
+use crate::subjects::Called;
 use crate::surround::surround;
 
 /// How long `/readyz` waits for its echo.
@@ -98,51 +99,51 @@ struct Health {
 }
 
 async fn sign_up(call: Anonymous, Json(body): Json<Credentials>) -> Answer {
-    call.send("auth.signup", &body, StatusCode::CREATED).await
+    call.send(Called::SIGN_UP, &body, StatusCode::CREATED).await
 }
 
 async fn log_in(call: Anonymous, Json(body): Json<Credentials>) -> Answer {
-    call.send("auth.login", &body, StatusCode::OK).await
+    call.send(Called::LOG_IN, &body, StatusCode::OK).await
 }
 
 async fn refresh(call: Anonymous, Json(body): Json<RefreshToken>) -> Answer {
-    call.send("auth.refresh", &body, StatusCode::OK).await
+    call.send(Called::REFRESH, &body, StatusCode::OK).await
 }
 
 async fn log_out(call: Anonymous, Json(body): Json<RefreshToken>) -> Answer {
-    call.send("auth.logout", &body, StatusCode::OK).await
+    call.send(Called::LOG_OUT, &body, StatusCode::OK).await
 }
 
 async fn change_password(call: Authenticated, Json(body): Json<PasswordChange>) -> Answer {
-    call.send("auth.password.change", &body).await
+    call.send(Called::CHANGE_PASSWORD, &body).await
 }
 
 async fn request_reset(call: Anonymous, Json(body): Json<ResetRequest>) -> Answer {
-    call.send("auth.password.reset.request", &body, StatusCode::OK).await
+    call.send(Called::REQUEST_RESET, &body, StatusCode::OK).await
 }
 
 async fn confirm_reset(call: Anonymous, Json(body): Json<ResetConfirmation>) -> Answer {
-    call.send("auth.password.reset.confirm", &body, StatusCode::OK).await
+    call.send(Called::CONFIRM_RESET, &body, StatusCode::OK).await
 }
 
 async fn log_out_everywhere(call: Authenticated) -> Answer {
-    call.send("auth.logout_all", &Nothing {}).await
+    call.send(Called::LOG_OUT_EVERYWHERE, &Nothing {}).await
 }
 
 async fn sessions(call: Authenticated) -> Answer {
-    call.send("auth.sessions", &Nothing {}).await
+    call.send(Called::SESSIONS, &Nothing {}).await
 }
 
 async fn end_session(call: Authenticated, Path(session_id): Path<String>) -> Answer {
-    call.send("auth.sessions.end", &SessionId { session_id }).await
+    call.send(Called::END_SESSION, &SessionId { session_id }).await
 }
 
 async fn profile(call: Authenticated, Json(body): Json<GetProfile>) -> Answer {
-    call.send("get_user_profile", &body).await
+    call.send(Called::PROFILE, &body).await
 }
 
 async fn me(call: Authenticated) -> Answer {
-    call.send("get_user_profile", &GetProfile::default()).await
+    call.send(Called::PROFILE, &GetProfile::default()).await
 }
 
 async fn healthz() -> axum::Json<Health> {

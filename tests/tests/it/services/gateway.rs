@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+mod connections;
+
 /// A gateway alone, before services that a test brings.
 struct Front {
     address: SocketAddr,
