@@ -131,10 +131,10 @@ pub struct PasswordConfig {
 }
 
 impl Default for PasswordConfig {
-    /// Cost 12, half of the cores (at least one), 32 waiting.
+    /// Cost 12, all cores but one (at least one), 32 waiting.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let workers = NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN);
+        let workers = NonZeroUsize::new(cores - 1).unwrap_or(NonZeroUsize::MIN);
         Self { cost: 12, workers, queue: 32 }
     }
 }
@@ -146,7 +146,7 @@ impl PasswordConfig {
         self
     }
 
-    /// Sets how many passwords are hashed at once. Default: half of the cores, at least one.
+    /// Sets how many passwords are hashed at once. Default: all cores but one, at least one.
     pub fn workers(mut self, workers: NonZeroUsize) -> Self {
         self.workers = workers;
         self
@@ -160,6 +160,9 @@ impl PasswordConfig {
 }
 
 /// Hashes and verifies passwords beside the workers that serve requests.
+///
+/// It has threads of its own, which on Linux give way to others of the process: what serves requests runs first.
+/// Who waits for one waits no longer than the caller of its handler does; the place is free then.
 ///
 /// ```
 /// use nats_rpc::auth::{Password, PasswordConfig, Passwords};
@@ -186,10 +189,11 @@ impl Passwords {
     /// Starts the pool.
     ///
     /// # Errors
-    /// A 500 if the system gives no random numbers.
+    /// A 500 if the system gives no random numbers or no threads.
     pub fn new(config: PasswordConfig) -> Result<Self, RpcError> {
         let PasswordConfig { cost, workers, queue } = config;
-        Ok(Self { cost, decoy: decoy(cost)?, pool: HashPool::new(workers, queue) })
+        let pool = HashPool::new(workers, queue).map_err(RpcError::internal)?;
+        Ok(Self { cost, decoy: decoy(cost)?, pool })
     }
 
     /// Takes a place in the pool before anything else is done for a caller.

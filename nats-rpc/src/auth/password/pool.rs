@@ -1,11 +1,14 @@
 //! A bounded place for work that holds a core for a quarter of a second.
 
+mod threads;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::threads::Threads;
 use crate::error::RpcError;
 
 /// What those are told who find no room: log-ins take about so long.
@@ -21,7 +24,7 @@ struct Busy {
 #[derive(Debug)]
 pub(super) struct Room(OwnedSemaphorePermit);
 
-/// Runs blocking work, so much at once and so much waiting, the rest refused at once.
+/// Runs blocking work on threads of its own, so much at once and so much waiting, the rest refused at once.
 ///
 /// Inline, 32 log-ins would keep every other request of the process waiting for seconds.
 #[derive(Debug)]
@@ -30,13 +33,16 @@ pub(super) struct HashPool {
     room: Arc<Semaphore>,
     /// Room for work that runs.
     workers: Arc<Semaphore>,
+    threads: Threads,
 }
 
 impl HashPool {
-    pub(super) fn new(workers: NonZeroUsize, queue: usize) -> Self {
-        let room = workers.get().saturating_add(queue).min(Semaphore::MAX_PERMITS);
+    /// Starts the threads.
+    pub(super) fn new(workers: NonZeroUsize, queue: usize) -> std::io::Result<Self> {
         let workers = workers.get().min(Semaphore::MAX_PERMITS);
-        Self { room: Arc::new(Semaphore::new(room)), workers: Arc::new(Semaphore::new(workers)) }
+        let room = workers.saturating_add(queue).min(Semaphore::MAX_PERMITS);
+        let threads = Threads::start(workers)?;
+        Ok(Self { room: Arc::new(Semaphore::new(room)), workers: Arc::new(Semaphore::new(workers)), threads })
     }
 
     /// A place among what runs and waits; refused at once if there is none.
@@ -45,6 +51,7 @@ impl HashPool {
         Arc::clone(&self.room).try_acquire_owned().map(Room).map_err(|_| busy())
     }
 
+    /// Runs `work` when there is a thread for it; whoever waits no longer has given its place back.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         Room(room): Room,
@@ -52,11 +59,7 @@ impl HashPool {
     ) -> Result<T, RpcError> {
         let worker = Arc::clone(&self.workers).acquire_owned().await.map_err(RpcError::internal)?;
         // The permits go with the work: it runs to its end even if the caller is gone by then.
-        let running = tokio::task::spawn_blocking(move || {
-            let _permits = (room, worker);
-            work()
-        });
-        running.await.map_err(RpcError::internal)
+        self.threads.run((room, worker), work).await
     }
 }
 
@@ -69,7 +72,7 @@ mod tests {
     use crate::error::Code;
 
     fn pool(workers: usize, queue: usize) -> Arc<HashPool> {
-        Arc::new(HashPool::new(NonZeroUsize::new(workers).unwrap(), queue))
+        Arc::new(HashPool::new(NonZeroUsize::new(workers).unwrap(), queue).unwrap())
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,6 +104,24 @@ mod tests {
             queued.await.unwrap();
         }
         pool.run(pool.room().unwrap(), || ()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_no_longer_leaves_the_place_to_others() {
+        let pool = pool(1, 1);
+        let (release, released) = mpsc::channel::<()>();
+        let runs = pool.run(pool.room().unwrap(), move || released.recv());
+        let mut runs = Box::pin(runs);
+        assert!(futures::poll!(runs.as_mut()).is_pending());
+        let mut waits = Box::pin(pool.run(pool.room().unwrap(), || panic!("nobody waits for this any more")));
+        assert!(futures::poll!(waits.as_mut()).is_pending());
+        assert!(pool.room().is_err());
+        // As a handler is, whose caller has gone or whose time is up.
+        drop(waits);
+        let room = pool.room().unwrap();
+        release.send(()).unwrap();
+        runs.await.unwrap().unwrap();
+        pool.run(room, || ()).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
