@@ -137,11 +137,14 @@ pub struct Issued {
     pub session: Session,
     /// The token for the next [`Sessions::refresh`]: 75 characters, a secret.
     pub refresh_token: String,
+    /// The sessions that had to end for this one to begin, as the user has no more than the cap allows.
+    pub displaced: Vec<Session>,
 }
 
 impl fmt::Debug for Issued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Issued").field("session", &self.session).finish_non_exhaustive()
+        let mut issued = f.debug_struct("Issued");
+        issued.field("session", &self.session).field("displaced", &self.displaced).finish_non_exhaustive()
     }
 }
 
@@ -171,7 +174,8 @@ impl Sessions {
         })
     }
 
-    /// Begins a session. If the user then has more than the cap allows, the oldest end.
+    /// Begins a session. If the user then has more than the cap allows, the oldest end:
+    /// [`Issued::displaced`].
     ///
     /// Several that begin at once may be over the cap together, until the next one begins.
     ///
@@ -186,8 +190,8 @@ impl Sessions {
         if self.bucket.write(token.sid, &record, 0, now).await? == Write::Conflict {
             return Err(SessionError::Contended);
         }
-        self.evict(&record.owner.user, token.sid).await?;
-        Ok(issued(&token, record.owner))
+        let displaced = self.evict(&record.owner.user, token.sid).await?;
+        Ok(Issued { displaced, ..issued(&token, record.owner) })
     }
 
     /// Uses up a refresh token and gives its successor.
@@ -288,7 +292,11 @@ impl Sessions {
 }
 
 fn issued(token: &RefreshToken, owner: Owner) -> Issued {
-    Issued { session: Session { id: token.sid.to_string(), owner }, refresh_token: token.to_string() }
+    Issued {
+        session: Session { id: token.sid.to_string(), owner },
+        refresh_token: token.to_string(),
+        displaced: Vec::new(),
+    }
 }
 
 #[cfg(test)]

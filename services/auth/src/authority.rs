@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use nats_rpc::auth::{
     Audit, AuditEvent, Backoff, Email, Grant, Issued, KeyPurpose, Owner, Password, PasswordConfig, PasswordPolicy,
-    Passwords, ResetTokens, Revoker, SessionConfig, SessionError, Sessions, SigningKeyConfig, TokenIssuer,
+    Passwords, ResetTokens, Revoker, Session, SessionConfig, SessionError, Sessions, SigningKeyConfig, TokenIssuer,
 };
 use nats_rpc::jwt::{JwkSet, Revocations};
 use nats_rpc::{Client, Config, RpcError};
@@ -208,6 +208,9 @@ impl Authority {
         let owner = owner.in_epoch(account.epoch).in_realm(self.realm()?);
         let issued = self.0.sessions.create(owner).await?;
         let (user, sid) = (account.user_id.to_string(), issued.session.id.clone());
+        for Session { owner, id: sid, .. } in &issued.displaced {
+            self.0.audit.emit(AuditEvent::SessionDisplaced { user: owner.user.clone(), sid: sid.clone() });
+        }
         self.0.audit.emit(AuditEvent::LoggedIn { user, sid, source });
         self.tokens(issued, account)
     }

@@ -418,8 +418,14 @@ async fn refresh_13_at_the_cap_the_oldest_session_ends() {
     let cap = NonZeroUsize::new(5).expect("not zero");
     let sessions = world.sessions(config().cap(cap).clock(hand.clock())).await;
     let mut tokens = Vec::new();
+    let mut ids: Vec<String> = Vec::new();
     for _ in 0..30 {
-        tokens.push(sessions.create(owner()).await.expect("a session").refresh_token);
+        let begun = sessions.create(owner()).await.expect("a session");
+        let displaced: Vec<_> = begun.displaced.iter().map(|session| session.id.as_str()).collect();
+        let oldest = ids.len().checked_sub(5).map(|oldest| ids[oldest].as_str());
+        assert_eq!(displaced, Vec::from_iter(oldest));
+        ids.push(begun.session.id);
+        tokens.push(begun.refresh_token);
         hand.forward(Duration::from_millis(1));
     }
     assert_eq!(sessions.list("u1").await.expect("a list").len(), 5);

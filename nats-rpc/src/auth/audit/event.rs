@@ -58,6 +58,8 @@ pub enum AuditEvent {
     TokenReused { user: String, sid: String },
     /// A session was ended.
     LoggedOut { user: String, sid: String },
+    /// A session ended because its user began one more than they may have; it was the oldest.
+    SessionDisplaced { user: String, sid: String },
     /// All sessions of a user were ended.
     LoggedOutEverywhere { user: String },
     /// A user may not log in any more; every session ended.
@@ -109,6 +111,7 @@ impl AuditEvent {
             Self::PasswordHashUnusable { .. } => "password_hash_unusable",
             Self::TokenReused { .. } => "token_reused",
             Self::LoggedOut { .. } => "logged_out",
+            Self::SessionDisplaced { .. } => "session_displaced",
             Self::LoggedOutEverywhere { .. } => "logged_out_everywhere",
             Self::UserLocked { .. } => "user_locked",
             Self::UserUnlocked { .. } => "user_unlocked",
@@ -157,6 +160,7 @@ mod tests {
             AuditEvent::PasswordHashUnusable { user: text() },
             AuditEvent::TokenReused { user: text(), sid: text() },
             AuditEvent::LoggedOut { user: text(), sid: text() },
+            AuditEvent::SessionDisplaced { user: text(), sid: text() },
             AuditEvent::LoggedOutEverywhere { user: text() },
             AuditEvent::UserLocked { user: text() },
             AuditEvent::UserUnlocked { user: text() },

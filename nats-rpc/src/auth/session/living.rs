@@ -95,14 +95,15 @@ impl Sessions {
     }
 
     /// Ends the oldest sessions of a user who has more than the cap allows, but not `newest`.
-    pub(super) async fn evict(&self, user: &str, newest: SessionId) -> Result<(), SessionError> {
+    pub(super) async fn evict(&self, user: &str, newest: SessionId) -> Result<Vec<Session>, SessionError> {
         let live = self.live(user).await?;
         let over = live.into_iter().filter(|(id, _)| *id != newest).skip(self.limits.cap.saturating_sub(1));
+        let mut ended = Vec::new();
         for (id, record) in over {
             tracing::info!(sid = %id, user, "session ended: the user has too many");
-            self.finish(id, record).await?;
+            ended.push(self.finish(id, record).await?);
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// The sessions that have not expired, the newest first.

@@ -6,7 +6,7 @@ use ::auth::account::{AccountKey, Accounts};
 use async_nats::Subscriber;
 use futures::StreamExt;
 use nats_rpc::Connection;
-use nats_rpc::auth::{AuditEvent, AuditRecord, Email};
+use nats_rpc::auth::{AuditEvent, AuditRecord, Email, Owner, SessionConfig, Sessions};
 
 use super::passwords::{RESET_SUBJECT, reset, reset_token};
 use super::*;
@@ -119,6 +119,17 @@ async fn every_event_that_is_defined_is_told_where_it_happens_and_no_secret_is()
     let (_, everywhere) = bed.log_in(ADA, PASSWORD).await;
     let token = text(&everywhere, "accessToken");
     told.of("logged_out_everywhere", bed.post("/api/auth/logout-all", Some(&token), &json!({}))).await;
+
+    // One session more than one may have, of which the log-ins would take long.
+    let pepper = SecretKey::new("JWT_REFRESH_SECRET", REFRESH_SECRET).unwrap();
+    let sessions = Sessions::open(&connection, SessionConfig::new(&pepper)).await.unwrap();
+    let mut begun_before = BTreeSet::new();
+    for _ in 0..50 {
+        begun_before.insert(sessions.create(Owner::new(&ada.id, "an account")).await.unwrap().session.id);
+    }
+    let (_, event) = told.of("session_displaced", bed.log_in(ADA, PASSWORD)).await;
+    let AuditEvent::SessionDisplaced { user, sid } = event else { unreachable!() };
+    assert!(user == ada.id && begun_before.contains(&sid), "{sid} of {user}");
 
     // What services with a credential do.
     let add = bed.command(&["services", "add", "abuse-desk", "introspect", "revoke"]);
