@@ -49,6 +49,11 @@ pub(super) fn log() -> String {
     String::from_utf8_lossy(&LOG.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }
 
+/// How often `text` was logged so far.
+pub(super) fn times(text: &str) -> usize {
+    String::from_utf8_lossy(&LOG.lock().unwrap_or_else(PoisonError::into_inner)).matches(text).count()
+}
+
 /// Notes that `secret` must never be logged, and gives it back.
 ///
 /// What is shorter than twelve characters could be in a log by chance.
