@@ -66,15 +66,21 @@ pub(crate) fn open(
     payload: Bytes,
     wants_answer: bool,
 ) -> Result<Opened, (Dialect, RpcError)> {
+    if wire != Wire::Native
+        && let Some(envelope) = nest::usual::read(subject, &payload)
+    {
+        return envelope.open(wants_answer);
+    }
     let is_bare = match wire {
         Wire::Native => true,
         Wire::Auto => !nest::may_be_envelope(&payload),
         Wire::Nest => false,
     };
-    if is_bare { Ok(native::open(payload)) } else { open_envelope(wire, subject, payload, wants_answer) }
+    if is_bare { Ok(native::open(payload)) } else { open_any(wire, subject, payload, wants_answer) }
 }
 
-fn open_envelope(wire: Wire, subject: &str, payload: Bytes, wants_answer: bool) -> Result<Opened, (Dialect, RpcError)> {
+/// Takes the envelope off, however it is written.
+fn open_any(wire: Wire, subject: &str, payload: Bytes, wants_answer: bool) -> Result<Opened, (Dialect, RpcError)> {
     if wire == Wire::Nest {
         return nest::parse(&payload)?.open(wants_answer);
     }

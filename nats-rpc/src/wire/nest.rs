@@ -4,6 +4,8 @@
 //! keys `response` or `err`, `isDisposed` and `id`: any further key makes NestJS 12 hand the whole
 //! envelope to its caller, and an empty body makes it report that nobody subscribes.
 
+pub(super) mod usual;
+
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
@@ -13,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use self::usual::ID_DIGITS;
 use super::{Dialect, Opened, error_body};
 use crate::error::RpcError;
 
@@ -113,9 +116,11 @@ fn envelope(payload: &Bytes, fields: &Fields<'_>) -> Envelope {
 /// Whether `id` looks like one of NestJS's: 21 lower-case hexadecimal digits.
 fn is_generated_id(id: &RawValue) -> bool {
     let digits = id.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    digits.is_some_and(|digits| {
-        digits.len() == 21 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    })
+    digits.is_some_and(|digits| is_id_digits(digits.as_bytes()))
+}
+
+fn is_id_digits(digits: &[u8]) -> bool {
+    digits.len() == ID_DIGITS && digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The subject that NestJS makes of a pattern in JSON; `None` where it makes none that can be sent to.

@@ -47,6 +47,24 @@ fn envelope(data: &Value, id: &Value) -> impl Strategy<Value = String> + use<> {
     Just(members).prop_shuffle().prop_map(|members| format!("{{{}}}", members.join(", ")))
 }
 
+/// Text that is, or nearly is, an envelope as NestJS's own client writes it.
+fn usual() -> impl Strategy<Value = (String, String)> {
+    let subject = prop_oneof![4 => "[a-z.]{1,6}", 1 => "[a-z\"\\\\é\u{1}]{1,4}"];
+    let data = prop_oneof![
+        4 => value().prop_map(|value| value.to_string()),
+        1 => "( )?(1|\"a\"|\\{\\}|\\[)( )?(,\"(id|data|x)\":1)?( )?",
+    ];
+    let id = prop_oneof![
+        3 => "[0-9a-f]{21}".prop_map(|digits| format!(",\"id\":\"{digits}\"")),
+        1 => "[0-9a-fF]{20,22}".prop_map(|digits| format!(",\"id\":\"{digits}\"")),
+        1 => "(,\"id\":(1|null|\"a\"))?",
+    ];
+    (subject, data, id, "( |\\}|\n){0,1}").prop_map(|(subject, data, id, end)| {
+        let body = format!("{{\"pattern\":\"{subject}\",\"data\":{data}{id}}}{end}");
+        (subject, body)
+    })
+}
+
 fn error() -> impl Strategy<Value = RpcError> {
     let code = (400_u16..505).prop_filter_map("a code", Code::from_status);
     (code, "\\PC{0,400}|.{0,40}|[\r\n\t ]{0,4}").prop_map(|(code, message)| RpcError::new(code, message))
@@ -86,6 +104,34 @@ proptest! {
             prop_assert_eq!(opened.data.unwrap(), data.to_string());
             prop_assert_eq!(opened.dialect, Dialect::Nest { id: Some(id.to_string().into()) });
         }
+    }
+
+    #[test]
+    fn an_envelope_in_its_usual_form_is_read_as_one_in_any_form(
+        (subject, body) in usual(), wants_answer in any::<bool>(),
+    ) {
+        let body = Bytes::from(body);
+        if let Some(envelope) = nest::usual::read(&subject, &body) {
+            let read = |opened: Result<Opened, (Dialect, RpcError)>| match opened {
+                Ok(Opened { dialect, data }) => (dialect, data, None),
+                Err((dialect, error)) => (dialect, None, Some(error.to_string())),
+            };
+            let usual = read(envelope.open(wants_answer));
+            for wire in [Wire::Auto, Wire::Nest] {
+                prop_assert_eq!(&usual, &read(open_any(wire, &subject, body.clone(), wants_answer)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_nestjs_writes_is_in_the_usual_form(
+        subject in "[a-z.]{1,9}", value in value(), id in proptest::option::of("[0-9a-f]{21}"),
+    ) {
+        let tail = id.as_ref().map(|id| format!(",\"id\":\"{id}\"")).unwrap_or_default();
+        let body = Bytes::from(format!("{{\"pattern\":\"{subject}\",\"data\":{value}{tail}}}"));
+        let opened = nest::usual::read(&subject, &body).unwrap().open(false).unwrap();
+        prop_assert_eq!(opened.data.unwrap(), value.to_string());
+        prop_assert_eq!(opened.dialect, Dialect::Nest { id: id.map(|id| format!("\"{id}\"").into()) });
     }
 
     #[test]
