@@ -48,28 +48,15 @@ pub(super) struct Lease {
 
 impl Credits {
     pub(super) fn new(connection: &Connection) -> Self {
-        let inbox = Inbox {
-            prefix: connection.nats().new_inbox(),
-            next: AtomicU64::new(0),
-            listening: AtomicBool::new(false),
-            open: Mutex::default(),
-        };
-        Self { connection: connection.clone(), inbox: Arc::new(inbox), reader: OnceLock::new() }
+        let inbox = Arc::new(Inbox::new(connection.nats().new_inbox()));
+        Self { connection: connection.clone(), inbox, reader: OnceLock::new() }
     }
 
     /// Makes a place for a stream that may send `granted` items to begin with, and is woken by `waker`.
     pub(super) fn lease(&self, granted: u64, waker: Waker) -> Lease {
-        let token = self.inbox.next.fetch_add(1, Ordering::Relaxed);
-        let credit = Arc::new(Credit {
-            granted: AtomicU64::new(granted),
-            sent: AtomicU64::new(0),
-            gone: AtomicBool::new(false),
-            heard: AtomicBool::new(true),
-            waker,
-        });
-        self.inbox.lock().insert(token, credit.clone());
+        let lease = self.inbox.lease(granted, waker);
         self.reader.get_or_init(|| tokio::spawn(listen(self.inbox.clone(), self.connection.clone())).abort_handle());
-        Lease { inbox: self.inbox.clone(), token, credit }
+        lease
     }
 }
 
@@ -118,6 +105,23 @@ impl Drop for Lease {
 }
 
 impl Inbox {
+    fn new(prefix: String) -> Self {
+        Self { prefix, next: AtomicU64::new(0), listening: AtomicBool::new(false), open: Mutex::default() }
+    }
+
+    fn lease(self: &Arc<Self>, granted: u64, waker: Waker) -> Lease {
+        let token = self.next.fetch_add(1, Ordering::Relaxed);
+        let credit = Arc::new(Credit {
+            granted: AtomicU64::new(granted),
+            sent: AtomicU64::new(0),
+            gone: AtomicBool::new(false),
+            heard: AtomicBool::new(true),
+            waker,
+        });
+        self.lock().insert(token, credit.clone());
+        Lease { inbox: self.clone(), token, credit }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Credit>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,5 +177,50 @@ async fn listen(inbox: Arc<Inbox>, connection: Connection) {
         }
         // The client of async-nats has died.
         live = connection.renewed(live.generation).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(lease: &Lease, frame: Option<Frame>, status: Option<StatusCode>) -> Message {
+        Message {
+            subject: lease.address().into(),
+            reply: None,
+            payload: bytes::Bytes::new(),
+            headers: frame.map(Frame::headers),
+            status,
+            description: None,
+            length: 0,
+        }
+    }
+
+    #[test]
+    fn each_stream_hears_its_own_caller_and_leaves_no_place_behind() {
+        let inbox = Arc::new(Inbox::new("_INBOX_s.x".to_owned()));
+        let [paid, cancelled, deserted] = [1, 1, 1].map(|granted| inbox.lease(granted, Waker::noop().clone()));
+        inbox.hear(&said(&paid, Some(Frame::Credit(3)), None));
+        inbox.hear(&said(&cancelled, Some(Frame::Cancel), None));
+        inbox.hear(&said(&deserted, None, Some(StatusCode::NO_RESPONDERS)));
+        let state = |lease: &Lease| (lease.covers(2), lease.is_gone());
+        assert_eq!([&paid, &cancelled, &deserted].map(state), [(true, false), (false, true), (false, true)]);
+        assert!(paid.covers(3) && !paid.covers(4));
+
+        let late = said(&paid, Some(Frame::Cancel), None);
+        drop((paid, cancelled, deserted));
+        assert!(inbox.lock().is_empty(), "a service would remember every stream that it ever had");
+        inbox.hear(&late);
+    }
+
+    #[test]
+    fn credit_never_falls_and_never_runs_further_ahead_than_the_widest_window() {
+        let inbox = Arc::new(Inbox::new("_INBOX_s.x".to_owned()));
+        let lease = inbox.lease(5, Waker::noop().clone());
+        inbox.hear(&said(&lease, Some(Frame::Credit(2)), None));
+        assert!(lease.covers(5) && !lease.covers(6));
+        lease.sent(5);
+        inbox.hear(&said(&lease, Some(Frame::Credit(u64::MAX)), None));
+        assert!(lease.covers(5 + MAX_WINDOW) && !lease.covers(6 + MAX_WINDOW));
     }
 }

@@ -94,6 +94,18 @@ async fn limited(seen: State<Seen>) -> Streaming<impl Stream<Item = Result<u64, 
     gated(seen).await
 }
 
+/// What runs to completion all the same ends its stream in time.
+#[message_pattern("stream.thorough", timeout_ms = 300, run_to_completion)]
+async fn thorough(seen: State<Seen>) -> Streaming<impl Stream<Item = Result<u64, RpcError>>> {
+    gated(seen).await
+}
+
+/// Items of 4 kB, as many as are taken.
+#[message_pattern("stream.bulky")]
+async fn bulky(State(seen): State<Seen>) -> Streaming<impl Stream<Item = Result<String, RpcError>>> {
+    Streaming::new(stream::repeat_with(move || Ok(format!("{:4096}", seen.produced.fetch_add(1, Ordering::SeqCst)))))
+}
+
 #[message_pattern("stream.panics")]
 async fn panics() -> Streaming<impl Stream<Item = Result<u32, RpcError>>> {
     Streaming::new(stream::iter(1..).map(|number| if number < 3 { Ok(number) } else { panic!("of the stream") }))
@@ -142,7 +154,9 @@ async fn stage_with(server: NatsServer, limits: Limits) -> Stage {
     let (ends, ended) = mpsc::unbounded_channel();
     let seen = Seen { produced: Arc::default(), gate: Arc::new(Semaphore::new(0)), ends };
     let service = Service::new("stream", "1.0.0")
-        .handlers(handlers![count, refused, fails, endless, gated, never, limited, panics, bomb, sizes, unary])
+        .handlers(handlers![
+            count, refused, fails, endless, gated, never, limited, thorough, bulky, panics, bomb, sizes, unary
+        ])
         .provide(seen.clone())
         .limits(limits)
         .start(nats(&server))

@@ -271,7 +271,8 @@ mod tests {
         let ms = Duration::from_millis;
         for (timeout, stream_idle) in [(ms(50), ms(60_000)), (ms(60_000), ms(50))] {
             let (service, _) = service(Limits { timeout, stream_idle, ..Limits::default() });
-            let (items, error) = all(service.stream::<u8>("pending", &()).await.unwrap()).await;
+            let ended = all(service.stream::<u8>("pending", &()).await.unwrap());
+            let (items, error) = tokio::time::timeout(ms(10_000), ended).await.expect("the shorter one ends it");
             assert_eq!((items, code(error)), (vec![1], Some(crate::Code::DeadlineExceeded)));
         }
     }

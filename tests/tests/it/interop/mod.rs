@@ -28,6 +28,8 @@ pub(crate) struct Capture {
     pub(crate) kind: String,
     pub(crate) client_call: Option<String>,
     pub(crate) messages: Vec<Message>,
+    #[serde(default)]
+    pub(crate) client_sees: Vec<Value>,
 }
 
 #[derive(Deserialize)]

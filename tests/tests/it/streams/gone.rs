@@ -13,6 +13,9 @@ async fn a_stream_that_its_caller_drops_is_dropped_at_the_service() {
         drop(items);
         soon(stage.ends.recv()).await.unwrap();
     }
+    // It was told so. Had it found out by its own questions, the end would be an error.
+    soon(stage.client.send::<u32>("stream.unary", &())).await.unwrap();
+    assert_eq!(stage.service.stats().iter().map(|handler| handler.errors).sum::<u64>(), 0);
 }
 
 #[tokio::test]
