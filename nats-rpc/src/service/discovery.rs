@@ -1,21 +1,22 @@
 //! What a service says of itself on `$SRV` (ADR-32, revision 6), so that any NATS tool finds it.
 
+mod response;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_nats::Message;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{SelectAll, select_all};
-use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use self::response::{EndpointInfo, EndpointStats, Head, InfoResponse, StatsResponse};
 use super::Info;
 use super::dispatch::Endpoint;
 use super::exchange::can_be_sent_to;
-use super::stats::{BUCKETS_MS, RouteStats};
+use super::stats::RouteStats;
 use crate::connection::{Connection, Live};
 use crate::error::RpcError;
 use crate::route::{Contract, Kind};
@@ -241,96 +242,6 @@ fn endpoint_names<'a>(handlers: impl Iterator<Item = &'a str>) -> Vec<String> {
         if *times == 1 { name } else { format!("{name}-{times}") }
     };
     handlers.map(name).collect()
-}
-
-#[derive(Serialize)]
-struct Head<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    name: &'a str,
-    id: &'a str,
-    version: &'a str,
-    metadata: HashMap<&'a str, &'a str>,
-}
-
-#[derive(Serialize)]
-struct InfoResponse<'a> {
-    #[serde(flatten)]
-    head: Head<'a>,
-    description: &'a str,
-    endpoints: Vec<EndpointInfo<'a>>,
-}
-
-#[derive(Serialize)]
-struct EndpointInfo<'a> {
-    name: &'a str,
-    subject: &'a str,
-    queue_group: &'a str,
-    metadata: HashMap<&'static str, String>,
-}
-
-#[derive(Serialize)]
-struct StatsResponse<'a> {
-    #[serde(flatten)]
-    head: Head<'a>,
-    started: &'a str,
-    endpoints: Vec<EndpointStats<'a>>,
-}
-
-/// Times are whole nanoseconds.
-#[derive(Serialize)]
-struct EndpointStats<'a> {
-    name: &'a str,
-    subject: &'a str,
-    queue_group: &'a str,
-    num_requests: u64,
-    num_errors: u64,
-    last_error: String,
-    processing_time: u64,
-    average_processing_time: u64,
-    data: StatsData,
-}
-
-/// What ADR-32 leaves to the service.
-#[derive(Serialize)]
-struct StatsData {
-    shed: u64,
-    expired: u64,
-    foreign: u64,
-    /// Requests by their time from arrival to answer.
-    latency: Vec<Bucket>,
-}
-
-#[derive(Serialize)]
-struct Bucket {
-    /// `None` for the last one, which has no bound.
-    up_to_ms: Option<u64>,
-    requests: u64,
-}
-
-impl<'a> EndpointStats<'a> {
-    fn new(info: &EndpointInfo<'a>, stats: RouteStats) -> Self {
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let processing_time = nanos(stats.busy);
-        let bounds = BUCKETS_MS.into_iter().map(Some).chain([None]);
-        let latency = bounds.zip(stats.latency).map(|(up_to_ms, requests)| Bucket { up_to_ms, requests });
-        Self {
-            name: info.name,
-            subject: info.subject,
-            queue_group: info.queue_group,
-            num_requests: stats.requests,
-            num_errors: stats.errors,
-            last_error: stats.last_error,
-            processing_time,
-            average_processing_time: processing_time.checked_div(stats.requests).unwrap_or_default(),
-            data: StatsData {
-                shed: stats.shed,
-                expired: stats.expired,
-                foreign: stats.foreign,
-                latency: latency.collect(),
-            },
-        }
-    }
 }
 
 #[cfg(test)]
