@@ -1,15 +1,14 @@
 //! Tokens to order, good and hostile, and the keys that sign them.
 
-use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair, RsaPublicKeyComponents,
-};
+#[path = "../../../../nats-rpc/src/guard/jwt/ring/testing/pair.rs"]
+mod pair;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 
+use self::pair::Pair;
 use crate::support::thumbprint;
 
 /// The time at which all guards of tokens stand, unless a case moves them.
@@ -80,39 +79,26 @@ pub(super) struct Key {
 }
 
 impl Key {
-    fn new(kid: &str, alg: &'static str, algorithm: Algorithm, jwk: Value, private: EncodingKey) -> Self {
+    fn new(kid: &str, Pair { alg, algorithm, jwk, private }: Pair) -> Self {
         Self { kid: kid.to_owned(), alg, algorithm, typ: "at+jwt", iss: "nats-rpc-auth", jwk, private }
     }
 
     pub(super) fn ed25519(kid: &str) -> Self {
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-        let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
-        let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": b64(pair.public_key()) });
-        Self::new(kid, "EdDSA", Algorithm::EdDSA, jwk, EncodingKey::from_ed_der(pkcs8.as_ref()))
+        Self::new(kid, Pair::ed25519())
     }
 
     /// One that is called by its thumbprint, as the ring that services follow wants it.
     pub(super) fn own() -> Self {
-        let key = Self::ed25519("");
-        Self { kid: thumbprint(&key.jwk), ..key }
+        let pair = Pair::ed25519();
+        Self::new(&thumbprint(&pair.jwk), pair)
     }
 
     pub(super) fn p256(kid: &str) -> Self {
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).unwrap();
-        let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref()).unwrap();
-        let point = pair.public_key().as_ref();
-        let jwk = json!({ "kty": "EC", "crv": "P-256", "x": b64(&point[1..33]), "y": b64(&point[33..]) });
-        Self::new(kid, "ES256", Algorithm::ES256, jwk, EncodingKey::from_ec_der(pkcs8.as_ref()))
+        Self::new(kid, Pair::p256())
     }
 
     pub(super) fn rsa(kid: &str) -> Self {
-        let pair = RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
-        let public = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
-        let jwk = json!({ "kty": "RSA", "n": b64(&public.n), "e": b64(&public.e) });
-        let der = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).unwrap();
-        // jsonwebtoken wants PKCS#1, which PKCS#8 holds behind 26 bytes of algorithm identifier.
-        Self::new(kid, "RS256", Algorithm::RS256, jwk, EncodingKey::from_rsa_der(&der.as_ref()[26..]))
+        Self::new(kid, Pair::rsa())
     }
 
     /// The public half as SubjectPublicKeyInfo (RFC 5280), for curves.
