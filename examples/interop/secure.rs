@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use nats_rpc::Route;
 use nats_rpc::prelude::*;
@@ -22,14 +23,27 @@ impl Principal for Claims {
     }
 }
 
-fn verify(token: &str) -> Option<Arc<Claims>> {
+/// # Errors
+/// What `jsonwebtoken`, the package of NestJS's, says.
+fn verify(token: &str) -> Result<Arc<Claims>, &'static str> {
     let secret = std::env::var("JWT_SECRET").unwrap_or_else(|_| "dev-secret".to_owned());
     let mut rules = Validation::new(Algorithm::HS256);
     rules.required_spec_claims.clear();
     rules.validate_aud = false;
+    rules.validate_nbf = true;
     rules.leeway = 0;
-    let token = jsonwebtoken::decode(token, &DecodingKey::from_secret(secret.as_bytes()), &rules).ok()?;
-    Some(Arc::new(Claims(token.claims)))
+    match jsonwebtoken::decode(token, &DecodingKey::from_secret(secret.as_bytes()), &rules) {
+        Ok(token) => Ok(Arc::new(Claims(token.claims))),
+        Err(_) if token.ends_with('.') => Err("jwt signature is required"),
+        Err(error) => Err(match error.kind() {
+            ErrorKind::InvalidToken => "jwt malformed",
+            ErrorKind::InvalidSignature => "invalid signature",
+            ErrorKind::InvalidAlgorithm => "invalid algorithm",
+            ErrorKind::ExpiredSignature => "jwt expired",
+            ErrorKind::ImmatureSignature => "jwt not active",
+            _ => "invalid token",
+        }),
+    }
 }
 
 /// `canActivate` that returns false.
@@ -38,7 +52,7 @@ struct SilentGuard(());
 impl Guard for SilentGuard {
     async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError> {
         let token = request.header("authorization").map(|text| text.strip_prefix("Bearer ").unwrap_or(text));
-        if token.and_then(verify).is_none() {
+        if token.is_none_or(|token| verify(token).is_err()) {
             let body = json!({ "status": "error", "message": "Forbidden resource" });
             return Err(RpcError::forbidden("Forbidden resource").with_body(body));
         }
@@ -57,7 +71,7 @@ impl Guard for TellingGuard {
         };
         let header = request.header("authorization").ok_or_else(|| refused("no token"))?;
         let token = header.strip_prefix("Bearer ").unwrap_or(header);
-        let claims = verify(token).ok_or_else(|| refused("jwt malformed"))?;
+        let claims = verify(token).map_err(refused)?;
         request.set_principal(claims);
         Ok(())
     }

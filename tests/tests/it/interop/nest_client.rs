@@ -36,7 +36,10 @@ fn job(capture: &Capture) -> Option<Value> {
 fn more_jobs() -> Vec<Value> {
     let send = |pattern: Value, data: Value| json!({ "pattern": pattern, "data": data, "timeoutMs": 5_000 });
     let with = |pattern: &str, headers: Value| json!({ "pattern": pattern, "data": 1, "headers": headers });
-    vec![
+    let guarded = ["secure.echo", "secure.user"].into_iter().flat_map(|pattern| {
+        TOKENS.into_iter().map(move |token| with(pattern, json!({ "authorization": format!("Bearer {token}") })))
+    });
+    let others = vec![
         send(json!("stream"), json!(2)),
         send(json!("stream"), json!({ "n": 0 })),
         send(json!("field"), json!(3)),
@@ -49,13 +52,26 @@ fn more_jobs() -> Vec<Value> {
         send(json!({ "cmd": "sum" }), json!([1])),
         send(json!("42"), json!(1)),
         with("whoami", json!({ "X-A": ["1", "2"], "x-a": "3" })),
-        with("secure.echo", json!({ "authorization": "Bearer x.y.z" })),
-        with("secure.user", json!({ "authorization": "Bearer x" })),
         send(json!("evt.one"), json!(1)),
         send(json!("evt.wild.x"), json!(1)),
         send(json!("evt.throw"), json!(1)),
-    ]
+    ];
+    guarded.chain(others).collect()
 }
+
+/// Signed with the program's own secret unless said otherwise.
+const TOKENS: [&str; 9] = [
+    // Good; expired; of another secret; of a later time; without a signature; of another algorithm.
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ1MSIsImlhdCI6MX0.lviu-dKWn3ntVnBlyS7PFKqppmzCUnkZkYVZGQSoy_g",
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ1MSIsImlhdCI6MSwiZXhwIjoyfQ.PdD9rt0XzAUH5jZgLdHV5lK_M-FKzKh7VtRQtiWNbWE",
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ1MSJ9.OOZuHCrFIaqjLW_Ch1KpnUBItwAMqtJwc9JFCYizgmg",
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ1MSIsIm5iZiI6OTk5OTk5OTk5OTl9.NunTvBQ5zN4Cnyug2UdPPaCWJtCM_tnbu7Yzd_fsPRg",
+    "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJ1MSJ9.",
+    "eyJhbGciOiJIUzUxMiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ1MSJ9.UghNPaDkyV1S1ImaiQCx2KBCrEJDnleitMUtmhh9X_0",
+    "x.y.z",
+    "x",
+    "",
+];
 
 /// What differs from run to run, and from process to process, is left out.
 fn comparable(mut line: Value) -> Value {
