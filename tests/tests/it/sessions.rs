@@ -205,7 +205,7 @@ async fn refresh_04_of_32_refreshes_at_once_one_rotates_and_all_get_its_successo
         instances.push(Sessions::open(&connection, config()).await.expect("sessions"));
     }
     let mut issued = instances[0].create(owner()).await.expect("a session");
-    for round in 1..=10 {
+    for round in 1..=50 {
         let before = world.stored(&issued.session.id).await.sequence;
         let attempts = (0..32).map(|n| instances[n % 4].refresh(&issued.refresh_token));
         let successors: HashSet<_> =

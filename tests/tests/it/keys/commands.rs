@@ -45,6 +45,38 @@ async fn the_public_keys_are_answered_as_a_jwk_set() {
 }
 
 #[tokio::test]
+async fn an_operator_lists_rotates_and_retires_keys_of_auth_and_sees_those_of_gateways() {
+    let server = server();
+    let system = system(&server, |options| options).await;
+    let first = kid(&sign_up(&system).await);
+    let keys = async |words: &[&str]| {
+        let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_auth-program"));
+        let program = program.arg("keys").args(words).env("NATS_URL", server.url()).kill_on_drop(true);
+        let ran = soon(program.output()).await.unwrap();
+        (ran.status.success(), String::from_utf8([ran.stdout, ran.stderr].concat()).unwrap())
+    };
+    let (_, listed) = keys(&["list"]).await;
+    let line_of = |kid: &str| listed.lines().find(|line| line.starts_with(kid));
+    assert!(line_of(&first).is_some_and(|line| line.contains("at+jwt")), "{listed}");
+    // The gateway's, for proofs of where callers are.
+    assert!(listed.contains("peer+jwt"), "{listed}");
+
+    let (_, rotated) = keys(&["rotate"]).await;
+    let second = rotated.split(' ').next().unwrap();
+    assert_ne!(second, first);
+    let (_, listed) = keys(&["list"]).await;
+    assert!(listed.contains(second) && listed.contains(&first), "{listed}");
+
+    assert!(keys(&["retire", &first]).await.0);
+    let (_, listed) = keys(&["list"]).await;
+    assert!(listed.contains(second) && !listed.contains(&first), "{listed}");
+    let (retired_again, said) = keys(&["retire", &first]).await;
+    assert!(!retired_again && said.contains(&first), "{said}");
+    assert!(!keys(&["burn"]).await.0);
+    system.stop().await;
+}
+
+#[tokio::test]
 async fn a_gateway_that_vouches_and_services_that_take_its_word_need_no_tokens_between_them() {
     let server = server();
     let system =
