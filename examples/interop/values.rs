@@ -5,7 +5,7 @@ use std::time::Duration;
 use nats_rpc::prelude::*;
 use nats_rpc::{IntoReply, Route, Written};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 pub(crate) fn routes() -> Vec<&'static Route> {
     handlers![
@@ -45,18 +45,26 @@ async fn echo(data: Option<Payload<Box<RawValue>>>) -> Maybe {
 
 #[derive(Deserialize)]
 struct Pair {
-    a: i64,
-    b: i64,
+    a: Number,
+    b: Number,
+}
+
+/// JavaScript's sum, but that whole numbers stay exact; none where it is infinite, which JSON cannot say.
+fn plus(a: &Number, b: &Number) -> Option<Number> {
+    match (a.as_i64(), b.as_i64()) {
+        (Some(a), Some(b)) => Some(a.saturating_add(b).into()),
+        _ => Number::from_f64(a.as_f64()? + b.as_f64()?),
+    }
 }
 
 #[message_pattern("add")]
-async fn add(Payload(Pair { a, b }): Payload<Pair>) -> i64 {
-    a.saturating_add(b)
+async fn add(Payload(Pair { a, b }): Payload<Pair>) -> Option<Number> {
+    plus(&a, &b)
 }
 
 #[message_pattern("sum")]
-async fn sum(Payload(numbers): Payload<Option<Vec<i64>>>) -> i64 {
-    numbers.unwrap_or_default().into_iter().fold(0, i64::saturating_add)
+async fn sum(Payload(numbers): Payload<Option<Vec<Number>>>) -> Option<Number> {
+    numbers.unwrap_or_default().iter().try_fold(Number::from(0), |sum, number| plus(&sum, number))
 }
 
 /// `@Payload('name')`, which is undefined where the data is no object.

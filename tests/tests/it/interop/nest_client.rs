@@ -40,6 +40,8 @@ fn more_jobs() -> Vec<Value> {
         TOKENS.into_iter().map(move |token| with(pattern, json!({ "authorization": format!("Bearer {token}") })))
     });
     let others = vec![
+        send(json!("add"), json!({ "a": 1.5, "b": 2 })),
+        send(json!("sum"), json!([0.5, 1, 0.25])),
         send(json!("stream"), json!(2)),
         send(json!("stream"), json!({ "n": 0 })),
         send(json!("field"), json!(3)),
