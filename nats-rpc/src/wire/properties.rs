@@ -124,6 +124,13 @@ proptest! {
     }
 
     #[test]
+    fn who_never_looks_for_an_envelope_gets_the_body((subject, body) in usual(), wants_answer in any::<bool>()) {
+        let body = Bytes::from(body);
+        let opened = open(Wire::Native, &subject, body.clone(), wants_answer).unwrap();
+        prop_assert_eq!((opened.dialect, opened.data), (Dialect::Native, Some(body)));
+    }
+
+    #[test]
     fn what_nestjs_writes_is_in_the_usual_form(
         subject in "[a-z.]{1,9}", value in value(), id in proptest::option::of("[0-9a-f]{21}"),
     ) {
