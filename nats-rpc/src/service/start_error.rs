@@ -6,7 +6,7 @@ use crate::connection::{ConnectError, EchoError, NatsConfigError};
 #[non_exhaustive]
 pub enum StartError {
     /// The handlers contradict each other or miss something, one line each, with its place in the source; or
-    /// [checks](Service::check) failed.
+    /// [checks](crate::Service::check) failed.
     #[error("the service refuses to start:\n  - {}", .0.join("\n  - "))]
     Refused(Vec<String>),
     /// The settings of the connection cannot be used.
