@@ -1,5 +1,7 @@
 //! Refresh tokens that are old, forged, raced for, or read from the bucket.
 
+mod forged;
+
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use nats_rpc::{CallError, Client, Connection, JwtConfig, Running, SecretKey};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 
+use self::forged::{with_generation, with_secret};
 use super::capture;
 use super::forge::{b64, unb64};
 use super::guarded::{Guarded, secret};
@@ -31,14 +34,14 @@ pub(super) async fn run() -> Vec<Outcome> {
         "refresh-01" => replay_after_grace,
         "refresh-02" => a_grandparent_within_grace,
         "refresh-04" => thirty_two_at_once_over_four_instances,
-        "refresh-05" => a_forged_secret_of_a_known_session,
-        "refresh-07" => generations_out_of_bounds,
+        "refresh-05" => forged::a_forged_secret_of_a_known_session,
+        "refresh-07" => forged::generations_out_of_bounds,
         "refresh-08" => past_the_end,
-        "refresh-10" => a_dump_of_the_bucket,
+        "refresh-10" => forged::a_dump_of_the_bucket,
         "refresh-11" => log_out_with_an_old_token,
         "refresh-13" => more_sessions_than_a_user_may_have,
-        "own-refresh-spelling" => a_token_in_another_spelling,
-        "own-refresh-crossed" => the_secret_of_another_session,
+        "own-refresh-spelling" => forged::a_token_in_another_spelling,
+        "own-refresh-crossed" => forged::the_secret_of_another_session,
         "own-refresh-logged-out" => a_token_after_log_out,
     ];
     harness::run(World::start, cases).await
@@ -208,21 +211,6 @@ fn bytes_of(token: &str) -> Vec<u8> {
     unb64(token.strip_prefix("nrt1.").unwrap())
 }
 
-/// A token of these bytes: 16 of session id, 4 of generation, 32 of secret.
-fn token_of(bytes: &[u8]) -> String {
-    format!("nrt1.{}", b64(bytes))
-}
-
-fn with_generation(token: &str, generation: u32) -> String {
-    let mut bytes = bytes_of(token);
-    bytes[16..20].copy_from_slice(&generation.to_be_bytes());
-    token_of(&bytes)
-}
-
-fn with_secret(token: &str, secret: [u8; 32]) -> String {
-    token_of(&[&bytes_of(token)[..20], &secret].concat())
-}
-
 async fn replay_after_grace(world: &World) {
     let user = world.user().await;
     let second = world.refreshed(&user.refresh_token).await;
@@ -284,38 +272,6 @@ async fn thirty_two_at_once_over_four_instances(world: &World) {
     world.refreshed(&token).await;
 }
 
-/// Else whoever knows a session's id could end it.
-async fn a_forged_secret_of_a_known_session(world: &World) {
-    let user = world.user().await;
-    let second = world.refreshed(&user.refresh_token).await;
-    let third = world.refreshed(&second).await;
-    let before = world.revision(&third).await;
-    for generation in [0, 1, 2, 3, 1_000] {
-        for secret in [[0; 32], [0xff; 32], [7; 32]] {
-            world.refuses("auth.refresh", with_secret(&with_generation(&third, generation), secret)).await;
-        }
-    }
-    for (token, generation) in
-        [(&user.refresh_token, 1), (&user.refresh_token, 2), (&second, 0), (&second, 2), (&third, 1)]
-    {
-        world.refuses("auth.refresh", with_generation(token, generation)).await;
-    }
-    assert_eq!(world.revision(&third).await, before);
-    world.refreshed(&third).await;
-}
-
-async fn generations_out_of_bounds(world: &World) {
-    let user = world.user().await;
-    let second = world.refreshed(&user.refresh_token).await;
-    let before = world.revision(&second).await;
-    for generation in [2, 3, 20_001, u32::MAX / 2, u32::MAX - 1, u32::MAX] {
-        world.refuses("auth.refresh", with_generation(&second, generation)).await;
-    }
-    assert_eq!(world.revision(&second).await, before);
-    assert_eq!(with_generation(&second, 1), second);
-    world.refreshed(&second).await;
-}
-
 async fn past_the_end(world: &World) {
     // Left alone for seven days.
     let user = world.user().await;
@@ -341,48 +297,6 @@ async fn past_the_end(world: &World) {
     world.ahead.set(Duration::ZERO);
 }
 
-impl World {
-    /// All bytes that the stream behind the bucket holds, headers included.
-    async fn dump(&self) -> Vec<u8> {
-        let mut dump = Vec::new();
-        let mut keys = soon(self.bucket.keys()).await.unwrap();
-        while let Some(key) = soon(keys.next()).await {
-            let mut history = soon(self.bucket.history(key.unwrap())).await.unwrap();
-            while let Some(entry) = soon(history.next()).await {
-                let entry = entry.unwrap();
-                dump.extend_from_slice(entry.key.as_bytes());
-                dump.extend_from_slice(&entry.value);
-            }
-        }
-        dump
-    }
-}
-
-async fn a_dump_of_the_bucket(world: &World) {
-    let user = world.user().await;
-    let second = world.refreshed(&user.refresh_token).await;
-    let dump = world.dump().await;
-    let holds = |needle: &[u8]| dump.windows(needle.len()).any(|window| window == needle);
-    assert!(holds(session_of(&second).as_bytes()), "the dump has nothing of the session");
-    for token in [&user.refresh_token, &second] {
-        let secret = &bytes_of(token)[20..];
-        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert!(!holds(secret) && !holds(hex.as_bytes()) && !holds(b64(secret).as_bytes()));
-        assert!(!holds(&token.as_bytes()[5..]) && !holds(REFRESH_SECRET.as_bytes()));
-    }
-    // Whatever of 32 bytes the record does hold is no secret.
-    let entry = world.bucket.get(session_of(&second)).await.unwrap().unwrap();
-    let record: Value = serde_json::from_slice(&entry).unwrap();
-    let mut tried = 0;
-    for text in record.as_object().unwrap().values().filter_map(Value::as_str) {
-        let Ok(Ok(bytes)) = std::panic::catch_unwind(|| unb64(text)).map(<[u8; 32]>::try_from) else { continue };
-        world.refuses("auth.refresh", with_secret(&second, bytes)).await;
-        tried += 1;
-    }
-    assert!(tried > 0, "no digest in {record}");
-    world.refreshed(&second).await;
-}
-
 async fn log_out_with_an_old_token(world: &World) {
     let log_out = async |token: &str| {
         // One answer for every token, also one that ended nothing (RFC 7009, section 2.2).
@@ -399,46 +313,6 @@ async fn log_out_with_an_old_token(world: &World) {
     log_out(&user.refresh_token).await;
     world.refuses("auth.refresh", &fourth).await;
     world.refuses("auth.refresh", &third).await;
-}
-
-async fn a_token_in_another_spelling(world: &World) {
-    let token = world.user().await.refresh_token;
-    let (stem, last) = token.split_at(token.len() - 1);
-    let before = world.revision(&token).await;
-    for bad in [
-        format!("{token}="),
-        format!("{token}A"),
-        format!(" {token}"),
-        format!("{token}\n"),
-        token.to_uppercase(),
-        token.replacen("nrt1", "nrt2", 1),
-        token.replacen("nrt1.", "", 1),
-        stem.to_owned(),
-        format!("{stem}{}", if last == "-" { "_" } else { "-" }),
-        format!("nrt1.{}", "A".repeat(1 << 19)),
-        "nrt1.>".to_owned(),
-        "nrt1.*".to_owned(),
-        String::new(),
-    ] {
-        world.refuses("auth.refresh", bad).await;
-    }
-    for body in [json!({}), json!({ "refreshToken": null }), json!({ "refreshToken": [token] }), json!([])] {
-        let error = world.client.send::<Value>("auth.refresh", &body).await.unwrap_err();
-        assert_eq!(error.code(), Some(Code::InvalidArgument), "{body}");
-        harness::refused();
-    }
-    assert_eq!(world.revision(&token).await, before);
-    world.refreshed(&token).await;
-}
-
-async fn the_secret_of_another_session(world: &World) {
-    let (ada, eve) = (world.user().await, world.user().await);
-    let (of_ada, of_eve) = (bytes_of(&ada.refresh_token), bytes_of(&eve.refresh_token));
-    let crossed = token_of(&[&of_ada[..20], &of_eve[20..]].concat());
-    world.refuses("auth.refresh", crossed).await;
-    world.refuses("auth.refresh", token_of(&[&[0; 16], &of_eve[16..]].concat())).await;
-    world.refreshed(&ada.refresh_token).await;
-    world.refreshed(&eve.refresh_token).await;
 }
 
 async fn a_token_after_log_out(world: &World) {
