@@ -233,6 +233,18 @@ async fn an_epoch_that_is_no_higher_than_the_known_one_is_not_written() {
 }
 
 #[tokio::test]
+async fn the_epoch_of_a_user_is_forgotten_after_every_token_and_that_of_everybody_never() {
+    let world = World::new().await;
+    world.revoker.user("u1", 4).await.unwrap();
+    world.revoker.everybody().await.unwrap();
+    let stream = world.connection.jetstream().get_stream("KV_auth_rev").await.unwrap();
+    for (key, lives) in [("$KV.auth_rev.ep.*", Some("3665")), ("$KV.auth_rev.realm", None)] {
+        let stored = stream.get_last_raw_message_by_subject(key).await.unwrap();
+        assert_eq!(stored.headers.get("Nats-TTL").map(|ttl| ttl.as_str()), lives, "{key}");
+    }
+}
+
+#[tokio::test]
 async fn a_start_waits_for_everything_that_was_revoked() {
     let world = World::new().await;
     join_all((0..1_000).map(async |n| world.revoker.session(&format!("s{n}")).await.unwrap())).await;

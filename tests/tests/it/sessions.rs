@@ -356,6 +356,21 @@ async fn a_user_sees_their_sessions_and_ends_one_or_all() {
 }
 
 #[tokio::test]
+async fn a_session_that_has_expired_is_neither_listed_nor_ended_though_its_record_is_there() {
+    let world = World::new().await;
+    let hand = Hand::default();
+    let idle = Duration::from_secs(100);
+    let sessions = world.sessions(config().idle(idle).clock(hand.clock())).await;
+    let id = sessions.create(owner()).await.expect("a session").session.id;
+    hand.forward(idle - Duration::from_millis(1));
+    assert_eq!(sessions.list("u1").await.expect("a list").len(), 1);
+    hand.forward(Duration::from_millis(1));
+    assert_eq!(sessions.list("u1").await.expect("a list"), []);
+    assert!(is_invalid(&sessions.end("u1", &id).await));
+    assert!(!world.stored(&id).await.payload.is_empty());
+}
+
+#[tokio::test]
 async fn what_ends_a_session_revokes_its_access_tokens() {
     let world = World::new().await;
     Revoker::provision(&world.jetstream, 1).await.expect("a bucket");
