@@ -9,7 +9,7 @@ use nats_rpc::CallError;
 use nats_rpc::testing::NatsServer;
 use nats_rpc_tests::server;
 
-use super::answer;
+use super::{answer, settled};
 use crate::support::{PATIENCE, client, foreign, soon};
 
 /// Sends to a fake service that answers like this; `ID` stands for the request's id.
@@ -115,10 +115,9 @@ async fn a_stream_that_runs_far_ahead_of_its_reader_ends_with_an_error() {
     for _ in 0..1_100 {
         service.publish(reply.clone(), Bytes::from_static(br#"{"response":1}"#)).await.unwrap();
     }
-    service.flush().await.unwrap();
+    settled(&service).await;
     let mut items = soon(call).await.unwrap();
-    soon(foreign(&server).await.flush()).await.unwrap();
-    // All that was sent before this call has arrived when it ends.
+    // All that the server has for this connection has arrived when it ends.
     client.connection().echo(PATIENCE).await.unwrap();
     let mut taken = 0;
     let error = loop {
