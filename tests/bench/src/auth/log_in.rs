@@ -25,9 +25,8 @@ const ROUNDS: usize = 4;
 /// Requests of one round beside the flood, and as many without it.
 const OTHERS: usize = 500;
 const OTHERS_EVERY: Duration = Duration::from_millis(4);
-/// Log-ins that come at once, and how often they do.
-const BURST: usize = 200;
-const BURST_EVERY: Duration = Duration::from_millis(500);
+/// A log-in each time, many times what can be hashed: a crowd that comes at once would measure its queue alone.
+const LOG_IN_EVERY: Duration = Duration::from_micros(2_500);
 
 #[derive(Debug, Serialize)]
 pub(super) struct Hashing {
@@ -125,28 +124,23 @@ async fn flood(server: &NatsServer, client: &Client) -> Result<Flood, Box<dyn Er
     for _ in 0..ROUNDS {
         idle.extend(Others::start(server).await?.ended().await?);
         let others = Others::start(server).await?;
-        let mut every = tokio::time::interval(BURST_EVERY);
-        let mut bursts = Vec::new();
+        let mut every = tokio::time::interval(LOG_IN_EVERY);
+        let mut log_ins = Vec::new();
         while !others.have_ended() {
             every.tick().await;
-            bursts.push(tokio::spawn(burst(client.clone(), asked)));
-            asked += BURST;
+            let (client, email) = (client.clone(), format!("flood-{asked}@example.com"));
+            log_ins.push(tokio::spawn(async move { log_in(&client, &email).await }));
+            asked += 1;
         }
         flooded.extend(others.ended().await?);
-        for burst in bursts {
-            refused += burst.await?;
+        for code in join_all(log_ins).await {
+            // Of accounts that nobody else tries: too many are too many for the pool.
+            refused += usize::from(matches!(code?, Ok(Code::ResourceExhausted)));
         }
     }
     let (idle, flooded) = (Latency::of(&idle), Latency::of(&flooded));
     let p99_to_idle = flooded.p99_us / idle.p99_us;
     Ok(Flood { asked, looked_at: asked - refused, refused, idle, flooded, p99_to_idle })
-}
-
-/// Log-ins of accounts that nobody else tries; how many were refused for there being too many.
-async fn burst(client: Client, first: usize) -> usize {
-    let names: Vec<_> = (first..first + BURST).map(|n| format!("flood-{n}@example.com")).collect();
-    let codes = join_all(names.iter().map(|name| log_in(&client, name))).await;
-    codes.into_iter().filter(|code| matches!(code, Ok(Code::ResourceExhausted))).count()
 }
 
 /// Requests that need nothing but the service's attention: a refresh token that is none.
