@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv::Operation;
 use futures::StreamExt;
+use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
@@ -34,6 +35,15 @@ pub(crate) enum Change<'a> {
     Loaded,
 }
 
+/// How far a [`Follower`] has come, and in which stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// When the stream was created, by which one is told from another of its name.
+    pub(crate) created: OffsetDateTime,
+    /// Up to which sequence all has been seen.
+    pub(crate) sequence: u64,
+}
+
 /// Follows one bucket until it is dropped.
 ///
 /// A lost connection is taken up where it broke. After a renewal of the connection, an error, or
@@ -45,8 +55,8 @@ pub(crate) enum Change<'a> {
 /// It needs `STREAM.INFO`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the bucket's stream and no more.
 pub(crate) struct Follower {
     bucket: String,
-    /// Up to which sequence all has been seen, once the history has been.
-    sequence: watch::Receiver<Option<u64>>,
+    /// How far it has come, once the history has been seen.
+    seen: watch::Receiver<Option<Seen>>,
     resync: Arc<Notify>,
     task: AbortHandle,
 }
@@ -62,11 +72,11 @@ impl Follower {
         see: impl FnMut(Change<'_>) + Send + 'static,
     ) -> Result<Self, KvError> {
         let opened = KvBucket::open(connection, bucket).await?;
-        let (sender, sequence) = watch::channel(None);
+        let (sender, seen) = watch::channel(None);
         let resync = Arc::new(Notify::new());
         let follow = follow(connection.clone(), opened, see, sender, resync.clone());
         let task = tokio::spawn(follow).abort_handle();
-        Ok(Self { bucket: bucket.to_owned(), sequence, resync, task })
+        Ok(Self { bucket: bucket.to_owned(), seen, resync, task })
     }
 
     /// Waits until the history has been seen.
@@ -74,18 +84,18 @@ impl Follower {
     /// # Errors
     /// [`NotLoaded`] if that takes longer than `limit`.
     pub(crate) async fn loaded(&self, limit: Duration) -> Result<(), NotLoaded> {
-        let mut sequence = self.sequence.clone();
-        match tokio::time::timeout(limit, sequence.wait_for(Option::is_some)).await {
+        let mut seen = self.seen.clone();
+        match tokio::time::timeout(limit, seen.wait_for(Option::is_some)).await {
             Ok(Ok(_)) => Ok(()),
             _ => Err(NotLoaded { bucket: self.bucket.clone(), waited: limit }),
         }
     }
 
-    /// The stream's sequence up to which everything has been seen; `None` until the history has been.
+    /// Up to where everything has been seen; `None` until the history has been.
     ///
-    /// A stream whose last sequence (`STREAM.INFO`) is no higher held nothing newer when it was asked.
-    pub(crate) fn sequence(&self) -> Option<u64> {
-        *self.sequence.borrow()
+    /// That very stream, if its last sequence (`STREAM.INFO`) is no higher, held nothing newer when it was asked.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        *self.seen.borrow()
     }
 
     /// Has the whole history read again, as when the stream turns out to be another one.
@@ -102,7 +112,7 @@ impl Drop for Follower {
 
 impl fmt::Debug for Follower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Follower").field("bucket", &self.bucket).field("sequence", &*self.sequence.borrow()).finish()
+        f.debug_struct("Follower").field("bucket", &self.bucket).field("seen", &*self.seen.borrow()).finish()
     }
 }
 
@@ -118,7 +128,7 @@ async fn follow(
     connection: Connection,
     bucket: KvBucket,
     mut see: impl FnMut(Change<'_>) + Send,
-    sequence: watch::Sender<Option<u64>>,
+    seen: watch::Sender<Option<Seen>>,
     resync: Arc<Notify>,
 ) {
     let mut in_vain = 0_u32;
@@ -128,11 +138,11 @@ async fn follow(
             // The consumer of a client that has died may be silent for ever.
             _ = connection.renewed(generation) => "the connection was renewed".into(),
             () = resync.notified() => "it is to be read anew".into(),
-            error = read(&bucket, &mut see, &sequence) => error,
+            error = read(&bucket, &mut see, &seen) => error,
         };
         tracing::warn!(bucket = bucket.name(), reason = %ended, "following a KV bucket begins anew");
         // Nothing that was seen is worth anything until all of it has been seen once more.
-        in_vain = if sequence.send_replace(None).is_some() { 0 } else { in_vain.saturating_add(1) };
+        in_vain = if seen.send_replace(None).is_some() { 0 } else { in_vain.saturating_add(1) };
         tokio::time::sleep(pause(in_vain, fastrand::f64())).await;
     }
 }
@@ -147,27 +157,28 @@ fn pause(in_vain: u32, share: f64) -> Duration {
 async fn read(
     bucket: &KvBucket,
     see: &mut (impl FnMut(Change<'_>) + Send),
-    sequence: &watch::Sender<Option<u64>>,
+    seen: &watch::Sender<Option<Seen>>,
 ) -> Box<dyn Error + Send + Sync> {
     let open = async {
         let store = &bucket.current().await?.store;
         // What was the last message before the watch began may be gone, and then never be delivered.
-        let last = store.stream.get_info().await?.state.last_sequence;
-        Ok::<_, Box<dyn Error + Send + Sync>>((store.watch_with_history(">").await?, last))
+        let info = store.stream.get_info().await?;
+        let from = Seen { created: info.created, sequence: info.state.last_sequence };
+        Ok::<_, Box<dyn Error + Send + Sync>>((store.watch_with_history(">").await?, from))
     };
-    let (mut entries, last) = match tokio::time::timeout(OPEN_LIMIT, open).await {
+    let (mut entries, mut at) = match tokio::time::timeout(OPEN_LIMIT, open).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => return error,
         Err(elapsed) => return elapsed.into(),
     };
     see(Change::Begin);
-    let (mut at, mut loaded) = (last, false);
+    let mut loaded = false;
     while let Some(entry) = entries.next().await {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => return error.into(),
         };
-        at = at.max(entry.revision);
+        at.sequence = at.sequence.max(entry.revision);
         see(match entry.operation {
             Operation::Put => Change::Put { key: &entry.key, value: &entry.value, revision: entry.revision },
             Operation::Delete | Operation::Purge => Change::Gone { key: &entry.key, revision: entry.revision },
@@ -177,7 +188,7 @@ async fn read(
             see(Change::Loaded);
         }
         if loaded {
-            sequence.send_replace(Some(at));
+            seen.send_replace(Some(at));
         }
     }
     "its watch ended".into()

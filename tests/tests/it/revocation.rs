@@ -264,8 +264,13 @@ async fn another_bucket_of_the_name_is_read_from_its_beginning() {
     jetstream.delete_key_value("auth_rev").await.unwrap();
     Revoker::provision(&jetstream, 1).await.unwrap();
     world.revoker.session("new").await.unwrap();
-    until(async || guard.verify(&token("u1", "new", 0, 0)).err() == Some(Refusal::Revoked)).await;
-    until(async || guard.verify(&token("u1", "old0", 0, 0)).is_ok()).await;
+    // The watch alone would notice after 10 s, by the heartbeats that it misses.
+    tokio::time::timeout(5 * SECOND, async {
+        until(async || guard.verify(&token("u1", "new", 0, 0)).err() == Some(Refusal::Revoked)).await;
+        until(async || guard.verify(&token("u1", "old0", 0, 0)).is_ok()).await;
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

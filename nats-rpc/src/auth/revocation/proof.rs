@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
+use crate::auth::follow::Seen;
+
 /// How long the replica may be behind the bucket before it reads it anew: what it waits for may have
 /// expired before it was delivered.
 const LAG_LIMIT: Duration = Duration::from_secs(4);
@@ -29,22 +31,21 @@ pub(super) enum Verdict {
     Reread(&'static str),
 }
 
-/// What is known of the stream, and the earliest answer that proves nothing yet.
+/// The earliest answer that proves nothing yet.
 #[derive(Debug, Default)]
 pub(super) struct Proofs {
-    created: Option<OffsetDateTime>,
     behind: Option<Answer>,
 }
 
 impl Proofs {
     /// Judges the next `answer`, given that everything up to `seen` had been seen when it came, at `now`.
-    pub(super) fn judge(&mut self, answer: Answer, seen: Option<u64>, now: Instant) -> Verdict {
-        let earlier = self.behind.take();
-        // Its sequences say nothing of those of another stream of this name.
-        if self.created.replace(answer.created).is_some_and(|known| known != answer.created) {
+    pub(super) fn judge(&mut self, answer: Answer, seen: Option<Seen>, now: Instant) -> Verdict {
+        // The sequences of a stream say nothing of another one of its name.
+        let earlier = self.behind.take().filter(|earlier| earlier.created == answer.created);
+        if seen.is_some_and(|seen| seen.created != answer.created) {
             return Verdict::Reread("it is another one");
         }
-        let is_seen = |answer: &Answer| Some(answer.last) <= seen;
+        let is_seen = |answer: &Answer| seen.is_some_and(|seen| answer.last <= seen.sequence);
         let (proven, open): (Vec<_>, Vec<_>) = [earlier, Some(answer)].into_iter().flatten().partition(is_seen);
         if let Some(open) = open.first() {
             // The earliest question that is open tells how long it has been.
@@ -67,12 +68,15 @@ mod tests {
     struct Leader {
         start: Instant,
         created: OffsetDateTime,
+        /// When the stream was created that is read.
+        read: OffsetDateTime,
         proofs: Proofs,
     }
 
     impl Leader {
         fn new() -> Self {
-            Self { start: Instant::now(), created: OffsetDateTime::UNIX_EPOCH, proofs: Proofs::default() }
+            let created = OffsetDateTime::UNIX_EPOCH;
+            Self { start: Instant::now(), created, read: created, proofs: Proofs::default() }
         }
 
         fn at(&self, second: u32) -> Instant {
@@ -83,7 +87,12 @@ mod tests {
         fn says(&mut self, second: u32, last: u64, seen: impl Into<Option<u64>>) -> Verdict {
             let asked = self.at(second);
             let answer = Answer { asked, last, created: self.created };
-            self.proofs.judge(answer, seen.into(), asked + Duration::from_millis(1))
+            let seen = self.seen(seen);
+            self.proofs.judge(answer, seen, asked + Duration::from_millis(1))
+        }
+
+        fn seen(&self, sequence: impl Into<Option<u64>>) -> Option<Seen> {
+            sequence.into().map(|sequence| Seen { created: self.read, sequence })
         }
     }
 
@@ -114,7 +123,8 @@ mod tests {
         assert!(matches!(leader.says(4, 20, 6), Verdict::Reread(_)));
         assert_eq!(leader.says(5, 20, 6), Verdict::Open, "it has another 4 s");
         let answer = Answer { asked: leader.at(6), last: 20, created: leader.created };
-        assert_eq!(leader.proofs.judge(answer, Some(6), leader.at(9)), Verdict::Open, "4 s are not more than 4 s");
+        let seen = leader.seen(6);
+        assert_eq!(leader.proofs.judge(answer, seen, leader.at(9)), Verdict::Open, "4 s are not more than 4 s");
     }
 
     #[test]
@@ -123,7 +133,25 @@ mod tests {
         assert_eq!(leader.says(0, 100, 99), Verdict::Open);
         leader.created += SECOND;
         assert!(matches!(leader.says(1, 3, 100), Verdict::Reread(_)));
+        leader.read = leader.created;
         assert_eq!(leader.says(6, 3, 2), Verdict::Open, "asked 6 s ago, of the old one");
         assert_eq!(leader.says(7, 3, 3), Verdict::Proven(leader.at(7)));
+    }
+
+    #[test]
+    fn what_was_asked_of_the_old_one_is_forgotten_also_while_the_new_one_is_read() {
+        let mut leader = Leader::new();
+        assert_eq!(leader.says(0, 100, 99), Verdict::Open);
+        leader.created += SECOND;
+        assert_eq!(leader.says(3, 3, None), Verdict::Open);
+        leader.read = leader.created;
+        assert_eq!(leader.says(6, 3, 2), Verdict::Open, "asked 3 s ago, of the new one");
+    }
+
+    #[test]
+    fn a_stream_that_is_another_one_before_it_was_ever_asked_proves_nothing() {
+        let mut leader = Leader::new();
+        leader.created += SECOND;
+        assert!(matches!(leader.says(0, 2, 51), Verdict::Reread(_)));
     }
 }

@@ -114,7 +114,7 @@ async fn prove(bucket: KvBucket, follower: Follower, list: Arc<DenyList>, every:
         tick.tick().await;
         list.sweep(clock.unix_seconds());
         match tokio::time::timeout(PROOF_LIMIT, ask(&bucket)).await {
-            Ok(Ok(answer)) => match proofs.judge(answer, follower.sequence(), Instant::now()) {
+            Ok(Ok(answer)) => match proofs.judge(answer, follower.seen(), Instant::now()) {
                 Verdict::Proven(moment) => list.confirm(moment),
                 Verdict::Open => {}
                 Verdict::Reread(reason) => {
