@@ -174,7 +174,8 @@ fn claim(token: &str, name: &str) -> String {
 async fn revocation_04_of_epochs_raised_at_once_the_highest_stands() {
     let world = World::new().await;
     let revoker = Arc::new(world.revoker);
-    let raised = (1..=32).map(|epoch| {
+    // No more than one of them can lose to.
+    let raised = (1..=16).map(|epoch| {
         let revoker = revoker.clone();
         tokio::spawn(async move { revoker.user("u1", epoch).await })
     });
@@ -188,8 +189,8 @@ async fn revocation_04_of_epochs_raised_at_once_the_highest_stands() {
 
     let revocations = Revocations::follow(&world.connection).await.unwrap();
     let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret()).revocations(revocations)).unwrap();
-    assert_eq!(guard.verify(&token("u1", "s1", 31, 16)).unwrap_err(), Refusal::Revoked);
-    assert!(guard.verify(&token("u1", "s1", 32, 16)).is_ok());
+    assert_eq!(guard.verify(&token("u1", "s1", 15, 16)).unwrap_err(), Refusal::Revoked);
+    assert!(guard.verify(&token("u1", "s1", 16, 16)).is_ok());
 }
 
 #[tokio::test]

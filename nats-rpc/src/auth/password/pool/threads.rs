@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 
 use crate::error::RpcError;
 
-/// The priority: a tenth of the time of a thread that serves, where both want the same core, so log-ins go on.
+/// The priority: a third of the time of a thread that serves, where both want the same core, so log-ins go on.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 5;
 
 type Job = Box<dyn FnOnce() + Send>;
 
