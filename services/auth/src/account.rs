@@ -1,18 +1,14 @@
 //! What an account is, and where accounts are kept.
 
-use std::fmt;
-use std::sync::Arc;
+mod store;
 
-use async_nats::jetstream;
+use std::fmt;
+
 use nats_rpc::auth::{Email, Owner};
-use nats_rpc::{Connection, KvError};
 use serde::{Deserialize, Serialize};
 use users::UserId;
-use users::bucket::{self, Bucket, ProvisionError, RecordError};
 
-const BUCKET: &str = "auth_users";
-/// More would not fit into a token.
-const MAX_ROLES: usize = 32;
+pub use self::store::{Accounts, RoleError};
 
 /// What proves who logs in, and what they may do.
 ///
@@ -103,7 +99,8 @@ impl Role {
 }
 
 /// Where an account is found: the hash of the user's e-mail address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct AccountKey(String);
 
 impl AccountKey {
@@ -121,201 +118,6 @@ impl AccountKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// The accounts, in the bucket `auth_users`. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Accounts(Arc<Bucket<Account>>);
-
-impl Accounts {
-    /// Creates the bucket; one that exists keeps its accounts.
-    ///
-    /// # Errors
-    /// Those of [`bucket::provision`].
-    pub async fn provision(jetstream: &jetstream::Context, replicas: users::Replicas) -> Result<(), ProvisionError> {
-        bucket::provision(jetstream, BUCKET, "accounts by the hash of their e-mail address", replicas).await
-    }
-
-    /// Opens the bucket.
-    ///
-    /// # Errors
-    /// Those of [`Bucket::open`].
-    pub async fn open(connection: &Connection) -> Result<Self, KvError> {
-        Ok(Self(Arc::new(Bucket::open(connection, BUCKET).await?)))
-    }
-
-    /// The account at `key`, as it is now.
-    ///
-    /// # Errors
-    /// Those of [`Bucket::get`].
-    pub async fn find(&self, key: &AccountKey) -> Result<Option<Account>, RecordError> {
-        self.0.get(key.as_str()).await
-    }
-
-    /// Keeps a new account; false if the address has one. Of many that try at once, one succeeds.
-    ///
-    /// # Errors
-    /// Those of [`Bucket::create`].
-    pub async fn create(&self, key: &AccountKey, account: &Account) -> Result<bool, RecordError> {
-        self.0.create(key.as_str(), account).await
-    }
-
-    /// Puts `new` in place of the hash `old` of the same password; one that was changed since stays as it is.
-    ///
-    /// # Errors
-    /// Those of [`Bucket::change`].
-    pub async fn rehash(&self, key: &AccountKey, old: &str, new: &str) -> Result<(), RecordError> {
-        let swap = |account: &mut Account| {
-            if account.password_hash == old {
-                new.clone_into(&mut account.password_hash);
-            }
-            Ok::<_, RecordError>(())
-        };
-        self.0.change(key.as_str(), swap).await.map(drop)
-    }
-
-    /// Puts the hash `new` in place of the one that `seen` has, and ends every session and token.
-    ///
-    /// `None` if the password was changed since `seen` was read, or the account is gone.
-    ///
-    /// # Errors
-    /// Those of [`Bucket::change`].
-    pub async fn replace_password(
-        &self,
-        key: &AccountKey,
-        seen: &Account,
-        new: &str,
-    ) -> Result<Option<Account>, RecordError> {
-        let replace = |account: &mut Account| {
-            if account.user_id != seen.user_id || account.password_hash != seen.password_hash {
-                return Err(Overtaken::Changed);
-            }
-            new.clone_into(&mut account.password_hash);
-            account.end_sessions();
-            Ok(())
-        };
-        match self.0.change(key.as_str(), replace).await {
-            Ok(account) => Ok(account),
-            Err(Overtaken::Changed) => Ok(None),
-            Err(Overtaken::Record(error)) => Err(error),
-        }
-    }
-
-    /// Gives `role` to the user at `key`; tokens have it from the next log-in or refresh on.
-    ///
-    /// # Errors
-    /// [`RoleError::NoAccount`], [`RoleError::TooMany`], and those of [`Bucket::change`].
-    pub async fn grant(&self, key: &AccountKey, Role(role): &Role) -> Result<Account, RoleError> {
-        let add = |account: &mut Account| {
-            if !account.roles.contains(role) {
-                if account.roles.len() >= MAX_ROLES {
-                    return Err(RoleError::TooMany);
-                }
-                account.roles.push(role.clone());
-            }
-            Ok(())
-        };
-        self.0.change(key.as_str(), add).await?.ok_or(RoleError::NoAccount)
-    }
-
-    /// Takes `role` from the user at `key`. Tokens that have it end; sessions go on without it.
-    ///
-    /// # Errors
-    /// [`RoleError::NoAccount`], and those of [`Bucket::change`].
-    pub async fn revoke(&self, key: &AccountKey, Role(role): &Role) -> Result<Account, RoleError> {
-        let remove = |account: &mut Account| {
-            if account.roles.contains(role) {
-                account.roles.retain(|known| known != role);
-                account.end_tokens();
-            }
-            Ok::<_, RoleError>(())
-        };
-        self.0.change(key.as_str(), remove).await?.ok_or(RoleError::NoAccount)
-    }
-
-    /// Keeps the user at `key` from logging in, and ends what they have; `None` if there is no such user.
-    ///
-    /// # Errors
-    /// Those of [`Bucket::change`].
-    pub async fn lock(&self, key: &AccountKey) -> Result<Option<Account>, RecordError> {
-        self.change(key, |account| {
-            account.locked = true;
-            account.end_sessions();
-        })
-        .await
-    }
-
-    /// Lets the user at `key` log in again; what a lock has ended stays so. `None` if there is no such user.
-    ///
-    /// # Errors
-    /// Those of [`Bucket::change`].
-    pub async fn unlock(&self, key: &AccountKey) -> Result<Option<Account>, RecordError> {
-        self.change(key, |account| account.locked = false).await
-    }
-
-    /// Ends every session and token of `user`, whose account is at `key`; `None` if it is not.
-    ///
-    /// # Errors
-    /// Those of [`Bucket::change`].
-    pub async fn end_sessions(&self, key: &AccountKey, user: UserId) -> Result<Option<Account>, RecordError> {
-        let end = |account: &mut Account| {
-            // Another account may have taken its place.
-            if account.user_id == user {
-                account.end_sessions();
-            }
-        };
-        let account = self.change(key, end).await?;
-        Ok(account.filter(|account| account.user_id == user))
-    }
-
-    /// Deletes the account at `key`, and gives it as it was last: with an epoch that ends what the user has.
-    /// `None` if there is none.
-    ///
-    /// # Errors
-    /// Those of [`Bucket::change`] and [`Bucket::remove`].
-    pub async fn delete(&self, key: &AccountKey) -> Result<Option<Account>, RecordError> {
-        // First, so that a log-in under way begins a session that has ended already.
-        let last = self.lock(key).await?;
-        if last.is_some() {
-            self.0.remove(key.as_str()).await?;
-        }
-        Ok(last)
-    }
-
-    async fn change(&self, key: &AccountKey, change: impl Fn(&mut Account)) -> Result<Option<Account>, RecordError> {
-        let change = |account: &mut Account| {
-            change(account);
-            Ok::<_, RecordError>(())
-        };
-        self.0.change(key.as_str(), change).await
-    }
-}
-
-/// Why a password was not replaced.
-enum Overtaken {
-    Changed,
-    Record(RecordError),
-}
-
-impl From<RecordError> for Overtaken {
-    fn from(error: RecordError) -> Self {
-        Self::Record(error)
-    }
-}
-
-/// Why roles were not changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RoleError {
-    /// Nobody has signed up with the address.
-    #[error("nobody has signed up with this e-mail address")]
-    NoAccount,
-    /// The account has 32 roles.
-    #[error("the account has {MAX_ROLES} roles already")]
-    TooMany,
-    /// The account was not read or written.
-    #[error("the account was not changed: {0}")]
-    Record(#[from] RecordError),
 }
 
 #[cfg(test)]

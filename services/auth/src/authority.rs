@@ -4,6 +4,7 @@ mod inspection;
 mod log_in;
 mod password_change;
 mod sessions;
+mod whose;
 
 use std::error::Error;
 use std::sync::Arc;

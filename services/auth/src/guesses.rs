@@ -7,6 +7,7 @@ use nats_rpc::auth::{Audit, AuditEvent, Backoff, BackoffError, BackoffKey, Backo
 use nats_rpc::jwt::Peer;
 use serde::Serialize;
 
+use crate::account::AccountKey;
 use crate::rate::RateLimit;
 
 /// What attempts at a password are counted under, be they log-ins or changes.
@@ -38,35 +39,34 @@ impl Guesses {
         Self { backoff, unproven: RateLimit::per_minute(unproven_per_minute), audit }
     }
 
-    /// Counts an attempt at the password of `address`, whether anybody has it or not.
+    /// Counts an attempt at the password of the account that is [named](name_of) `name`, whether there is one or not.
     ///
     /// # Errors
     /// 429 if there were too many, with the time to wait as `retryAfterMs`; 503 if the counts cannot be kept.
-    pub(crate) async fn password(&self, address: &str, peer: &Peer) -> Result<Attempt<'_>, RpcError> {
-        let name = address_of(address);
-        self.begin("password", PASSWORD, &name, &BackoffRule::ACCOUNT, peer).await
+    pub(crate) async fn password(&self, name: &str, peer: &Peer) -> Result<Attempt<'_>, RpcError> {
+        self.begin("password", PASSWORD, name, &BackoffRule::ACCOUNT, peer).await
     }
 
-    /// Counts a request to reset the password of `email`, which never succeeds: mails are what is bounded.
+    /// Counts a request to reset the password of the account at `key`, which never succeeds: mails are what is
+    /// bounded.
     ///
     /// # Errors
     /// As [`password`](Self::password).
-    pub(crate) async fn reset(&self, email: &Email, peer: &Peer) -> Result<Attempt<'_>, RpcError> {
+    pub(crate) async fn reset(&self, key: &AccountKey, peer: &Peer) -> Result<Attempt<'_>, RpcError> {
         let mut rule = BackoffRule::ACCOUNT;
         rule.from = 3;
         rule.first *= 60;
-        self.begin("password_reset", RESET, email.as_str(), &rule, peer).await
+        self.begin("password_reset", RESET, key.as_str(), &rule, peer).await
     }
 
-    /// How audit events name the account of `address`: one hash for all spellings, which nobody without the
-    /// pepper can try addresses against.
-    pub(crate) fn account(&self, address: &str) -> String {
-        self.backoff.key(ACCOUNT, &address_of(address)).hash().to_owned()
+    /// How audit events name the account `name`: a hash that nobody without the pepper can try addresses against.
+    pub(crate) fn account(&self, name: &str) -> String {
+        self.backoff.key(ACCOUNT, name).hash().to_owned()
     }
 
-    /// Forgets the failures at the password of the account, for there was a better proof.
-    pub(crate) async fn forget(&self, email: &Email) {
-        let cleared = self.backoff.clear(&self.backoff.key(PASSWORD, email.as_str())).await;
+    /// Forgets the failures at the password of the account at `key`, for there was a better proof.
+    pub(crate) async fn forget(&self, key: &AccountKey) {
+        let cleared = self.backoff.clear(&self.backoff.key(PASSWORD, key.as_str())).await;
         if let Err(error) = cleared {
             tracing::warn!(%error, "failures were not forgotten");
         }
@@ -161,7 +161,8 @@ impl From<Refused> for RpcError {
     }
 }
 
-/// One name for all spellings of an address; text that is no address has one too, so that it is counted.
-fn address_of(text: &str) -> String {
-    Email::parse(text).map_or_else(|_| text.trim().to_lowercase(), |email| email.as_str().to_owned())
+/// What attempts at the account of an address are counted under: the key of the account, one for all spellings.
+/// Text that is no address has a name too, so that it is counted.
+pub(crate) fn name_of(address: &str) -> String {
+    Email::parse(address).map_or_else(|_| address.trim().to_lowercase(), |email| email.key())
 }

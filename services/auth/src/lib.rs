@@ -1,7 +1,8 @@
 //! Sign-up, log-in, rotating sessions, log-out, keys, roles.
 //!
 //! - [`service`] is the service: its handlers, the buckets behind them, and its commands.
-//! - [`account`] holds what an account is, and the bucket `auth_users` that only this service opens.
+//! - [`account`] holds what an account is, and the bucket `auth_users` that only this service opens: accounts, and
+//!   where the account of each user is. The profiles in `users` decide nothing here.
 //! - `authority` is what the handlers do.
 //! - `guesses` bounds how fast passwords can be guessed.
 //! - `rate` bounds how fast a caller can find out which addresses have signed up.

@@ -31,16 +31,16 @@ impl Standing {
     /// It needs no auth service: what lasts is in the account, and guards hear of the rest by themselves.
     ///
     /// # Errors
-    /// If a bucket does not answer; doing it again is safe.
+    /// If a bucket does not answer. Doing it again is safe, and does what is left to do.
     pub async fn give(self, connection: &Connection, email: &Email) -> Result<Option<Account>, BoxError> {
         let key = AccountKey::of(email);
         let accounts = Accounts::open(connection).await?;
         // Opened first: what could not be made known is better not done.
         let revoker = Revoker::open(connection).await?;
         let account = match self {
-            Self::Locked => accounts.lock(&key).await?,
+            // A deletion is a lock first: nobody comes in while the rest is done, or is left to be done again.
+            Self::Locked | Self::Deleted => accounts.lock(&key).await?,
             Self::Unlocked => return Ok(accounts.unlock(&key).await?),
-            Self::Deleted => accounts.delete(&key).await?,
             Self::LoggedOut => match accounts.find(&key).await? {
                 Some(account) => accounts.end_sessions(&key, account.user_id).await?,
                 None => None,
@@ -50,6 +50,8 @@ impl Standing {
         revoker.user(&account.user_id.to_string(), account.epoch).await?;
         if self == Self::Deleted {
             Users::open(connection).await?.remove(account.user_id).await?;
+            // Last, as the address leads to whatever else there is to remove.
+            accounts.remove(&key, account.user_id).await?;
         }
         Ok(Some(account))
     }

@@ -130,6 +130,25 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         removed.map_err(|error| RecordError::Unavailable(error.into()))
     }
 
+    /// Removes the record of `key` if it `is` the one that is meant; another in its place stays.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the bucket does not answer, or the race for `key` does not end.
+    pub async fn remove_if(&self, key: &str, is: impl Fn(&T) -> bool) -> Result<(), RecordError> {
+        for _ in 0..TRIES {
+            let Entry { record, revision } = self.read(key).await?;
+            if !record.is_some_and(|record| is(&record)) {
+                return Ok(());
+            }
+            match self.current().await?.store.purge_expect_revision(key, Some(revision)).await {
+                Ok(()) => return Ok(()),
+                Err(error) if is_kv_conflict(&error) => {}
+                Err(error) => return Err(RecordError::Unavailable(error.into())),
+            }
+        }
+        Err(RecordError::Contended)
+    }
+
     async fn read(&self, key: &str) -> Result<Entry<T>, RecordError> {
         let current = self.current().await?;
         let message = match current.store.stream.get_last_raw_message_by_subject(&self.subject(key)).await {

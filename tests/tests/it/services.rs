@@ -31,6 +31,7 @@ mod gateway;
 mod guesses;
 mod passwords;
 mod revocation;
+mod tampering;
 mod users;
 
 use std::time::Duration;

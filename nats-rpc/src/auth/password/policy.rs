@@ -82,17 +82,18 @@ impl PasswordPolicy {
         self
     }
 
-    /// Whether the owner of `email` may choose `password`.
+    /// Whether the owner of `email` may choose `password`; where the address is not known, as `None`, a
+    /// password that is made of it is not noticed.
     ///
     /// # Errors
     /// [`PasswordError::TooFew`], [`PasswordError::Personal`], [`PasswordError::Pattern`] or
     /// [`PasswordError::Common`], in this order.
-    pub fn check(&self, password: &Password, email: &Email) -> Result<(), PasswordError> {
+    pub fn check<'a>(&self, password: &Password, email: impl Into<Option<&'a Email>>) -> Result<(), PasswordError> {
         if password.0.chars().count() < self.min_chars {
             return Err(PasswordError::TooFew { at_least: self.min_chars });
         }
         let lower = Zeroizing::new(password.0.to_lowercase());
-        if self.is_personal(&lower, email.as_str()) {
+        if self.is_personal(&lower, email.into().map_or("", Email::as_str)) {
             return Err(PasswordError::Personal);
         }
         if is_pattern(&lower) {

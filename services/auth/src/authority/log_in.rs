@@ -7,6 +7,7 @@ use users::Profile;
 
 use super::{Authority, Tokens};
 use crate::account::{Account, AccountKey};
+use crate::guesses::name_of;
 
 impl Authority {
     /// Begins a session; 401 for an unknown address and for a wrong password, at the same price.
@@ -16,9 +17,9 @@ impl Authority {
     pub(crate) async fn log_in(&self, email: &str, password: &str, peer: &Peer) -> Result<Tokens, RpcError> {
         let parts = &*self.0;
         let admitted = parts.passwords.admit()?;
-        let attempt = parts.guesses.password(email, peer).await?;
-        let address = email;
-        let email = Email::parse(address).ok();
+        let name = name_of(email);
+        let attempt = parts.guesses.password(&name, peer).await?;
+        let email = Email::parse(email).ok();
         let key = email.as_ref().map(AccountKey::of);
         let account = match &key {
             Some(key) => parts.accounts.find(key).await?,
@@ -34,7 +35,7 @@ impl Authority {
         let matches = admitted.verify(password, stored).await?;
         let (Some(email), Some(key), Some(account), true) = (email, key, account, matches) else {
             let source = attempt.source();
-            let account = parts.guesses.account(address);
+            let account = parts.guesses.account(&name);
             let user = known.map(|user| user.to_string());
             parts.audit.emit(AuditEvent::LogInRefused { account, user, source });
             return Err(RpcError::unauthenticated("wrong e-mail address or password"));
@@ -42,10 +43,20 @@ impl Authority {
         let source = attempt.source();
         attempt.succeeded().await;
         self.strengthen(&key, &account, password).await;
-        if parts.profiles.create(&Profile::new(account.user_id, email.as_str())).await? {
-            tracing::warn!(user = %account.user_id, "a missing profile was written anew");
-        }
+        // No token without it: whoever holds one is found by their id.
+        parts.accounts.note(&key, account.user_id).await?;
+        self.complete(&account, &email).await;
         self.begin_session(&key, &account, source).await
+    }
+
+    /// Writes the profile if it is missing; a log-in does not fail over what users has in its bucket.
+    async fn complete(&self, account: &Account, email: &Email) {
+        let user = account.user_id;
+        match self.0.profiles.create(&Profile::new(user, email.as_str())).await {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!(%user, "a missing profile was written anew"),
+            Err(error) => tracing::warn!(%error, %user, "whether there is a profile is not known"),
+        }
     }
 
     /// Hashes a password anew that was stored at a lower cost than today's; a log-in does not fail over it.

@@ -34,12 +34,12 @@ impl Authority {
         let parts = &*self.0;
         let admitted = parts.passwords.admit()?;
         let new = Password::parse(new)?;
-        let (email, key, account) = self.own_account(me).await?;
-        parts.policy.check(&new, &email)?;
-        let attempt = parts.guesses.password(email.as_str(), peer).await?;
+        let (key, account) = self.own_account(me).await?;
+        parts.policy.check(&new, self.address(&key, &account).await.as_ref())?;
+        let attempt = parts.guesses.password(key.as_str(), peer).await?;
         if !admitted.verify(current, Some(&account.password_hash)).await? {
             let (user, source) = (Some(account.user_id.to_string()), attempt.source());
-            let account = parts.guesses.account(email.as_str());
+            let account = parts.guesses.account(key.as_str());
             parts.audit.emit(AuditEvent::LogInRefused { account, user, source });
             return Err(RpcError::forbidden("the current password is wrong"));
         }
@@ -62,8 +62,8 @@ impl Authority {
         let subject = parts.reset_subject.as_deref();
         let subject = subject.ok_or_else(|| RpcError::not_found("this system sends no mail to reset passwords"))?;
         let email = Email::parse(email).map_err(|error| RpcError::invalid_argument(error.to_string()))?;
-        let attempt = parts.guesses.reset(&email, peer).await?;
         let key = AccountKey::of(&email);
+        let attempt = parts.guesses.reset(&key, peer).await?;
         let account = parts.accounts.find(&key).await?.filter(|account| !account.locked);
         let token = parts.resets.issue(account.as_ref().map_or_else(Reset::nobody, |found| reset(&key, found))).await?;
         let user = account.as_ref().map(|account| account.user_id);
@@ -75,7 +75,7 @@ impl Authority {
             }
         }
         let (user, source) = (user.map(|user| user.to_string()), attempt.source());
-        let account = Some(parts.guesses.account(email.as_str()));
+        let account = Some(parts.guesses.account(key.as_str()));
         parts.audit.emit(AuditEvent::PasswordResetRequested { account, user, source });
         Ok(())
     }
@@ -94,10 +94,7 @@ impl Authority {
             !account.locked && account.user_id.to_string() == reset.user && reset.is_of(&account.password_hash)
         });
         let account = account.ok_or_else(invalid)?;
-        let email = self.email_of(account.user_id).await?;
-        if let Some(email) = &email {
-            parts.policy.check(&new, email)?;
-        }
+        parts.policy.check(&new, self.address(&key, &account).await.as_ref())?;
         let hash = admitted.hash(new).await?;
         let changed = parts.accounts.replace_password(&key, &account, &hash).await?.ok_or_else(invalid)?;
         parts.audit.emit(AuditEvent::PasswordReset { user: account.user_id.to_string() });
@@ -105,26 +102,8 @@ impl Authority {
         if let Err(error) = parts.resets.discard(token).await {
             tracing::warn!(%error, "a used reset token stays until it expires; it opens nothing");
         }
-        if let Some(email) = &email {
-            parts.guesses.forget(email).await;
-        }
+        parts.guesses.forget(&key).await;
         Ok(())
-    }
-
-    /// The caller's account, by way of the address in their profile.
-    pub(super) async fn own_account(&self, me: &UserClaims) -> Result<(Email, AccountKey, Account), RpcError> {
-        let gone = || RpcError::unauthenticated("there is no such account any more");
-        let user_id = UserId::parse(&me.sub).ok_or_else(gone)?;
-        let email = self.email_of(user_id).await?.ok_or_else(gone)?;
-        let key = AccountKey::of(&email);
-        let account = self.0.accounts.find(&key).await?;
-        let own = account.filter(|account| account.user_id == user_id && !account.locked).ok_or_else(gone)?;
-        Ok((email, key, own))
-    }
-
-    pub(super) async fn email_of(&self, user_id: UserId) -> Result<Option<Email>, RpcError> {
-        let profile = self.0.profiles.find(user_id).await?;
-        Ok(profile.and_then(|profile| Email::parse(&profile.email).ok()))
     }
 }
 

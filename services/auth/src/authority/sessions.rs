@@ -31,7 +31,7 @@ struct OwnSession {
 impl Authority {
     /// The caller's sessions.
     pub(crate) async fn sessions(&self, me: &UserClaims) -> Result<OwnSessions, RpcError> {
-        let (_, _, account) = self.own_account(me).await?;
+        let (_, account) = self.own_account(me).await?;
         let live = self.0.sessions.list(&me.sub).await?;
         let realm = self.realm()?;
         let going_on = live.into_iter().filter(|live| goes_on(live, &account, realm));
@@ -53,7 +53,7 @@ impl Authority {
     /// Ends every session and token of the caller, the one that they call with included.
     pub(crate) async fn log_out_everywhere(&self, me: &UserClaims) -> Result<(), RpcError> {
         let gone = || RpcError::unauthenticated("there is no such account any more");
-        let (_, key, account) = self.own_account(me).await?;
+        let (key, account) = self.own_account(me).await?;
         let account = self.0.accounts.end_sessions(&key, account.user_id).await?.ok_or_else(gone)?;
         self.end_sessions(&account).await?;
         self.0.audit.emit(AuditEvent::LoggedOutEverywhere { user: me.sub.clone() });

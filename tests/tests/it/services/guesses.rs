@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
-use nats_rpc::auth::{Backoff, BackoffError, BackoffRule, KeyPurpose, SigningKeyConfig, SigningKeys};
+use nats_rpc::auth::{Backoff, BackoffError, BackoffRule, Email, KeyPurpose, SigningKeyConfig, SigningKeys};
 use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
 use nats_rpc::{Connection, RpcError};
 
@@ -14,7 +14,7 @@ use super::*;
 const WRONG: &str = "wrong";
 
 /// Statuses of so many log-ins with a wrong password, one after the other.
-async fn fail(bed: &Bed, email: &str, times: usize) -> Vec<u16> {
+pub(super) async fn fail(bed: &Bed, email: &str, times: usize) -> Vec<u16> {
     let mut statuses = Vec::new();
     for _ in 0..times {
         statuses.push(bed.log_in(email, WRONG).await.0);
@@ -25,10 +25,15 @@ async fn fail(bed: &Bed, email: &str, times: usize) -> Vec<u16> {
 /// Makes a wait last longer than any test: as if the next failure came ten hours from now.
 ///
 /// The service takes the wait for a quarter of an hour then, the longest there is.
-async fn prolong(bed: &Bed, kind: &'static str, whose: &str) {
+pub(super) async fn prolong(bed: &Bed, kind: &'static str, whose: &str) {
     let later = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 36_000;
     let backoff = at(&bed.server, later).await;
     backoff.begin(&backoff.key(kind, whose), &BackoffRule::ACCOUNT).await.unwrap();
+}
+
+/// What attempts at the password of `email` are counted under.
+pub(super) fn key(email: &str) -> String {
+    Email::parse(email).unwrap().key()
 }
 
 fn unix_millis() -> u64 {
@@ -56,7 +61,7 @@ async fn after_five_failures_one_waits_and_the_right_password_does_too() {
         let (failures, until) = count().await;
         assert!(failures == 5 && until >= before + 1_000);
 
-        prolong(&bed, "password", email).await;
+        prolong(&bed, "password", &key(email)).await;
         let request = bed.http.post(format!("{}/api/auth/login", bed.system.gateway_url()));
         // Another spelling of the address is no other account.
         let body = json!({ "email": format!(" {}", email.to_uppercase()), "password": PASSWORD });
@@ -204,7 +209,7 @@ async fn a_reset_lifts_the_wait_for_whoever_owns_the_mailbox() {
     let bed = Bed::start_with(|options| options.var("PASSWORD_RESET_SUBJECT", RESET_SUBJECT)).await;
     bed.sign_up("ada@example.com").await;
     fail(&bed, "ada@example.com", 5).await;
-    prolong(&bed, "password", "ada@example.com").await;
+    prolong(&bed, "password", &key("ada@example.com")).await;
     assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 429);
     let token = reset_token(&bed, "ada@example.com").await;
     assert_eq!(reset(&bed, &token, "incorrect horse battery").await, 200);

@@ -15,7 +15,7 @@ use super::*;
 use crate::support::PATIENCE;
 
 pub(super) const RESET_SUBJECT: &str = "mail.password_reset";
-const OTHER: &str = "incorrect horse battery";
+pub(super) const OTHER: &str = "incorrect horse battery";
 
 fn key(email: &str) -> AccountKey {
     AccountKey::of(&Email::parse(email).unwrap())
@@ -121,7 +121,7 @@ async fn passwords_that_are_guessed_first_cannot_be_chosen_and_the_answer_says_w
     bed.sign_up("ada.lovelace@example.com").await;
 }
 
-async fn change(bed: &Bed, token: &str, current: &str, new: &str) -> (u16, Value) {
+pub(super) async fn change(bed: &Bed, token: &str, current: &str, new: &str) -> (u16, Value) {
     let body = json!({ "currentPassword": current, "newPassword": new });
     bed.post("/api/auth/password/change", Some(token), &body).await
 }

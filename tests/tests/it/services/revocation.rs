@@ -2,21 +2,22 @@
 
 use ::auth::account::{AccountKey, Accounts, Role};
 use ::auth::standing::{self, Standing};
+use futures::TryStreamExt;
 use nats_rpc::auth::{Email, Revoker, ServiceCredentials};
 use nats_rpc::{CallError, Connection};
 
 use super::*;
 
-async fn connection(bed: &Bed) -> Connection {
+pub(super) async fn connection(bed: &Bed) -> Connection {
     Connection::open(bed.system.nats()).await.unwrap()
 }
 
-fn email(text: &str) -> Email {
+pub(super) fn email(text: &str) -> Email {
     Email::parse(text).unwrap()
 }
 
 /// Whether the access token opens the profile, straight at the service.
-async fn works(bed: &Bed, token: &str) -> bool {
+pub(super) async fn works(bed: &Bed, token: &str) -> bool {
     match soon(bed.client.bearer(token).send::<Value>("get_user_profile", &json!({}))).await {
         Ok(_) => true,
         Err(CallError::Answered(error)) if error.status() == 401 => false,
@@ -25,7 +26,7 @@ async fn works(bed: &Bed, token: &str) -> bool {
 }
 
 /// Waits until neither the gateway nor either instance of users takes the access token any more.
-async fn refused(bed: &Bed, token: &str) {
+pub(super) async fn refused(bed: &Bed, token: &str) {
     let asking = async {
         let mut refusals = 0;
         while refusals < 8 {
@@ -36,7 +37,7 @@ async fn refused(bed: &Bed, token: &str) {
     soon(asking).await;
 }
 
-async fn logged_in(bed: &Bed) -> (String, String) {
+pub(super) async fn logged_in(bed: &Bed) -> (String, String) {
     let (status, body) = bed.log_in("ada@example.com", PASSWORD).await;
     assert_eq!(status, 200, "{body}");
     (body["accessToken"].as_str().unwrap().to_owned(), body["refreshToken"].as_str().unwrap().to_owned())
@@ -170,10 +171,38 @@ async fn of_a_deleted_user_nothing_is_left_and_the_address_is_free() {
     assert!(works(&bed, &eve.access_token).await);
     assert_eq!(bed.refresh(&ada.refresh_token).await.0, 401);
     assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 401);
-    let users = ::users::Users::open(&connection(&bed).await).await.unwrap();
-    assert!(users.find(::users::UserId::parse(&ada.id).unwrap()).await.unwrap().is_none());
+    for (bucket, left) in [("users", &eve.id), ("auth_users", &format!("id.{}", eve.id))] {
+        let bucket = bed.client.connection().jetstream().get_key_value(bucket).await.unwrap();
+        let keys: Vec<String> = bucket.keys().await.unwrap().try_collect().await.unwrap();
+        assert!(keys.contains(left) && !keys.iter().any(|key| key.contains(&ada.id)), "{keys:?}");
+        assert!(!keys.contains(&email("ada@example.com").key()), "{keys:?}");
+    }
     let anew = bed.sign_up("ada@example.com").await;
     assert!(works(&bed, &anew.access_token).await && !works(&bed, &ada.access_token).await);
+}
+
+#[tokio::test]
+async fn a_deletion_that_failed_half_way_is_done_again_and_nobody_comes_in_meanwhile() {
+    let bed = Bed::start().await;
+    let ada = bed.sign_up("ada@example.com").await;
+    let (connection, ada_s) = (connection(&bed).await, email("ada@example.com"));
+    let jetstream = connection.jetstream();
+    jetstream.delete_key_value("users").await.unwrap();
+    assert!(Standing::Deleted.give(&connection, &ada_s).await.is_err());
+    ::users::Users::provision(&jetstream, ::users::Replicas::ONE).await.unwrap();
+    refused(&bed, &ada.access_token).await;
+    assert_eq!(bed.refresh(&ada.refresh_token).await.0, 401);
+    assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 401);
+    let body = json!({ "email": "ada@example.com", "password": PASSWORD });
+    assert_eq!(bed.post("/api/auth/signup", None, &body).await.0, 409);
+
+    let deleted = Standing::Deleted.give(&connection, &ada_s).await.unwrap().unwrap();
+    assert_eq!(deleted.user_id.to_string(), ada.id);
+    assert!(Standing::Deleted.give(&connection, &ada_s).await.unwrap().is_none());
+    let anew = bed.sign_up("ada@example.com").await;
+    // A deletion that comes late removes nobody who has the address by now.
+    Accounts::open(&connection).await.unwrap().remove(&AccountKey::of(&ada_s), deleted.user_id).await.unwrap();
+    assert!(works(&bed, &anew.access_token).await && bed.refresh(&anew.refresh_token).await.0 == 200);
 }
 
 #[tokio::test]
@@ -212,7 +241,7 @@ async fn everybody_can_be_logged_out_at_once() {
 }
 
 /// What a service with `credential` is answered by the auth service.
-async fn ask(bed: &Bed, credential: &str, subject: &str, data: &Value) -> Result<Value, u16> {
+pub(super) async fn ask(bed: &Bed, credential: &str, subject: &str, data: &Value) -> Result<Value, u16> {
     match soon(bed.client.bearer(credential).send::<Value>(subject, data)).await {
         Ok(answer) => Ok(answer),
         Err(CallError::Answered(error)) => Err(error.status()),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
-use nats_rpc::auth::{Backoff, BackoffRule};
+use nats_rpc::auth::{Backoff, BackoffRule, Email};
 use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
 use nats_rpc::{Code, Connection, SecretKey};
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ pub(super) async fn one_account_and_many(world: &World) {
     for _ in 0..5 {
         drop(world.log_in(&ada, SHORT).await);
     }
-    world.prolong("password", &ada).await;
+    world.prolong("password", &Email::parse(&ada).unwrap().key()).await;
     let refused = refusal(world.log_in(&ada, PASSWORD).await, 429, Location::caller());
     assert_eq!(refused.details().unwrap().get(), r#"{"retryAfterMs":900000}"#);
     let eve = world.account(PASSWORD).await;

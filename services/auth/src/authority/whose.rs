@@ -1,0 +1,50 @@
+//! Whose account it is: by what auth alone writes, whatever profiles say.
+
+use nats_rpc::auth::Email;
+use nats_rpc::{RpcError, UserClaims};
+use users::UserId;
+
+use super::Authority;
+use crate::account::{Account, AccountKey};
+
+impl Authority {
+    /// The caller's account.
+    pub(super) async fn own_account(&self, me: &UserClaims) -> Result<(AccountKey, Account), RpcError> {
+        let gone = || RpcError::unauthenticated("there is no such account any more");
+        let user = UserId::parse(&me.sub).ok_or_else(gone)?;
+        self.account_of(user).await?.filter(|(_, account)| !account.locked).ok_or_else(gone)
+    }
+
+    /// The account of a user.
+    pub(super) async fn account_of(&self, user: UserId) -> Result<Option<(AccountKey, Account)>, RpcError> {
+        let Self(parts) = self;
+        if let Some(found) = parts.accounts.find_by_id(user).await? {
+            return Ok(Some(found));
+        }
+        // Of an account from before places were noted, the sessions know where it is.
+        let Some(live) = parts.sessions.list(&user.to_string()).await?.pop() else { return Ok(None) };
+        let key = AccountKey::remembered(live.session.owner.account);
+        let Some(account) = parts.accounts.find(&key).await?.filter(|account| account.user_id == user) else {
+            return Ok(None);
+        };
+        parts.accounts.note(&key, user).await?;
+        Ok(Some((key, account)))
+    }
+
+    /// The address of an account, which auth does not keep: the one in the profile, if it is the one.
+    ///
+    /// It is good for nothing but advice, as users could have taken it away.
+    pub(super) async fn address(&self, key: &AccountKey, account: &Account) -> Option<Email> {
+        let user = account.user_id;
+        let profile = self.0.profiles.find(user).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, %user, "a profile was not read");
+            None
+        });
+        let email = profile.and_then(|profile| Email::parse(&profile.email).ok());
+        let proven = email.filter(|email| AccountKey::of(email) == *key);
+        if proven.is_none() {
+            tracing::warn!(%user, "no profile has the address of the account: a password made of it is not noticed");
+        }
+        proven
+    }
+}
