@@ -40,12 +40,15 @@ pub(super) struct Proofs {
 impl Proofs {
     /// Judges the next `answer`, given that everything up to `seen` had been seen when it came, at `now`.
     pub(super) fn judge(&mut self, answer: Answer, seen: Option<Seen>, now: Instant) -> Verdict {
+        let earlier = self.behind.take();
+        // It is being read, or about to be. To have that begun anew would keep it from ever ending.
+        let Some(seen) = seen else { return Verdict::Open };
         // The sequences of a stream say nothing of another one of its name.
-        let earlier = self.behind.take().filter(|earlier| earlier.created == answer.created);
-        if seen.is_some_and(|seen| seen.created != answer.created) {
+        if seen.created != answer.created {
             return Verdict::Reread("it is another one");
         }
-        let is_seen = |answer: &Answer| seen.is_some_and(|seen| answer.last <= seen.sequence);
+        let earlier = earlier.filter(|earlier| earlier.created == answer.created);
+        let is_seen = |answer: &Answer| answer.last <= seen.sequence;
         let (proven, open): (Vec<_>, Vec<_>) = [earlier, Some(answer)].into_iter().flatten().partition(is_seen);
         if let Some(open) = open.first() {
             // The earliest question that is open tells how long it has been.
@@ -109,7 +112,7 @@ mod tests {
         let mut leader = Leader::new();
         assert_eq!(leader.says(0, 7, None), Verdict::Open, "the history was not seen");
         assert_eq!(leader.says(1, 7, 6), Verdict::Open);
-        assert_eq!(leader.says(2, 9, 7), Verdict::Proven(leader.at(0)), "of the first question all was seen");
+        assert_eq!(leader.says(2, 9, 7), Verdict::Proven(leader.at(1)), "of that question all was seen");
         assert_eq!(leader.says(3, 9, 8), Verdict::Open);
         assert_eq!(leader.says(4, 9, 9), Verdict::Proven(leader.at(4)));
     }
@@ -125,6 +128,17 @@ mod tests {
         let answer = Answer { asked: leader.at(6), last: 20, created: leader.created };
         let seen = leader.seen(6);
         assert_eq!(leader.proofs.judge(answer, seen, leader.at(9)), Verdict::Open, "4 s are not more than 4 s");
+    }
+
+    #[test]
+    fn what_is_being_read_is_not_read_anew_however_long_that_takes() {
+        let mut leader = Leader::new();
+        assert_eq!(leader.says(0, 7, 6), Verdict::Open);
+        for second in 1..100 {
+            assert_eq!(leader.says(second, 7, None), Verdict::Open);
+        }
+        assert_eq!(leader.says(100, 8, 7), Verdict::Open, "what was asked before is forgotten");
+        assert_eq!(leader.says(101, 8, 8), Verdict::Proven(leader.at(101)));
     }
 
     #[test]
