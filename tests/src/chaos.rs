@@ -9,7 +9,6 @@ mod hostile;
 mod load;
 mod memory;
 mod neighbours;
-mod nodes;
 mod overload;
 mod report;
 mod rolling;

@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod chaos;
 pub mod nats_server;
 pub mod node;
+pub mod nodes;
 mod progress;
 pub mod proxy;
 pub mod python;

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::doubled::doubled;
+use super::leader;
 use crate::connection::{Connection, KvBucket, KvError};
 
 /// The pause before a new try; each that is in vain doubles it.
@@ -20,6 +21,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long opening the bucket and its consumer may take before it is tried anew.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
+/// How long nothing may come of a history that is not all there before it is read anew: who delivers it may be
+/// behind the leader, and the next one that is asked may not.
+const SILENCE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What a [`Follower`] sees of its bucket, in the bucket's order.
 #[derive(Debug)]
@@ -49,10 +53,15 @@ pub(crate) struct Seen {
 /// A lost connection is taken up where it broke. After a renewal of the connection, an error, or
 /// [`resync`](Self::resync), the whole history comes again, announced by [`Change::Begin`].
 ///
+/// In a cluster any server that has a copy may deliver the history, also one whose copy is behind. So it
+/// counts as seen only once it has come as far as what the leader said to be the last message, when asked
+/// after the reading had begun.
+///
 /// The bucket must hold at least one key that stays: on an empty one JetStream delivers nothing at all, so
 /// that "nothing there" could not be told from "nothing yet". Whoever provisions a bucket puts it there.
 ///
-/// It needs `STREAM.INFO`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the bucket's stream and no more.
+/// It needs `STREAM.INFO`, `STREAM.MSG.GET`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the bucket's stream and
+/// no more.
 pub(crate) struct Follower {
     bucket: String,
     /// How far it has come, once the history has been seen.
@@ -162,28 +171,32 @@ async fn read(
     let open = async {
         let store = &bucket.current().await?.store;
         // What was the last message before the watch began may be gone, and then never be delivered.
-        let info = store.stream.get_info().await?;
+        let info = leader::info(store).await?;
         let from = Seen { created: info.created, sequence: info.state.last_sequence };
-        Ok::<_, Box<dyn Error + Send + Sync>>((store.watch_with_history(">").await?, from))
+        let entries = store.watch_with_history(">").await?;
+        Ok::<_, Box<dyn Error + Send + Sync>>((entries, from, leader::last(store).await?))
     };
-    let (mut entries, mut at) = match tokio::time::timeout(OPEN_LIMIT, open).await {
+    let (mut entries, mut at, last) = match tokio::time::timeout(OPEN_LIMIT, open).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => return error,
         Err(elapsed) => return elapsed.into(),
     };
     see(Change::Begin);
     let mut loaded = false;
-    while let Some(entry) = entries.next().await {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => return error.into(),
+    loop {
+        let limit = if loaded { Duration::MAX } else { SILENCE_LIMIT };
+        let entry = match tokio::time::timeout(limit, entries.next()).await {
+            Ok(Some(Ok(entry))) => entry,
+            Ok(Some(Err(error))) => return error.into(),
+            Ok(None) => return "its watch ended".into(),
+            Err(_) => return format!("its history does not come as far as {last}, the last message").into(),
         };
         at.sequence = at.sequence.max(entry.revision);
         see(match entry.operation {
             Operation::Put => Change::Put { key: &entry.key, value: &entry.value, revision: entry.revision },
             Operation::Delete | Operation::Purge => Change::Gone { key: &entry.key, revision: entry.revision },
         });
-        if !loaded && entry.delta == 0 {
+        if !loaded && is_all(entry.revision, entry.delta, last) {
             loaded = true;
             see(Change::Loaded);
         }
@@ -191,7 +204,15 @@ async fn read(
             seen.send_replace(Some(at));
         }
     }
-    "its watch ended".into()
+}
+
+/// Whether the history is all there with an entry of `revision`, behind which whoever delivers it has `pending`
+/// more, and of which the leader says that its last message is `last`.
+///
+/// Either alone is too little: a copy that is behind has nothing more either, and with something pending a key
+/// may still be missing whose older value nobody has any more.
+fn is_all(revision: u64, pending: u64, last: u64) -> bool {
+    pending == 0 && revision >= last
 }
 
 #[cfg(test)]
@@ -203,5 +224,13 @@ mod tests {
         let millis = |share: f64| [0, 1, 6, 7, 1_000].map(|in_vain| pause(in_vain, share).as_millis());
         assert_eq!(millis(0.0), [50, 100, 3_200, 5_000, 5_000]);
         assert_eq!(millis(1.0), [75, 150, 4_800, 7_500, 7_500]);
+    }
+
+    #[test]
+    fn a_history_is_all_there_when_nothing_is_pending_and_it_is_as_far_as_the_leader() {
+        assert!(is_all(7, 0, 7));
+        assert!(is_all(9, 0, 7), "written after the leader was asked");
+        assert!(!is_all(6, 0, 7), "of a copy that is behind");
+        assert!(!is_all(7, 1, 7), "a key may be missing");
     }
 }

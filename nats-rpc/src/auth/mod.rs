@@ -32,6 +32,7 @@ mod environment;
 mod expiring;
 mod follow;
 mod keys;
+mod leader;
 #[cfg(feature = "auth")]
 mod password;
 #[cfg(feature = "auth")]

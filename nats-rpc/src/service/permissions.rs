@@ -109,7 +109,7 @@ impl KvAccess {
         self
     }
 
-    /// Is told of every key and every change, as a watch is.
+    /// Is told of every key and every change, as a watch is, and asks the leader what the last one was.
     pub fn follow(mut self) -> Self {
         self.follow = true;
         self
@@ -118,7 +118,8 @@ impl KvAccess {
     fn subjects(&self) -> Vec<String> {
         let bucket = &self.bucket;
         let mut subjects = vec![format!("$JS.API.STREAM.INFO.KV_{bucket}")];
-        if self.read {
+        // Who follows asks the leader how far there is to come: whoever delivers may be behind.
+        if self.read || self.follow {
             subjects.push(format!("$JS.API.STREAM.MSG.GET.KV_{bucket}"));
         }
         if self.follow {
@@ -222,7 +223,8 @@ mod tests {
         );
         assert_eq!(subjects(KvAccess::to("b").write_key("k")), "$JS.API.STREAM.INFO.KV_b $KV.b.k");
         let followed = subjects(KvAccess::to("b").follow());
-        assert!(followed.contains("CONSUMER.CREATE.KV_b ") && !followed.contains(" $KV."), "{followed}");
+        assert!(followed.contains("STREAM.MSG.GET.KV_b ") && followed.contains("CONSUMER.CREATE.KV_b "), "{followed}");
+        assert!(!followed.contains(" $KV."), "{followed}");
     }
 
     #[test]

@@ -9,10 +9,10 @@ use nats_rpc::{Client, Connection, NatsConfig};
 
 use super::Options;
 use super::load::{Load, call};
-use super::nodes::{ELECTION_LIMIT, Nodes, leader};
 use super::report::Row;
 use super::server_faults::{LateStarts, service};
 use super::stage::{grouped, runtime, soon};
+use crate::nodes::{ELECTION_LIMIT, Nodes, leader};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -27,7 +27,7 @@ pub(super) fn run(options: Options) -> Vec<Row> {
     // A lame duck takes its time, which the tests have not.
     let faults: &[Fault] = options.pick(&[Fault::Kill, Fault::LameDuck], &[Fault::Kill]);
     runtime.block_on(async {
-        let mut nodes = Nodes::start().await;
+        let mut nodes = Nodes::start();
         let mut rows = Vec::new();
         for &fault in faults {
             rows.extend(try_fault(&mut nodes, fault, options).await);

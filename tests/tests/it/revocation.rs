@@ -1,5 +1,7 @@
 //! Revocations on a real JetStream: how they arrive, how they last, and what happens while nobody can tell.
 
+mod copies;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -309,6 +311,13 @@ async fn revocation_07_while_nobody_can_tell_a_handler_answers_503_unless_it_say
     world.revoker.session("s2").await.unwrap();
     until(async || call(&client, "open.who", &good).await == 200).await;
     until(async || call(&client, "open.who", &token("u1", "s2", 0, 0)).await == 401).await;
+}
+
+#[tokio::test]
+async fn without_another_bound_what_nothing_proves_for_30_s_is_stale() {
+    let world = World::new().await;
+    let revocations = Revocations::follow(&world.connection).await.unwrap();
+    assert!(format!("{revocations:?}").contains("max_stale: 30s"), "{revocations:?}");
 }
 
 #[tokio::test]

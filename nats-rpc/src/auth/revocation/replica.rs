@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 use super::bucket::{BUCKET, RevocationBucketError};
 use super::proof::{Answer, Proofs, Verdict};
 use crate::auth::follow::{Change, Follower};
+use crate::auth::leader;
 use crate::connection::{Connection, KvBucket};
 use crate::jwt::{Clock, DenyList, Revocations, Target, Terms};
 
@@ -26,6 +27,13 @@ impl Revocations {
     /// Follows the bucket `auth_rev` on `connection`; returns once all that it holds is here.
     ///
     /// What is refused while nothing proves for 30 s that this is so, [`Revocations`] tells.
+    ///
+    /// Only the leader of the bucket's stream proves it, and no copy that is cut off from the others or behind
+    /// them. A leader that is cut off itself takes 10 to 20 s to notice (nats-server 2.15); a guard that reaches
+    /// nobody but that one closes so much later, and until then knows nothing of what is revoked at the next leader.
+    ///
+    /// It needs `STREAM.INFO`, `STREAM.MSG.GET`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the stream
+    /// `KV_auth_rev`, as [`KvAccess::follow`](crate::KvAccess::follow) grants them.
     ///
     /// ```no_run
     /// use nats_rpc::jwt::{JwtConfig, JwtGuard, Revocations, SecretKey, UserClaims};
@@ -130,7 +138,7 @@ async fn prove(bucket: KvBucket, follower: Follower, list: Arc<DenyList>, every:
 
 async fn ask(bucket: &KvBucket) -> Result<Answer, Box<dyn Error + Send + Sync>> {
     let asked = Instant::now();
-    let info = bucket.current().await?.store.stream.get_info().await?;
+    let info = leader::info(&bucket.current().await?.store).await?;
     Ok(Answer { asked, last: info.state.last_sequence, created: info.created })
 }
 

@@ -94,7 +94,12 @@ impl Revocations {
 
 impl fmt::Debug for Revocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Revocations").field("len", &self.len()).field("age", &self.age()).finish_non_exhaustive()
+        let (len, age, max_stale) = (self.len(), self.age(), self.0.list.max_stale());
+        f.debug_struct("Revocations")
+            .field("len", &len)
+            .field("age", &age)
+            .field("max_stale", &max_stale)
+            .finish_non_exhaustive()
     }
 }
 

@@ -15,9 +15,9 @@ use super::revocations::guard;
 use super::{instances, open, revoker, token};
 use crate::chaos::Options;
 use crate::chaos::load::{Load, call};
-use crate::chaos::nodes::{ELECTION_LIMIT, Nodes, leader};
 use crate::chaos::report::Row;
 use crate::chaos::stage::{grouped, soon, until};
+use crate::nodes::{ELECTION_LIMIT, Nodes, leader};
 
 const SESSIONS: &str = "KV_auth_sess";
 const REVOCATIONS: &str = "KV_auth_rev";
@@ -33,7 +33,7 @@ async fn guarded(Auth(me): Auth<UserClaims>) -> String {
 }
 
 pub(super) async fn run(options: Options) -> Vec<Row> {
-    let mut nodes = Nodes::start().await;
+    let mut nodes = Nodes::start();
     let nats = NatsConfig::new(nodes.urls());
     let connection = open(&nats).await;
     let jetstream = connection.jetstream();

@@ -34,18 +34,23 @@ async fn a_bucket_is_read_and_written_by_those_named_for_it() {
                 continue;
             }
             let get = format!("$JS.API.STREAM.MSG.GET.KV_{bucket}");
+            let nats = intruder.nats.clone();
+            let last = async |subject: &str| {
+                let query = format!("{{\"last_by_subj\":\"{subject}\"}}");
+                let answer = soon(nats.request(get.clone(), query.into())).await.unwrap();
+                assert!(String::from_utf8_lossy(&answer.payload).contains("\"seq\""), "{answer:?}");
+            };
             if writers.contains(&user) {
                 let acknowledged = soon(jetstream.publish(subject.clone(), "{}".into())).await.unwrap();
                 soon(acknowledged.into_future()).await.unwrap();
-                let query = format!("{{\"last_by_subj\":\"{subject}\"}}");
-                let answer = soon(intruder.nats.request(get, query.into())).await.unwrap();
-                assert!(String::from_utf8_lossy(&answer.payload).contains("\"seq\""), "{answer:?}");
+                last(&subject).await;
             } else {
                 intruder.may_not_publish(&subject).await;
                 if readers.contains(&user) {
                     let store = soon(jetstream.get_key_value(bucket)).await.unwrap();
                     let mut entries = soon(store.watch_with_history(">")).await.unwrap();
                     assert_eq!(soon(entries.next()).await.unwrap().unwrap().value, "{}");
+                    last(&format!("$KV.{bucket}.>")).await;
                 } else {
                     intruder.may_not_publish(&get).await;
                     if user != "deploy" {

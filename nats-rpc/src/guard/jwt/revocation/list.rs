@@ -131,6 +131,10 @@ impl DenyList {
         Some(now.saturating_duration_since(self.began + Duration::from_millis(fresh_at)))
     }
 
+    pub(super) fn max_stale(&self) -> Duration {
+        self.max_stale
+    }
+
     pub(crate) fn is_stale(&self, now: Instant) -> bool {
         self.age(now).is_none_or(|age| age > self.max_stale)
     }

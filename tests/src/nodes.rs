@@ -6,19 +6,22 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use nats_rpc::testing::NatsServer;
 
-use super::stage::until;
-
 /// How long an election may take; the longest seen is 8.5 s.
-pub(super) const ELECTION_LIMIT: Duration = Duration::from_secs(30);
+pub const ELECTION_LIMIT: Duration = Duration::from_secs(30);
 const COUNT: usize = 3;
 /// How long a lame duck may live; with a handful of clients it takes some 5 s.
 const LAME_DUCK_LIMIT: Duration = Duration::from_secs(40);
 
 /// Three nats-servers that know each other, with JetStream.
-pub(super) struct Nodes(Vec<(String, NatsServer)>);
+#[derive(Debug)]
+pub struct Nodes(Vec<(String, NatsServer)>);
 
 impl Nodes {
-    pub(super) async fn start() -> Self {
+    /// Starts them; they may still be electing the one that creates streams.
+    ///
+    /// # Panics
+    /// If there are no three ports, or as [`server`](crate::server()).
+    pub fn start() -> Self {
         let ports = free_ports();
         let routes: Vec<_> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
         let routes = routes.join(", ");
@@ -33,27 +36,52 @@ impl Nodes {
         Self(ports.iter().enumerate().map(start).collect())
     }
 
-    pub(super) fn urls(&self) -> String {
+    /// The URLs of all of them.
+    pub fn urls(&self) -> String {
         self.0.iter().map(|(_, server)| server.url()).collect::<Vec<_>>().join(",")
     }
 
-    pub(super) fn url(&mut self, name: &str) -> String {
+    /// The names of all of them, by which they call each other.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(name, _)| name.clone())
+    }
+
+    /// The URL of one.
+    ///
+    /// # Panics
+    /// If there is none of this name; so do all that take one.
+    pub fn url(&mut self, name: &str) -> String {
         self.named(name).url()
     }
 
-    pub(super) fn kill(&mut self, name: &str) {
+    /// Ends a node as a crash would.
+    ///
+    /// # Panics
+    /// On a runtime of a single thread.
+    pub fn kill(&mut self, name: &str) {
         tokio::task::block_in_place(|| self.named(name).kill());
     }
 
     /// Lets a node leave, and waits until it has.
-    pub(super) async fn retire(&mut self, name: &str) {
+    ///
+    /// # Panics
+    /// If it does not run, or has not left after 40 s.
+    pub async fn retire(&mut self, name: &str) {
         let server = self.named(name);
         server.lame_duck().expect("the node runs");
-        let gone = until(LAME_DUCK_LIMIT, async || server.log().contains("Server Exiting")).await;
-        gone.expect("a lame duck dies");
+        let leaving = async {
+            while !server.log().contains("Server Exiting") {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LAME_DUCK_LIMIT, leaving).await.expect("a lame duck dies");
     }
 
-    pub(super) fn restart(&mut self, name: &str) {
+    /// Starts a node again, on its port and its store.
+    ///
+    /// # Panics
+    /// If it does not start, or on a runtime of a single thread.
+    pub fn restart(&mut self, name: &str) {
         tokio::task::block_in_place(|| self.named(name).restart()).expect("the node starts again");
     }
 
@@ -64,7 +92,10 @@ impl Nodes {
 }
 
 /// The node that leads a stream.
-pub(super) async fn leader(jetstream: &jetstream::Context, stream: &str) -> String {
+///
+/// # Panics
+/// If nobody does within [`ELECTION_LIMIT`].
+pub async fn leader(jetstream: &jetstream::Context, stream: &str) -> String {
     let began = Instant::now();
     loop {
         if let Ok(stream) = jetstream.get_stream(stream).await
