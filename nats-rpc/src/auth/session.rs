@@ -9,11 +9,11 @@ mod judge;
 mod living;
 mod outage;
 mod record;
+mod refresh;
 mod token;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_nats::jetstream;
 
@@ -34,21 +34,16 @@ pub use self::config::SessionConfig;
 pub use self::error::SessionError;
 pub use self::living::LiveSession;
 
-/// How often a rotation that lost a race is tried anew. Who lost it finds the winner's successor at the
-/// second try; more are needed only if several races follow each other.
-const TRIES: usize = 5;
-
-/// How long one answer of the bucket is waited for: a client that is told to try again finds the new leader
-/// of the bucket sooner than a question to the old one would end.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-
 /// Sessions in the KV bucket `auth_sess`, and the refresh tokens that prolong them.
 ///
 /// A refresh token is opaque (`nrt1.` and 70 characters) and good for one use: [`refresh`](Self::refresh)
 /// gives its successor. For 10 s the same token gives the same successor once more, so that a client whose
 /// answer was lost, or that asked twice at once, stays logged in. After that, its use means that two
-/// parties hold tokens of one session, and the session ends. While the bucket does not answer, as when the
-/// node that leads it has died, these 10 s stand still, for a minute at most.
+/// parties hold tokens of one session, and the session ends. While nobody could be answered, as when the
+/// node that leads the bucket has died, these 10 s stand still, for a minute at most.
+///
+/// What else an answer needs, such as an access token, is made before a token is used up
+/// ([`refresh_with`](Self::refresh_with)): a client that gets no answer keeps a token that is good.
 ///
 /// Nothing in the bucket is a token or a secret: secrets follow from each other by HMAC with a pepper that
 /// only auth instances know, and the bucket holds the SHA-256 of the current one. A forged token therefore
@@ -194,41 +189,6 @@ impl Sessions {
         Ok(Issued { displaced, ..issued(&token, record.owner) })
     }
 
-    /// Uses up a refresh token and gives its successor.
-    ///
-    /// The session's owner should be looked up before an access token is issued: the user may have been
-    /// locked or deleted since.
-    ///
-    /// # Errors
-    /// As [`SessionError`] says.
-    pub async fn refresh(&self, refresh_token: &str) -> Result<Issued, SessionError> {
-        let presented = RefreshToken::parse(refresh_token).ok_or(SessionError::Invalid)?;
-        let id = presented.sid;
-        for _ in 0..TRIES {
-            let (record, revision) = self.noting(self.bucket.read(id)).await?.ok_or(SessionError::Invalid)?;
-            let chain = self.chain(&record, &presented)?;
-            let now = self.clock.unix_millis();
-            let grace = self.outages.prolong(self.limits.grace, record.rotated_at);
-            match judge(&record, &presented, &chain, now, grace) {
-                Judgement::Current => {
-                    let successor = chain.successor(&presented);
-                    let rotated = record.rotate(&successor, now, &self.limits);
-                    if let Write::Done = self.noting(self.bucket.write(id, &rotated, revision, now)).await? {
-                        return Ok(issued(&successor, rotated.owner));
-                    }
-                }
-                Judgement::Repeated => return Ok(issued(&chain.successor(&presented), record.owner)),
-                Judgement::Reused => {
-                    let session = self.finish(id, record).await?;
-                    tracing::warn!(sid = %session.id, user = %session.owner.user, "refresh token reused: session ended");
-                    return Err(SessionError::Reused(session));
-                }
-                Judgement::Invalid => return Err(SessionError::Invalid),
-            }
-        }
-        Err(SessionError::Contended)
-    }
-
     /// The session of a refresh token that [`refresh`](Self::refresh) would take now. Changes nothing.
     ///
     /// # Errors
@@ -258,15 +218,6 @@ impl Sessions {
             Judgement::Invalid => Err(SessionError::Invalid),
             Judgement::Current | Judgement::Repeated | Judgement::Reused => self.finish(id, record).await,
         }
-    }
-
-    /// Waits for an answer of the bucket, and remembers for how long if that was too long.
-    async fn noting<T>(&self, answer: impl Future<Output = Result<T, SessionError>>) -> Result<T, SessionError> {
-        let start = self.clock.unix_millis();
-        let limited = tokio::time::timeout(ANSWER_LIMIT, answer).await;
-        let answer = limited.unwrap_or_else(|elapsed| Err(SessionError::Unavailable(elapsed.into())));
-        self.outages.note(start, self.clock.unix_millis(), answer.is_ok());
-        answer
     }
 
     /// Ends a session with its access tokens.

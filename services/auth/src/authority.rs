@@ -3,6 +3,7 @@
 mod inspection;
 mod log_in;
 mod password_change;
+mod refresh;
 mod sessions;
 mod whose;
 
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nats_rpc::auth::{
-    Audit, AuditEvent, Backoff, Email, Grant, Issued, KeyPurpose, Owner, Password, PasswordConfig, PasswordPolicy,
-    Passwords, ResetTokens, Revoker, Session, SessionConfig, SessionError, Sessions, SigningKeyConfig, TokenIssuer,
+    Audit, AuditEvent, Backoff, Email, Grant, KeyPurpose, Owner, Password, PasswordConfig, PasswordPolicy, Passwords,
+    ResetTokens, Revoker, Session, SessionConfig, SessionError, Sessions, SigningKeyConfig, TokenIssuer,
 };
 use nats_rpc::jwt::{JwkSet, Revocations};
 use nats_rpc::{Client, Config, RpcError};
@@ -149,30 +150,6 @@ impl Authority {
         Ok(SignedUp { user_id: account.user_id, tokens })
     }
 
-    /// Uses a refresh token up; 401 if it is none, or was used before.
-    ///
-    /// The account is looked up anew: roles are those of now, and there is no session without an account, in
-    /// a locked one, or in an epoch that the user, or everybody, has left.
-    pub(crate) async fn refresh(&self, refresh_token: &str) -> Result<Tokens, RpcError> {
-        let parts = &*self.0;
-        let refreshed = parts.sessions.refresh(refresh_token).await;
-        if let Err(SessionError::Reused(session)) = &refreshed {
-            let (user, sid) = (session.owner.user.clone(), session.id.clone());
-            parts.audit.emit(AuditEvent::TokenReused { user, sid });
-        }
-        let issued = refreshed?;
-        let owner = &issued.session.owner;
-        let account = parts.accounts.find(&AccountKey::remembered(owner.account.clone())).await?;
-        let realm = self.realm()?;
-        match account.filter(|account| account.admits(owner, realm)) {
-            Some(account) => self.tokens(issued, &account),
-            None => {
-                parts.sessions.log_out(&issued.refresh_token).await?;
-                Err(RpcError::unauthenticated("invalid refresh token"))
-            }
-        }
-    }
-
     /// Ends a session. One that has ended, or never was, is no error (RFC 7009, section 2.2).
     pub(crate) async fn log_out(&self, refresh_token: &str) -> Result<(), RpcError> {
         match self.0.sessions.log_out(refresh_token).await {
@@ -206,21 +183,23 @@ impl Authority {
         source: Option<String>,
     ) -> Result<Tokens, RpcError> {
         let owner = Owner::new(account.user_id.to_string(), key.as_str());
-        let owner = owner.in_epoch(account.epoch).in_realm(self.realm()?);
+        let realm = self.realm()?;
+        let owner = owner.in_epoch(account.epoch).in_realm(realm);
         let issued = self.0.sessions.create(owner).await?;
         let (user, sid) = (account.user_id.to_string(), issued.session.id.clone());
         for Session { owner, id: sid, .. } in &issued.displaced {
             self.0.audit.emit(AuditEvent::SessionDisplaced { user: owner.user.clone(), sid: sid.clone() });
         }
         self.0.audit.emit(AuditEvent::LoggedIn { user, sid, source });
-        self.tokens(issued, account)
+        let access_token = self.access_token(&issued.session, account, realm)?;
+        Ok(Tokens { access_token, refresh_token: issued.refresh_token })
     }
 
-    fn tokens(&self, issued: Issued, account: &Account) -> Result<Tokens, RpcError> {
+    /// An access token of `account`'s user in `session`, of the realm's epoch `realm`.
+    fn access_token(&self, session: &Session, account: &Account, realm: u64) -> Result<String, RpcError> {
         let sub = account.user_id.to_string();
-        let grant = Grant::new(&sub, &issued.session.id).epoch(account.epoch).realm(self.realm()?);
-        let grant = grant.roles(&account.roles).scope(SCOPE);
-        Ok(Tokens { access_token: self.0.issuer.issue(&grant)?, refresh_token: issued.refresh_token })
+        let grant = Grant::new(&sub, &session.id).epoch(account.epoch).realm(realm);
+        self.0.issuer.issue(&grant.roles(&account.roles).scope(SCOPE))
     }
 }
 

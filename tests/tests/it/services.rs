@@ -30,6 +30,7 @@ mod auth;
 mod gateway;
 mod guesses;
 mod passwords;
+mod refresh;
 mod revocation;
 mod tampering;
 mod users;

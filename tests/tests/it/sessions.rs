@@ -4,6 +4,7 @@ mod ends;
 mod expiry;
 mod forged;
 mod of_a_user;
+mod prepared;
 mod rotation;
 
 use std::sync::Arc;

@@ -88,7 +88,7 @@ async fn a_look_at_a_refresh_token_uses_nothing_up() {
 }
 
 /// The same session and generation, another secret.
-fn forged(token: &str) -> String {
+pub(super) fn forged(token: &str) -> String {
     let middle = 40;
     let other = if &token[middle..=middle] == "A" { "B" } else { "A" };
     format!("{}{other}{}", &token[..middle], &token[middle + 1..])
