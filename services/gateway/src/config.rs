@@ -48,7 +48,11 @@ impl Config {
             trust,
             timeout: Duration::from_secs(5),
             body_limit: 64 * 1024,
-            connections: ConnectionLimits { silence: Duration::from_secs(10), open: 4_096 },
+            connections: ConnectionLimits {
+                silence: Duration::from_secs(10),
+                idle: Duration::from_secs(75),
+                open: 4_096,
+            },
             proxies: Proxies::default(),
             peers: None,
         }
@@ -65,7 +69,8 @@ impl Config {
     /// | `GATEWAY_ADDRESS` | where it listens | `127.0.0.1:3000` |
     /// | `GATEWAY_TIMEOUT_MS` | how long a request may take, 1 to 600,000 | 5000 |
     /// | `GATEWAY_BODY_LIMIT` | bytes of a request's body, 1 to 1,000,000 | 65536 |
-    /// | `GATEWAY_SILENCE_MS` | how long a connection may take over the headers of a request, be idle before the next one, or not read an answer, 1 to 600,000 | 10000 |
+    /// | `GATEWAY_SILENCE_MS` | how long a connection may take over the headers of a request, or not read an answer, 1 to 600,000 | 10000 |
+    /// | `GATEWAY_IDLE_MS` | how long a connection may be idle before a request, 1 to 3,600,000; longer than a proxy in front keeps one | 75000 |
     /// | `GATEWAY_CONNECTIONS` | how many connections may be open, 1 to 1,000,000; further ones wait | 4096 |
     /// | `GATEWAY_TRUSTED_PROXIES` | whose `x-forwarded-for` is believed: addresses and networks, by commas | none |
     /// | `JWT_ASSERTION_SECRET` | with a `JWT_SECRET`: what proves to the auth service where a caller is, and signs assertions; at least 32 bytes, another one. Without: keys of the gateway's own, published in `gw_jwks` | none |
@@ -95,6 +100,10 @@ impl Config {
         if let Some(silence) = number(vars, "GATEWAY_SILENCE_MS", 1..=600_000, millis)? {
             config.connections.silence = Duration::from_millis(silence);
         }
+        let wanted = "a number of milliseconds from 1 to 3600000";
+        if let Some(idle) = number(vars, "GATEWAY_IDLE_MS", 1..=3_600_000, wanted)? {
+            config.connections.idle = Duration::from_millis(idle);
+        }
         let wanted = "a number of connections from 1 to 1000000";
         if let Some(open) = number(vars, "GATEWAY_CONNECTIONS", 1..=1_000_000, wanted)? {
             config.connections.open = open;
@@ -118,13 +127,18 @@ impl Config {
         self
     }
 
-    /// How long a connection may take over the headers of a request, be idle before the next one, or not read
-    /// an answer. Default: 10 s.
-    ///
-    /// A proxy that keeps connections open should give them up sooner, or it loses requests to connections that
-    /// end just then.
+    /// How long a connection may take over the headers of a request, or not read an answer. Default: 10 s.
     pub fn silence(mut self, longest: Duration) -> Self {
         self.connections.silence = longest;
+        self
+    }
+
+    /// How long a connection may be idle before a request. Default: 75 s.
+    ///
+    /// A proxy that keeps connections open has to give them up sooner, as most do by themselves after 60 s, or it
+    /// loses requests to connections that end just then.
+    pub fn idle(mut self, longest: Duration) -> Self {
+        self.connections.idle = longest;
         self
     }
 
@@ -196,6 +210,10 @@ mod tests {
         assert!(from(&[("JWT_SECRET", "your-secret-key")]).is_err());
         let config = from(&[SECRET, ("GATEWAY_ADDRESS", "")]).unwrap();
         assert_eq!((config.address.port(), config.body_limit), (3000, 65_536));
+        let ConnectionLimits { silence, idle, open } = config.connections;
+        assert_eq!((silence.as_secs(), idle.as_secs(), open), (10, 75, 4_096));
+        let config = from(&[SECRET, ("GATEWAY_SILENCE_MS", "7"), ("GATEWAY_IDLE_MS", "8")]).unwrap();
+        assert_eq!((config.connections.silence.as_millis(), config.connections.idle.as_millis()), (7, 8));
     }
 
     #[test]
@@ -206,6 +224,7 @@ mod tests {
             ("GATEWAY_TIMEOUT_MS", "5s"),
             ("GATEWAY_BODY_LIMIT", "-1"),
             ("GATEWAY_SILENCE_MS", "0"),
+            ("GATEWAY_IDLE_MS", "3600001"),
             ("GATEWAY_CONNECTIONS", "0"),
             ("GATEWAY_TRUSTED_PROXIES", "everybody"),
             ("JWT_ASSERTION_SECRET", "short"),

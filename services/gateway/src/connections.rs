@@ -1,12 +1,14 @@
 //! The connections of callers: how many there are, how long one may be silent, how they end.
 
+mod head;
+
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::serve::Listener;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -25,8 +27,10 @@ const SAY_FULL_EVERY: Duration = Duration::from_secs(60);
 /// Half a request costs its sender nothing, and would hold a connection for good.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionLimits {
-    /// How long the headers of a request may take, from when they may begin; and how long one may not read.
+    /// How long the headers of a request may take, from their first byte; and how long one may not read.
     pub(crate) silence: Duration,
+    /// How long nothing at all may come where a request may begin.
+    pub(crate) idle: Duration,
     /// How many may be open.
     pub(crate) open: usize,
 }
@@ -41,7 +45,7 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let mut http = Builder::new(TokioExecutor::new()).http1_only();
-    http.http1().timer(TokioTimer::new()).header_read_timeout(limits.silence).max_buf_size(BUFFER);
+    http.http1().header_read_timeout(limits.idle).max_buf_size(BUFFER);
     let mut services = router.into_make_service_with_connect_info::<SocketAddr>();
     let mut connections = JoinSet::new();
     let (ending, _) = watch::channel(());
@@ -59,8 +63,12 @@ pub(crate) async fn serve(
             Some(_) = connections.join_next() => {}
             (stream, peer) = Listener::accept(&mut listener), if room => {
                 let Ok(service) = services.call(peer).await;
-                let connection = http.serve_connection(bounded(stream, limits), TowerToHyperService::new(service));
-                let (connection, mut end) = (connection.into_owned(), ending.subscribe());
+                let (timer, arrivals) = head::limits(limits.silence);
+                let mut http = http.clone();
+                http.http1().timer(timer);
+                let stream = TokioIo::new(arrivals.of(bounded(stream, limits)));
+                let connection = http.serve_connection(stream, TowerToHyperService::new(service)).into_owned();
+                let mut end = ending.subscribe();
                 connections.spawn(async move {
                     let mut connection = pin!(connection);
                     let served = tokio::select! {
@@ -84,10 +92,10 @@ pub(crate) async fn serve(
 }
 
 /// A connection that ends if what is written to it is not taken.
-fn bounded(stream: TcpStream, limits: ConnectionLimits) -> TokioIo<Pin<Box<TimeoutStream<TcpStream>>>> {
+fn bounded(stream: TcpStream, limits: ConnectionLimits) -> Pin<Box<TimeoutStream<TcpStream>>> {
     // Answers are small; waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.silence));
-    TokioIo::new(Box::pin(stream))
+    Box::pin(stream)
 }

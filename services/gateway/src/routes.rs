@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -134,7 +135,8 @@ async fn sessions(call: Authenticated) -> Answer {
     call.send(Called::SESSIONS, &Nothing {}).await
 }
 
-async fn end_session(call: Authenticated, Path(session_id): Path<String>) -> Answer {
+async fn end_session(call: Authenticated, id: Result<Path<String>, PathRejection>) -> Answer {
+    let Path(session_id) = id.map_err(|_| RpcError::invalid_argument("the session's id is not UTF-8"))?;
     call.send(Called::END_SESSION, &SessionId { session_id }).await
 }
 

@@ -85,11 +85,14 @@ async fn one_sees_ones_sessions_and_ends_one_of_them() {
     assert_eq!(sessions.iter().map(|session| session["current"] == true).collect::<Vec<_>>(), [true, false]);
     assert!(sessions.iter().all(|session| session["expiresAt"].as_u64() > session["begunAt"].as_u64()));
 
-    let end = async |token: &str, id: &str| {
+    let answered = async |token: &str, id: &str| {
         let url = format!("{}/api/auth/sessions/{id}", bed.system.gateway_url());
-        answer(bed.http.delete(url).bearer_auth(token)).await.0
+        answer(bed.http.delete(url).bearer_auth(token)).await
     };
+    let end = async |token: &str, id: &str| answered(token, id).await.0;
     let mine = sessions[0]["id"].as_str().unwrap();
+    let (status, body) = answered(&ada.access_token, "%ff").await;
+    assert_eq!((status, &body["code"]), (400, &json!("INVALID_ARGUMENT")), "{body}");
     assert_eq!(end(&eve.access_token, mine).await, 404);
     assert_eq!(end(&ada.access_token, "AAAAAAAAAAAAAAAAAAAAAA").await, 404);
     assert_eq!(end(&ada.access_token, mine).await, 200);

@@ -61,17 +61,54 @@ async fn a_line_at_a_time_is_no_way_round_the_limit() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_and_one_that_is_used_is_not() {
+async fn what_is_long_enough_for_headers_does_not_end_an_idle_connection_nor_wait_for_a_body() {
     let server = server();
     let front = patient_for(&server, SILENCE).await;
+    let mut idle = TcpStream::connect(front.address).await.unwrap();
+    for _ in 0..3 {
+        tokio::time::sleep(SILENCE * 3).await;
+        served(&mut idle).await;
+    }
+    let mut slow = TcpStream::connect(front.address).await.unwrap();
+    let headers =
+        b"POST /api/auth/login HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n";
+    slow.write_all(headers).await.unwrap();
+    tokio::time::sleep(SILENCE * 3).await;
+    slow.write_all(b"{}").await.unwrap();
+    let mut start = [0; 12];
+    soon(slow.read_exact(&mut start)).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 400", "the two members are not there");
+}
+
+#[tokio::test]
+async fn half_of_the_headers_end_a_connection_that_was_used_as_they_end_a_new_one() {
+    let server = server();
+    let front = patient_for(&server, SILENCE).await;
+    let mut used = TcpStream::connect(front.address).await.unwrap();
+    for _ in 0..2 {
+        served(&mut used).await;
+    }
+    let began = std::time::Instant::now();
+    used.write_all(b"G").await.unwrap();
+    ended(used).await;
+    assert!(began.elapsed() >= SILENCE, "whoever is slow has this long");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_one_that_is_used_is_not() {
+    let server = server();
+    let idle_for = async |longest| {
+        Front::start_with(&server, |config| config.idle(longest).silence(Duration::from_secs(60))).await
+    };
+    let front = idle_for(SILENCE).await;
     let silent = TcpStream::connect(front.address).await.unwrap();
     let mut idle = TcpStream::connect(front.address).await.unwrap();
     served(&mut idle).await;
     ended(silent).await;
     ended(idle).await;
 
-    // Each request begins the time anew. A busy machine may be too late for one; then it is another's turn.
-    let front = patient_for(&server, Duration::from_secs(2)).await;
+    // Each request begins the time anew.
+    let front = idle_for(Duration::from_secs(2)).await;
     let mut used = TcpStream::connect(front.address).await.unwrap();
     let began = std::time::Instant::now();
     while began.elapsed() < Duration::from_millis(2_500) {

@@ -1,0 +1,134 @@
+//! How long a connection waits for the headers of a request: idle, and once they have begun.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Sleep, Timer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The timer that one connection's wait for headers ends by, and its [`Arrivals`].
+///
+/// hyper has one limit for that wait, from the answer before to the last header. As a limit for headers it is
+/// too long for a caller who sends them a byte at a time, or too short for a proxy that keeps connections: it would
+/// send a request into one that ends just then. So the wait that hyper times is one of idleness, and becomes a
+/// shorter one when the first byte arrives.
+///
+/// Headers that begin while the request before is being answered have the time of an idle connection.
+pub(super) fn limits(headers: Duration) -> (HeadTimer, Arrivals) {
+    let first = Arc::new(Mutex::new(None));
+    (HeadTimer { first: first.clone(), headers }, Arrivals(first))
+}
+
+/// When the first byte came of what is waited for.
+type FirstByte = Arc<Mutex<Option<Instant>>>;
+
+fn lock(first: &FirstByte) -> MutexGuard<'_, Option<Instant>> {
+    first.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes when bytes arrive.
+#[derive(Debug)]
+pub(super) struct Arrivals(FirstByte);
+
+impl Arrivals {
+    /// The same stream, its arrivals noted.
+    pub(super) fn of<S>(self, stream: S) -> Noted<S> {
+        Noted { stream, arrivals: self }
+    }
+}
+
+/// A stream whose arrivals are noted.
+#[derive(Debug)]
+pub(super) struct Noted<S> {
+    stream: S,
+    arrivals: Arrivals,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            lock(&self.arrivals.0).get_or_insert_with(Instant::now);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Times one connection's waits for headers; hyper asks it for nothing else.
+#[derive(Debug)]
+pub(super) struct HeadTimer {
+    first: FirstByte,
+    headers: Duration,
+}
+
+impl Timer for HeadTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(Instant::now() + duration)
+    }
+
+    fn sleep_until(&self, idle_until: Instant) -> Pin<Box<dyn Sleep>> {
+        // What has arrived so far was the request before.
+        *lock(&self.first) = None;
+        let sleep = Box::pin(tokio::time::sleep_until(idle_until.into()));
+        Box::pin(HeadSleep { first: self.first.clone(), headers: self.headers, begun: false, sleep })
+    }
+}
+
+/// Ends when the connection has been idle, or over its headers, for too long.
+struct HeadSleep {
+    first: FirstByte,
+    headers: Duration,
+    /// Whether the first byte has been seen here.
+    begun: bool,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Sleep for HeadSleep {}
+
+impl Future for HeadSleep {
+    type Output = ();
+
+    /// hyper polls it after every read, so that the first byte need not wake it.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let first = *lock(&self.first);
+        if let (Some(first), false) = (first, self.begun) {
+            self.begun = true;
+            let until = self.sleep.deadline().min((first + self.headers).into());
+            self.sleep.as_mut().reset(until);
+        }
+        self.sleep.as_mut().poll(cx)
+    }
+}
