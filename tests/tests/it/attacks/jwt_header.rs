@@ -1,6 +1,5 @@
 //! What a token's header claims of it: algorithm, key, type, and what does not belong there.
 
-use futures::StreamExt;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use nats_rpc::JwtConfig;
 use nats_rpc::jwt::KeyRing;
@@ -9,7 +8,6 @@ use serde_json::json;
 use super::forge::{HEADER, Key, SECRET, b64, claims, claims_with, document, sign, sign_raw, signed_with_secret};
 use super::guarded::{Guarded, World};
 use super::harness::{self, Outcome, cases};
-use crate::support::PATIENCE;
 
 pub(super) async fn run() -> Vec<Outcome> {
     let cases = cases![
@@ -18,7 +16,6 @@ pub(super) async fn run() -> Vec<Outcome> {
         "jwt-header-04" => a_public_key_as_secret,
         "jwt-header-05" => another_algorithm_of_the_family,
         "jwt-header-07" => an_unknown_key,
-        "jwt-header-08" => a_flood_of_unknown_keys,
         "jwt-header-10" => a_key_id_that_is_none,
         "jwt-header-11" => a_retired_key,
         "jwt-header-13" => a_key_of_another_purpose,
@@ -125,64 +122,6 @@ async fn an_unknown_key(world: &World) {
     world.ring.refuses(world.ed.sign(&world.ed.header_with(json!({ "kid": "stranger" })), &claims)).await;
     world.ring.refuses(stranger.sign(&stranger.header_with(json!({ "kid": "ed" })), &claims)).await;
     world.ring.takes(world.ed.sign(&world.ed.header_with(json!({ "kid": "ed" })), &claims)).await;
-}
-
-/// Not one message leaves for a token of an unknown key.
-async fn a_flood_of_unknown_keys(world: &World) {
-    const TOKENS: usize = 2_000;
-    let payload = b64(claims().to_string());
-    let token = |n: usize| {
-        let header = b64(json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": format!("{n:08x}") }).to_string());
-        format!("{header}.{payload}.{}", b64([n as u8; 64]))
-    };
-    // A listener who hears everything in the account.
-    let listener = crate::support::foreign(&world.server).await;
-    let mut heard = listener.subscribe(">").await.unwrap();
-    listener.flush().await.unwrap();
-
-    world.ring.takes(key_of(world)).await;
-    let nats = world.ring.caller();
-    let nats = &nats;
-    let subject = world.ring.subject("whoami");
-    let refusals = futures::stream::iter(0..TOKENS).map(|n| {
-        let (token, subject) = (token(n), subject.clone());
-        async move {
-            let headers = [("authorization", format!("Bearer {token}"))];
-            let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
-            crate::support::code(&crate::support::request_with(nats, &subject, &headers, "{}").await)
-        }
-    });
-    let codes: Vec<u16> = refusals.buffer_unordered(64).collect().await;
-    assert!(codes.iter().all(|code| *code == 401), "{codes:?}");
-    harness::refused();
-    world.ring.takes(key_of(world)).await;
-
-    // What the service had sent, the server has passed on before this.
-    nats.publish("flood.over", "".into()).await.unwrap();
-    let mut questions = 0;
-    let everything = async {
-        while let Some(message) = heard.next().await {
-            match message.subject.as_str() {
-                "flood.over" => return,
-                known if known == subject => questions += 1,
-                inbox if inbox.starts_with("_INBOX.") => {}
-                other => panic!("a message to {other}"),
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, everything).await.unwrap();
-    assert_eq!(questions, TOKENS + 2);
-
-    // The rest of the hundred thousand in process, where no socket is in the way.
-    let ring = KeyRing::from_json(&document(1, &[world.ed.entry()])).unwrap();
-    let guard: nats_rpc::JwtGuard = nats_rpc::JwtGuard::new(JwtConfig::ring(ring).clock(world.now.clock())).unwrap();
-    for n in TOKENS..100_000 {
-        assert_eq!(guard.verify(&token(n)).unwrap_err(), nats_rpc::jwt::Refusal::UnknownKeyId);
-    }
-}
-
-fn key_of(world: &World) -> String {
-    world.ed.token(&claims())
 }
 
 async fn a_key_id_that_is_none(world: &World) {

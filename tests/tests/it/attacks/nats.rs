@@ -94,7 +94,9 @@ async fn a_service_that_writes_buckets_of_auth(world: &World) {
     };
     for user in ["users", "gateway", "client", "monitor", "deploy"] {
         let mut intruder = world.intruder(user).await;
-        for bucket in ["auth_sess", "auth_users", "auth_rev", "auth_keys", "auth_jwks"] {
+        for bucket in
+            ["auth_sess", "auth_users", "auth_rev", "auth_jwks", "auth_services", "auth_backoff", "auth_reset"]
+        {
             intruder.may_not_publish(&format!("$KV.{bucket}.own")).await;
             harness::refused();
         }

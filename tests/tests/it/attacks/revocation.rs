@@ -7,24 +7,25 @@ use futures::future::join_all;
 use nats_rpc::auth::{Grant, Revoker, TokenIssuer};
 use nats_rpc::jwt::Revocations;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Connection, ConnectionState, JwtConfig, NatsConfig};
+use nats_rpc::{Client, Connection, ConnectionState, JwtConfig, NatsConfig, Running};
 use nats_rpc_tests::proxy::{Proxy, Which};
 use nats_rpc_tests::server;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::capture;
 use super::forge::unb64;
 use super::guarded::{Guarded, secret};
 use super::harness::{self, Outcome, cases};
-use crate::support::{nats, soon};
+use super::services::{self, PASSWORD, User, credentials};
+use crate::support::{client, nats, soon};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) async fn run() -> Vec<Outcome> {
     let cases = cases![
         "revocation-01" => a_revoked_token_that_is_cached,
-        "revocation-02" => a_session_that_was_ended,
-        "revocation-04" => a_token_issued_while_its_user_is_revoked,
+        "revocation-02" => a_session_that_was_logged_out,
+        "revocation-04" => log_ins_beside_a_log_out_everywhere,
         "revocation-05" => a_service_that_was_not_there,
         "revocation-07" => a_bucket_that_is_gone,
         "revocation-08" => a_black_hole,
@@ -36,8 +37,10 @@ pub(super) async fn run() -> Vec<Outcome> {
     harness::run(World::start, cases).await
 }
 
-/// A guarded service that knows what is revoked, and who revokes.
+/// The auth service, a guarded service that knows what is revoked, and who revokes.
 struct World {
+    _auth: Running,
+    client: Client,
     guarded: Guarded,
     revocations: Revocations,
     revoker: Revoker,
@@ -48,16 +51,38 @@ struct World {
 impl World {
     async fn start() -> Self {
         let server = server();
+        let auth = services::auth(&server, &[]).await;
         let connection = Connection::open(&nats(&server)).await.unwrap();
-        Revoker::provision(&connection.jetstream(), 1).await.unwrap();
         let revocations = Revocations::follow(&connection).await.unwrap();
         Self {
+            _auth: auth,
+            client: client(&server).await,
             guarded: guarded(&server, "revocable", revocations.clone()).await,
             revocations,
             revoker: Revoker::open(&connection).await.unwrap(),
             connection,
             server,
         }
+    }
+
+    async fn signed_up(&self, name: &str) -> User {
+        services::sign_up(&self.client, &format!("{name}@example.com")).await
+    }
+
+    /// The epoch of the access token that a log-in gives, and the token.
+    async fn log_in(&self, name: &str) -> Option<(u64, String)> {
+        let credentials = credentials(&format!("{name}@example.com"), PASSWORD);
+        let answer: Value = self.client.send("auth.login", &credentials).await.ok()?;
+        let token = capture::secret(answer["accessToken"].as_str().unwrap().to_owned());
+        Some((claims_of(&token)["ep"].as_u64().unwrap_or(0), token))
+    }
+
+    /// Waits until the guarded service has heard of all that was revoked so far.
+    async fn knows_all(&self) {
+        let last = token("fence", &format!("fence-{:016x}", fastrand::u64(..)));
+        self.guarded.takes(&last).await;
+        self.revoker.session(claims_of(&last)["sid"].as_str().unwrap()).await.unwrap();
+        ends(&self.guarded, &last).await;
     }
 }
 
@@ -78,9 +103,8 @@ fn issue(issuer: &TokenIssuer, grant: &Grant<'_>) -> String {
     capture::secret(issuer.issue(grant).unwrap())
 }
 
-fn id_of(token: &str) -> String {
-    let claims: Value = serde_json::from_slice(&unb64(token.split('.').nth(1).unwrap())).unwrap();
-    claims["jti"].as_str().unwrap().to_owned()
+fn claims_of(token: &str) -> Value {
+    serde_json::from_slice(&unb64(token.split('.').nth(1).unwrap())).unwrap()
 }
 
 /// Waits until `is_so`, however slow the machine is.
@@ -105,15 +129,25 @@ async fn a_revoked_token_that_is_cached(world: &World) {
     for _ in 0..2 {
         world.guarded.takes(&revoked).await;
     }
-    world.revoker.token(&id_of(&revoked)).await.unwrap();
+    world.revoker.token(claims_of(&revoked)["jti"].as_str().unwrap()).await.unwrap();
     ends(&world.guarded, &revoked).await;
     // The same user, the same session, another token.
     world.guarded.takes(&other).await;
 }
 
-async fn a_session_that_was_ended(world: &World) {
-    let (first, second, other) = (token("u02", "s02"), token("u02", "s02"), token("u02", "s02-other"));
-    for token in [&first, &second, &other] {
+async fn a_session_that_was_logged_out(world: &World) {
+    let user = world.signed_up("u02").await;
+    let (_, other) = world.log_in("u02").await.unwrap();
+    for _ in 0..2 {
+        world.guarded.takes(&user.access_token).await;
+    }
+    world.client.send::<()>("auth.logout", &json!({ "refreshToken": user.refresh_token })).await.unwrap();
+    ends(&world.guarded, &user.access_token).await;
+    // The same user, another session.
+    world.guarded.takes(&other).await;
+
+    let (first, second) = (token("u02", "s02"), token("u02", "s02"));
+    for token in [&first, &second] {
         world.guarded.takes(token).await;
     }
     world.revoker.session("s02").await.unwrap();
@@ -122,22 +156,45 @@ async fn a_session_that_was_ended(world: &World) {
     }
     // One that is made for it afterwards is no better.
     world.guarded.refuses(token("u02", "s02")).await;
-    world.guarded.takes(&other).await;
+    world.guarded.takes(token("u02", "s02-other")).await;
 }
 
 /// Whichever comes first: a token of the old epoch is refused, one of the new epoch is taken.
-async fn a_token_issued_while_its_user_is_revoked(world: &World) {
-    for round in 0..8 {
-        let sub = format!("u04-{round}");
-        let issued = async {
-            tokio::task::yield_now().await;
-            token(&sub, "s04")
+async fn log_ins_beside_a_log_out_everywhere(world: &World) {
+    let user = world.signed_up("u04").await;
+    let (mut bearer, mut refused, mut taken) = (user.access_token, 0, 0);
+    for round in 1..=4 {
+        let caller = world.client.clone().bearer(&bearer);
+        let out = async {
+            // Among the log-ins, at another place each time.
+            let _ = world.log_in("u04").await;
+            caller.send::<()>("auth.logout_all", &json!({})).await.unwrap();
         };
-        let (revoked, old) = tokio::join!(world.revoker.user(&sub, 1), issued);
-        revoked.unwrap();
-        ends(&world.guarded, &old).await;
-        world.guarded.takes(in_epochs(&sub, "s04", 1, 0)).await;
+        let ins = async {
+            let mut tokens = Vec::new();
+            for _ in 0..3 {
+                // One that met the end of all sessions may be told to come again.
+                tokens.extend(join_all((0..2).map(|_| world.log_in("u04"))).await.into_iter().flatten());
+            }
+            tokens
+        };
+        let ((), tokens) = tokio::join!(out, ins);
+        world.knows_all().await;
+        world.guarded.refuses(&bearer).await;
+        for (epoch, token) in tokens {
+            match epoch < round {
+                true => world.guarded.refuses(&token).await,
+                false => drop(world.guarded.takes(&token).await),
+            }
+            *if epoch < round { &mut refused } else { &mut taken } += 1;
+        }
+        let (epoch, next) = world.log_in("u04").await.unwrap();
+        assert_eq!(epoch, round);
+        world.guarded.takes(&next).await;
+        bearer = next;
     }
+    assert!(refused > 0 && taken > 0, "the race went one way only: {refused} refused, {taken} taken");
+
     // Of epochs that are raised at once, the highest stands.
     for raised in join_all((1..=16).map(|epoch| world.revoker.user("u04", epoch))).await {
         raised.unwrap();
