@@ -13,6 +13,8 @@ use super::stage::{runtime, soon};
 
 /// How many connections the auth instances of a scenario have.
 const INSTANCES: usize = 4;
+const ACCESS_SECRET: &str = "the access secret of the scenarios";
+const REFRESH_SECRET: &str = "the refresh secret of the scenarios";
 
 pub(super) fn run(options: Options) -> Vec<Row> {
     let mut rows = runtime(2).block_on(refreshes::run(options));
@@ -21,13 +23,13 @@ pub(super) fn run(options: Options) -> Vec<Row> {
     rows
 }
 
-fn secret(name: &'static str, byte: u8) -> SecretKey {
-    SecretKey::new(name, [byte; 32]).expect("32 bytes")
+fn access_secret() -> SecretKey {
+    SecretKey::new("JWT_SECRET", ACCESS_SECRET).expect("32 bytes")
 }
 
 /// An access token of a session.
 fn token(sid: &str) -> String {
-    let issuer = TokenIssuer::hs256(&secret("JWT_SECRET", 7));
+    let issuer = TokenIssuer::hs256(&access_secret());
     issuer.issue(&Grant::new("u1", sid)).expect("a token")
 }
 
@@ -37,9 +39,10 @@ async fn open(nats: &NatsConfig) -> Connection {
 
 /// Auth instances, each on a connection of its own.
 async fn instances(nats: &NatsConfig) -> Vec<Sessions> {
+    let pepper = SecretKey::new("JWT_REFRESH_SECRET", REFRESH_SECRET).expect("32 bytes");
     let mut instances = Vec::new();
     for _ in 0..INSTANCES {
-        let config = SessionConfig::new(&secret("JWT_REFRESH_SECRET", 1));
+        let config = SessionConfig::new(&pepper);
         instances.push(soon(Sessions::open(&open(nats).await, config)).await.expect("sessions"));
     }
     instances

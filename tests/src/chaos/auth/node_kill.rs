@@ -1,18 +1,19 @@
-//! The node that leads sessions and revocations is killed: nobody is logged out, and no guard closes.
+//! The node that leads every bucket of auth is killed: nobody is logged out, and no guard closes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use nats_rpc::auth::{Owner, Revoker, Sessions};
 use nats_rpc::jwt::Refusal;
 use nats_rpc::prelude::*;
-use nats_rpc::{Client, NatsConfig};
+use nats_rpc::{Client, Code, NatsConfig, Running};
+use serde_json::{Value, json};
+use users::Replicas;
 
-use super::refreshes::{Tally, round};
+use super::refreshes::{AT_ONCE, Tally, Tried, round};
 use super::revocations::guard;
-use super::{instances, open, revoker, token};
+use super::{ACCESS_SECRET, INSTANCES, REFRESH_SECRET, open, revoker, token};
 use crate::chaos::Options;
 use crate::chaos::load::{Load, call};
 use crate::chaos::report::Row;
@@ -20,10 +21,10 @@ use crate::chaos::stage::{grouped, soon, until};
 use crate::nodes::{ELECTION_LIMIT, Nodes, leader};
 
 const SESSIONS: &str = "KV_auth_sess";
-const REVOCATIONS: &str = "KV_auth_rev";
-/// How many sessions are refreshed all the while, and by how many clients at once each.
-const FAMILIES: usize = 8;
-const AT_ONCE: usize = 8;
+/// What a refresh needs beside the session.
+const OTHERS: [&str; 2] = ["KV_auth_rev", "KV_auth_users"];
+/// How many sessions are refreshed all the while, each by so many clients at once.
+const FAMILIES: usize = 2;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[message_pattern("auth.guarded")]
@@ -39,15 +40,17 @@ pub(super) async fn run(options: Options) -> Vec<Row> {
     let jetstream = connection.jetstream();
     provision(&jetstream).await;
     let lost = leader(&jetstream, SESSIONS).await;
-    let moved = until(ELECTION_LIMIT, async || {
-        // Both have to lead from the node that is killed.
-        let preferred = serde_json::json!({ "placement": { "preferred": lost } });
-        let subject = format!("STREAM.LEADER.STEPDOWN.{REVOCATIONS}");
-        let _: Result<serde_json::Value, _> = jetstream.request(subject, &preferred).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        leader(&jetstream, REVOCATIONS).await == lost
-    });
-    moved.await.expect("a leader moves where it should");
+    for other in OTHERS {
+        let moved = until(ELECTION_LIMIT, async || {
+            // All have to lead from the node that is killed.
+            let preferred = json!({ "placement": { "preferred": lost } });
+            let subject = format!("STREAM.LEADER.STEPDOWN.{other}");
+            let _: Result<Value, _> = jetstream.request(subject, &preferred).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            leader(&jetstream, other).await == lost
+        });
+        moved.await.expect("a leader moves where it should");
+    }
 
     let guard = guard(&nats).await;
     let service = Service::new("guarded", "1.0.0").handlers(handlers![guarded]).guard(guard.clone());
@@ -58,10 +61,11 @@ pub(super) async fn run(options: Options) -> Vec<Row> {
         async move { call(&caller, "auth.guarded", &()).await }
     });
     let stop = Arc::new(AtomicBool::new(false));
-    let instances = Arc::new(instances(&nats).await);
+    let auth = auth_services(&nats).await;
+    let clients = Arc::new(clients(&nats).await);
     let mut families = Vec::new();
     for number in 0..FAMILIES {
-        families.push(tokio::spawn(keep_refreshing(instances.clone(), number, stop.clone())));
+        families.push(tokio::spawn(keep_refreshing(clients.clone(), number, stop.clone())));
     }
     load.wait_for_answers(options.pick(500, 50), Duration::from_secs(10)).await;
 
@@ -82,12 +86,17 @@ pub(super) async fn run(options: Options) -> Vec<Row> {
     load.wait_for_answers(options.pick(500, 50), Duration::from_secs(10)).await;
     let calls = load.finish().await;
     soon(service.stop()).await;
+    for instance in auth {
+        soon(instance.stop()).await;
+    }
 
     vec![
         Row::new(
-            "kill -9 of the leader of both buckets: refreshes",
+            format!(
+                "kill -9 of the leader of all buckets: rounds x {AT_ONCE} x auth.refresh over {INSTANCES} connections"
+            ),
             "one successor a round, no session lost",
-            tally.one_successor(FAMILIES as u64),
+            tally.one_successor(options.pick(50, 2)),
             format!("{} rounds, {tally}, longest {:.1} s", grouped(tally.rounds), tally.longest().as_secs_f64()),
         ),
         Row::new(
@@ -105,14 +114,48 @@ pub(super) async fn run(options: Options) -> Vec<Row> {
     ]
 }
 
+/// Instances of the auth service, each on a connection of its own.
+async fn auth_services(nats: &NatsConfig) -> Vec<Running> {
+    let mut instances = Vec::new();
+    for _ in 0..INSTANCES {
+        let service = auth::service(|name| match name {
+            "JWT_SECRET" => Some(ACCESS_SECRET.to_owned()),
+            "JWT_REFRESH_SECRET" => Some(REFRESH_SECRET.to_owned()),
+            "BCRYPT_COST" => Some("10".to_owned()),
+            _ => None,
+        });
+        instances.push(soon(Box::pin(service.start(nats.clone()))).await.expect("the auth service"));
+    }
+    instances
+}
+
+/// Callers, each on a connection of its own.
+async fn clients(nats: &NatsConfig) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..INSTANCES {
+        clients.push(soon(Client::connect(nats)).await.expect("a client").timeout(TIMEOUT));
+    }
+    clients
+}
+
 /// Refreshes one session after its answer, until it is told to stop.
-async fn keep_refreshing(instances: Arc<Vec<Sessions>>, number: usize, stop: Arc<AtomicBool>) -> Tally {
+async fn keep_refreshing(clients: Arc<Vec<Client>>, number: usize, stop: Arc<AtomicBool>) -> Tally {
     let mut tally = Tally::default();
-    let owner = Owner::new(format!("u{number}"), "k");
-    let begun = soon(instances[0].create(owner)).await.expect("a session");
-    let mut current = begun.refresh_token;
+    let credentials = json!({ "email": format!("u{number}@example.com"), "password": "correct horse battery" });
+    let begun: Value = soon(clients[0].send("auth.signup", &credentials)).await.expect("a session");
+    let mut current = successor(&begun);
+    let refresh = move |number: usize, token: String| {
+        let client = clients[number % clients.len()].clone();
+        async move {
+            match client.send::<Value>("auth.refresh", &json!({ "refreshToken": token })).await {
+                Ok(answer) => Tried::Successor(successor(&answer)),
+                Err(error) if error.code() == Some(Code::Unauthenticated) => Tried::Refused,
+                Err(_) => Tried::Again,
+            }
+        }
+    };
     while !stop.load(Ordering::SeqCst) {
-        match round(&instances, &current, AT_ONCE, &mut tally).await {
+        match round(refresh.clone(), &current, AT_ONCE, &mut tally).await {
             Some(successor) => current = successor,
             None => break,
         }
@@ -122,10 +165,13 @@ async fn keep_refreshing(instances: Arc<Vec<Sessions>>, number: usize, stop: Arc
     tally
 }
 
-/// Creates both buckets on all three nodes; the cluster may still be electing the leader that creates them.
+fn successor(answer: &Value) -> String {
+    answer["refreshToken"].as_str().expect("a refresh token").to_owned()
+}
+
+/// Creates the buckets on all three nodes; the cluster may still be electing the leader that creates them.
 async fn provision(jetstream: &jetstream::Context) {
-    let ready = until(ELECTION_LIMIT, async || {
-        Sessions::provision(jetstream, 3).await.is_ok() && Revoker::provision(jetstream, 3).await.is_ok()
-    });
-    ready.await.expect("two buckets on three nodes");
+    let three = Replicas::from_vars(|_| Some("3".to_owned())).expect("three");
+    let ready = until(ELECTION_LIMIT, async || Box::pin(auth::provision(jetstream, three)).await.is_ok());
+    ready.await.expect("buckets on three nodes");
 }

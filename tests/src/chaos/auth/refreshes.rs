@@ -14,7 +14,7 @@ use crate::chaos::report::Row;
 use crate::chaos::stage::{grouped, soon};
 
 /// How many present the token at once.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;
 
 pub(super) async fn run(options: Options) -> Vec<Row> {
     let server = crate::server();
@@ -28,8 +28,21 @@ pub(super) async fn run(options: Options) -> Vec<Row> {
     let mut current = soon(instances[0].create(Owner::new("u1", "k1"))).await.expect("a session").refresh_token;
     let bucket = jetstream.get_stream("KV_auth_sess").await.expect("the bucket");
     let before = bucket.get_info().await.expect("it answers").state.last_sequence;
+    let refresh = {
+        let instances = instances.clone();
+        move |number: usize, token: String| {
+            let instances = instances.clone();
+            async move {
+                match instances[number % instances.len()].refresh(&token).await {
+                    Ok(issued) => Tried::Successor(issued.refresh_token),
+                    Err(SessionError::Unavailable(_) | SessionError::Contended) => Tried::Again,
+                    Err(_) => Tried::Refused,
+                }
+            }
+        }
+    };
     for _ in 0..rounds {
-        match round(&instances, &current, AT_ONCE, &mut tally).await {
+        match round(refresh.clone(), &current, AT_ONCE, &mut tally).await {
             Some(successor) => current = successor,
             None => break,
         }
@@ -95,22 +108,32 @@ impl std::fmt::Display for Tally {
     }
 }
 
+/// What one try came to.
+pub(super) enum Tried {
+    Successor(String),
+    /// It may be tried again, with the same token.
+    Again,
+    Refused,
+}
+
 /// Presents `token` by `at_once` clients, each of which tries again when told to; the successor, if there is one.
-pub(super) async fn round(
-    instances: &Arc<Vec<Sessions>>,
+///
+/// `refresh` is given the number of a client and the token.
+pub(super) async fn round<R: Future<Output = Tried> + Send + 'static>(
+    refresh: impl Fn(usize, String) -> R + Clone + Send + Sync + 'static,
     token: &str,
     at_once: usize,
     tally: &mut Tally,
 ) -> Option<String> {
     let clients = (0..at_once).map(|number| {
-        let (instances, token) = (instances.clone(), token.to_owned());
+        let (refresh, token) = (refresh.clone(), token.to_owned());
         tokio::spawn(async move {
             let (began, mut retries) = (Instant::now(), 0);
             loop {
-                match instances[number % instances.len()].refresh(&token).await {
-                    Ok(issued) => return (Some(issued.refresh_token), retries, began.elapsed()),
-                    Err(SessionError::Unavailable(_) | SessionError::Contended) => retries += 1,
-                    Err(_) => return (None, retries, began.elapsed()),
+                match refresh(number, token.clone()).await {
+                    Tried::Successor(successor) => return (Some(successor), retries, began.elapsed()),
+                    Tried::Again => retries += 1,
+                    Tried::Refused => return (None, retries, began.elapsed()),
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

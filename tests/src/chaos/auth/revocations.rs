@@ -6,7 +6,7 @@ use nats_rpc::auth::Revoker;
 use nats_rpc::jwt::{Refusal, Revocations};
 use nats_rpc::{JwtConfig, JwtGuard, NatsConfig, UserClaims};
 
-use super::{open, revoker, secret, token};
+use super::{access_secret, open, revoker, token};
 use crate::chaos::Options;
 use crate::chaos::report::Row;
 use crate::chaos::stage::{PATIENCE, soon};
@@ -17,7 +17,7 @@ const SERVICES: usize = 3;
 /// A guard as a service of its own would have it.
 pub(super) async fn guard(nats: &NatsConfig) -> JwtGuard {
     let revocations = soon(Revocations::follow(&open(nats).await)).await.expect("the bucket");
-    JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret("JWT_SECRET", 7)).revocations(revocations)).expect("a guard")
+    JwtGuard::<UserClaims>::new(JwtConfig::hs256(access_secret()).revocations(revocations)).expect("a guard")
 }
 
 pub(super) async fn run(options: Options) -> Vec<Row> {
