@@ -9,13 +9,12 @@ mod whose;
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Instant;
 
 use nats_rpc::auth::{
     Audit, AuditEvent, Backoff, Email, Grant, KeyPurpose, Owner, Password, PasswordConfig, PasswordPolicy, Passwords,
     ResetTokens, Revoker, Session, SessionConfig, SessionError, Sessions, SigningKeyConfig, TokenIssuer,
 };
-use nats_rpc::jwt::{JwkSet, Revocations};
+use nats_rpc::jwt::{JwkSet, Peer, Revocations};
 use nats_rpc::{Client, Config, RpcError};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -25,7 +24,6 @@ use crate::account::{Account, AccountKey, Accounts};
 use crate::config::Settings;
 use crate::guesses::Guesses;
 use crate::keys::AccessKeys;
-use crate::rate::RateLimit;
 
 pub(crate) use self::inspection::{Introspection, Revocation};
 pub(crate) use self::password_change::reset;
@@ -53,7 +51,6 @@ struct Parts {
     revocations: Revocations,
     keys: AccessKeys,
     issuer: TokenIssuer,
-    sign_ups: RateLimit,
     events: Client,
     audit: Audit,
 }
@@ -99,7 +96,7 @@ impl Authority {
             profiles: Users::open(config.connection()).await?,
             passwords: Passwords::new(PasswordConfig::default().cost(bcrypt_cost))?,
             policy,
-            guesses: Guesses::new(backoff, settings.log_ins_per_minute, audit.clone()),
+            guesses: Guesses::new(backoff, settings.per_minute, audit.clone()),
             resets: ResetTokens::open(config.connection()).await?,
             reset_subject: settings.reset_subject,
             sessions: Sessions::open(config.connection(), session_config).await?,
@@ -107,7 +104,6 @@ impl Authority {
             revocations: Revocations::follow(config.connection()).await?,
             issuer: keys.issuer(issuer).audience(audience),
             keys,
-            sign_ups: RateLimit::per_minute(settings.sign_ups_per_minute),
             audit,
             events,
         })))
@@ -122,15 +118,13 @@ impl Authority {
     ///
     /// Of several that sign up with one address at once, the compare-and-set on the account lets one
     /// through. Should the process end between account and profile, the next log-in writes the profile.
-    pub(crate) async fn sign_up(&self, email: &str, password: &str) -> Result<SignedUp, RpcError> {
+    pub(crate) async fn sign_up(&self, email: &str, password: &str, peer: &Peer) -> Result<SignedUp, RpcError> {
         let email = Email::parse(email).map_err(|error| RpcError::invalid_argument(error.to_string()))?;
         let password = Password::parse(password)?;
         let parts = &*self.0;
         parts.policy.check(&password, &email)?;
-        if !parts.sign_ups.admits(Instant::now()) {
-            return Err(RpcError::resource_exhausted("too many sign-ups: try again in a minute"));
-        }
         let key = AccountKey::of(&email);
+        parts.guesses.sign_up(&key, peer).await?;
         // Not what decides; it spares the hashing.
         if parts.accounts.find(&key).await?.is_some() {
             return Err(taken());

@@ -16,7 +16,7 @@ use nats_rpc::{Connection, SecretKey, Subject};
 /// | `JWT_REFRESH_SECRET` | the pepper of refresh tokens, at least 32 bytes, another one | none |
 /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
 /// | `BCRYPT_COST` | 10 to 15; each step doubles the work | 12 |
-/// | `SIGN_UPS_PER_MINUTE` | of each instance, 1 to 60,000 | 120 |
+/// | `SIGN_UPS_PER_MINUTE` | of each instance, by callers whose address a gateway proves, and as many by the others, 1 to 60,000; from one address 20 (or half of them, if that is less) and then one a minute | 120 |
 /// | `LOG_INS_PER_MINUTE` | of each instance, by callers whose address no gateway proves, 1 to 60,000 | 600 |
 /// | `JWT_ASSERTION_SECRET` | with a `JWT_SECRET`: what gateways prove callers' addresses with, at least 32 bytes, another one; without, they do it with keys in the ring `gw_jwks` | none: nobody is believed |
 /// | `PASSWORD_MIN_LENGTH` | characters of a new password, 8 to 64 | 8 |
@@ -31,11 +31,17 @@ pub struct Settings {
     pub(crate) issuer: String,
     pub(crate) audience: String,
     pub(crate) bcrypt_cost: u32,
-    pub(crate) sign_ups_per_minute: u32,
-    pub(crate) log_ins_per_minute: u32,
+    pub(crate) per_minute: PerMinute,
     pub(crate) password_min_length: usize,
     pub(crate) reset_subject: Option<String>,
     pub(crate) assertion_secret: Option<SecretKey>,
+}
+
+/// What each instance looks at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PerMinute {
+    pub(crate) sign_ups: u32,
+    pub(crate) log_ins: u32,
 }
 
 /// Two modes that never mix: what would be believed by no one is not left lying about.
@@ -70,8 +76,8 @@ impl Settings {
             refused.push(error.to_string());
         }
         let bcrypt_cost = number(&vars, "BCRYPT_COST", 12, 10..=15, &mut refused);
-        let sign_ups_per_minute = number(&vars, "SIGN_UPS_PER_MINUTE", 120, 1..=60_000, &mut refused);
-        let log_ins_per_minute = number(&vars, "LOG_INS_PER_MINUTE", 600, 1..=60_000, &mut refused);
+        let sign_ups = number(&vars, "SIGN_UPS_PER_MINUTE", 120, 1..=60_000, &mut refused);
+        let log_ins = number(&vars, "LOG_INS_PER_MINUTE", 600, 1..=60_000, &mut refused);
         let password_min_length = number(&vars, "PASSWORD_MIN_LENGTH", 8, 8..=64, &mut refused) as usize;
         let others = [access_secret.as_ref().ok().and_then(Option::as_ref), refresh_secret.as_ref().ok()];
         let assertion_secret = assertion_secret(&vars, others, &mut refused);
@@ -96,8 +102,7 @@ impl Settings {
                 issuer,
                 audience,
                 bcrypt_cost,
-                sign_ups_per_minute,
-                log_ins_per_minute,
+                per_minute: PerMinute { sign_ups, log_ins },
                 password_min_length,
                 reset_subject,
                 assertion_secret,

@@ -1,5 +1,7 @@
 //! What bounds guessing: per account, per source, and of all whose source nobody proves.
 
+mod sign_ups;
+
 use std::time::Instant;
 
 use nats_rpc::RpcError;
@@ -7,7 +9,9 @@ use nats_rpc::auth::{Audit, AuditEvent, Backoff, BackoffError, BackoffKey, Backo
 use nats_rpc::jwt::Peer;
 use serde::Serialize;
 
+use self::sign_ups::SignUps;
 use crate::account::AccountKey;
+use crate::config::PerMinute;
 use crate::rate::RateLimit;
 
 /// What attempts at a password are counted under, be they log-ins or changes.
@@ -17,11 +21,12 @@ const SOURCE: &str = "source";
 /// What audit events name an account by.
 const ACCOUNT: &str = "account";
 
-/// Bounds how fast passwords can be guessed, and how often somebody is sent a mail.
+/// Bounds how fast passwords and addresses can be guessed, and how often somebody is sent a mail.
 #[derive(Debug)]
 pub(crate) struct Guesses {
     backoff: Backoff,
     unproven: RateLimit,
+    sign_ups: SignUps,
     audit: Audit,
 }
 
@@ -35,8 +40,9 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl Guesses {
-    pub(crate) fn new(backoff: Backoff, unproven_per_minute: u32, audit: Audit) -> Self {
-        Self { backoff, unproven: RateLimit::per_minute(unproven_per_minute), audit }
+    pub(crate) fn new(backoff: Backoff, per_minute: PerMinute, audit: Audit) -> Self {
+        let PerMinute { sign_ups, log_ins } = per_minute;
+        Self { backoff, unproven: RateLimit::per_minute(log_ins), sign_ups: SignUps::per_minute(sign_ups), audit }
     }
 
     /// Counts an attempt at the password of the account that is [named](name_of) `name`, whether there is one or not.
@@ -87,17 +93,22 @@ impl Guesses {
                 // First, so that who sprays one password over many accounts touches no further account.
                 Some(source) => self.backoff.begin(source, &BackoffRule::SOURCE).await?,
                 None if self.unproven.admits(Instant::now()) => {}
-                None => return Err(Refused::Unproven),
+                None => return Err(Refused::Shared),
             }
             Ok(self.backoff.begin(&account, rule).await?)
         };
         let Err(refused) = counted.await else { return Ok(Attempt { guesses: self, account, source }) };
+        self.tell(action, name, source.as_ref(), &refused);
+        Err(refused.into())
+    }
+
+    /// Tells of an attempt that was not looked at, unless that is for want of an answer.
+    fn tell(&self, action: &'static str, name: &str, source: Option<&BackoffKey>, refused: &Refused) {
         if let Some(retry_after_ms) = refused.retry_after_ms() {
             let source = source.map(|source| source.hash().to_owned());
             let (action, account) = (action.to_owned(), self.account(name));
             self.audit.emit(AuditEvent::Throttled { action, account, source, retry_after_ms });
         }
-        Err(refused.into())
     }
 }
 
@@ -124,8 +135,8 @@ impl Attempt<'_> {
 /// Why an attempt is not looked at.
 enum Refused {
     Backoff(BackoffError),
-    /// Too many of all instances' callers whose source nobody proves.
-    Unproven,
+    /// Too many of all that share a bound of this instance, such as those whose source nobody proves.
+    Shared,
 }
 
 impl From<BackoffError> for Refused {
@@ -135,30 +146,34 @@ impl From<BackoffError> for Refused {
 }
 
 impl Refused {
-    /// A second's worth of the limit has come back by then.
-    const UNPROVEN_MS: u64 = 1_000;
+    /// A second's worth of the bound has come back by then.
+    const SHARED_MS: u64 = 1_000;
 
     fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::Backoff(error) => error.retry_after_ms(),
-            Self::Unproven => Some(Self::UNPROVEN_MS),
+            Self::Shared => Some(Self::SHARED_MS),
         }
     }
 }
 
 impl From<Refused> for RpcError {
     fn from(refused: Refused) -> Self {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Details {
-            retry_after_ms: u64,
-        }
         match refused {
             Refused::Backoff(error) => error.into(),
-            Refused::Unproven => Self::resource_exhausted("too many attempts: try again later")
-                .with_details(Details { retry_after_ms: Refused::UNPROVEN_MS }),
+            Refused::Shared => too_many("attempts", Refused::SHARED_MS),
         }
     }
+}
+
+/// A 429 that says how long to wait.
+fn too_many(what: &str, retry_after_ms: u64) -> RpcError {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Details {
+        retry_after_ms: u64,
+    }
+    RpcError::resource_exhausted(format!("too many {what}: try again later")).with_details(Details { retry_after_ms })
 }
 
 /// What attempts at the account of an address are counted under: the key of the account, one for all spellings.

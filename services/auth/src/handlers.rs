@@ -22,9 +22,10 @@ struct Refresh {
 #[public]
 async fn sign_up(
     State(authority): State<Authority>,
+    peer: Peer,
     Payload(Credentials { email, password }): Payload<Credentials>,
 ) -> Result<SignedUp, RpcError> {
-    authority.sign_up(&email, &password).await
+    authority.sign_up(&email, &password, &peer).await
 }
 
 #[message_pattern("auth.login")]

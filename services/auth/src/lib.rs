@@ -4,8 +4,8 @@
 //! - [`account`] holds what an account is, and the bucket `auth_users` that only this service opens: accounts, and
 //!   where the account of each user is. The profiles in `users` decide nothing here.
 //! - `authority` is what the handlers do.
-//! - `guesses` bounds how fast passwords can be guessed.
-//! - `rate` bounds how fast a caller can find out which addresses have signed up.
+//! - `guesses` bounds how fast passwords can be guessed, and which addresses have signed up.
+//! - `rate` bounds how often something happens, whoever it is that does it.
 //! - `keys` is what access tokens are signed with, and `auth keys list|rotate|retire <kid>`.
 //! - [`standing`] is what an operator does to users.
 //! - `users_command` is `auth users lock|unlock|delete|log-out <email>` and `auth users log-out-everybody`,

@@ -5,9 +5,8 @@ use std::time::Instant;
 
 /// A token bucket: a minute's worth at once, then as many as the minute gives.
 ///
-/// A refused sign-up tells whether an address has an account, so this bounds how many addresses a minute
-/// can be tried. It counts all callers of an instance together: a service on NATS does not see where a
-/// call comes from. Who floods it keeps others from signing up, never from logging in.
+/// It counts all together whose calls it is asked about: who floods it shuts out the others, so it is no
+/// bound for callers that can be told apart.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     per_second: f64,

