@@ -1,17 +1,24 @@
 use async_nats::jetstream;
 
+use super::unfinished::Unfinished;
 use crate::connection::Connection;
+use crate::error::RpcError;
 
 /// What a service knows when its parts are made: its connection, and its name. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Config {
     connection: Connection,
     service: String,
+    unfinished: Unfinished,
 }
 
 impl Config {
     pub(super) fn new(connection: Connection, service: &str) -> Self {
-        Self { connection, service: service.to_owned() }
+        Self { connection, service: service.to_owned(), unfinished: Unfinished::default() }
+    }
+
+    pub(super) fn unfinished(&self) -> &Unfinished {
+        &self.unfinished
     }
 
     /// The service's connection.
@@ -27,5 +34,40 @@ impl Config {
     /// The service's name.
     pub fn service(&self) -> &str {
         &self.service
+    }
+
+    /// Sees `work` through: it goes on when the handler that waits here is cancelled at its deadline.
+    ///
+    /// For several writes of which none may be left out once the first is done; a handler that goes on as a whole,
+    /// and answers late, says `run_to_completion`. It inherits no deadline: give it one of its own. A
+    /// [stop](super::Running::stop) waits for it as long as for handlers. What is left then, or panics, is an
+    /// error in the log that names it as `what`.
+    ///
+    /// ```no_run
+    /// use nats_rpc::Config;
+    /// use nats_rpc::prelude::*;
+    ///
+    /// #[derive(Clone)]
+    /// struct Orders(Config);
+    ///
+    /// #[message_pattern("orders.cancel")]
+    /// async fn cancel(State(Orders(config)): State<Orders>, Payload(order): Payload<u64>) -> Result<(), RpcError> {
+    ///     let both = async move { println!("order {order} is cancelled, and paid back") };
+    ///     config.see_through("a cancelled order", both).await
+    /// }
+    ///
+    /// let service = Service::new("orders", "1.0.0")
+    ///     .handlers(handlers![cancel])
+    ///     .provide_with(async |config: Config| Ok::<_, RpcError>(Orders(config)));
+    /// ```
+    ///
+    /// # Errors
+    /// 500 if `work` panics, or a stop has left it.
+    pub async fn see_through<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, RpcError> {
+        self.unfinished.begin(what, work).await.map_err(|_| RpcError::internal(format!("{what} was left half done")))
     }
 }

@@ -22,6 +22,7 @@ mod shutdown;
 mod start_error;
 pub(crate) mod stats;
 pub(crate) mod stream;
+mod unfinished;
 mod waker;
 mod worker;
 

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::{join_all, select_all};
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use super::dispatch::Endpoint;
 use super::permits::Permits;
 use super::shard::Shard;
 use super::stats::Counters;
+use super::unfinished::Unfinished;
 use super::{Assembled, Config, Info, RouteStats, Service, StartError};
 use crate::connection::{Connection, EchoError, NatsConfig};
 use crate::deadline::LONGEST;
@@ -40,6 +41,7 @@ pub struct Running {
     discovery: JoinSet<()>,
     status: watch::Sender<Status>,
     drain: Duration,
+    unfinished: Unfinished,
 }
 
 pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<Running, StartError> {
@@ -47,13 +49,14 @@ pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<Runn
     let table = service.table()?;
     service.run_checks()?;
     let connection = Connection::open(&nats.named(&service.info.name)).await?;
-    let config = Config::new(connection.clone(), &service.info.name);
+    let config = Config::new(connection, &service.info.name);
     let assembled = service.assemble(table, &config).await?;
-    Running::serve(assembled, connection).await
+    Running::serve(assembled, config).await
 }
 
 impl Running {
-    async fn serve(assembled: Assembled, connection: Connection) -> Result<Self, StartError> {
+    async fn serve(assembled: Assembled, config: Config) -> Result<Self, StartError> {
+        let (connection, unfinished) = (config.connection().clone(), config.unfinished().clone());
         let Assembled { info, routes, wire, limits, shards: count, republished } = assembled;
         let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
         let permits = Arc::new(Permits::new(limits.in_flight));
@@ -90,7 +93,7 @@ impl Running {
         let mut discovery = JoinSet::new();
         discovery.spawn(discovery::respond(profile.clone(), connection.clone()));
         let status = watch::Sender::new(Status::Ready);
-        Ok(Self { profile, connection, shards, discovery, status, drain: limits.drain })
+        Ok(Self { profile, connection, shards, discovery, status, drain: limits.drain, unfinished })
     }
 
     /// The service's connection. Shards on threads of their own have others like it.
@@ -142,14 +145,16 @@ impl Running {
     /// Stops without losing a request: no more are taken, those that are here are answered.
     ///
     /// Takes as long as the longest handler, at most [`Limits::drain`](super::Limits::drain); what runs
-    /// then is answered 503.
+    /// then is answered 503. Within the same time it waits for what is to be
+    /// [seen through](Config::see_through), and says in the log what it left.
     pub async fn stop(mut self) {
         self.status.send_replace(Status::Stopping);
         let name = &self.profile.info().name;
         tracing::info!(service = name, "stopping");
         self.discovery.shutdown().await;
-        let drain = self.drain;
+        let (begun, drain) = (Instant::now(), self.drain);
         join_all(self.shards.iter_mut().map(|shard| shard.stop(drain))).await;
+        self.unfinished.end(drain.saturating_sub(begun.elapsed())).await;
         self.status.send_replace(Status::Stopped);
         tracing::info!(service = name, "stopped");
     }

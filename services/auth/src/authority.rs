@@ -1,5 +1,6 @@
 //! What the handlers do: accounts, passwords, sessions and tokens, put together.
 
+mod endings;
 mod inspection;
 mod log_in;
 mod password_change;
@@ -39,6 +40,7 @@ pub(crate) struct Authority(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
+    service: Config,
     accounts: Accounts,
     profiles: Users,
     passwords: Passwords,
@@ -92,6 +94,7 @@ impl Authority {
         let session_config = SessionConfig::new(&refresh_secret).revoker(revoker.clone());
         let backoff = Backoff::open(config.connection(), &refresh_secret).await?;
         Ok(Self(Arc::new(Parts {
+            service: config.clone(),
             accounts,
             profiles: Users::open(config.connection()).await?,
             passwords: Passwords::new(PasswordConfig::default().cost(bcrypt_cost))?,
@@ -154,15 +157,6 @@ impl Authority {
             Err(SessionError::Invalid) => Ok(()),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Ends every session and every token of an account's user.
-    ///
-    /// To be called with the account as it was written, its epoch raised by [`Account::end_sessions`]: that
-    /// write is what lasts, this is what makes it known.
-    pub(crate) async fn end_sessions(&self, account: &Account) -> Result<(), RpcError> {
-        self.0.sessions.end_all(&account.user_id.to_string(), account.epoch).await?;
-        Ok(())
     }
 
     /// The epoch of everybody.

@@ -27,6 +27,7 @@ mod process;
 mod renewal;
 mod revocation;
 mod security_doc;
+mod seen_through;
 mod services;
 mod sessions;
 mod shards;

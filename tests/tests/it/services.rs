@@ -27,6 +27,7 @@
 
 mod audit;
 mod auth;
+mod endings;
 mod gateway;
 mod guesses;
 mod passwords;

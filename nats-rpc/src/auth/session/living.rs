@@ -77,11 +77,11 @@ impl Sessions {
         Ok(None)
     }
 
-    /// Ends every session of `user`, and every access token below `epoch`, whatever session it is of; gives
-    /// how many sessions there were.
+    /// Ends every session and every access token of `user` that is of an epoch below `epoch`; gives how many
+    /// sessions there were.
     ///
     /// `epoch` is the user's new one, written already where epochs are kept: a log-in that runs meanwhile then
-    /// begins a session that has ended.
+    /// begins a session that has ended. One that began in the new epoch goes on, however late this is done.
     ///
     /// # Errors
     /// [`SessionError::Unavailable`] if a bucket does not answer; doing it again is safe.
@@ -89,9 +89,10 @@ impl Sessions {
         if let Some(revoker) = &self.revoker {
             revoker.user(user, epoch).await.map_err(|error| SessionError::Unavailable(error.into()))?;
         }
-        let live = self.live(user).await?;
-        try_join_all(live.iter().map(|(id, _)| self.bucket.remove(*id))).await?;
-        Ok(live.len())
+        let mut ended = self.live(user).await?;
+        ended.retain(|(_, record)| record.owner.epoch < epoch);
+        try_join_all(ended.iter().map(|(id, _)| self.bucket.remove(*id))).await?;
+        Ok(ended.len())
     }
 
     /// Ends the oldest sessions of a user who has more than the cap allows, but not `newest`.

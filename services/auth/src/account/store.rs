@@ -113,7 +113,8 @@ impl Accounts {
 
     /// Puts the hash `new` in place of the one that `seen` has, and ends every session and token.
     ///
-    /// `None` if the password was changed since `seen` was read, or the account is gone.
+    /// `None` if the password was changed since `seen` was read, or the account is gone. Doing it again with the
+    /// same hash, where an answer was lost, changes nothing more.
     ///
     /// # Errors
     /// Those of [`Bucket::change`].
@@ -124,6 +125,9 @@ impl Accounts {
         new: &str,
     ) -> Result<Option<Account>, RecordError> {
         let replace = |account: &mut Account| {
+            if account.user_id == seen.user_id && account.password_hash == new {
+                return Err(Overtaken::ByItself(Box::new(account.clone())));
+            }
             if account.user_id != seen.user_id || account.password_hash != seen.password_hash {
                 return Err(Overtaken::Changed);
             }
@@ -133,6 +137,7 @@ impl Accounts {
         };
         match self.0.accounts.change(key.as_str(), replace).await {
             Ok(account) => Ok(account),
+            Err(Overtaken::ByItself(account)) => Ok(Some(*account)),
             Err(Overtaken::Changed) => Ok(None),
             Err(Overtaken::Record(error)) => Err(error),
         }
@@ -230,6 +235,8 @@ impl Accounts {
 
 /// Why a password was not replaced.
 enum Overtaken {
+    /// It had been already: no two hashes are the same, also of one password.
+    ByItself(Box<Account>),
     Changed,
     Record(RecordError),
 }

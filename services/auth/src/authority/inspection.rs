@@ -139,10 +139,7 @@ impl Authority {
         let unknown = || RpcError::not_found("no such user");
         let user = UserId::parse(sub).ok_or_else(unknown)?;
         let (key, _) = self.account_of(user).await?.ok_or_else(unknown)?;
-        let account = self.0.accounts.end_sessions(&key, user).await?.ok_or_else(unknown)?;
-        self.end_sessions(&account).await?;
-        self.0.audit.emit(AuditEvent::LoggedOutEverywhere { user: sub.to_owned() });
-        Ok(())
+        self.log_out_user(key, user).await?.map(drop).ok_or_else(unknown)
     }
 }
 

@@ -46,10 +46,15 @@ impl Authority {
         let source = attempt.source();
         attempt.succeeded().await;
         let hash = parts.passwords.hash(new).await?;
-        let changed = parts.accounts.replace_password(&key, &account, &hash).await?;
-        let changed = changed.ok_or_else(|| RpcError::conflict("the password was changed a moment ago by another"))?;
-        parts.audit.emit(AuditEvent::PasswordChanged { user: account.user_id.to_string() });
-        self.end_sessions(&changed).await?;
+        let event = AuditEvent::PasswordChanged { user: account.user_id.to_string() };
+        let replaced = {
+            let key = key.clone();
+            self.see_through("a change of password", async move |authority| {
+                authority.end(event, || authority.0.accounts.replace_password(&key, &account, &hash)).await
+            })
+        };
+        let overtaken = || RpcError::conflict("the password was changed a moment ago by another");
+        let changed = replaced.await?.ok_or_else(overtaken)?;
         self.begin_session(&key, &changed, source).await
     }
 
@@ -96,14 +101,20 @@ impl Authority {
         let account = account.ok_or_else(invalid)?;
         parts.policy.check(&new, self.address(&key, &account).await.as_ref())?;
         let hash = admitted.hash(new).await?;
-        let changed = parts.accounts.replace_password(&key, &account, &hash).await?.ok_or_else(invalid)?;
-        parts.audit.emit(AuditEvent::PasswordReset { user: account.user_id.to_string() });
-        self.end_sessions(&changed).await?;
-        if let Err(error) = parts.resets.discard(token).await {
-            tracing::warn!(%error, "a used reset token stays until it expires; it opens nothing");
-        }
-        parts.guesses.forget(&key).await;
-        Ok(())
+        let event = AuditEvent::PasswordReset { user: account.user_id.to_string() };
+        let token = token.to_owned();
+        let replaced = self.see_through("a reset of a password", async move |authority| {
+            let parts = &*authority.0;
+            let replaced = authority.end(event, || parts.accounts.replace_password(&key, &account, &hash)).await?;
+            if replaced.is_some() {
+                if let Err(error) = parts.resets.discard(&token).await {
+                    tracing::warn!(%error, "a used reset token stays until it expires; it opens nothing");
+                }
+                parts.guesses.forget(&key).await;
+            }
+            Ok(replaced)
+        });
+        replaced.await?.map(drop).ok_or_else(invalid)
     }
 }
 

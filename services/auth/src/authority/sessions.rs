@@ -54,10 +54,7 @@ impl Authority {
     pub(crate) async fn log_out_everywhere(&self, me: &UserClaims) -> Result<(), RpcError> {
         let gone = || RpcError::unauthenticated("there is no such account any more");
         let (key, account) = self.own_account(me).await?;
-        let account = self.0.accounts.end_sessions(&key, account.user_id).await?.ok_or_else(gone)?;
-        self.end_sessions(&account).await?;
-        self.0.audit.emit(AuditEvent::LoggedOutEverywhere { user: me.sub.clone() });
-        Ok(())
+        self.log_out_user(key, account.user_id).await?.map(drop).ok_or_else(gone)
     }
 }
 

@@ -1,0 +1,55 @@
+//! Work that goes on when the call that began it is cancelled, and that a stop waits for.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+/// Such work of one service. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unfinished(Arc<Mutex<JoinSet<()>>>);
+
+impl Unfinished {
+    /// Begins `work`, and tells what came of it to whoever still waits for that.
+    pub(super) fn begin<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (tell, told) = oneshot::channel();
+        let left = Left(Some(what));
+        let seen_through = async move {
+            let mut left = left;
+            let done = work.await;
+            left.0 = None;
+            // Whoever began it may be gone: that is what this is for.
+            let _ = tell.send(done);
+        };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while all.try_join_next().is_some() {}
+        all.spawn(seen_through.instrument(tracing::Span::current()));
+        told
+    }
+
+    /// Waits until all of it has ended, for at most `limit`; the rest is left as it is then, and named in the log.
+    pub(super) async fn end(&self, limit: Duration) {
+        let mut all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = async { while all.join_next().await.is_some() {} };
+        if tokio::time::timeout(limit, ended).await.is_err() {
+            all.shutdown().await;
+        }
+    }
+}
+
+/// Says what was left half done, if it was.
+struct Left(Option<&'static str>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        if let Some(what) = self.0 {
+            tracing::error!(what, "left half done");
+        }
+    }
+}

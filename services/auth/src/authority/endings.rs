@@ -1,0 +1,113 @@
+//! Ends of sessions: written into the account, then made known, whatever becomes of the call.
+
+use std::future::Future;
+use std::time::Duration;
+
+use nats_rpc::auth::AuditEvent;
+use nats_rpc::{Code, RpcError};
+use tokio::time::{Instant, sleep};
+use users::UserId;
+use users::bucket::RecordError;
+
+use super::Authority;
+use crate::account::{Account, AccountKey};
+
+/// For how long an account is tried to be written: an election of the bucket's leader takes up to ten seconds.
+const WRITE_LIMIT: Duration = Duration::from_secs(15);
+/// For how long an end is tried to be made known: after that, the access tokens that it concerns have expired.
+const ANNOUNCE_LIMIT: Duration = Duration::from_mins(15);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+impl Authority {
+    /// Sees `work` through, also when the call is cancelled: once the account is written, nobody could do the rest
+    /// in its place, as a retry would be told that the password, or the reset token, is another one by now.
+    pub(super) async fn see_through<T, Fut>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(Self) -> Fut,
+    ) -> Result<T, RpcError>
+    where
+        T: Send + 'static,
+        Fut: Future<Output = Result<T, RpcError>> + Send + 'static,
+    {
+        self.0.service.see_through(what, work(self.clone())).await?
+    }
+
+    /// Ends every session and every token of `user`, whose account is at `key`; `None` if it is not.
+    pub(super) async fn log_out_user(&self, key: AccountKey, user: UserId) -> Result<Option<Account>, RpcError> {
+        let event = AuditEvent::LoggedOutEverywhere { user: user.to_string() };
+        let end =
+            async move |authority: Self| authority.end(event, || authority.0.accounts.end_sessions(&key, user)).await;
+        self.see_through("a log-out everywhere", end).await
+    }
+
+    /// Writes an account with an end of its sessions in it, tells of the `event`, and makes the end known.
+    ///
+    /// To be seen through. `write` may run again after it took place, where the answer was lost.
+    pub(super) async fn end<Fut>(&self, event: AuditEvent, write: impl Fn() -> Fut) -> Result<Option<Account>, RpcError>
+    where
+        Fut: Future<Output = Result<Option<Account>, RecordError>>,
+    {
+        let written = again(WRITE_LIMIT, write).await.inspect_err(|error| {
+            tracing::error!(%error, ?event, "whether it took place is not known");
+        });
+        let Some(account) = written? else { return Ok(None) };
+        self.0.audit.emit(event);
+        let user = account.user_id.to_string();
+        let announced = again(ANNOUNCE_LIMIT, || self.0.sessions.end_all(&user, account.epoch)).await;
+        if let Err(error) = announced {
+            tracing::error!(%error, user, "sessions have ended, and their access tokens live until they expire");
+            return Err(error);
+        }
+        Ok(Some(account))
+    }
+}
+
+/// Does `work` until it is done, or refused by more than a bucket that does not answer, or `limit` is over.
+async fn again<T, E, Fut>(limit: Duration, work: impl Fn() -> Fut) -> Result<T, RpcError>
+where
+    E: Into<RpcError>,
+    Fut: Future<Output = Result<T, E>>,
+{
+    let end = Instant::now() + limit;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match work().await.map_err(Into::into) {
+            Err(error) if error.code() == Code::Unavailable && Instant::now() + pause < end => {
+                tracing::warn!(%error, ?pause, "tried again after a pause");
+                sleep(pause).await;
+                pause = (2 * pause).min(LONGEST_PAUSE);
+            }
+            done => return done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_answer_is_asked_again_until_the_limit_and_a_refusal_is_one() {
+        let asked = Cell::new(0);
+        let answer = |error: fn() -> RpcError, failures: u32| {
+            let asked = &asked;
+            move || {
+                asked.set(asked.get() + 1);
+                let done = if asked.get() > failures { Ok(asked.get()) } else { Err(error()) };
+                async move { done }
+            }
+        };
+        let (away, refused) = (|| RpcError::unavailable("away"), || RpcError::internal("malformed"));
+        assert_eq!(again(WRITE_LIMIT, answer(away, 5)).await.unwrap(), 6);
+        asked.set(0);
+        assert_eq!(again(WRITE_LIMIT, answer(refused, 5)).await.unwrap_err().code(), Code::Internal);
+        assert_eq!(asked.get(), 1);
+        let begun = Instant::now();
+        assert_eq!(again(WRITE_LIMIT, answer(away, u32::MAX)).await.unwrap_err().code(), Code::Unavailable);
+        assert!(begun.elapsed() <= WRITE_LIMIT && begun.elapsed() + LONGEST_PAUSE >= WRITE_LIMIT);
+    }
+}
