@@ -1,6 +1,7 @@
 //! The bucket of a ring, as those see it who may write it.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::message::PublishMessage;
@@ -11,7 +12,7 @@ use super::{KeyPurpose, KeysError};
 use crate::auth::doubled::doubled;
 use crate::auth::revision;
 use crate::connection::{Connection, KvBucket, KvError};
-use crate::jwt::{Document, Entry, KeyRing};
+use crate::jwt::{Document, Entry, KeyRing, KeyRingError};
 
 /// The key of the document.
 pub(super) const RING: &str = "ring";
@@ -123,8 +124,8 @@ impl RingBucket {
     /// [`KeysError::Unavailable`] if the bucket does not answer, [`KeysError::Document`] if it holds no key
     /// document.
     pub async fn list(&self) -> Result<Vec<PublishedKey>, KeysError> {
-        let (found, _) = self.read(RING).await?;
-        let document = basis(found.as_deref(), None).map_err(|source| self.unusable(source))?;
+        let (found, revision) = self.read(RING).await?;
+        let document = basis(found.as_deref(), revision, None).map_err(|source| self.unusable(source))?;
         Ok(document.keys.iter().map(PublishedKey::from).collect())
     }
 
@@ -173,7 +174,7 @@ impl RingBucket {
         let mut tries = 0_u32;
         loop {
             let (found, revision) = self.read(RING).await?;
-            let mut document = basis(found.as_deref(), known).map_err(|source| self.unusable(source))?;
+            let mut document = basis(found.as_deref(), revision, known).map_err(|source| self.unusable(source))?;
             change(&mut document)?;
             document.version = document.version.saturating_add(1);
             if self.write(&document, revision).await? {
@@ -208,7 +209,7 @@ impl RingBucket {
         KeysError::Unavailable { bucket: self.purpose.bucket(), source: source.into() }
     }
 
-    fn unusable(&self, source: crate::jwt::KeyRingError) -> KeysError {
+    fn unusable(&self, source: KeyRingError) -> KeysError {
         KeysError::Document { bucket: self.purpose.bucket(), source }
     }
 }
@@ -220,16 +221,23 @@ pub(super) fn not_opened(purpose: KeyPurpose, error: KvError) -> KeysError {
     }
 }
 
-/// The document that a change begins with.
+/// The document that a change of what was found at `revision` begins with.
 ///
 /// What was found counts if a verifier would take it after `known`. Else somebody wrote there who should not
 /// have, or put an old bucket back: a change of that would bring back keys that were retired.
-fn basis(found: Option<&[u8]>, known: Option<&Document>) -> Result<Document, crate::jwt::KeyRingError> {
+///
+/// Of a version that cannot be, who knows no other takes the keys and counts on from the revision, which no honest
+/// version was above. So does whoever puts right what cannot be read: it may be new, and have counted from 0.
+fn basis(found: Option<&[u8]>, revision: u64, known: Option<&Document>) -> Result<Document, KeyRingError> {
     let read = KeyRing::read_own(found.unwrap_or(br#"{"version":0,"keys":[]}"#));
-    match (read, known) {
+    let checked = read.and_then(|found| match found.check_version(revision) {
+        Err(_) if known.is_none() => Ok(Arc::new(Document { version: revision, keys: found.keys.clone() })),
+        checked => checked.map(|()| found),
+    });
+    match (checked, known) {
         (Ok(found), Some(known)) if found.version <= known.version => Ok(known.clone()),
         (Ok(found), _) => Ok(Document::clone(&found)),
-        (Err(_), Some(known)) => Ok(known.clone()),
+        (Err(_), Some(known)) => Ok(Document { version: known.version.max(revision), keys: known.keys.clone() }),
         (Err(error), None) => Err(error),
     }
 }
@@ -242,9 +250,18 @@ mod tests {
         Document { version, keys: Vec::new() }
     }
 
+    /// Where a change begins of what is found at revision 20.
     fn version(found: Option<&str>, known: Option<u64>) -> Option<u64> {
         let known = known.map(document);
-        basis(found.map(str::as_bytes), known.as_ref()).ok().map(|document| document.version)
+        basis(found.map(str::as_bytes), 20, known.as_ref()).ok().map(|document| document.version)
+    }
+
+    /// A document with one key in it.
+    fn planted(version: u64) -> String {
+        let jwk = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        let kid = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
+        let key = format!(r#"{{"kid":"{kid}","alg":"EdDSA","typ":"t","iss":"i","jwk":{jwk}}}"#);
+        format!(r#"{{"version":{version},"keys":[{key}]}}"#)
     }
 
     #[test]
@@ -259,11 +276,8 @@ mod tests {
 
     #[test]
     fn a_document_that_differs_from_the_known_one_has_to_be_newer() {
-        let planted = r#"{"version":7,"keys":[{"kid":"KID","alg":"EdDSA","typ":"t","iss":"i","jwk":JWK}]}"#;
-        let jwk = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
-        let kid = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
-        let planted = planted.replace("JWK", jwk).replace("KID", kid);
-        let keys = |known| basis(Some(planted.as_bytes()), Some(&document(known))).unwrap().keys.len();
+        let planted = planted(7);
+        let keys = |known| basis(Some(planted.as_bytes()), 7, Some(&document(known))).unwrap().keys.len();
         assert_eq!((keys(6), keys(7), keys(8)), (1, 0, 0));
     }
 
@@ -272,8 +286,21 @@ mod tests {
         let private =
             r#"{"version":9,"keys":[{"kid":"k","alg":"EdDSA","typ":"t","iss":"i","jwk":{"kty":"oct","k":"AA"}}]}"#;
         for bad in ["", "[]", private] {
-            assert_eq!(version(Some(bad), Some(8)), Some(8), "{bad}");
+            assert_eq!(version(Some(bad), Some(800)), Some(800), "{bad}");
+            assert_eq!(version(Some(bad), Some(0)), Some(20), "{bad}: above all that others may know");
             assert_eq!(version(Some(bad), None), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_cannot_be_is_counted_on_from_by_nobody() {
+        for highest in [u64::MAX, u64::MAX - 1, 1 << 62] {
+            let found = planted(highest);
+            let begins = |known: Option<u64>| basis(Some(found.as_bytes()), 20, known.map(document).as_ref()).unwrap();
+            let of_another = begins(Some(800));
+            assert_eq!((of_another.version, of_another.keys.len()), (800, 0), "its keys are not believed");
+            let alone = begins(None);
+            assert_eq!((alone.version, alone.keys.len()), (20, 1), "to be seen, and taken out");
         }
     }
 }

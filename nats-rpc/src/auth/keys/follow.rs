@@ -23,9 +23,9 @@ impl KeyRing {
     /// dropped.
     ///
     /// A change is here within milliseconds and replaces the whole ring at once. A document that is
-    /// malformed or older, or calls a key by something else than its RFC 7638 thumbprint, changes nothing and is
-    /// an error in the log. While JetStream is away the ring
-    /// stays as it is, and its keys end when they said they would.
+    /// malformed or older, of a version that nobody can have counted up to, or calls a key by something else than
+    /// its RFC 7638 thumbprint, changes nothing and is an error in the log. While JetStream is away the ring stays
+    /// as it is, and its keys end when they said they would.
     ///
     /// ```no_run
     /// use nats_rpc::auth::KeyPurpose;
@@ -165,7 +165,7 @@ impl Sight {
     fn read(&self, document: &[u8], revision: u64) {
         let Some(ring) = self.ring.upgrade() else { return };
         let newest = self.newest.fetch_max(revision, Ordering::SeqCst);
-        match ring.replace(document) {
+        match ring.replace_at(revision, document) {
             Ok(()) => tracing::debug!(bucket = self.bucket, version = ring.version(), "key ring replaced"),
             // Told once more, or by a replica that is behind.
             Err(KeyRingError::Stale { .. }) if revision <= newest => {}
@@ -220,6 +220,7 @@ mod tests {
         assert_eq!(refused(&[(new.clone(), 2), (new.clone(), 3)]), 0, "put there once more");
         assert_eq!(refused(&[(new, 2), (document(2, "c"), 3)]), 1, "another of the same version");
         assert_eq!(refused(&[(b"[]".to_vec(), 1), (b"".to_vec(), 2)]), 2, "none at all");
+        assert_eq!(refused(&[(document(u64::MAX, "a"), 1), (document(2, "b"), 2)]), 1, "none could follow it");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use crate::jwt::{Document, Entry, OwnKey};
 
 /// How long a key stays in the ring after its use has ended, in seconds: the most skew that a guard allows.
 const TRACE: u64 = 60;
+/// How far ahead the end of a key may be, in seconds: a week, of which instances need some 18 min.
+const TERM: u64 = 7 * 24 * 60 * 60;
 
 /// The key pairs of one instance: the one that signs, and the one that will.
 #[derive(Debug)]
@@ -56,11 +58,23 @@ impl Lineup {
         self.active.as_ref()
     }
 
-    /// Writes into `document` what the instance wants there at `now`, and leaves out what has ended.
+    /// Writes into `document` what the instance wants there at `now`, and leaves out what has ended, or would not
+    /// for long: a key that somebody slipped in once would else be kept for ever by those who keep the others.
     ///
     /// A key that was in the ring and is no longer is not put back: somebody retired it.
     pub(super) fn amend(&self, document: &mut Document, now: u64) {
-        document.keys.retain(|entry| entry.not_after().saturating_add(TRACE) > now);
+        let latest = now.saturating_add(TERM.max(self.horizon));
+        document.keys.retain(|entry| {
+            let ends = entry.not_after();
+            if ends > latest {
+                tracing::error!(
+                    kid = entry.kid,
+                    ends,
+                    "ALARM: a key that has no end in sight is taken out of the ring"
+                );
+            }
+            ends <= latest && ends.saturating_add(TRACE) > now
+        });
         for own in self.own() {
             let entry = Entry {
                 kid: own.key.kid().to_owned(),
@@ -192,6 +206,25 @@ mod tests {
         assert_eq!(both.keys.len(), 2);
         let alone = write(&mut ours, &both, NOW + HORIZON + TRACE);
         assert_eq!(kids(&alone), [&kid]);
+    }
+
+    #[test]
+    fn a_key_that_has_no_end_in_sight_is_taken_out_by_the_next_heartbeat_of_any_instance() {
+        let (mut lineup, document, kid) = started();
+        for (ends, stays) in
+            [(Some(NOW + TERM), true), (Some(NOW + TERM + 1), false), (Some(u64::MAX), false), (None, false)]
+        {
+            let mut planted = document.clone();
+            planted.keys.push(Entry { kid: "planted".to_owned(), not_after: ends, ..document.keys[0].clone() });
+            let after = write(&mut lineup, &planted, NOW);
+            assert_eq!(kids(&after).contains(&"planted"), stays, "{ends:?}");
+            assert_eq!(kids(&after)[0], kid);
+        }
+        // However long its own are.
+        let mut patient = Lineup::new(KeyPurpose::AccessTokens, "i".to_owned(), 2 * TERM);
+        patient.prepare(NOW).unwrap();
+        let document = write(&mut patient, &Document::default(), NOW);
+        assert_eq!(write(&mut patient, &document, NOW).keys.len(), 1);
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl KeyRing {
         Self::of(Keys::default(), KeyIds::Thumbprints)
     }
 
-    /// What a document of the system's own says, if a verifier would take it.
+    /// What a document of the system's own says, if a verifier would take it at a revision that its version fits.
     pub(crate) fn read_own(document: &[u8]) -> Result<Arc<Document>, KeyRingError> {
         Keys::parse(document, KeyIds::Thumbprints).map(|keys| keys.document)
     }
@@ -92,7 +92,17 @@ impl KeyRing {
     /// As [`from_json`](Self::from_json), and [`KeyRingError::Stale`] if its version is not above the one
     /// in use; of a ring that is [followed](Self::follow), [`KeyRingError::KeyId`]. The keys in use then stay as they are.
     pub fn replace(&self, document: &[u8]) -> Result<(), KeyRingError> {
+        self.take(&Keys::parse(document, self.0.key_ids)?)
+    }
+
+    /// As [`replace`](Self::replace), by a document that was found at `revision` of the system's own bucket.
+    pub(crate) fn replace_at(&self, revision: u64, document: &[u8]) -> Result<(), KeyRingError> {
         let next = Keys::parse(document, self.0.key_ids)?;
+        next.document.check_version(revision)?;
+        self.take(&next)
+    }
+
+    fn take(&self, next: &Keys) -> Result<(), KeyRingError> {
         let replaced = self.0.keys.rcu(|current| match next.document.version > current.document.version {
             true => Arc::new(next.after(current)),
             false => Arc::clone(current),

@@ -56,6 +56,7 @@ async fn a_document_that_is_none_keeps_the_keys_in_use_and_is_put_right() {
         with(&|document| document["keys"][0]["kid"] = json!("mine")),
         with(&|document| document["keys"] = json!([document["keys"][0], document["keys"][0]])),
         with(&|document| document["version"] = json!(1)),
+        with(&|document| document["version"] = json!(u64::MAX)),
     ];
     for bad in bad {
         let written = store.put(RING, bad.clone().into()).await.unwrap();
@@ -67,6 +68,53 @@ async fn a_document_that_is_none_keeps_the_keys_in_use_and_is_put_right() {
     store.delete(RING).await.unwrap();
     soon(async { while store.get(RING).await.unwrap().is_none() {} }).await;
     assert!(guard.verify(&issue(&keys)).is_ok());
+}
+
+/// Somebody plants a key, and the highest version there is so that nobody can write after it.
+#[tokio::test]
+async fn a_key_that_is_planted_with_the_highest_version_is_believed_by_nobody_and_can_be_retired() {
+    let server = provisioned().await;
+    let connection = connect(&server).await;
+    let (guard, store) = (guard(&connect(&server).await).await, store(&server).await);
+    let before = issue(&keys(&connection, config()).await);
+    until_taken(&guard, &before).await;
+    // No instance runs that could put it right.
+    let (kid, jwk) = ("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+    let mut planted = document(&store).await;
+    planted["version"] = json!(u64::MAX);
+    let entry = json!({
+        "kid": kid, "alg": "EdDSA", "typ": "at+jwt", "iss": "nats-rpc-auth",
+        "jwk": { "kty": "OKP", "crv": "Ed25519", "x": jwk }
+    });
+    planted["keys"].as_array_mut().unwrap().push(entry);
+    store.put(RING, planted.to_string().into()).await.unwrap();
+    assert!(soon(guard.verify_fresh(&before)).await.is_ok());
+    let restarted = ring(&connect(&server).await).await;
+    assert!(!format!("{restarted:?}").contains(kid), "{restarted:?}");
+
+    let bucket = bucket(&connection).await;
+    assert!(bucket.list().await.unwrap().iter().any(|key| key.kid == kid), "an operator sees it");
+    bucket.retire(kid).await.unwrap();
+    assert!(bucket.list().await.unwrap().iter().all(|key| key.kid != kid));
+    // What is written after that counts again, for verifiers of any age.
+    let after = issue(&keys(&connection, config()).await);
+    for guard in [&guard, &JwtGuard::new(JwtConfig::ring(restarted)).unwrap()] {
+        until_taken(guard, &after).await;
+        until_taken(guard, &before).await;
+    }
+}
+
+/// The same, and nobody retires it before auth starts.
+#[tokio::test]
+async fn an_instance_that_starts_puts_right_what_was_planted_while_none_ran() {
+    let server = provisioned().await;
+    let connection = connect(&server).await;
+    let (guard, store) = (guard(&connect(&server).await).await, store(&server).await);
+    until_taken(&guard, &issue(&keys(&connection, config()).await)).await;
+    for bad in [r#"{"version":18446744073709551615,"keys":[]}"#, "nonsense"] {
+        store.put(RING, bad.into()).await.unwrap();
+        until_taken(&guard, &issue(&keys(&connection, config()).await)).await;
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::KeyRingError;
+
+/// By how much a version may be ahead of its revision. Beyond what instances write in years, whose count goes on
+/// where a bucket was made anew.
+const LEAD: u64 = 1 << 32;
+
 /// All keys of a ring, replaced as a whole.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +35,17 @@ pub(crate) struct Entry {
 }
 
 impl Document {
+    /// Whether its version can be honest where it is found at `revision` of its bucket.
+    ///
+    /// Each change counts both up by one, and the revision is nats-server's word and not the writer's. So however
+    /// high a version somebody chooses, the next honest one is above it, for verifiers of any age.
+    pub(crate) fn check_version(&self, revision: u64) -> Result<(), KeyRingError> {
+        if self.version > revision.saturating_add(LEAD) {
+            return Err(KeyRingError::Version { found: self.version, revision });
+        }
+        Ok(())
+    }
+
     pub(crate) fn entry(&self, kid: &str) -> Option<&Entry> {
         self.keys.iter().find(|entry| entry.kid == kid)
     }
@@ -54,5 +71,24 @@ impl Entry {
         (&self.alg, &self.typ, &self.iss, self.jwk.get()) == (&later.alg, &later.typ, &later.iss, later.jwk.get())
             && later.not_before() <= self.not_before()
             && later.not_after() >= self.not_after()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_is_far_ahead_of_its_revision_leaves_no_room_and_is_none() {
+        let check = |version, revision| Document { version, keys: Vec::new() }.check_version(revision);
+        for (version, revision) in [(0, 0), (7, 7), (3, 40), (LEAD + 7, 7), (u64::MAX, u64::MAX)] {
+            assert_eq!(check(version, revision), Ok(()), "{version} at {revision}");
+        }
+        for (version, revision) in [(LEAD + 1, 0), (LEAD + 8, 7), (u64::MAX, 7)] {
+            let refused = KeyRingError::Version { found: version, revision };
+            assert_eq!(check(version, revision), Err(refused), "{version} at {revision}");
+        }
+        // Whatever is taken, the next change of it is taken as well.
+        assert_eq!(check(LEAD + 8, 8), Ok(()));
     }
 }

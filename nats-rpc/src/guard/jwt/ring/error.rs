@@ -13,6 +13,14 @@ pub enum KeyRingError {
         /// The version of the refused document.
         found: u64,
     },
+    /// In a ring that is [followed](super::KeyRing::follow), its version is higher than any that was counted up to.
+    #[error("key document of version {found} cannot be, as it is but change {revision} of its bucket")]
+    Version {
+        /// The version of the refused document.
+        found: u64,
+        /// The revision of the bucket that it was found at.
+        revision: u64,
+    },
     /// A private or symmetric key was published: an alarm, not a nuisance.
     #[error("key {kid:?} holds private or symmetric key material")]
     PrivateKey {
