@@ -5,6 +5,7 @@ mod pool;
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
@@ -182,6 +183,8 @@ pub struct Passwords {
     cost: u32,
     /// A hash that no password has, at the current cost.
     decoy: String,
+    /// The highest cost that was met so far, of a stored hash or the current one.
+    dearest: AtomicU32,
     pool: HashPool,
 }
 
@@ -193,7 +196,7 @@ impl Passwords {
     pub fn new(config: PasswordConfig) -> Result<Self, RpcError> {
         let PasswordConfig { cost, workers, queue } = config;
         let pool = HashPool::new(workers, queue).map_err(RpcError::internal)?;
-        Ok(Self { cost, decoy: decoy(cost)?, pool })
+        Ok(Self { cost, decoy: decoy(cost)?, dearest: AtomicU32::new(cost), pool })
     }
 
     /// Takes a place in the pool before anything else is done for a caller.
@@ -218,9 +221,9 @@ impl Passwords {
     /// Whether `password` is the one of the stored hash; `None` for a user that does not exist.
     ///
     /// A password that could never have been chosen is wrong at once, whoever's it is. Otherwise an
-    /// unknown user, and one whose stored hash cannot be used, cost as much as a wrong password, also where
-    /// that was stored at a lower cost than today's; only one stored at a higher cost takes longer. A stored
-    /// hash that is malformed, or of a cost outside 8..=15, is nobody's password and an error in the log.
+    /// unknown user, and one whose stored hash cannot be used, cost as much as a wrong password, at whichever
+    /// cost that was stored: all cost what the dearest does that was verified so far. A stored hash that is
+    /// malformed, or of a cost outside 8..=15, is nobody's password and an error in the log.
     ///
     /// # Errors
     /// Those of [`admit`](Self::admit).
@@ -235,7 +238,15 @@ impl Passwords {
 
     /// Whether a stored hash, usable as it is, costs less than new ones do.
     pub fn is_weak(&self, stored: &str) -> bool {
-        stored.parse::<bcrypt::HashParts>().is_ok_and(|parts| parts.get_cost() < self.cost)
+        cost_of(stored).is_some_and(|cost| cost < self.cost)
+    }
+
+    /// What is to be verified as well where `hash` is not the password's, so that its cost does not tell that it
+    /// is there: after a cost of c, 2^c + 2^c + 2^(c+1) + … adds up to the dearest.
+    fn rest(&self, hash: &str) -> Vec<String> {
+        let cost = cost_of(hash).unwrap_or(self.cost);
+        let dearest = self.dearest.fetch_max(cost, Ordering::Relaxed).max(cost);
+        (cost..dearest).map(|cost| at_cost(&self.decoy, cost)).collect()
     }
 }
 
@@ -277,10 +288,9 @@ impl Admitted<'_> {
             usable => usable,
         };
         let known = usable.is_some();
-        let Passwords { cost, ref decoy, ref pool } = *self.passwords;
+        let Passwords { decoy, pool, .. } = self.passwords;
         let hash = usable.unwrap_or(decoy).to_owned();
-        // What a hash of an earlier, lower cost leaves over, so that it does not tell that it is there.
-        let rest: Vec<String> = costs_left(&hash, cost).map(|cost| at_cost(decoy, cost)).collect();
+        let rest = self.passwords.rest(&hash);
         tracing::trace!(cost = &hash[4..6], "one bcrypt to verify");
         let verified =
             move || matches(&hash, &rest, |hash| bcrypt::verify(password.0.as_bytes(), hash).unwrap_or(false));
@@ -304,13 +314,11 @@ fn is_usable(stored: &str) -> bool {
     // bcrypt itself reads a cost of "+4".
     let cost = stored.as_bytes().get(4..6);
     cost.is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
-        && stored.parse::<bcrypt::HashParts>().is_ok_and(|parts| STORED_COSTS.contains(&parts.get_cost()))
+        && cost_of(stored).is_some_and(|cost| STORED_COSTS.contains(&cost))
 }
 
-/// The costs that, after a hash of cost c, add up to one of `cost`: 2^c + 2^c + 2^(c+1) + … = 2^cost.
-fn costs_left(stored: &str, cost: u32) -> std::ops::Range<u32> {
-    let stored = stored.parse::<bcrypt::HashParts>().map_or(cost, |parts| parts.get_cost());
-    stored..cost.max(stored)
+fn cost_of(hash: &str) -> Option<u32> {
+    Some(hash.parse::<bcrypt::HashParts>().ok()?.get_cost())
 }
 
 /// The decoy, as if it had been made at `cost`; its own is two digits as well.

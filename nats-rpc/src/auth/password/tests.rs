@@ -117,13 +117,22 @@ fn password_05_the_decoy_costs_what_a_stored_hash_does() {
 }
 
 #[test]
-fn password_05_a_hash_of_an_earlier_cost_is_filled_up_to_the_present_one() {
-    let work = |costs: &mut dyn Iterator<Item = u32>| costs.map(|cost| 1_u64 << cost).sum::<u64>();
-    let decoy = decoy(12).unwrap();
-    for stored in STORED_COSTS {
-        let left = costs_left(&at_cost(&decoy, stored), 12);
-        assert!(left.clone().all(|cost| is_usable(&at_cost(&decoy, cost))));
-        assert_eq!(work(&mut left.chain([stored])), 1 << stored.max(12), "{stored}");
+fn password_05_a_wrong_password_costs_what_the_dearest_does_that_was_met() {
+    let passwords = Passwords::new(PasswordConfig::default().cost(12)).unwrap();
+    let decoy = passwords.decoy.clone();
+    let work = |stored: u32| -> u64 {
+        let hash = at_cost(&decoy, stored);
+        let rest = passwords.rest(&hash);
+        assert!(rest.iter().all(|hash| is_usable(hash)));
+        rest.iter().chain([&hash]).map(|hash| 1_u64 << cost_of(hash).unwrap()).sum()
+    };
+    for stored in 8..=12 {
+        assert_eq!(work(stored), 1 << 12, "{stored}");
+    }
+    // Of a time when hashing was dearer: from now on nothing is cheaper, the decoy of unknown users neither.
+    assert_eq!(work(14), 1 << 14);
+    for stored in 8..=14 {
+        assert_eq!(work(stored), 1 << 14, "{stored}");
     }
 }
 

@@ -259,7 +259,10 @@ async fn hashing_anew_loses_to_a_change_of_the_password() {
     let (changed, anew) = (hash(OTHER).await, hash(PASSWORD).await);
 
     // A log-in saw the old hash and computes; meanwhile the password is changed; then the log-in writes.
-    accounts.replace_password(&key, &seen, &changed).await.unwrap().unwrap();
+    let replaced = accounts.replace_password(&key, &seen, &changed).await.unwrap().unwrap();
+    // Once more, as if its answer had been lost: it took place once.
+    let again = accounts.replace_password(&key, &seen, &changed).await.unwrap().unwrap();
+    assert_eq!((replaced.epoch, again.epoch), (1, 1));
     accounts.rehash(&key, &seen.password_hash, &anew).await.unwrap();
     assert_eq!(accounts.find(&key).await.unwrap().unwrap().password_hash, changed);
     // Of two changes that saw the same, one wins and the other learns of it.
