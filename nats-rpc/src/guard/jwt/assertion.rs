@@ -24,8 +24,9 @@ pub(crate) const TYPE: &str = "gw+jwt";
 
 /// Vouches for callers, so that services behind a gateway need not see their tokens.
 ///
-/// The assertion travels in the header `nrpc-assert` and is good for one subject, one payload, one
-/// use, and ten seconds. Services take it that open
+/// The assertion travels in the header `nrpc-assert` and is good for one subject, one payload, and ten seconds.
+/// Each instance of a service takes it once, while it runs: which ones were used is in its memory alone, so another
+/// instance takes the same message once more. Services take it that open
 /// [`JwtConfig::forwarded_assertion`](super::JwtConfig::forwarded_assertion) with the same secret, or
 /// [`forwarded_assertion_ring`](super::JwtConfig::forwarded_assertion_ring) with the ring of its keys.
 ///
@@ -136,6 +137,15 @@ mod tests {
 
     fn signer() -> AssertionSigner {
         AssertionSigner::hs256(&secret()).clock(|| at(NOW))
+    }
+
+    #[test]
+    fn it_is_used_up_for_one_instance_alone() {
+        let assertion = signer().sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
+        for instance in [guard(), guard()] {
+            assert_eq!(refusal(&instance, &assertion, SUBJECT, DATA), None);
+            assert_eq!(refusal(&instance, &assertion, SUBJECT, DATA), Some(Refusal::Replayed));
+        }
     }
 
     fn guard() -> JwtGuard {

@@ -6,8 +6,8 @@ use crate::error::RpcError;
 ///
 /// The caller learns none of it: every refusal becomes the same 401, except that
 /// [`Expired`](Self::Expired) says so, because the remedy (refresh) is the caller's, and that
-/// [`StaleRevocations`](Self::StaleRevocations) is a 503: the token may be good, and this service cannot
-/// tell now. The reason goes to the log as the error's source.
+/// [`StaleRevocations`](Self::StaleRevocations) and [`ReplaySetFull`](Self::ReplaySetFull) are a 503: the proof
+/// may be good, and this service cannot tell now. The reason goes to the log as the error's source.
 ///
 /// ```
 /// use nats_rpc::RpcError;
@@ -110,10 +110,11 @@ pub enum Refusal {
     /// not learn it.
     #[error("assertion expired")]
     AssertionExpired,
-    /// The assertion was used before.
+    /// The assertion was used before, with this instance and since it started.
     #[error("assertion replayed")]
     Replayed,
-    /// So many assertions are in flight that replays can no longer be told; closed rather than open.
+    /// So many assertions were used within their lifetime (262,144) that replays can no longer be told; closed
+    /// rather than open, with 503 rather than 401.
     #[error("too many assertions in flight")]
     ReplaySetFull,
     /// The forwarded `user` is no object of the claims type, or contradicts the assertion.
@@ -135,6 +136,7 @@ impl From<Refusal> for RpcError {
             Refusal::StaleRevocations => {
                 Self::unavailable("whether the token was revoked cannot be told now").with_source(refusal)
             }
+            Refusal::ReplaySetFull => Self::unavailable("too many calls are vouched for now").with_source(refusal),
             _ => Self::unauthenticated("unauthenticated").with_source(refusal),
         }
     }
@@ -148,7 +150,7 @@ mod tests {
     #[test]
     fn all_refusals_look_the_same_except_expiry_and_not_knowing() {
         for refusal in
-            [Refusal::NoToken, Refusal::Revoked, Refusal::Signature, Refusal::Issuer, Refusal::AssertionExpired]
+            [Refusal::NoToken, Refusal::Revoked, Refusal::Signature, Refusal::Replayed, Refusal::AssertionExpired]
         {
             let error = RpcError::from(refusal);
             assert_eq!((error.code(), error.message()), (Code::Unauthenticated, "unauthenticated"));
@@ -157,6 +159,8 @@ mod tests {
         let error = RpcError::from(Refusal::Expired);
         assert_eq!(error.code(), Code::Unauthenticated);
         assert_eq!(error.details().unwrap().get(), r#"{"reason":"token_expired"}"#);
-        assert_eq!(RpcError::from(Refusal::StaleRevocations).code(), Code::Unavailable);
+        for unknown in [Refusal::StaleRevocations, Refusal::ReplaySetFull] {
+            assert_eq!(RpcError::from(unknown).code(), Code::Unavailable, "{unknown}");
+        }
     }
 }
