@@ -30,6 +30,7 @@ mod auth;
 mod endings;
 mod gateway;
 mod guesses;
+mod new_keys;
 mod passwords;
 mod refresh;
 mod revocation;

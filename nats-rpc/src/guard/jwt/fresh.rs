@@ -55,6 +55,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn so_is_one_whose_claims_are_read() {
+        let key = Key::ed25519("new");
+        let guard = JwtGuard::<UserClaims>::new(JwtConfig::ring(soon(&key)).clock(now)).unwrap();
+        let token = key.sign(&claims());
+        assert_eq!(guard.read_claims::<UserClaims>(&token).unwrap_err(), Refusal::UnknownKeyId);
+        assert_eq!(guard.read_claims_fresh::<UserClaims>(&token).await.unwrap().sub, "u1");
+    }
+
+    #[tokio::test]
     async fn so_is_a_gateways_assertion() {
         let key = Key { typ: "gw+jwt".to_owned(), iss: "gateway".to_owned(), ..Key::ed25519("new") };
         let guard = JwtGuard::<UserClaims>::new(config().forwarded_assertion_ring(soon(&key))).unwrap();

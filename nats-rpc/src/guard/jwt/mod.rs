@@ -180,6 +180,14 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         self.0.verifier.prove(token, self.0.stale)?.read()
     }
 
+    /// As [`read_claims`](Self::read_claims), but waits for a key as [`verify_fresh`](Self::verify_fresh) does.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub async fn read_claims_fresh<T: DeserializeOwned>(&self, token: &str) -> Result<T, Refusal> {
+        fresh(self.0.verifier.ring(), || self.read_claims(token)).await
+    }
+
     /// What has been revoked, as the guard knows it; `None` if it was not told.
     pub fn revocations(&self) -> Option<&Revocations> {
         self.0.verifier.revocations()

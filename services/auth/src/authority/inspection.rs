@@ -75,7 +75,7 @@ impl Authority {
     pub(crate) async fn introspect(&self, guard: &JwtGuard, token: &str) -> Result<Introspection, RpcError> {
         let known = match token.starts_with(REFRESH_TOKEN) {
             true => self.refresh_token(token).await?,
-            false => access_token(guard, token)?,
+            false => access_token(guard, token).await?,
         };
         Ok(Introspection { active: known.is_some(), known })
     }
@@ -106,7 +106,7 @@ impl Authority {
                 if token.starts_with(REFRESH_TOKEN) {
                     return self.log_out(&token).await;
                 }
-                match access_token(guard, &token)?.and_then(|known| known.of_access) {
+                match access_token(guard, &token).await?.and_then(|known| known.of_access) {
                     Some(OfAccess { jti, .. }) => self.revoke_token(jti).await,
                     None => Ok(()),
                 }
@@ -143,9 +143,10 @@ impl Authority {
     }
 }
 
-/// What an access token says, if it is good; an error if that cannot be told.
-fn access_token(guard: &JwtGuard, token: &str) -> Result<Option<Known>, RpcError> {
-    match guard.read_claims::<AccessClaims>(token) {
+/// What an access token says, if it is good; an error if that cannot be told. Its key may be newer than what this
+/// instance knows.
+async fn access_token(guard: &JwtGuard, token: &str) -> Result<Option<Known>, RpcError> {
+    match guard.read_claims_fresh::<AccessClaims>(token).await {
         Ok(AccessClaims { sub, exp, iat, sid, rest }) => {
             Ok(Some(Known { token_type: "Bearer", sub, exp, iat, sid, of_access: Some(rest) }))
         }
