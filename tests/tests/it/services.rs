@@ -27,6 +27,7 @@
 
 mod audit;
 mod auth;
+mod deletion;
 mod endings;
 mod gateway;
 mod guesses;

@@ -74,12 +74,20 @@ impl Accounts {
         Ok(account.filter(|account| account.user_id == user).map(|account| (key, account)))
     }
 
-    /// Notes that the account of `user` is at `key`.
+    /// Notes that the account of `user` is at `key`; false if that is noted.
     ///
     /// # Errors
     /// Those of [`Bucket::create`].
-    pub async fn note(&self, key: &AccountKey, user: UserId) -> Result<(), RecordError> {
-        self.0.places.create(&place_of(user), &Place { account: key.clone() }).await.map(drop)
+    pub async fn note(&self, key: &AccountKey, user: UserId) -> Result<bool, RecordError> {
+        self.0.places.create(&place_of(user), &Place { account: key.clone() }).await
+    }
+
+    /// Removes the note of where the account of `user` is.
+    ///
+    /// # Errors
+    /// Those of [`Bucket::remove`].
+    pub async fn forget(&self, user: UserId) -> Result<(), RecordError> {
+        self.0.places.remove(&place_of(user)).await
     }
 
     /// Keeps a new account, and notes where it is; false if the address has one. Of many that try at once, one
@@ -219,7 +227,7 @@ impl Accounts {
     /// Those of [`Bucket::remove`] and [`Bucket::remove_if`].
     pub async fn remove(&self, key: &AccountKey, user: UserId) -> Result<(), RecordError> {
         // The account last: as long as it is there, the rest can be done again.
-        self.0.places.remove(&place_of(user)).await?;
+        self.forget(user).await?;
         // Whoever signs up with the address as soon as it is free keeps what is theirs.
         self.0.accounts.remove_if(key.as_str(), |account| account.user_id == user).await
     }

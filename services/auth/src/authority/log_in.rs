@@ -38,25 +38,43 @@ impl Authority {
             let account = parts.guesses.account(&name);
             let user = known.map(|user| user.to_string());
             parts.audit.emit(AuditEvent::LogInRefused { account, user, source });
-            return Err(RpcError::unauthenticated("wrong e-mail address or password"));
+            return Err(wrong());
         };
         let source = attempt.source();
         attempt.succeeded().await;
         self.strengthen(&key, &account, password).await;
-        // No token without it: whoever holds one is found by their id.
-        parts.accounts.note(&key, account.user_id).await?;
-        self.complete(&account, &email).await;
+        self.complete(&key, &account, &email).await?;
         self.begin_session(&key, &account, source).await
     }
 
-    /// Writes the profile if it is missing; a log-in does not fail over what users has in its bucket.
-    async fn complete(&self, account: &Account, email: &Email) {
-        let user = account.user_id;
-        match self.0.profiles.create(&Profile::new(user, email.as_str())).await {
-            Ok(false) => {}
-            Ok(true) => tracing::warn!(%user, "a missing profile was written anew"),
-            Err(error) => tracing::warn!(%error, %user, "whether there is a profile is not known"),
+    /// Writes what is missing: the note of where the account is, so that whoever holds a token is found by their id,
+    /// and the profile, over which a log-in does not fail.
+    ///
+    /// It may be missing because the account is being deleted. A deletion locks first, so one that the look at the
+    /// account does not show is yet to remove what was written here.
+    async fn complete(&self, key: &AccountKey, account: &Account, email: &Email) -> Result<(), RpcError> {
+        let (parts, user) = (&*self.0, account.user_id);
+        let noted = parts.accounts.note(key, user).await?;
+        let profile = Profile::new(user, email.as_str());
+        let profiled = parts.profiles.create(&profile).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, %user, "whether there is a profile is not known");
+            false
+        });
+        if !noted && !profiled {
+            return Ok(());
         }
+        let now = parts.accounts.find(key).await?;
+        if now.is_some_and(|now| now.user_id == user && !now.locked) {
+            tracing::warn!(%user, noted, profiled, "what was missing of an account was written anew");
+            return Ok(());
+        }
+        if noted {
+            parts.accounts.forget(user).await?;
+        }
+        if profiled {
+            parts.profiles.remove(user).await?;
+        }
+        Err(wrong())
     }
 
     /// Hashes a password anew that was stored at a lower cost than today's; a log-in does not fail over it.
@@ -75,4 +93,8 @@ impl Authority {
             tracing::warn!(%error, user = %account.user_id, "a password was not hashed anew");
         }
     }
+}
+
+fn wrong() -> RpcError {
+    RpcError::unauthenticated("wrong e-mail address or password")
 }

@@ -2,7 +2,6 @@
 
 use ::auth::account::{AccountKey, Accounts, Role};
 use ::auth::standing::{self, Standing};
-use futures::TryStreamExt;
 use nats_rpc::auth::{Email, Revoker, ServiceCredentials};
 use nats_rpc::{CallError, Connection};
 
@@ -162,50 +161,6 @@ async fn a_lock_ends_everything_and_keeps_the_user_out_until_it_is_taken_away() 
     assert!(!works(&bed, &ada.access_token).await);
     assert_eq!(bed.refresh(&ada.refresh_token).await.0, 401);
     assert!(Standing::Locked.give(&connection, &email("nobody@example.com")).await.unwrap().is_none());
-}
-
-#[tokio::test]
-async fn of_a_deleted_user_nothing_is_left_and_the_address_is_free() {
-    let bed = Bed::start().await;
-    let ada = bed.sign_up("ada@example.com").await;
-    let eve = bed.sign_up("eve@example.com").await;
-    Standing::Deleted.give(&connection(&bed).await, &email("ada@example.com")).await.unwrap().unwrap();
-    refused(&bed, &ada.access_token).await;
-    assert!(works(&bed, &eve.access_token).await);
-    assert_eq!(bed.refresh(&ada.refresh_token).await.0, 401);
-    assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 401);
-    for (bucket, left) in [("users", &eve.id), ("auth_users", &format!("id.{}", eve.id))] {
-        let bucket = bed.client.connection().jetstream().get_key_value(bucket).await.unwrap();
-        let keys: Vec<String> = bucket.keys().await.unwrap().try_collect().await.unwrap();
-        assert!(keys.contains(left) && !keys.iter().any(|key| key.contains(&ada.id)), "{keys:?}");
-        assert!(!keys.contains(&email("ada@example.com").key()), "{keys:?}");
-    }
-    let anew = bed.sign_up("ada@example.com").await;
-    assert!(works(&bed, &anew.access_token).await && !works(&bed, &ada.access_token).await);
-}
-
-#[tokio::test]
-async fn a_deletion_that_failed_half_way_is_done_again_and_nobody_comes_in_meanwhile() {
-    let bed = Bed::start().await;
-    let ada = bed.sign_up("ada@example.com").await;
-    let (connection, ada_s) = (connection(&bed).await, email("ada@example.com"));
-    let jetstream = connection.jetstream();
-    jetstream.delete_key_value("users").await.unwrap();
-    assert!(Standing::Deleted.give(&connection, &ada_s).await.is_err());
-    ::users::Users::provision(&jetstream, ::users::Replicas::ONE).await.unwrap();
-    refused(&bed, &ada.access_token).await;
-    assert_eq!(bed.refresh(&ada.refresh_token).await.0, 401);
-    assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 401);
-    let body = json!({ "email": "ada@example.com", "password": PASSWORD });
-    assert_eq!(bed.post("/api/auth/signup", None, &body).await.0, 409);
-
-    let deleted = Standing::Deleted.give(&connection, &ada_s).await.unwrap().unwrap();
-    assert_eq!(deleted.user_id.to_string(), ada.id);
-    assert!(Standing::Deleted.give(&connection, &ada_s).await.unwrap().is_none());
-    let anew = bed.sign_up("ada@example.com").await;
-    // A deletion that comes late removes nobody who has the address by now.
-    Accounts::open(&connection).await.unwrap().remove(&AccountKey::of(&ada_s), deleted.user_id).await.unwrap();
-    assert!(works(&bed, &anew.access_token).await && bed.refresh(&anew.refresh_token).await.0 == 200);
 }
 
 #[tokio::test]
