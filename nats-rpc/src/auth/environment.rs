@@ -1,6 +1,9 @@
 //! What a deployment says of tokens: a static secret, or else the key ring.
 
+use std::time::Duration;
+
 use super::keys::{KeyPurpose, KeysError};
+use super::revocation::{DEFAULT_MAX_STALE, RevocationBucketError};
 use crate::connection::Connection;
 use crate::jwt::{InsecureDev, JwtConfig, JwtConfigError, JwtGuard, KeyRing, Revocations, SecretKey, UserClaims};
 use crate::service::Config;
@@ -11,6 +14,136 @@ const SECRET: &str = "JWT_SECRET";
 pub(crate) const ASSERTION_SECRET: &str = "JWT_ASSERTION_SECRET";
 const ACCEPT_ASSERTIONS: &str = "JWT_ACCEPT_ASSERTIONS";
 const WITHOUT_REVOCATIONS: &str = "JWT_WITHOUT_REVOCATIONS";
+const STALE: &str = "JWT_REVOCATIONS_STALE_MS";
+
+/// What a deployment says of tokens, read before there is a connection.
+///
+/// [`JwtConfig::open`] reads and opens in one step. This is for a process that follows some of it already, as
+/// auth does, which signs with keys of the ring: what is given here is not followed once more.
+///
+/// ```no_run
+/// use nats_rpc::auth::{KeyPurpose, SigningKeyConfig, SigningKeys, TokenSettings};
+/// use nats_rpc::JwtGuard;
+///
+/// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
+/// let keys = SigningKeys::open(&connection, SigningKeyConfig::new(KeyPurpose::AccessTokens)).await?;
+/// let settings = TokenSettings::from_vars(|name| std::env::var(name).ok())?;
+/// let revocations = settings.follow_revocations(&connection).await?;
+/// let settings = settings.ring(keys.ring().clone()).revocations(revocations.clone());
+/// let guard: JwtGuard = JwtGuard::new(settings.open(&connection).await?)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct TokenSettings {
+    /// `None`: the key ring.
+    secret: Option<SecretKey>,
+    issuer: Option<String>,
+    audience: Option<String>,
+    accepts_assertions: bool,
+    assertion_secret: Option<SecretKey>,
+    without_revocations: bool,
+    max_stale: Duration,
+    ring: Option<KeyRing>,
+    gateways: Option<KeyRing>,
+    revocations: Option<Revocations>,
+}
+
+impl TokenSettings {
+    /// Reads the variables of [`JwtConfig::open`] by way of `vars`.
+    ///
+    /// # Errors
+    /// [`JwtConfigError`] naming the first that cannot be used.
+    pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, JwtConfigError> {
+        let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
+        let without_revocations = flag(WITHOUT_REVOCATIONS, vars)?;
+        let accepts_assertions = flag(ACCEPT_ASSERTIONS, vars)?;
+        let secret = vars(SECRET).map(|_| SecretKey::from_vars(SECRET, vars)).transpose()?;
+        let assertion_secret = match (&secret, accepts_assertions) {
+            (Some(secret), true) => {
+                let assertion = SecretKey::from_vars(ASSERTION_SECRET, vars)?;
+                secret.distinct_from(&assertion)?;
+                Some(assertion)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            secret,
+            issuer: vars("JWT_ISSUER"),
+            audience: vars("JWT_AUDIENCE"),
+            accepts_assertions,
+            assertion_secret,
+            without_revocations,
+            max_stale: max_stale(vars)?,
+            ring: None,
+            gateways: None,
+            revocations: None,
+        })
+    }
+
+    /// Takes access tokens by this ring, which is followed already: one of [`KeyPurpose::AccessTokens`].
+    pub fn ring(mut self, ring: KeyRing) -> Self {
+        self.ring = Some(ring);
+        self
+    }
+
+    /// Takes assertions, where they are taken, by this ring, which is followed already: one of
+    /// [`KeyPurpose::Assertions`], whose bucket has those of [`KeyPurpose::Peers`] too.
+    pub fn gateways(mut self, ring: KeyRing) -> Self {
+        self.gateways = Some(ring);
+        self
+    }
+
+    /// Refuses what these revocations, which are followed already, refuse; unless nothing is to be refused.
+    pub fn revocations(mut self, revocations: Revocations) -> Self {
+        self.revocations = Some(revocations);
+        self
+    }
+
+    /// Follows what was revoked, within the bound of these settings.
+    ///
+    /// # Errors
+    /// As [`Revocations::follow`].
+    pub async fn follow_revocations(&self, connection: &Connection) -> Result<Revocations, RevocationBucketError> {
+        Revocations::follow_within(connection, self.max_stale).await
+    }
+
+    /// Follows what was not given, and makes a guard's configuration of all.
+    ///
+    /// # Errors
+    /// [`KeysError::NotProvisioned`] with neither a secret nor a ring, [`KeysError::Revocations`] if those cannot
+    /// be followed; otherwise as [`KeyRing::follow`].
+    pub async fn open(self, connection: &Connection) -> Result<JwtConfig, KeysError> {
+        let followed = async |known: Option<KeyRing>, purpose| match known {
+            Some(ring) => Ok(ring),
+            None => KeyRing::follow(connection, purpose).await,
+        };
+        let mut config = match self.secret.clone() {
+            Some(secret) => JwtConfig::hs256(secret),
+            None => JwtConfig::ring(followed(self.ring.clone(), KeyPurpose::AccessTokens).await?),
+        };
+        if let Some(issuer) = &self.issuer {
+            config = config.issuer(issuer);
+        }
+        if let Some(audience) = &self.audience {
+            config = config.audience(audience);
+        }
+        if !self.without_revocations {
+            config = config.revocations(match self.revocations.clone() {
+                Some(revocations) => revocations,
+                None => self.follow_revocations(connection).await?,
+            });
+        }
+        if self.accepts_assertions {
+            config = match self.assertion_secret {
+                Some(secret) => config.forwarded_assertion(secret),
+                None => config.forwarded_assertion_ring(followed(self.gateways, KeyPurpose::Assertions).await?),
+            };
+        }
+        Ok(config)
+    }
+}
 
 impl JwtConfig {
     /// Takes the tokens that this deployment issues, by way of `vars`.
@@ -22,6 +155,9 @@ impl JwtConfig {
     /// | `JWT_AUDIENCE` | the audience | `nats-rpc` |
     /// | `JWT_ACCEPT_ASSERTIONS` | `true`: a gateway's [assertion](crate::jwt::AssertionSigner) is taken in place of a token, by the ring in `gw_jwks`, with a static secret by `JWT_ASSERTION_SECRET` | `false` |
     /// | `JWT_WITHOUT_REVOCATIONS` | `true`: what was revoked is taken until it expires, as where tokens are a NestJS system's and no auth service of ours runs | `false`: [`Revocations::follow`] in the KV bucket `auth_rev` |
+    /// | `JWT_REVOCATIONS_STALE_MS` | for how long nothing may prove that all revocations are known before guards answer 503, 1,000 to 3,600,000; with less than 10,000, an election of the bucket's leader is an outage | 30000 |
+    ///
+    /// [`TokenSettings`] does it in steps, for a process that follows some of this already.
     ///
     /// ```no_run
     /// use nats_rpc::{JwtConfig, JwtGuard};
@@ -35,36 +171,9 @@ impl JwtConfig {
     /// ```
     ///
     /// # Errors
-    /// [`KeysError::Config`] naming the variable that cannot be used; with neither a secret nor a ring,
-    /// [`KeysError::NotProvisioned`]; [`KeysError::Revocations`] if those cannot be followed; otherwise as
-    /// [`KeyRing::follow`].
+    /// [`KeysError::Config`] naming the variable that cannot be used; otherwise as [`TokenSettings::open`].
     pub async fn open(connection: &Connection, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
-        Self::check_vars(&vars)?;
-        let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
-        let is_static = vars(SECRET).is_some();
-        let mut config = match is_static {
-            true => Self::from_vars(vars)?,
-            false => {
-                let mut config = Self::ring(KeyRing::follow(connection, KeyPurpose::AccessTokens).await?);
-                if let Some(issuer) = vars("JWT_ISSUER") {
-                    config = config.issuer(issuer);
-                }
-                if let Some(audience) = vars("JWT_AUDIENCE") {
-                    config = config.audience(audience);
-                }
-                config
-            }
-        };
-        if !flag(WITHOUT_REVOCATIONS, vars)? {
-            config = config.revocations(Revocations::follow(connection).await?);
-        }
-        if flag(ACCEPT_ASSERTIONS, vars)? {
-            config = match is_static {
-                true => config.forwarded_assertion(SecretKey::from_vars(ASSERTION_SECRET, vars)?),
-                false => config.forwarded_assertion_ring(KeyRing::follow(connection, KeyPurpose::Assertions).await?),
-            };
-        }
-        Ok(config)
+        TokenSettings::from_vars(vars)?.open(connection).await
     }
 
     /// Whether [`open`](Self::open) can use these variables, as far as that can be told without a connection.
@@ -72,18 +181,15 @@ impl JwtConfig {
     /// # Errors
     /// [`JwtConfigError`] naming the first that cannot be used.
     pub fn check_vars(vars: impl Fn(&str) -> Option<String>) -> Result<(), JwtConfigError> {
-        let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
-        flag(WITHOUT_REVOCATIONS, vars)?;
-        let assertions = flag(ACCEPT_ASSERTIONS, vars)?;
-        if vars(SECRET).is_none() {
-            return Ok(());
-        }
-        let mut config = Self::from_vars(vars)?;
-        if assertions {
-            config = config.forwarded_assertion(SecretKey::from_vars(ASSERTION_SECRET, vars)?);
-        }
-        config.check()
+        TokenSettings::from_vars(vars).map(drop)
     }
+}
+
+fn max_stale(vars: impl Fn(&str) -> Option<String>) -> Result<Duration, JwtConfigError> {
+    let Some(text) = vars(STALE) else { return Ok(DEFAULT_MAX_STALE) };
+    let millis = text.parse().ok().filter(|millis| (1_000..=3_600_000).contains(millis));
+    let wanted = "a number of milliseconds from 1000 to 3600000";
+    millis.map(Duration::from_millis).ok_or(JwtConfigError::Variable { name: STALE, wanted })
 }
 
 /// Reads a setting that is on or off.
@@ -160,8 +266,13 @@ mod tests {
             &[(SECRET, secret), (ASSERTION_SECRET, "short"), (ACCEPT_ASSERTIONS, "")],
             &[(SECRET, secret), (ASSERTION_SECRET, other), accept],
             &[accept, (WITHOUT_REVOCATIONS, "true")],
+            &[(STALE, "1000")],
+            &[(STALE, "")],
         ] {
             assert_eq!(check(good), Ok(()), "{good:?}");
+        }
+        for bad in ["999", "3600001", "-1", "30s"] {
+            assert!(matches!(check(&[(STALE, bad)]), Err(JwtConfigError::Variable { name: STALE, .. })), "{bad}");
         }
         let flag = |name| Err(JwtConfigError::Variable { name, wanted: "true or false" });
         assert_eq!(check(&[(WITHOUT_REVOCATIONS, "maybe")]), flag(WITHOUT_REVOCATIONS));

@@ -3,7 +3,7 @@
 //! With feature `jwt`, for every service:
 //!
 //! - [`KeyRing::follow`](crate::jwt::KeyRing::follow) gives the public keys of tokens,
-//!   [`JwtConfig::open`](crate::JwtConfig::open) a guard's configuration.
+//!   [`JwtConfig::open`](crate::JwtConfig::open) a guard's configuration, [`TokenSettings`] the same in steps.
 //! - [`SigningKeys`] are an instance's own key pairs, [`RingBucket`] is where their public halves are.
 //!
 //! With feature `auth`:
@@ -52,6 +52,7 @@ pub use self::audit::{Audit, AuditEvent, AuditRecord};
 pub use self::backoff::{Backoff, BackoffError, BackoffKey, BackoffRule};
 #[cfg(feature = "auth")]
 pub use self::email::{Email, EmailError};
+pub use self::environment::TokenSettings;
 #[cfg(feature = "auth")]
 pub use self::expiring::ExpiringError;
 pub use self::keys::{KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig, SigningKeys};

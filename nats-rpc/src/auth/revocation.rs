@@ -7,5 +7,6 @@ mod replica;
 mod revoker;
 
 pub use self::bucket::RevocationBucketError;
+pub(super) use self::replica::DEFAULT_MAX_STALE;
 #[cfg(feature = "auth")]
 pub use self::revoker::{RevocationError, Revoker};

@@ -12,8 +12,8 @@ use std::error::Error;
 use std::sync::Arc;
 
 use nats_rpc::auth::{
-    Audit, AuditEvent, Backoff, Email, Grant, KeyPurpose, Owner, Password, PasswordConfig, PasswordPolicy, Passwords,
-    ResetTokens, Revoker, Session, SessionConfig, SessionError, Sessions, SigningKeyConfig, TokenIssuer,
+    Audit, AuditEvent, Backoff, Email, Grant, Owner, Password, PasswordConfig, PasswordPolicy, Passwords, ResetTokens,
+    Revoker, Session, SessionConfig, SessionError, Sessions, TokenIssuer,
 };
 use nats_rpc::jwt::{JwkSet, Peer, Revocations};
 use nats_rpc::{Client, Config, RpcError};
@@ -25,6 +25,7 @@ use crate::account::{Account, AccountKey, Accounts};
 use crate::config::Settings;
 use crate::guesses::Guesses;
 use crate::keys::AccessKeys;
+use crate::trust::Trust;
 
 pub(crate) use self::inspection::{Introspection, Revocation};
 pub(crate) use self::password_change::reset;
@@ -76,19 +77,15 @@ pub(crate) struct Tokens {
 
 impl Authority {
     /// Opens the buckets, which must have been provisioned.
-    pub(crate) async fn open(config: Config, settings: Settings) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let Settings { access_secret, refresh_secret, issuer, audience, bcrypt_cost, .. } = settings;
+    pub(crate) async fn open(
+        config: Config,
+        settings: Settings,
+        trust: Trust,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let Settings { refresh_secret, issuer, audience, bcrypt_cost, .. } = settings;
+        let Trust { audit, keys, revocations, .. } = trust;
         let policy = PasswordPolicy::new().min_chars(settings.password_min_length).forbid(&issuer).forbid(&audience);
         let events = Client::over(config.connection());
-        let audit = Audit::over(&events);
-        let keys = match access_secret {
-            Some(secret) => AccessKeys::Secret(secret),
-            None => {
-                let keys = SigningKeyConfig::new(KeyPurpose::AccessTokens).issuer(&issuer);
-                let keys = keys.rotate_every(settings.key_rotation).margin(settings.key_margin);
-                AccessKeys::ring(&config, keys, audit.clone()).await?
-            }
-        };
         let accounts = Accounts::open(config.connection()).await?;
         let revoker = Arc::new(Revoker::open(config.connection()).await?);
         let session_config = SessionConfig::new(&refresh_secret).revoker(revoker.clone());
@@ -104,7 +101,7 @@ impl Authority {
             reset_subject: settings.reset_subject,
             sessions: Sessions::open(config.connection(), session_config).await?,
             revoker,
-            revocations: Revocations::follow(config.connection()).await?,
+            revocations,
             issuer: keys.issuer(issuer).audience(audience),
             keys,
             audit,

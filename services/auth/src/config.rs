@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use nats_rpc::auth::{KeyPurpose, KeysError};
-use nats_rpc::jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError, KeyRing, PeerVerifier};
-use nats_rpc::{Connection, SecretKey, Subject};
+use nats_rpc::jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError};
+use nats_rpc::{SecretKey, Subject};
 
 /// The service's settings.
 ///
@@ -113,16 +112,6 @@ impl Settings {
                 Err(SettingsError(refused))
             }
         }
-    }
-
-    /// Whose word on callers' addresses is taken: with the key ring, that of gateways whose keys are in theirs.
-    pub(crate) async fn peers(&self, connection: &Connection) -> Result<PeerVerifier, KeysError> {
-        let audience = self.audience.as_str();
-        Ok(match (&self.access_secret, &self.assertion_secret) {
-            (None, _) => PeerVerifier::ring(KeyRing::follow(connection, KeyPurpose::Peers).await?, audience),
-            (Some(_), Some(secret)) => PeerVerifier::hs256(secret, audience),
-            (Some(_), None) => PeerVerifier::none(),
-        })
     }
 }
 

@@ -9,7 +9,7 @@ use nats_rpc::auth::{
     TokenIssuer,
 };
 use nats_rpc::jwt::JwkSet;
-use nats_rpc::{Config, SecretKey};
+use nats_rpc::{Config, Connection, SecretKey};
 
 const USAGE: &str = "usage: auth keys list | rotate | retire <kid>";
 /// How long `rotate` waits for the first new key.
@@ -17,7 +17,7 @@ const ROTATE_LIMIT: Duration = Duration::from_secs(5);
 const PURPOSES: [KeyPurpose; 2] = [KeyPurpose::AccessTokens, KeyPurpose::Assertions];
 
 /// What access tokens are signed with: one of two modes, never both.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum AccessKeys {
     /// A secret that every verifier has too.
     Secret(SecretKey),
@@ -27,7 +27,7 @@ pub(crate) enum AccessKeys {
 
 impl AccessKeys {
     /// The key pairs of this instance, told of to `audit`.
-    pub(crate) async fn ring(config: &Config, keys: SigningKeyConfig, audit: Audit) -> Result<Self, KeysError> {
+    pub(crate) async fn ring(connection: &Connection, keys: SigningKeyConfig, audit: Audit) -> Result<Self, KeysError> {
         let tell = move |event| {
             audit.emit(match event {
                 KeyEvent::Published { kid } => AuditEvent::KeyPublished { kid },
@@ -36,7 +36,7 @@ impl AccessKeys {
                 _ => return,
             });
         };
-        SigningKeys::open(config.connection(), keys.tell(tell)).await.map(Self::Ring)
+        SigningKeys::open(connection, keys.tell(tell)).await.map(Self::Ring)
     }
 
     pub(crate) fn issuer(&self, issuer: String) -> TokenIssuer {

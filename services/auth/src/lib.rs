@@ -7,6 +7,7 @@
 //! - `guesses` bounds how fast passwords can be guessed, and which addresses have signed up.
 //! - `rate` bounds how often something happens, whoever it is that does it.
 //! - `keys` is what access tokens are signed with, and `auth keys list|rotate|retire <kid>`.
+//! - `trust` is what signs and verifies tokens, followed once for all that need it.
 //! - [`standing`] is what an operator does to users.
 //! - `users_command` is `auth users lock|unlock|delete|log-out <email>` and `auth users log-out-everybody`,
 //!   `services_command` is `auth services add|remove <name>`.
@@ -47,6 +48,7 @@ mod roles;
 mod services_command;
 mod session_handlers;
 pub mod standing;
+mod trust;
 mod users_command;
 
 use std::error::Error;
@@ -59,6 +61,9 @@ use users::{Replicas, Users};
 use self::account::Accounts;
 use self::authority::Authority;
 pub use self::config::{Settings, SettingsError};
+use self::trust::{SharedTrust, Trust};
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The auth service.
 ///
@@ -66,6 +71,8 @@ pub use self::config::{Settings, SettingsError};
 /// service starts, so `routes` and `provision` need no secrets. [`Settings`] names them.
 pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static) -> Service {
     let (for_provision, for_guard, for_peers, for_check) = (vars.clone(), vars.clone(), vars.clone(), vars.clone());
+    let trust = SharedTrust::default();
+    let (trust_of_peers, trust_of_guard) = (trust.clone(), trust.clone());
     // The mailer's subject, if there is one; `Settings` says if it is none.
     let mailer = vars("PASSWORD_RESET_SUBJECT").filter(|subject| !subject.is_empty());
     let service = Service::new("auth", env!("CARGO_PKG_VERSION"))
@@ -84,14 +91,17 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         .uses_bucket(KvAccess::to("users").read().write())
         .check(move || {
             Settings::from_vars(&for_check)?;
-            JwtConfig::check_vars(&for_check).map_err(Box::<dyn Error + Send + Sync>::from)
+            JwtConfig::check_vars(&for_check).map_err(BoxError::from)
         })
-        .provide_with(move |config| async move { Authority::open(config, Settings::from_vars(vars)?).await })
-        .provide_with(move |config: Config| async move {
-            let settings = Settings::from_vars(for_peers)?;
-            Ok::<_, Box<dyn Error + Send + Sync>>(settings.peers(config.connection()).await?)
+        .provide_with(move |config| async move {
+            let trust = trust.open(&config, &vars).await?;
+            Authority::open(config, Settings::from_vars(vars)?, trust).await
         })
-        .guard(move |config| JwtGuard::from_vars(config, for_guard))
+        .provide_with(move |config| async move { trust_of_peers.open(&config, for_peers).await.map(Trust::peers) })
+        .guard(move |config: Config| async move {
+            let trust = trust_of_guard.open(&config, for_guard).await?;
+            Ok::<JwtGuard, BoxError>(JwtGuard::new(trust.guard(config.connection()).await?)?)
+        })
         .provision(move |config| async move {
             let replicas = Replicas::from_vars(for_provision)?;
             provision(&config.jetstream(), replicas).await

@@ -65,6 +65,7 @@ impl Config {
     /// | `JWT_SECRET` | what access tokens are signed with, at least 32 bytes; not set: their keys come from the key ring | none |
     /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
     /// | `JWT_WITHOUT_REVOCATIONS` | `true`: what was revoked is taken until it expires | `false` |
+    /// | `JWT_REVOCATIONS_STALE_MS` | for how long nothing may prove that all revocations are known before tokens are answered 503, 1,000 to 3,600,000 | 30000 |
     /// | `GATEWAY_SEND_ASSERTIONS` | `true`: services get the gateway's word for a caller in place of the token | `false` |
     /// | `GATEWAY_ADDRESS` | where it listens | `127.0.0.1:3000` |
     /// | `GATEWAY_TIMEOUT_MS` | how long a request may take, 1 to 600,000 | 5000 |

@@ -1,8 +1,8 @@
 //! Whose tokens are believed, and what the gateway vouches for: where callers are, and who.
 
-use nats_rpc::auth::{KeyPurpose, KeysError, SigningKeyConfig, SigningKeys};
-use nats_rpc::jwt::{AssertionSigner, DEFAULT_AUDIENCE, KeyRing, PeerSigner, Revocations};
-use nats_rpc::{Connection, JwtConfig, JwtGuard, SecretKey};
+use nats_rpc::auth::{KeyPurpose, KeysError, SigningKeyConfig, SigningKeys, TokenSettings};
+use nats_rpc::jwt::{AssertionSigner, DEFAULT_AUDIENCE, PeerSigner};
+use nats_rpc::{Connection, JwtGuard, SecretKey};
 
 use crate::config::ConfigError;
 
@@ -20,17 +20,16 @@ pub(crate) enum Trust {
 
 #[derive(Debug)]
 pub(crate) struct Settings {
-    keys: Keys,
-    /// Whether what was revoked is refused.
-    revocations: bool,
+    tokens: Box<TokenSettings>,
+    vouching: Vouching,
 }
 
 #[derive(Debug)]
-enum Keys {
-    /// A static secret; the gateway vouches with another, if there is one.
-    Secret { config: Box<JwtConfig>, signers: Signers },
-    /// Tokens of the key ring; the gateway vouches with keys of its own, with `assertions` also for who calls.
-    Ring { issuer: Option<String>, audience: Option<String>, assertions: bool },
+enum Vouching {
+    /// With a secret, if there is one, as access tokens have one.
+    Secret(Signers),
+    /// With keys of the gateway's own, for `audience`; with `assertions` also for who calls.
+    Keys { audience: String, assertions: bool },
 }
 
 /// The same with its keys.
@@ -51,61 +50,55 @@ pub(crate) struct Signers {
 
 impl Trust {
     pub(crate) fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let assertions = flag("GATEWAY_SEND_ASSERTIONS", &vars)?;
-        let revocations = !flag("JWT_WITHOUT_REVOCATIONS", &vars)?;
-        let keys = Keys::from_vars(assertions, vars)?;
-        Ok(Self::Settings(Settings { keys, revocations }))
+        // Callers over HTTP have tokens; assertions are what the gateway makes of them.
+        let of_tokens = |name: &str| vars(name).filter(|_| name != "JWT_ACCEPT_ASSERTIONS");
+        let tokens = Box::new(TokenSettings::from_vars(of_tokens)?);
+        Ok(Self::Settings(Settings { tokens, vouching: Vouching::from_vars(vars)? }))
     }
 
     /// Follows the ring and the revocations, and publishes the gateway's own key, as the settings say.
     pub(crate) async fn open(self, connection: &Connection) -> Result<Trusted, KeysError> {
-        let Settings { keys, revocations } = match self {
+        let Settings { tokens, vouching } = match self {
             Self::Guard(guard) => return Ok(Trusted { guard, signers: Signers::default() }),
             Self::Settings(settings) => settings,
         };
-        let (mut config, signers) = keys.open(connection).await?;
-        if revocations {
-            config = config.revocations(Revocations::follow(connection).await?);
-        }
-        Ok(Trusted { guard: JwtGuard::new(config)?, signers })
+        let guard = JwtGuard::new(tokens.open(connection).await?)?;
+        Ok(Trusted { guard, signers: vouching.open(connection).await? })
     }
 }
 
-impl Keys {
-    fn from_vars(assertions: bool, vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let (issuer, audience) = (vars("JWT_ISSUER"), vars("JWT_AUDIENCE"));
+impl Vouching {
+    fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let assertions = match vars("GATEWAY_SEND_ASSERTIONS").as_deref() {
+            None | Some("0" | "false") => false,
+            Some("1" | "true") => true,
+            Some(_) => {
+                return Err(ConfigError::Variable { name: "GATEWAY_SEND_ASSERTIONS", wanted: "true or false" });
+            }
+        };
+        let audience = vars("JWT_AUDIENCE").unwrap_or_else(|| DEFAULT_AUDIENCE.to_owned());
+        let has_secret = vars(ASSERTION_SECRET).is_some();
         if vars("JWT_SECRET").is_none() {
-            if vars(ASSERTION_SECRET).is_some() {
+            if has_secret {
                 let wanted = "left out without JWT_SECRET: with a key ring, the gateway vouches with keys of its own";
                 return Err(ConfigError::Variable { name: ASSERTION_SECRET, wanted });
             }
-            return Ok(Self::Ring { issuer, audience, assertions });
+            return Ok(Self::Keys { audience, assertions });
         }
-        let config = Box::new(JwtConfig::from_vars(&vars)?);
-        if vars(ASSERTION_SECRET).is_none() && !assertions {
-            return Ok(Self::Secret { config, signers: Signers::default() });
+        if !has_secret && !assertions {
+            return Ok(Self::Secret(Signers::default()));
         }
         let secret = SecretKey::from_vars(ASSERTION_SECRET, &vars)?;
         SecretKey::from_vars("JWT_SECRET", &vars)?.distinct_from(&secret)?;
-        let audience = or_default(audience);
         let callers = assertions.then(|| AssertionSigner::hs256(&secret).audience(audience.as_str()));
-        let signers = Signers { callers, peers: Some(PeerSigner::hs256(&secret).audience(audience)) };
-        Ok(Self::Secret { config, signers })
+        Ok(Self::Secret(Signers { callers, peers: Some(PeerSigner::hs256(&secret).audience(audience)) }))
     }
 
-    async fn open(self, connection: &Connection) -> Result<(JwtConfig, Signers), KeysError> {
-        let (issuer, audience, assertions) = match self {
-            Self::Secret { config, signers } => return Ok((*config, signers)),
-            Self::Ring { issuer, audience, assertions } => (issuer, audience, assertions),
+    async fn open(self, connection: &Connection) -> Result<Signers, KeysError> {
+        let (audience, assertions) = match self {
+            Self::Secret(signers) => return Ok(signers),
+            Self::Keys { audience, assertions } => (audience, assertions),
         };
-        let mut config = JwtConfig::ring(KeyRing::follow(connection, KeyPurpose::AccessTokens).await?);
-        if let Some(issuer) = issuer {
-            config = config.issuer(issuer);
-        }
-        if let Some(audience) = &audience {
-            config = config.audience(audience);
-        }
-        let audience = or_default(audience);
         let own = |purpose| SigningKeys::open(connection, SigningKeyConfig::new(purpose));
         let peers =
             async { Ok::<_, KeysError>(own(KeyPurpose::Peers).await?.peer_signer().audience(audience.as_str())) };
@@ -119,19 +112,7 @@ impl Keys {
             }
         };
         let (peers, callers) = tokio::try_join!(peers, callers)?;
-        Ok((config, Signers { callers, peers: Some(peers) }))
-    }
-}
-
-fn or_default(audience: Option<String>) -> String {
-    audience.unwrap_or_else(|| DEFAULT_AUDIENCE.to_owned())
-}
-
-fn flag(name: &'static str, vars: impl Fn(&str) -> Option<String>) -> Result<bool, ConfigError> {
-    match vars(name).as_deref() {
-        None | Some("0" | "false") => Ok(false),
-        Some("1" | "true") => Ok(true),
-        Some(_) => Err(ConfigError::Variable { name, wanted: "true or false" }),
+        Ok(Signers { callers, peers: Some(peers) })
     }
 }
 
@@ -148,9 +129,9 @@ mod tests {
         Trust::from_vars(|name| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
     }
 
-    fn keys(vars: &[(&str, &str)]) -> Keys {
+    fn vouching(vars: &[(&str, &str)]) -> Vouching {
         match from(vars) {
-            Ok(Trust::Settings(settings)) => settings.keys,
+            Ok(Trust::Settings(settings)) => settings.vouching,
             other => panic!("{other:?}"),
         }
     }
@@ -158,29 +139,31 @@ mod tests {
     #[test]
     fn a_secret_and_the_ring_are_two_modes_that_never_mix() {
         let none = |signers: &Signers| signers.callers.is_none() && signers.peers.is_none();
-        assert!(matches!(keys(&[("JWT_SECRET", SECRET)]), Keys::Secret { signers, .. } if none(&signers)));
-        assert!(matches!(keys(&[]), Keys::Ring { assertions: false, .. }));
-        let vouching = ("GATEWAY_SEND_ASSERTIONS", "true");
-        assert!(matches!(keys(&[vouching]), Keys::Ring { assertions: true, .. }));
+        assert!(matches!(vouching(&[("JWT_SECRET", SECRET)]), Vouching::Secret(signers) if none(&signers)));
+        assert!(matches!(vouching(&[]), Vouching::Keys { assertions: false, .. }));
+        let sends = ("GATEWAY_SEND_ASSERTIONS", "true");
+        assert!(matches!(vouching(&[sends]), Vouching::Keys { assertions: true, .. }));
         assert_eq!(
-            from(&[vouching, ("JWT_SECRET", SECRET)]).unwrap_err(),
+            from(&[sends, ("JWT_SECRET", SECRET)]).unwrap_err(),
             JwtConfigError::Missing { name: "JWT_ASSERTION_SECRET" }.into()
         );
-        let secrets = |assertion| [vouching, ("JWT_SECRET", SECRET), ("JWT_ASSERTION_SECRET", assertion)];
+        let secrets = |assertion| [sends, ("JWT_SECRET", SECRET), ("JWT_ASSERTION_SECRET", assertion)];
         assert!(from(&secrets(SECRET)).is_err(), "one secret for both");
-        let both = keys(&secrets(OTHER));
-        assert!(matches!(both, Keys::Secret { signers: Signers { callers: Some(_), peers: Some(_) }, .. }));
-        let silent = keys(&secrets(OTHER)[1..]);
-        assert!(matches!(silent, Keys::Secret { signers: Signers { callers: None, peers: Some(_) }, .. }));
+        let both = vouching(&secrets(OTHER));
+        assert!(matches!(both, Vouching::Secret(Signers { callers: Some(_), peers: Some(_) })));
+        let silent = vouching(&secrets(OTHER)[1..]);
+        assert!(matches!(silent, Vouching::Secret(Signers { callers: None, peers: Some(_) })));
         let unused = from(&[("JWT_ASSERTION_SECRET", OTHER)]).unwrap_err().to_string();
         assert!(unused.starts_with("JWT_ASSERTION_SECRET must be left out without JWT_SECRET"), "{unused}");
     }
 
     #[test]
-    fn revocations_are_followed_unless_somebody_says_that_there_are_none() {
-        let revocations = |vars: &[_]| matches!(from(vars), Ok(Trust::Settings(Settings { revocations: true, .. })));
-        assert!(revocations(&[]));
-        assert!(!revocations(&[("JWT_WITHOUT_REVOCATIONS", "true")]));
-        assert!(from(&[("JWT_WITHOUT_REVOCATIONS", "yes")]).is_err());
+    fn a_setting_of_tokens_that_cannot_be_used_is_refused_and_one_for_services_alone_is_none_of_the_gateways() {
+        for name in ["JWT_WITHOUT_REVOCATIONS", "JWT_REVOCATIONS_STALE_MS", "GATEWAY_SEND_ASSERTIONS"] {
+            let refused = from(&[(name, "yes")]).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("{name} must be ")), "{refused}");
+        }
+        // It would need a secret of its own.
+        assert!(from(&[("JWT_ACCEPT_ASSERTIONS", "true"), ("JWT_SECRET", SECRET)]).is_ok());
     }
 }

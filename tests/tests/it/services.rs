@@ -29,6 +29,7 @@ mod audit;
 mod auth;
 mod deletion;
 mod endings;
+mod followed;
 mod gateway;
 mod guesses;
 mod new_keys;

@@ -15,7 +15,7 @@ use crate::jwt::{Clock, DenyList, Revocations, Target, Terms};
 
 /// For how long nothing may prove that all revocations are known unless configured. An election in a NATS
 /// cluster takes up to ten seconds.
-const DEFAULT_MAX_STALE: Duration = Duration::from_secs(30);
+pub(in crate::auth) const DEFAULT_MAX_STALE: Duration = Duration::from_secs(30);
 /// How often it is proven, unless the bound is shorter than four times as long.
 const PROVE_EVERY: Duration = Duration::from_secs(2);
 /// How long one proof may take.

@@ -222,7 +222,7 @@ async fn buckets_that_are_missing_stop_the_start_and_are_named() {
         "JWT_REFRESH_SECRET" => Some(REFRESH_SECRET.to_owned()),
         _ => None,
     };
-    for (bucket, service) in [("auth_users", ::auth::service(vars)), ("users", ::users::service(vars).guard(guard()))] {
+    for (bucket, service) in [("auth_rev", ::auth::service(vars)), ("users", ::users::service(vars).guard(guard()))] {
         let error = service.start(nats(&server)).await.unwrap_err();
         assert!(matches!(error, StartError::Setup { .. }), "{error}");
         let text = error.to_string();

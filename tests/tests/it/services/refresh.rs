@@ -5,7 +5,8 @@ use ::users::Replicas;
 use async_nats::Subscriber;
 use async_nats::jetstream::{self, stream};
 use futures::{FutureExt, StreamExt};
-use nats_rpc::auth::Email;
+use nats_rpc::Code;
+use nats_rpc::auth::{Email, Revoker};
 
 use super::*;
 use crate::support::{PATIENCE, foreign};
@@ -22,8 +23,13 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        Self::start_with(|options| options).await
+    }
+
+    async fn start_with(configure: impl FnOnce(Options) -> Options) -> Self {
         let bed = Bed::start_on(server(), |server| {
-            Options::new(nats(server)).var("JWT_REFRESH_SECRET", REFRESH_SECRET).var("GATEWAY_TIMEOUT_MS", "30000")
+            let options = Options::new(nats(server)).var("JWT_REFRESH_SECRET", REFRESH_SECRET);
+            configure(options.var("GATEWAY_TIMEOUT_MS", "30000"))
         })
         .await;
         let jetstream = jetstream::new(foreign(&bed.server).await);
@@ -103,5 +109,25 @@ async fn without_a_key_to_sign_with_a_refresh_is_503_and_uses_nothing_up() {
     }
     assert_eq!(world.writes().await, writes);
     world.jetstream.update_stream(config).await.unwrap();
+    world.goes_on(writes).await;
+}
+
+#[tokio::test]
+async fn while_nobody_can_tell_what_is_revoked_a_refresh_is_503_and_uses_nothing_up() {
+    let world = World::start_with(|options| options.var("JWT_REVOCATIONS_STALE_MS", "1000")).await;
+    world.jetstream.delete_stream("KV_auth_rev").await.unwrap();
+    // What auth's own guard goes by is what a refresh goes by.
+    let ask = || world.bed.client.bearer(&world.ada.access_token);
+    let stale = async {
+        while ask().send::<Value>("auth.sessions", &json!({})).await.err().and_then(|error| error.code())
+            != Some(Code::Unavailable)
+        {}
+    };
+    soon(stale).await;
+    let writes = world.writes().await;
+    for _ in 0..2 {
+        assert_eq!(world.refresh().await.0, 503);
+    }
+    Revoker::provision(&world.jetstream, 1).await.unwrap();
     world.goes_on(writes).await;
 }

@@ -1,0 +1,73 @@
+//! What signs and verifies tokens here: followed once, however many need it.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use nats_rpc::auth::{Audit, KeyPurpose, KeysError, SigningKeyConfig, TokenSettings};
+use nats_rpc::jwt::{JwtConfig, KeyRing, PeerVerifier, Revocations};
+use nats_rpc::{Client, Config, Connection};
+use tokio::sync::OnceCell;
+
+use crate::config::Settings;
+use crate::keys::AccessKeys;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The same for whoever asks, of one start of the service; the first one opens it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedTrust(Arc<OnceCell<Trust>>);
+
+/// Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Trust {
+    pub(crate) audit: Audit,
+    pub(crate) keys: AccessKeys,
+    pub(crate) revocations: Revocations,
+    settings: TokenSettings,
+    peers: PeerVerifier,
+}
+
+impl SharedTrust {
+    pub(crate) async fn open(&self, config: &Config, vars: impl Fn(&str) -> Option<String>) -> Result<Trust, BoxError> {
+        let open = || Trust::open(config.connection(), vars);
+        self.0.get_or_try_init(open).await.cloned()
+    }
+}
+
+impl Trust {
+    async fn open(connection: &Connection, vars: impl Fn(&str) -> Option<String>) -> Result<Self, BoxError> {
+        let Settings { access_secret, assertion_secret, issuer, audience, key_rotation, key_margin, .. } =
+            Settings::from_vars(&vars)?;
+        let mut settings = TokenSettings::from_vars(vars)?;
+        let audit = Audit::over(&Client::over(connection));
+        let (keys, peers) = match (access_secret, assertion_secret) {
+            (None, _) => {
+                let keys = SigningKeyConfig::new(KeyPurpose::AccessTokens).issuer(issuer);
+                let keys = keys.rotate_every(key_rotation).margin(key_margin);
+                let keys = AccessKeys::ring(connection, keys, audit.clone()).await?;
+                // One bucket has what gateways say: where callers are, and, where it is taken, who.
+                let gateways = KeyRing::follow(connection, KeyPurpose::Peers).await?;
+                settings = settings.gateways(gateways.clone());
+                (keys, PeerVerifier::ring(gateways, audience))
+            }
+            (Some(access), Some(assertion)) => (AccessKeys::Secret(access), PeerVerifier::hs256(&assertion, audience)),
+            (Some(access), None) => (AccessKeys::Secret(access), PeerVerifier::none()),
+        };
+        if let AccessKeys::Ring(keys) = &keys {
+            settings = settings.ring(keys.ring().clone());
+        }
+        let revocations = settings.follow_revocations(connection).await?;
+        let settings = settings.revocations(revocations.clone());
+        Ok(Self { audit, keys, revocations, settings, peers })
+    }
+
+    /// What this service's own guard takes.
+    pub(crate) async fn guard(self, connection: &Connection) -> Result<JwtConfig, KeysError> {
+        self.settings.open(connection).await
+    }
+
+    /// Whose word on callers' addresses is taken: with the key ring, that of gateways whose keys are in theirs.
+    pub(crate) fn peers(self) -> PeerVerifier {
+        self.peers
+    }
+}
