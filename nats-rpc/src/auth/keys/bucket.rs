@@ -299,6 +299,8 @@ mod tests {
             let begins = |known: Option<u64>| basis(Some(found.as_bytes()), 20, known.map(document).as_ref()).unwrap();
             let of_another = begins(Some(800));
             assert_eq!((of_another.version, of_another.keys.len()), (800, 0), "its keys are not believed");
+            let of_a_new_one = begins(Some(5));
+            assert_eq!((of_a_new_one.version, of_a_new_one.keys.len()), (20, 0), "above all that others may know");
             let alone = begins(None);
             assert_eq!((alone.version, alone.keys.len()), (20, 1), "to be seen, and taken out");
         }

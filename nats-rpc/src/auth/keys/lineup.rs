@@ -65,15 +65,12 @@ impl Lineup {
     pub(super) fn amend(&self, document: &mut Document, now: u64) {
         let latest = now.saturating_add(TERM.max(self.horizon));
         document.keys.retain(|entry| {
-            let ends = entry.not_after();
+            let (kid, ends) = (&entry.kid, entry.not_after());
             if ends > latest {
-                tracing::error!(
-                    kid = entry.kid,
-                    ends,
-                    "ALARM: a key that has no end in sight is taken out of the ring"
-                );
+                tracing::error!(kid, ends, "ALARM: a key that has no end in sight is taken out of the ring");
+                return false;
             }
-            ends <= latest && ends.saturating_add(TRACE) > now
+            ends.saturating_add(TRACE) > now
         });
         for own in self.own() {
             let entry = Entry {
