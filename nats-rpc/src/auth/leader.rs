@@ -6,7 +6,7 @@
 use std::error::Error;
 
 use async_nats::jetstream::kv::Store;
-use async_nats::jetstream::stream::{ClusterInfo, Info, LastRawMessageErrorKind};
+use async_nats::jetstream::stream::{ClusterInfo, Info};
 
 /// How the stream is, by its leader's word.
 ///
@@ -20,17 +20,13 @@ pub(super) async fn info(store: &Store) -> Result<Info, Box<dyn Error + Send + S
     Ok(info)
 }
 
-/// The sequence of the last message that is in the stream; 0 if there is none.
+/// The sequence of the last message that is in the stream.
 ///
 /// # Errors
-/// If the leader does not answer. Nobody else answers this question.
+/// If there is none, or the leader does not answer. Nobody else answers this question.
 pub(super) async fn last(store: &Store) -> Result<u64, Box<dyn Error + Send + Sync>> {
     let any = format!("$KV.{}.>", store.name);
-    match store.stream.get_last_raw_message_by_subject(&any).await {
-        Ok(message) => Ok(message.sequence),
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
-        Err(error) => Err(error.into()),
-    }
+    Ok(store.stream.get_last_raw_message_by_subject(&any).await?.sequence)
 }
 
 /// Whether whoever answered belongs to a group that has no leader. A server without a cluster leads all it has.

@@ -200,7 +200,7 @@ impl Sessions {
         let chain = self.chain(&record, &presented)?;
         match judge(&record, &presented, &chain, self.clock.unix_millis(), self.limits.grace) {
             Judgement::Current | Judgement::Repeated => Ok(LiveSession::new(presented.sid, record)),
-            Judgement::Reused | Judgement::Invalid => Err(SessionError::Invalid),
+            Judgement::Reused | Judgement::Spent | Judgement::Invalid => Err(SessionError::Invalid),
         }
     }
 
@@ -216,7 +216,7 @@ impl Sessions {
         let chain = self.chain(&record, &presented)?;
         match judge(&record, &presented, &chain, self.clock.unix_millis(), self.limits.grace) {
             Judgement::Invalid => Err(SessionError::Invalid),
-            Judgement::Current | Judgement::Repeated | Judgement::Reused => self.finish(id, record).await,
+            _ => self.finish(id, record).await,
         }
     }
 

@@ -17,8 +17,9 @@ pub enum SessionError {
     /// A genuine token that was used before. The session has ended; its access tokens should too.
     #[error("refresh token reused")]
     Reused(Session),
-    /// A good token, whose owner [may not go on](super::Sessions::refresh_with). The session has ended.
-    #[error("the session's owner may not go on")]
+    /// A good token, whose owner [may not go on](super::Sessions::refresh_with), or of a session that was refreshed
+    /// as often as one may be, 16,384 times. The session has ended.
+    #[error("the session may not go on")]
     Ended(Session),
     /// Lost five races in a row. The token is still good: try again.
     #[error("too many concurrent refreshes")]

@@ -6,9 +6,11 @@ use super::chain::Chain;
 use super::record::Record;
 use super::token::{RefreshToken, digest};
 
-/// How many generations a token may be behind and still be told from a forged one: at one refresh a quarter of an
-/// hour the 2,880 of a session's 30 days, and less than 1 ms of work for who forges one of their own session.
-const MAX_ROLL_FORWARD: u32 = 4_096;
+/// How often a session is refreshed before it ends: each three minutes of 30 days, and more.
+///
+/// So every token that a session had is told from a forged one, and a thief cannot outrun its victim's by refreshing
+/// fast. That many generations are some 4 ms of work, which nobody can ask for who has not refreshed as often.
+const MAX_GENERATION: u32 = 16_384;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
@@ -18,6 +20,8 @@ pub(super) enum Judgement {
     Repeated,
     /// A genuine one from earlier: somebody else has used it. End the session.
     Reused,
+    /// The current token of a session that was refreshed as often as may be: end it.
+    Spent,
     /// Expired or forged: answer no, change nothing.
     Invalid,
 }
@@ -30,7 +34,8 @@ pub(super) fn judge(record: &Record, presented: &RefreshToken, chain: &Chain<'_>
     let Some(behind) = record.generation.checked_sub(presented.generation) else {
         return Judgement::Invalid;
     };
-    if behind > MAX_ROLL_FORWARD || record.generation == u32::MAX {
+    // Of a session from before there was a bound.
+    if behind > MAX_GENERATION {
         return Judgement::Invalid;
     }
     // A genuine token leads to the current secret, whatever its age; a forged one leads nowhere.
@@ -39,6 +44,7 @@ pub(super) fn judge(record: &Record, presented: &RefreshToken, chain: &Chain<'_>
         return Judgement::Invalid;
     }
     match behind {
+        0 if record.generation >= MAX_GENERATION => Judgement::Spent,
         0 => Judgement::Current,
         1 if now.saturating_sub(record.rotated_at) < grace => Judgement::Repeated,
         _ => Judgement::Reused,
@@ -143,20 +149,31 @@ mod tests {
         let ancient = Record { generation: u32::MAX, ..life.record.clone() };
         let chain = Chain::new(&life.pepper, life.tokens[0].sid);
         let start = std::time::Instant::now();
-        for token in [&life.tokens[0], &at(u32::MAX), &at(u32::MAX - 4_097)] {
+        for token in [&life.tokens[0], &at(u32::MAX - MAX_GENERATION - 1)] {
             assert_eq!(judge(&ancient, token, &chain, START, 10), Judgement::Invalid);
         }
         assert!(start.elapsed() < std::time::Duration::from_millis(100));
     }
 
     #[test]
-    fn a_genuine_token_is_told_from_a_forged_one_up_to_4_096_generations_back() {
+    fn a_session_ends_before_it_has_a_token_that_could_not_be_told_from_a_forged_one() {
         let mut life = Life::new();
-        for _ in 0..4_097 {
+        for _ in 0..MAX_GENERATION - 1 {
             life.rotate(START);
         }
-        assert_eq!(life.judge(&life.tokens[1], START), Judgement::Reused);
-        assert_eq!(life.judge(&life.tokens[0], START), Judgement::Invalid);
+        assert_eq!(life.judge(life.tokens.last().unwrap(), START), Judgement::Current);
+        life.rotate(START);
+        let last = life.tokens.len() - 1;
+        assert_eq!(life.judge(&life.tokens[last], START), Judgement::Spent);
+        assert_eq!(life.judge(&life.tokens[last - 1], START), Judgement::Repeated);
+        for old in [0, 1, last - 2] {
+            assert_eq!(life.judge(&life.tokens[old], START), Judgement::Reused, "{old}");
+        }
+        // One from before the bound.
+        let secret = life.tokens[last].secret.clone();
+        let beyond = RefreshToken { generation: u32::MAX, secret, ..life.tokens[last].clone() };
+        let record = Record { generation: u32::MAX, ..life.record.clone() };
+        assert_eq!(judge(&record, &beyond, &Chain::new(&life.pepper, beyond.sid), START, 10), Judgement::Spent);
     }
 
     #[test]

@@ -78,6 +78,7 @@ impl Sessions {
                     tracing::warn!(sid = %session.id, user = %session.owner.user, "refresh token reused: session ended");
                     return Err(SessionError::Reused(session).into());
                 }
+                Judgement::Spent => return Err(SessionError::Ended(self.finish(id, record).await?).into()),
                 Judgement::Invalid => return Err(SessionError::Invalid.into()),
             }
             let successor = chain.successor(&presented);

@@ -1,4 +1,5 @@
-//! A gateway's word on a message: bound to its subject and payload, for one use with each instance, within some seconds.
+//! A gateway's word on a message: bound to its subject and payload, for one use with each instance, within some
+//! seconds.
 
 use std::fmt;
 

@@ -32,9 +32,9 @@ const LEEWAY: u64 = 5;
 /// Vouches for the address of a caller; what a gateway signs with.
 ///
 /// The proof travels in the header [`PEER_HEADER`] and is good for one subject, one payload and ten seconds, once for
-/// each instance that takes it, while that runs. It says where a call comes from and nothing of who makes it. A service that counts attempts per
-/// source takes it as [`Peer`]. A gateway that has keys of its own in a ring makes it of those, with
-/// `SigningKeys::peer_signer`.
+/// each instance that takes it, while that runs. It says where a call comes from and nothing of who makes it. A
+/// service that counts attempts per source takes it as [`Peer`]. A gateway that has keys of its own in a ring makes
+/// it of those, with `SigningKeys::peer_signer`.
 ///
 /// ```
 /// use nats_rpc::jwt::{PeerSigner, SecretKey};

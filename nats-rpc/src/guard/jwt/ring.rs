@@ -90,7 +90,8 @@ impl KeyRing {
     ///
     /// # Errors
     /// As [`from_json`](Self::from_json), and [`KeyRingError::Stale`] if its version is not above the one
-    /// in use; of a ring that is [followed](Self::follow), [`KeyRingError::KeyId`]. The keys in use then stay as they are.
+    /// in use; of a ring that is [followed](Self::follow), [`KeyRingError::KeyId`]. The keys in use then stay as
+    /// they are.
     pub fn replace(&self, document: &[u8]) -> Result<(), KeyRingError> {
         self.take(&Keys::parse(document, self.0.key_ids)?)
     }

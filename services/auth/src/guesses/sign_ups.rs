@@ -42,7 +42,8 @@ fn of_source(per_minute: u32) -> BackoffRule {
 }
 
 impl Guesses {
-    /// Counts a sign-up for the account at `key`, whatever comes of it: an account is as good a thing to make many of as a guess.
+    /// Counts a sign-up for the account at `key`, whatever comes of it: an account is as good a thing to make many of
+    /// as a guess.
     ///
     /// # Errors
     /// 429 if there were too many, with the time to wait as `retryAfterMs`; 503 if the counts cannot be kept.

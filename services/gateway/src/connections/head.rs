@@ -126,8 +126,8 @@ impl Future for HeadSleep {
         let first = *lock(&self.first);
         if let (Some(first), false) = (first, self.begun) {
             self.begun = true;
-            let until = self.sleep.deadline().min((first + self.headers).into());
-            self.sleep.as_mut().reset(until);
+            let until = first + self.headers;
+            self.sleep.as_mut().reset(until.into());
         }
         self.sleep.as_mut().poll(cx)
     }

@@ -2,6 +2,7 @@
 
 use futures::StreamExt;
 
+use super::forged::with_generation;
 use super::*;
 
 #[tokio::test]
@@ -66,4 +67,27 @@ async fn a_session_that_has_expired_is_neither_listed_nor_ended_though_its_recor
     assert_eq!(sessions.list("u1").await.expect("a list"), []);
     assert!(is_invalid(&sessions.end("u1", &id).await));
     assert!(!world.stored(&id).await.payload.is_empty());
+}
+
+/// Whoever could refresh without an end could leave a token so far behind that it is no longer known for a genuine one.
+#[tokio::test]
+async fn a_session_ends_when_it_was_refreshed_16_384_times() {
+    let world = World::new().await;
+    let sessions = world.sessions(config()).await;
+    let issued = sessions.create(owner()).await.expect("a session");
+    let id = &issued.session.id;
+    let stored = world.stored(id).await;
+    let mut record: serde_json::Value = serde_json::from_slice(&stored.payload).expect("a record");
+    assert_eq!(record["gen"], 0, "{record}");
+    record["gen"] = 16_383.into();
+    let key = stored.subject.strip_prefix(SUBJECTS).expect("a key of the bucket");
+    world.bucket().await.put(key, record.to_string().into()).await.expect("written");
+
+    let last_but_one = with_generation(&issued.refresh_token, 16_383);
+    let last = sessions.refresh(&last_but_one).await.expect("a successor").refresh_token;
+    assert_eq!(with_generation(&last, 16_384), last);
+    let ended = sessions.refresh(&last).await;
+    assert!(matches!(&ended, Err(SessionError::Ended(session)) if session.id == *id), "{ended:?}");
+    assert!(is_invalid(&sessions.refresh(&last).await));
+    assert!(is_invalid(&sessions.refresh(&last_but_one).await));
 }

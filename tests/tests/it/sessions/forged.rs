@@ -95,7 +95,7 @@ pub(super) fn forged(token: &str) -> String {
 }
 
 /// The same session and secret, the generation in the fifth group of four characters changed.
-fn with_generation(token: &str, generation: u32) -> String {
+pub(super) fn with_generation(token: &str, generation: u32) -> String {
     // 16 bytes of session id are 21 1/3 characters; the generation is bytes 16..20.
     let mut bytes = decode(token);
     bytes[16..20].copy_from_slice(&generation.to_be_bytes());
