@@ -49,18 +49,36 @@ impl Authority {
     where
         Fut: Future<Output = Result<Option<Account>, RecordError>>,
     {
+        let Some(account) = self.write_end(event, write).await? else { return Ok(None) };
+        self.announce_end(&account).await?;
+        Ok(Some(account))
+    }
+
+    /// The first half of [`end`](Self::end), for who has more to do that need not wait for the second.
+    pub(super) async fn write_end<Fut>(
+        &self,
+        event: AuditEvent,
+        write: impl Fn() -> Fut,
+    ) -> Result<Option<Account>, RpcError>
+    where
+        Fut: Future<Output = Result<Option<Account>, RecordError>>,
+    {
         let written = again(WRITE_LIMIT, write).await.inspect_err(|error| {
             tracing::error!(%error, ?event, "whether it took place is not known");
-        });
-        let Some(account) = written? else { return Ok(None) };
-        self.0.audit.emit(event);
+        })?;
+        if written.is_some() {
+            self.0.audit.emit(event);
+        }
+        Ok(written)
+    }
+
+    /// The second half of [`end`](Self::end): makes the end known that is written in `account`.
+    pub(super) async fn announce_end(&self, account: &Account) -> Result<(), RpcError> {
         let user = account.user_id.to_string();
         let announced = again(ANNOUNCE_LIMIT, || self.0.sessions.end_all(&user, account.epoch)).await;
-        if let Err(error) = announced {
+        announced.map(drop).inspect_err(|error| {
             tracing::error!(%error, user, "sessions have ended, and their access tokens live until they expire");
-            return Err(error);
-        }
-        Ok(Some(account))
+        })
     }
 }
 

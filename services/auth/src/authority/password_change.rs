@@ -105,14 +105,17 @@ impl Authority {
         let token = token.to_owned();
         let replaced = self.see_through("a reset of a password", async move |authority| {
             let parts = &*authority.0;
-            let replaced = authority.end(event, || parts.accounts.replace_password(&key, &account, &hash)).await?;
-            if replaced.is_some() {
+            let write = || parts.accounts.replace_password(&key, &account, &hash);
+            let Some(account) = authority.write_end(event, write).await? else { return Ok(None) };
+            // Revocations that are away keep nobody waiting who has shown to own the mailbox.
+            let forgotten = async {
                 if let Err(error) = parts.resets.discard(&token).await {
                     tracing::warn!(%error, "a used reset token stays until it expires; it opens nothing");
                 }
                 parts.guesses.forget(&key).await;
-            }
-            Ok(replaced)
+            };
+            let (announced, ()) = tokio::join!(authority.announce_end(&account), forgotten);
+            announced.map(|()| Some(account))
         });
         replaced.await?.map(drop).ok_or_else(invalid)
     }

@@ -3,6 +3,7 @@
 use futures::TryStreamExt;
 use nats_rpc::auth::Revoker;
 
+use super::guesses::{fail, key, prolong};
 use super::passwords::{OTHER, RESET_SUBJECT, reset_token};
 use super::revocation::refused;
 use super::*;
@@ -44,6 +45,21 @@ async fn a_reset_password_ends_access_tokens_though_its_call_ended_and_revocatio
     let token = reset_token(&bed, "ada@example.com").await;
     let confirmation = json!({ "token": token, "newPassword": OTHER });
     replaced_in_vain(&bed, "auth.password.reset.confirm", &ada, &confirmation).await;
+    ends_all_but_what_came_after(&bed, &ada).await;
+}
+
+#[tokio::test]
+async fn a_reset_ends_the_wait_and_its_token_is_gone_while_revocations_are_away() {
+    let bed = Bed::start_with(|options| options.var("PASSWORD_RESET_SUBJECT", RESET_SUBJECT)).await;
+    let ada = bed.sign_up("ada@example.com").await;
+    fail(&bed, "ada@example.com", 5).await;
+    prolong(&bed, "password", &key("ada@example.com")).await;
+    let token = reset_token(&bed, "ada@example.com").await;
+    let confirmation = json!({ "token": token, "newPassword": OTHER });
+    replaced_in_vain(&bed, "auth.password.reset.confirm", &ada, &confirmation).await;
+    let resets = bed.client.connection().jetstream().get_key_value("auth_reset").await.unwrap();
+    let tokens: Vec<String> = resets.keys().await.unwrap().try_collect().await.unwrap();
+    assert!(tokens.is_empty(), "{tokens:?}");
     ends_all_but_what_came_after(&bed, &ada).await;
 }
 
