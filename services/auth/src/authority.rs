@@ -5,6 +5,7 @@ mod inspection;
 mod log_in;
 mod password_change;
 mod refresh;
+mod remains;
 mod sessions;
 mod whose;
 
@@ -29,6 +30,7 @@ use crate::trust::Trust;
 
 pub(crate) use self::inspection::{Introspection, Revocation};
 pub(crate) use self::password_change::reset;
+use self::remains::Written;
 pub(crate) use self::sessions::OwnSessions;
 
 /// What every user may do with the profile that is theirs.
@@ -134,6 +136,9 @@ impl Authority {
             return Err(taken());
         }
         parts.profiles.create(&Profile::new(account.user_id, email.as_str())).await?;
+        if !self.still_stands(&key, account.user_id, Written { place: true, profile: true }).await? {
+            return Err(RpcError::conflict("this account was locked or deleted meanwhile"));
+        }
         let tokens = self.begin_session(&key, &account, None).await?;
         parts.audit.emit(AuditEvent::SignedUp { user: account.user_id.to_string() });
         let event = UserCreated { user_id: account.user_id };

@@ -32,6 +32,7 @@ mod endings;
 mod followed;
 mod gateway;
 mod guesses;
+mod held;
 mod new_keys;
 mod passwords;
 mod refresh;

@@ -229,7 +229,9 @@ impl Accounts {
         // The account last: as long as it is there, the rest can be done again.
         self.forget(user).await?;
         // Whoever signs up with the address as soon as it is free keeps what is theirs.
-        self.0.accounts.remove_if(key.as_str(), |account| account.user_id == user).await
+        self.0.accounts.remove_if(key.as_str(), |account| account.user_id == user).await?;
+        // Once more, for who found the account in between, noted where it was, and ended before looking again.
+        self.forget(user).await
     }
 
     async fn change(&self, key: &AccountKey, change: impl Fn(&mut Account)) -> Result<Option<Account>, RecordError> {

@@ -5,6 +5,7 @@ use nats_rpc::auth::{AuditEvent, Email, Password, Passwords};
 use nats_rpc::jwt::Peer;
 use users::Profile;
 
+use super::remains::Written;
 use super::{Authority, Tokens};
 use crate::account::{Account, AccountKey};
 use crate::guesses::name_of;
@@ -48,33 +49,22 @@ impl Authority {
     }
 
     /// Writes what is missing: the note of where the account is, so that whoever holds a token is found by their id,
-    /// and the profile, over which a log-in does not fail.
-    ///
-    /// It may be missing because the account is being deleted. A deletion locks first, so one that the look at the
-    /// account does not show is yet to remove what was written here.
+    /// and the profile, over which a log-in does not fail. It may be missing because the account is being deleted.
     async fn complete(&self, key: &AccountKey, account: &Account, email: &Email) -> Result<(), RpcError> {
         let (parts, user) = (&*self.0, account.user_id);
-        let noted = parts.accounts.note(key, user).await?;
+        let place = parts.accounts.note(key, user).await?;
         let profile = Profile::new(user, email.as_str());
-        let profiled = parts.profiles.create(&profile).await.unwrap_or_else(|error| {
+        let profile = parts.profiles.create(&profile).await.unwrap_or_else(|error| {
             tracing::warn!(%error, %user, "whether there is a profile is not known");
             false
         });
-        if !noted && !profiled {
-            return Ok(());
+        if !self.still_stands(key, user, Written { place, profile }).await? {
+            return Err(wrong());
         }
-        let now = parts.accounts.find(key).await?;
-        if now.is_some_and(|now| now.user_id == user && !now.locked) {
-            tracing::warn!(%user, noted, profiled, "what was missing of an account was written anew");
-            return Ok(());
+        if place || profile {
+            tracing::warn!(%user, place, profile, "what was missing of an account was written anew");
         }
-        if noted {
-            parts.accounts.forget(user).await?;
-        }
-        if profiled {
-            parts.profiles.remove(user).await?;
-        }
-        Err(wrong())
+        Ok(())
     }
 
     /// Hashes a password anew that was stored at a lower cost than today's; a log-in does not fail over it.

@@ -5,6 +5,7 @@ use nats_rpc::{RpcError, UserClaims};
 use users::UserId;
 
 use super::Authority;
+use super::remains::Written;
 use crate::account::{Account, AccountKey};
 
 impl Authority {
@@ -27,7 +28,8 @@ impl Authority {
         let Some(account) = parts.accounts.find(&key).await?.filter(|account| account.user_id == user) else {
             return Ok(None);
         };
-        parts.accounts.note(&key, user).await?;
+        let place = parts.accounts.note(&key, user).await?;
+        self.still_stands(&key, user, Written { place, profile: false }).await?;
         Ok(Some((key, account)))
     }
 

@@ -2,8 +2,9 @@
 
 use ::auth::account::{AccountKey, Accounts};
 use ::auth::standing::Standing;
-use futures::{FutureExt, TryStreamExt};
+use futures::TryStreamExt;
 
+use super::held::Held;
 use super::revocation::{connection, email, refused, works};
 use super::*;
 
@@ -51,33 +52,86 @@ async fn a_deletion_that_failed_half_way_is_done_again_and_nobody_comes_in_meanw
     assert!(works(&bed, &anew.access_token).await && bed.refresh(&anew.refresh_token).await.0 == 200);
 }
 
+/// The system, with writes at `keys` in the test's hands.
+async fn with_held(keys: &str) -> (Bed, Held) {
+    let (server, held) = Held::server(keys).await;
+    (Bed::start_on(server, options).await, held)
+}
+
+/// Deletes ada; the writes that are held are all that comes after that.
+async fn delete(bed: &Bed) {
+    Standing::Deleted.give(&connection(bed).await, &email("ada@example.com")).await.unwrap().unwrap();
+}
+
+async fn nothing_is_left(bed: &Bed) {
+    for bucket in ["users", "auth_users"] {
+        let bucket = bed.client.connection().jetstream().get_key_value(bucket).await.unwrap();
+        let keys: Vec<String> = bucket.keys().await.unwrap().try_collect().await.unwrap();
+        assert!(keys.is_empty(), "{keys:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_log_in_under_way_leaves_nothing_of_a_user_who_is_deleted_meanwhile() {
-    let bed = Bed::start().await;
-    let connection = connection(&bed).await;
-    let attempts = connection.jetstream().get_key_value("auth_backoff").await.unwrap();
-    let mut attempts = attempts.watch(">").await.unwrap();
-    for n in 0..3 {
-        let address = format!("ada{n}@example.com");
-        let ada = bed.sign_up(&address).await;
+    let (bed, mut held) = with_held("auth_backoff.password.*").await;
+    let ada = bed.sign_up("ada@example.com").await;
+    let deletion = async {
+        // The attempt is counted before the account is looked at, and taken back once the password was found right.
+        let taken_back = held.hold(1).await;
+        delete(&bed).await;
+        held.release(taken_back).await;
+    };
+    let (_, (status, body)) = tokio::join!(deletion, bed.log_in("ada@example.com", PASSWORD));
+    assert_eq!(status, 401, "{body}");
+    nothing_is_left(&bed).await;
+    refused(&bed, &ada.access_token).await;
+}
+
+#[tokio::test]
+async fn a_sign_up_under_way_leaves_nothing_of_a_user_who_is_deleted_meanwhile() {
+    for keys in ["auth_users.id.*", "users.*"] {
+        let (bed, mut held) = with_held(keys).await;
         let deletion = async {
-            // A log-in looks at the account once its attempt is counted, and hashes then.
-            soon(attempts.try_next()).await.unwrap().unwrap();
-            Standing::Deleted.give(&connection, &email(&address)).await.unwrap().unwrap();
+            let written = held.hold(0).await;
+            delete(&bed).await;
+            held.release(written).await;
         };
-        let body = json!({ "email": address, "password": PASSWORD });
-        let log_in = bed.client.send::<Value>("auth.login", &body);
-        let (_, tokens) = tokio::join!(deletion, soon(log_in));
-        for bucket in ["users", "auth_users"] {
-            let bucket = connection.jetstream().get_key_value(bucket).await.unwrap();
-            let keys: Vec<String> = bucket.keys().await.unwrap().try_collect().await.unwrap();
-            assert!(keys.is_empty(), "{keys:?}");
-        }
-        if let Ok(tokens) = tokens {
-            refused(&bed, tokens["accessToken"].as_str().unwrap()).await;
-        }
-        refused(&bed, &ada.access_token).await;
-        // What the log-in counted is taken back meanwhile, or not.
-        while attempts.try_next().now_or_never().is_some() {}
+        let body = json!({ "email": "ada@example.com", "password": PASSWORD });
+        let (_, (status, body)) = tokio::join!(deletion, bed.post("/api/auth/signup", None, &body));
+        assert_eq!(status, 409, "{keys}: {body}");
+        nothing_is_left(&bed).await;
     }
+}
+
+#[tokio::test]
+async fn who_is_looked_for_while_they_are_deleted_is_not_noted_again() {
+    let (bed, mut held) = with_held("auth_users.id.*").await;
+    let ada = bed.sign_up("ada@example.com").await;
+    let accounts = bed.client.connection().jetstream().get_key_value("auth_users").await.unwrap();
+    accounts.purge(format!("id.{}", ada.id)).await.unwrap();
+    let deletion = async {
+        let noted = held.hold(0).await;
+        delete(&bed).await;
+        held.release(noted).await;
+    };
+    let nothing = json!({});
+    let looking = bed.post("/api/auth/logout-all", Some(&ada.access_token), &nothing);
+    let (_, (status, body)) = tokio::join!(deletion, looking);
+    assert_eq!(status, 401, "{body}");
+    nothing_is_left(&bed).await;
+}
+
+#[tokio::test]
+async fn a_note_that_comes_while_the_account_is_removed_goes_with_it() {
+    let (bed, mut held) = with_held("auth_users.*").await;
+    let ada = bed.sign_up("ada@example.com").await;
+    let (user, key) = (::users::UserId::parse(&ada.id).unwrap(), AccountKey::of(&email("ada@example.com")));
+    let noting = async {
+        // The lock passes, and the removal comes once the first note is gone.
+        let removed = held.hold(1).await;
+        assert!(Accounts::open(&connection(&bed).await).await.unwrap().note(&key, user).await.unwrap());
+        held.release(removed).await;
+    };
+    tokio::join!(noting, delete(&bed));
+    nothing_is_left(&bed).await;
 }
