@@ -97,7 +97,7 @@ impl Accounts {
     /// Those of [`Bucket::create`]; there may be an account then whose place is not noted.
     pub async fn create(&self, key: &AccountKey, account: &Account) -> Result<bool, RecordError> {
         // The account decides who has the address, so it comes first. If the process ends in between, nobody holds
-        // a token of the account, and a log-in notes the place before it gives any.
+        // a token of the account, and a log-in or a refresh notes the place before it gives any.
         let created = self.0.accounts.create(key.as_str(), account).await?;
         if created {
             self.note(key, account.user_id).await?;

@@ -3,6 +3,7 @@
 use nats_rpc::RpcError;
 use nats_rpc::auth::{AuditEvent, Session, SessionError};
 
+use super::remains::Written;
 use super::{Authority, Tokens};
 use crate::account::AccountKey;
 
@@ -44,10 +45,17 @@ impl Authority {
 
     /// The next access token of a session; `None` if it may not go on.
     async fn next_access_token(&self, session: &Session) -> Result<Option<String>, RpcError> {
-        let owner = &session.owner;
-        let account = self.0.accounts.find(&AccountKey::remembered(owner.account.clone())).await?;
+        let (owner, accounts) = (&session.owner, &self.0.accounts);
+        let key = AccountKey::remembered(owner.account.clone());
+        let account = accounts.find(&key).await?;
         let realm = self.realm()?;
-        let admitted = account.filter(|account| account.admits(owner, realm));
-        admitted.map(|account| self.access_token(session, &account, realm)).transpose()
+        let Some(account) = account.filter(|account| account.admits(owner, realm)) else { return Ok(None) };
+        // Of an account from before places were noted, the session alone knows where it is, and the token may outlive
+        // it. One read more, and one write in an account's life.
+        let place = accounts.note(&key, account.user_id).await?;
+        if !self.still_stands(&key, account.user_id, Written { place, profile: false }).await? {
+            return Ok(None);
+        }
+        self.access_token(session, &account, realm).map(Some)
     }
 }

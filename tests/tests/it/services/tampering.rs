@@ -113,3 +113,20 @@ async fn an_account_whose_place_was_never_noted_is_found_by_its_sessions_and_not
     logged_in(&bed).await;
     assert_eq!(found().await, at, "before the log-in began a session");
 }
+
+#[tokio::test]
+async fn a_token_of_a_refresh_is_revoked_with_its_user_though_the_session_is_over_and_no_place_was_noted() {
+    let bed = Bed::start().await;
+    let ada = bed.sign_up("ada@example.com").await;
+    let connection = connection(&bed).await;
+    let credentials = ServiceCredentials::open(&connection).await.unwrap();
+    let credential = credentials.add("revokes", "revoke").await.unwrap();
+    let accounts = connection.jetstream().get_key_value("auth_users").await.unwrap();
+    accounts.purge(format!("id.{}", ada.id)).await.unwrap();
+    let (status, refreshed) = bed.refresh(&ada.refresh_token).await;
+    assert_eq!(status, 200, "{refreshed}");
+    // As at their absolute end: nothing is told of them, and access tokens live on.
+    connection.jetstream().get_stream("KV_auth_sess").await.unwrap().purge().await.unwrap();
+    assert_eq!(ask(&bed, &credential, "auth.revoke", &json!({ "sub": ada.id })).await, Ok(Value::Null));
+    refused(&bed, refreshed["accessToken"].as_str().unwrap()).await;
+}
