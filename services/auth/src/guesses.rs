@@ -2,7 +2,7 @@
 
 mod sign_ups;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nats_rpc::RpcError;
 use nats_rpc::auth::{Audit, AuditEvent, Backoff, BackoffError, BackoffKey, BackoffRule, Email};
@@ -92,8 +92,7 @@ impl Guesses {
             match &source {
                 // First, so that who sprays one password over many accounts touches no further account.
                 Some(source) => self.backoff.begin(source, &BackoffRule::SOURCE).await?,
-                None if self.unproven.admits(Instant::now()) => {}
-                None => return Err(Refused::Shared),
+                None => self.unproven.admit(Instant::now()).map_err(Refused::Shared)?,
             }
             Ok(self.backoff.begin(&account, rule).await?)
         };
@@ -135,8 +134,9 @@ impl Attempt<'_> {
 /// Why an attempt is not looked at.
 enum Refused {
     Backoff(BackoffError),
-    /// Too many of all that share a bound of this instance, such as those whose source nobody proves.
-    Shared,
+    /// Too many of all that share a bound of this instance, such as those whose source nobody proves; the next place
+    /// is free after so long.
+    Shared(Duration),
 }
 
 impl From<BackoffError> for Refused {
@@ -146,13 +146,10 @@ impl From<BackoffError> for Refused {
 }
 
 impl Refused {
-    /// A second's worth of the bound has come back by then.
-    const SHARED_MS: u64 = 1_000;
-
     fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::Backoff(error) => error.retry_after_ms(),
-            Self::Shared => Some(Self::SHARED_MS),
+            Self::Shared(free) => Some(shared_ms(*free)),
         }
     }
 }
@@ -161,9 +158,15 @@ impl From<Refused> for RpcError {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Backoff(error) => error.into(),
-            Refused::Shared => too_many("attempts", Refused::SHARED_MS),
+            Refused::Shared(free) => too_many("attempts", shared_ms(free)),
         }
     }
+}
+
+/// What who shares a bound is told to wait, until a place is free: at least a second, as where places come faster,
+/// all would come for the next one at once.
+fn shared_ms(free: Duration) -> u64 {
+    u64::try_from(free.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1_000)
 }
 
 /// A 429 that says how long to wait.
@@ -180,4 +183,15 @@ fn too_many(what: &str, retry_after_ms: u64) -> RpcError {
 /// Text that is no address has a name too, so that it is counted.
 pub(crate) fn name_of(address: &str) -> String {
     Email::parse(address).map_or_else(|_| address.trim().to_lowercase(), |email| email.key())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_shares_a_bound_is_told_when_a_place_is_free_and_a_second_at_least() {
+        let told = [0, 100_000, 1_000_200, 60_000_000].map(|micros| shared_ms(Duration::from_micros(micros)));
+        assert_eq!(told, [1_000, 1_000, 1_001, 60_000]);
+    }
 }

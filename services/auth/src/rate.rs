@@ -1,7 +1,7 @@
 //! A bound on how often something happens.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A token bucket: a minute's worth at once, then as many as the minute gives.
 ///
@@ -26,35 +26,46 @@ impl RateLimit {
         Self { per_second: most / 60.0, most, level: Mutex::new(Level { left: most, at: Instant::now() }) }
     }
 
-    /// Whether it may happen now; if so, it counts.
-    pub(crate) fn admits(&self, now: Instant) -> bool {
+    /// Counts that it happens now, or says how long it is until it may.
+    pub(crate) fn admit(&self, now: Instant) -> Result<(), Duration> {
         // Two numbers cannot be left half-changed, so poison is no reason to stop.
         let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
         let gained = now.saturating_duration_since(level.at).as_secs_f64() * self.per_second;
         level.left = (level.left + gained).min(self.most);
         level.at = level.at.max(now);
         if level.left < 1.0 {
-            return false;
+            return Err(Duration::from_secs_f64((1.0 - level.left) / self.per_second));
         }
         level.left -= 1.0;
-        true
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn a_minutes_worth_passes_at_once_and_the_rest_as_time_does() {
         let limit = RateLimit::per_minute(60);
         let start = Instant::now() + Duration::from_secs(1);
-        assert_eq!((0..100).filter(|_| limit.admits(start)).count(), 60);
-        assert!(!limit.admits(start + Duration::from_millis(900)));
-        assert!(limit.admits(start + Duration::from_millis(1_100)));
+        assert_eq!((0..100).filter(|_| limit.admit(start).is_ok()).count(), 60);
+        assert!(limit.admit(start + Duration::from_millis(900)).is_err());
+        assert!(limit.admit(start + Duration::from_millis(1_100)).is_ok());
         let much_later = start + Duration::from_secs(3_600);
-        assert_eq!((0..100).filter(|_| limit.admits(much_later)).count(), 60);
+        assert_eq!((0..100).filter(|_| limit.admit(much_later).is_ok()).count(), 60);
+    }
+    #[test]
+    fn who_comes_too_early_is_told_when_the_next_place_is_free() {
+        for (times, wait) in [(1, 60), (2, 30), (60, 1)] {
+            let limit = RateLimit::per_minute(times);
+            let start = Instant::now() + Duration::from_secs(1);
+            while limit.admit(start).is_ok() {}
+            let wait = Duration::from_secs(wait);
+            assert_eq!(limit.admit(start).unwrap_err().as_secs_f64().round(), wait.as_secs_f64(), "{times}");
+            let told = limit.admit(start + wait / 2).unwrap_err();
+            assert!(told.abs_diff(wait / 2) < Duration::from_millis(1), "{times}: {told:?}");
+            assert!(limit.admit(start + wait + Duration::from_millis(1)).is_ok(), "{times}");
+        }
     }
 }

@@ -59,7 +59,7 @@ impl Guesses {
                 }
                 None => &self.sign_ups.unproven,
             };
-            all.admits(Instant::now()).then_some(()).ok_or(Refused::Shared)
+            all.admit(Instant::now()).map_err(Refused::Shared)
         };
         let Err(refused) = counted.await else { return Ok(()) };
         self.tell(SIGN_UP, key.as_str(), source.as_ref(), &refused);

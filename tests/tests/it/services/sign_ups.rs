@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use nats_rpc::CallError;
 use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
 
 use super::*;
@@ -12,6 +13,13 @@ fn body(email: &str) -> Value {
 
 /// What a sign-up comes to that a gateway vouches for as one from `source`, or that nobody vouches for.
 async fn sign_up(bed: &Bed, source: Option<&str>, email: &str) -> u16 {
+    match attempt(bed, source, email).await {
+        Ok(()) => 201,
+        Err(error) => error.code().unwrap().status(),
+    }
+}
+
+async fn attempt(bed: &Bed, source: Option<&str>, email: &str) -> Result<(), CallError> {
     let body = body(email);
     let client = match source {
         Some(source) => {
@@ -21,10 +29,7 @@ async fn sign_up(bed: &Bed, source: Option<&str>, email: &str) -> u16 {
         }
         None => bed.client.clone(),
     };
-    match soon(client.send::<Value>("auth.signup", &body)).await {
-        Ok(_) => 201,
-        Err(error) => error.code().unwrap().status(),
-    }
+    soon(client.send::<Value>("auth.signup", &body)).await.map(drop)
 }
 
 #[tokio::test]
@@ -63,4 +68,15 @@ async fn of_many_sources_too_many_sign_ups_are_429_and_log_ins_are_not() {
     assert_eq!(sign_up(&bed, Some("203.0.113.1"), "ada@example.com").await, 409);
     assert_eq!(sign_up(&bed, Some("203.0.113.2"), "ada@example.com").await, 429);
     assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 200);
+}
+
+#[tokio::test]
+async fn who_finds_the_shared_bound_used_up_is_told_to_wait_until_a_place_is_free() {
+    let bed = Bed::start_with(|options| options.var("SIGN_UPS_PER_MINUTE", "1")).await;
+    assert_eq!(sign_up(&bed, None, "ada@example.com").await, 201);
+    let Err(CallError::Answered(refused)) = attempt(&bed, None, "eve@example.com").await else { panic!("let in") };
+    let details: Value = serde_json::from_str(refused.details().unwrap().get()).unwrap();
+    let wait = details["retryAfterMs"].as_u64().unwrap();
+    // A minute, but for what passed meanwhile.
+    assert!((30_000..=60_000).contains(&wait), "{wait}");
 }
