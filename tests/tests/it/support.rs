@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use async_nats::datetime::parse_rfc3339;
+use async_nats::jetstream::stream::Stream;
 use async_nats::{HeaderMap, Message};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use nats_rpc::testing::NatsServer;
 use nats_rpc::{Client, NatsConfig};
 use serde_json::Value;
@@ -61,6 +64,16 @@ pub(crate) async fn request_with(
         map.append(*name, *value);
     }
     soon(nats.request_with_headers(subject.to_owned(), map, body.into())).await.unwrap()
+}
+
+/// Lets nobody who follows a bucket's stream by now hear of anything new, nor notice: heartbeats go on.
+pub(crate) async fn silence<I>(stream: &Stream<I>) {
+    let names: Vec<String> = stream.consumer_names().try_collect().await.unwrap();
+    assert!(!names.is_empty(), "somebody follows");
+    let later = parse_rfc3339("2100-01-01T00:00:00Z").unwrap();
+    for name in names {
+        assert!(stream.pause_consumer(&name, later).await.unwrap().paused);
+    }
 }
 
 /// Sends bytes that no client library would, as a peer of the server's.
