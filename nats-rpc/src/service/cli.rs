@@ -131,7 +131,7 @@ impl Service {
 
     async fn connect(&self) -> Result<Config, StartError> {
         let connection = Connection::open(&NatsConfig::from_env()?.named(&self.info.name)).await?;
-        Ok(Config::new(connection, &self.info.name))
+        Ok(Config::new(connection, &self.info.name, &self.limits))
     }
 
     async fn serve(self) -> Result<u8, StartError> {

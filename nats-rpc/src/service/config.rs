@@ -1,5 +1,6 @@
 use async_nats::jetstream;
 
+use super::Limits;
 use super::unfinished::Unfinished;
 use crate::connection::Connection;
 use crate::error::RpcError;
@@ -13,8 +14,9 @@ pub struct Config {
 }
 
 impl Config {
-    pub(super) fn new(connection: Connection, service: &str) -> Self {
-        Self { connection, service: service.to_owned(), unfinished: Unfinished::default() }
+    pub(super) fn new(connection: Connection, service: &str, limits: &Limits) -> Self {
+        let unfinished = Unfinished::at_most(limits.in_flight);
+        Self { connection, service: service.to_owned(), unfinished }
     }
 
     pub(super) fn unfinished(&self) -> &Unfinished {
@@ -62,12 +64,16 @@ impl Config {
     /// ```
     ///
     /// # Errors
-    /// 500 if `work` panics, or a stop has left it.
+    /// 503 ([`Code::Unavailable`](crate::Code::Unavailable)) if as much is being seen through as
+    /// [`Limits::in_flight`] allows requests, with nothing of `work` begun: what goes on without its handler is
+    /// no longer counted as a request. 500 if `work` panics, or a stop has left it.
     pub async fn see_through<T: Send + 'static>(
         &self,
         what: &'static str,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, RpcError> {
-        self.unfinished.begin(what, work).await.map_err(|_| RpcError::internal(format!("{what} was left half done")))
+        let too_much = || RpcError::unavailable("too much is still being done that earlier requests began");
+        let begun = self.unfinished.begin(what, work).ok_or_else(too_much)?;
+        begun.await.map_err(|_| RpcError::internal(format!("{what} was left half done")))
     }
 }

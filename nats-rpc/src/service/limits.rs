@@ -27,6 +27,7 @@ pub struct Limits {
     /// Requests of all handlers together that wait for something at a time. Default: 4,096.
     ///
     /// A handler that runs nothing may start one request even so: others that hang cannot keep it from its turn.
+    /// As much is [seen through](crate::Config::see_through) at a time, beside them.
     pub in_flight: usize,
     /// How long a handler may take when its caller allows more, or says nothing; a handler's own
     /// `timeout_ms = …` wins. Default: 30 s.

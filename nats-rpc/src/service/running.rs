@@ -49,7 +49,7 @@ pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<Runn
     let table = service.table()?;
     service.run_checks()?;
     let connection = Connection::open(&nats.named(&service.info.name)).await?;
-    let config = Config::new(connection, &service.info.name);
+    let config = Config::new(connection, &service.info.name, &service.limits);
     let assembled = service.assemble(table, &config).await?;
     Running::serve(assembled, config).await
 }

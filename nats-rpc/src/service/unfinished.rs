@@ -7,17 +7,25 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-/// Such work of one service. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Unfinished(Arc<Mutex<JoinSet<()>>>);
+/// Such work of one service, of which there is so much at a time. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Unfinished {
+    running: Arc<Mutex<JoinSet<()>>>,
+    most: usize,
+}
 
 impl Unfinished {
-    /// Begins `work`, and tells what came of it to whoever still waits for that.
+    /// For at most `most` at a time: what is cancelled gives its place among requests back, and goes on.
+    pub(super) fn at_most(most: usize) -> Self {
+        Self { running: Arc::default(), most: most.max(1) }
+    }
+
+    /// Begins `work`, and tells what came of it to whoever still waits for that; `None` where that would be too much.
     pub(super) fn begin<T: Send + 'static>(
         &self,
         what: &'static str,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> oneshot::Receiver<T> {
+    ) -> Option<oneshot::Receiver<T>> {
         let (tell, told) = oneshot::channel();
         let left = Left(Some(what));
         let seen_through = async move {
@@ -27,15 +35,18 @@ impl Unfinished {
             // Whoever began it may be gone: that is what this is for.
             let _ = tell.send(done);
         };
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         while all.try_join_next().is_some() {}
+        if all.len() >= self.most {
+            return None;
+        }
         all.spawn(seen_through.instrument(tracing::Span::current()));
-        told
+        Some(told)
     }
 
     /// Waits until all of it has ended, for at most `limit`; the rest is left as it is then, and named in the log.
     pub(super) async fn end(&self, limit: Duration) {
-        let mut all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut all = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
         let ended = async { while all.join_next().await.is_some() {} };
         if tokio::time::timeout(limit, ended).await.is_err() {
             all.shutdown().await;

@@ -1,5 +1,6 @@
 //! What the handlers do: accounts, passwords, sessions and tokens, put together.
 
+mod announcements;
 mod endings;
 mod inspection;
 mod log_in;
@@ -28,6 +29,7 @@ use crate::guesses::Guesses;
 use crate::keys::AccessKeys;
 use crate::trust::Trust;
 
+use self::announcements::Announcements;
 pub(crate) use self::inspection::{Introspection, Revocation};
 pub(crate) use self::password_change::reset;
 use self::remains::Written;
@@ -52,6 +54,7 @@ struct Parts {
     resets: ResetTokens,
     reset_subject: Option<String>,
     sessions: Sessions,
+    announcements: Announcements,
     revoker: Arc<Revoker>,
     revocations: Revocations,
     keys: AccessKeys,
@@ -102,6 +105,7 @@ impl Authority {
             resets: ResetTokens::open(config.connection()).await?,
             reset_subject: settings.reset_subject,
             sessions: Sessions::open(config.connection(), session_config).await?,
+            announcements: Announcements::default(),
             revoker,
             revocations,
             issuer: keys.issuer(issuer).audience(audience),

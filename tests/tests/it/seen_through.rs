@@ -54,13 +54,17 @@ struct Bed {
 
 impl Bed {
     async fn start(drain: Duration, shards: usize) -> Self {
+        Self::start_with(Limits { drain, ..Limits::default() }, shards).await
+    }
+
+    async fn start_with(limits: Limits, shards: usize) -> Self {
         let server = server();
         let (tell, log) = mpsc::unbounded_channel();
         let (go_on, waiting) = watch::channel(false);
         let service = Service::new("writes", "1.0.0")
             .handlers(handlers![both, broken])
             .provide_with(async |config| Ok::<_, RpcError>(Writes { config, log: tell, go_on: waiting }))
-            .limits(Limits { drain, ..Limits::default() })
+            .limits(limits)
             .shards(shards);
         Self { running: service.start(nats(&server)).await.unwrap(), log, go_on, server }
     }
@@ -116,4 +120,22 @@ async fn at_the_drain_limit_what_is_to_be_seen_through_is_left() {
     bed.call_in_vain().await;
     soon(bed.running.stop()).await;
     assert_eq!(bed.log.recv().now_or_never().flatten(), Some("ended"));
+}
+
+#[tokio::test]
+async fn no_more_is_seen_through_at_a_time_than_requests_run_and_the_rest_is_refused_before_it_begins() {
+    let mut bed = Bed::start_with(Limits { in_flight: 2, ..Limits::default() }, 1).await;
+    for _ in 0..2 {
+        bed.call_in_vain().await;
+    }
+    let client = client(&bed.server).await;
+    let refused = client.send::<String>("writes.both", &()).await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::Unavailable));
+    assert!(bed.log.try_recv().is_err(), "nothing of it was begun");
+    bed.go_on.send_replace(true);
+    let mut ended = 0;
+    while ended < 2 {
+        ended += usize::from(soon(bed.log.recv()).await.unwrap() == "ended");
+    }
+    assert_eq!(client.send::<String>("writes.both", &()).await.unwrap(), "both");
 }

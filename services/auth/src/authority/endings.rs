@@ -10,6 +10,7 @@ use users::UserId;
 use users::bucket::RecordError;
 
 use super::Authority;
+use super::announcements::Announced;
 use crate::account::{Account, AccountKey};
 
 /// For how long an account is tried to be written: an election of the bucket's leader takes up to ten seconds.
@@ -19,19 +20,29 @@ const ANNOUNCE_LIMIT: Duration = Duration::from_mins(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// An account whose sessions have ended, which is made known.
+pub(super) struct Ended {
+    account: Account,
+    announced: Announced,
+}
+
 impl Authority {
     /// Sees `work` through, also when the call is cancelled: once the account is written, nobody could do the rest
     /// in its place, as a retry would be told that the password, or the reset token, is another one by now.
-    pub(super) async fn see_through<T, Fut>(
+    ///
+    /// An announcement that another one has taken over is waited for by the call alone.
+    pub(super) async fn see_through<Fut>(
         &self,
         what: &'static str,
         work: impl FnOnce(Self) -> Fut,
-    ) -> Result<T, RpcError>
+    ) -> Result<Option<Account>, RpcError>
     where
-        T: Send + 'static,
-        Fut: Future<Output = Result<T, RpcError>> + Send + 'static,
+        Fut: Future<Output = Result<Option<Ended>, RpcError>> + Send + 'static,
     {
-        self.0.service.see_through(what, work(self.clone())).await?
+        let ended = self.0.service.see_through(what, work(self.clone())).await??;
+        let Some(Ended { account, announced }) = ended else { return Ok(None) };
+        announced.known().await?;
+        Ok(Some(account))
     }
 
     /// Ends every session and every token of `user`, whose account is at `key`; `None` if it is not.
@@ -45,13 +56,12 @@ impl Authority {
     /// Writes an account with an end of its sessions in it, tells of the `event`, and makes the end known.
     ///
     /// To be seen through. `write` may run again after it took place, where the answer was lost.
-    pub(super) async fn end<Fut>(&self, event: AuditEvent, write: impl Fn() -> Fut) -> Result<Option<Account>, RpcError>
+    pub(super) async fn end<Fut>(&self, event: AuditEvent, write: impl Fn() -> Fut) -> Result<Option<Ended>, RpcError>
     where
         Fut: Future<Output = Result<Option<Account>, RecordError>>,
     {
         let Some(account) = self.write_end(event, write).await? else { return Ok(None) };
-        self.announce_end(&account).await?;
-        Ok(Some(account))
+        Ok(Some(self.announce_end(account).await))
     }
 
     /// The first half of [`end`](Self::end), for who has more to do that need not wait for the second.
@@ -73,12 +83,11 @@ impl Authority {
     }
 
     /// The second half of [`end`](Self::end): makes the end known that is written in `account`.
-    pub(super) async fn announce_end(&self, account: &Account) -> Result<(), RpcError> {
+    pub(super) async fn announce_end(&self, account: Account) -> Ended {
         let user = account.user_id.to_string();
-        let announced = again(ANNOUNCE_LIMIT, || self.0.sessions.end_all(&user, account.epoch)).await;
-        announced.map(drop).inspect_err(|error| {
-            tracing::error!(%error, user, "sessions have ended, and their access tokens live until they expire");
-        })
+        let announce = async |epoch| again(ANNOUNCE_LIMIT, || self.0.sessions.end_all(&user, epoch)).await.map(drop);
+        let announced = self.0.announcements.make(account.user_id, account.epoch, announce).await;
+        Ended { account, announced }
     }
 }
 

@@ -114,8 +114,8 @@ impl Authority {
                 }
                 parts.guesses.forget(&key).await;
             };
-            let (announced, ()) = tokio::join!(authority.announce_end(&account), forgotten);
-            announced.map(|()| Some(account))
+            let (ended, ()) = tokio::join!(authority.announce_end(account), forgotten);
+            Ok(Some(ended))
         });
         replaced.await?.map(drop).ok_or_else(invalid)
     }
