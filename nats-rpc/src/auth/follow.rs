@@ -127,10 +127,21 @@ impl fmt::Debug for Follower {
 
 /// A bucket's history that did not come.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what the KV bucket {bucket} holds did not arrive within {waited:?}; if it is empty, run `provision`")]
+#[error(
+    "what the KV bucket {bucket} holds did not arrive within {waited:?}; if it is empty, run `provision`{}",
+    or_permit(.bucket)
+)]
 pub(crate) struct NotLoaded {
     pub(crate) bucket: String,
     pub(crate) waited: Duration,
+}
+
+/// What else keeps a history from coming: nats-server does not answer a question that it forbids.
+pub(super) fn or_permit(bucket: &str) -> String {
+    format!(
+        "; if nats-server logs a permissions violation, give this user a permission for \
+         \"$JS.API.STREAM.MSG.GET.KV_{bucket}\" and what else `permissions` prints"
+    )
 }
 
 async fn follow(
@@ -218,12 +229,28 @@ fn is_all(revision: u64, pending: u64, last: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{KeysError, RevocationBucketError};
 
     #[test]
     fn pauses_double_to_5_s_and_differ_by_up_to_a_half() {
         let millis = |share: f64| [0, 1, 6, 7, 1_000].map(|in_vain| pause(in_vain, share).as_millis());
         assert_eq!(millis(0.0), [50, 100, 3_200, 5_000, 5_000]);
         assert_eq!(millis(1.0), [75, 150, 4_800, 7_500, 7_500]);
+    }
+
+    #[test]
+    fn who_gets_no_history_is_told_which_permission_may_be_missing() {
+        let (bucket, waited) = ("auth_jwks".to_owned(), OPEN_LIMIT);
+        let not_loaded = NotLoaded { bucket, waited };
+        let revocations = RevocationBucketError::NotLoaded { waited };
+        for (said, bucket) in [
+            (not_loaded.to_string(), "auth_jwks"),
+            (KeysError::from(not_loaded).to_string(), "auth_jwks"),
+            (revocations.to_string(), "auth_rev"),
+        ] {
+            assert!(said.contains(&format!("\"$JS.API.STREAM.MSG.GET.KV_{bucket}\"")), "{said}");
+            assert!(said.contains("provision`"), "{said}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use crate::auth::follow::NotLoaded;
+use crate::auth::follow::{NotLoaded, or_permit};
 use crate::auth::revocation::RevocationBucketError;
 use crate::connection::KvError;
 use crate::jwt::{JwtConfigError, KeyRingError};
@@ -31,7 +31,8 @@ pub enum KeysError {
     Revocations(#[from] RevocationBucketError),
     /// What the bucket holds did not arrive.
     #[error(
-        "the key ring in the KV bucket {bucket} did not arrive within {waited:?}; if it is empty, run `auth provision`"
+        "the key ring in the KV bucket {bucket} did not arrive within {waited:?}; if it is empty, run `auth provision`{}",
+        or_permit(.bucket)
     )]
     #[non_exhaustive]
     NotLoaded {

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use crate::auth::follow::or_permit;
 use crate::connection::KvError;
 
 /// The bucket's name.
@@ -19,7 +20,10 @@ pub enum RevocationBucketError {
     #[error("the KV bucket {BUCKET} has no limit markers, so its revocations would never expire; run `provision`")]
     NoTtl,
     /// What it holds did not arrive.
-    #[error("what the KV bucket {BUCKET} holds did not arrive within {waited:?}; if it is empty, run `provision`")]
+    #[error(
+        "what the KV bucket {BUCKET} holds did not arrive within {waited:?}; if it is empty, run `provision`{}",
+        or_permit(BUCKET)
+    )]
     #[non_exhaustive]
     NotLoaded {
         /// How long it was waited for.
