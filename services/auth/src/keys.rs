@@ -78,8 +78,11 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
             }
         }
         ["retire", kid] => {
-            retire(&config, kid).await?;
+            let gone = retire(&config, kid).await?;
             println!("{kid} is retired: nothing that it signed is taken any more");
+            for kid in gone {
+                println!("{kid} is retired with it: it came in a document that nobody believes");
+            }
         }
         _ => return Err(USAGE.into()),
     }
@@ -105,13 +108,15 @@ async fn rotate(config: &Config) -> Result<Vec<String>, Box<dyn Error + Send + S
     }
 }
 
-/// Takes the key out of whichever ring has it.
-async fn retire(config: &Config, kid: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+/// Takes the key out of whichever ring has it, and gives those that went with it.
+async fn retire(config: &Config, kid: &str) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
     for purpose in PURPOSES {
         match RingBucket::open(config.connection(), purpose).await?.retire(kid).await {
-            Ok(()) => {
-                Audit::tell(config.connection(), AuditEvent::KeyRetired { kid: kid.to_owned() }).await;
-                return Ok(());
+            Ok(gone) => {
+                for kid in std::iter::once(kid).chain(gone.iter().map(String::as_str)) {
+                    Audit::tell(config.connection(), AuditEvent::KeyRetired { kid: kid.to_owned() }).await;
+                }
+                return Ok(gone);
             }
             Err(KeysError::UnknownKey { .. }) => {}
             Err(error) => return Err(error.into()),

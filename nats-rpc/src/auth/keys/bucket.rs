@@ -125,28 +125,35 @@ impl RingBucket {
     /// document.
     pub async fn list(&self) -> Result<Vec<PublishedKey>, KeysError> {
         let (found, revision) = self.read(RING).await?;
-        let document = basis(found.as_deref(), revision, None).map_err(|source| self.unusable(source))?;
-        Ok(document.keys.iter().map(PublishedKey::from).collect())
+        let basis = basis(found.as_deref(), revision, None).map_err(|source| self.unusable(source))?;
+        Ok(basis.document.keys.iter().chain(&basis.unbelieved).map(PublishedKey::from).collect())
     }
 
-    /// Takes a key out of the ring: within milliseconds no verifier takes what it signed.
+    /// Takes a key out of the ring: within milliseconds no verifier takes what it signed. Gives the ids of those that
+    /// went with it.
     ///
     /// The instance that signs with it, if it runs, makes another one at once. A key that was retired never
     /// comes back.
     ///
+    /// Out of a document of a version that cannot be, which no verifier takes, all keys go: what is left would be
+    /// believed from then on, and nobody knows who put it there. Honest instances that run publish new ones.
+    ///
     /// # Errors
     /// [`KeysError::UnknownKey`] if the ring does not hold it, [`KeysError::Contended`],
     /// [`KeysError::Unavailable`], [`KeysError::Document`].
-    pub async fn retire(&self, kid: &str) -> Result<(), KeysError> {
-        let remove = |document: &mut Document| {
-            let before = document.keys.len();
-            document.keys.retain(|entry| entry.kid != kid);
-            match document.keys.len() < before {
-                true => Ok(()),
-                false => Err(KeysError::unknown_key(kid)),
+    pub async fn retire(&self, kid: &str) -> Result<Vec<String>, KeysError> {
+        let mut gone = Vec::new();
+        let remove = |document: &mut Document, unbelieved: &[Entry]| {
+            let is_it = |entry: &Entry| entry.kid == kid;
+            if !document.keys.iter().chain(unbelieved).any(is_it) {
+                return Err(KeysError::unknown_key(kid));
             }
+            document.keys.retain(|entry| !is_it(entry));
+            gone = unbelieved.iter().filter(|entry| !is_it(entry)).map(|entry| entry.kid.clone()).collect();
+            Ok(())
         };
-        self.amend(None, remove).await.map(drop)
+        self.amend(None, remove).await?;
+        Ok(gone)
     }
 
     /// Asks every running instance to sign with a new key pair; what the old ones signed stays good.
@@ -164,18 +171,19 @@ impl RingBucket {
     /// Changes the document by compare-and-set, and gives what was written.
     ///
     /// With `known`, the last good document that the caller has seen, a document that is malformed or older
-    /// is put right by it; without, it is an error.
+    /// is put right by it; without, it is an error. `change` is told as well of keys that nobody believes.
     pub(super) async fn amend(
         &self,
         known: Option<&Document>,
-        mut change: impl FnMut(&mut Document) -> Result<(), KeysError>,
+        mut change: impl FnMut(&mut Document, &[Entry]) -> Result<(), KeysError>,
     ) -> Result<Document, KeysError> {
         let give_up = tokio::time::Instant::now() + AMEND_LIMIT;
         let mut tries = 0_u32;
         loop {
             let (found, revision) = self.read(RING).await?;
-            let mut document = basis(found.as_deref(), revision, known).map_err(|source| self.unusable(source))?;
-            change(&mut document)?;
+            let basis = basis(found.as_deref(), revision, known).map_err(|source| self.unusable(source))?;
+            let Basis { mut document, unbelieved } = basis;
+            change(&mut document, &unbelieved)?;
             document.version = document.version.saturating_add(1);
             if self.write(&document, revision).await? {
                 return Ok(document);
@@ -221,25 +229,37 @@ pub(super) fn not_opened(purpose: KeyPurpose, error: KvError) -> KeysError {
     }
 }
 
+/// What a change begins with.
+struct Basis {
+    document: Document,
+    /// Keys that were found with a version that cannot be: to be seen, and never to be written.
+    unbelieved: Vec<Entry>,
+}
+
 /// The document that a change of what was found at `revision` begins with.
 ///
 /// What was found counts if a verifier would take it after `known`. Else somebody wrote there who should not
 /// have, or put an old bucket back: a change of that would bring back keys that were retired.
 ///
-/// Of a version that cannot be, who knows no other takes the keys and counts on from the revision, which no honest
-/// version was above. So does whoever puts right what cannot be read: it may be new, and have counted from 0.
-fn basis(found: Option<&[u8]>, revision: u64, known: Option<&Document>) -> Result<Document, KeyRingError> {
+/// Of a version that cannot be, who knows no other begins without keys and counts on from the revision, which no
+/// honest version was above. So does whoever puts right what cannot be read: it may be new, and have counted from 0.
+fn basis(found: Option<&[u8]>, revision: u64, known: Option<&Document>) -> Result<Basis, KeyRingError> {
+    let mut unbelieved = Vec::new();
     let read = KeyRing::read_own(found.unwrap_or(br#"{"version":0,"keys":[]}"#));
     let checked = read.and_then(|found| match found.check_version(revision) {
-        Err(_) if known.is_none() => Ok(Arc::new(Document { version: revision, keys: found.keys.clone() })),
+        Err(_) if known.is_none() => {
+            unbelieved.clone_from(&found.keys);
+            Ok(Arc::new(Document { version: revision, keys: Vec::new() }))
+        }
         checked => checked.map(|()| found),
     });
-    match (checked, known) {
-        (Ok(found), Some(known)) if found.version <= known.version => Ok(known.clone()),
-        (Ok(found), _) => Ok(Document::clone(&found)),
-        (Err(_), Some(known)) => Ok(Document { version: known.version.max(revision), keys: known.keys.clone() }),
-        (Err(error), None) => Err(error),
-    }
+    let document = match (checked, known) {
+        (Ok(found), Some(known)) if found.version <= known.version => known.clone(),
+        (Ok(found), _) => Document::clone(&found),
+        (Err(_), Some(known)) => Document { version: known.version.max(revision), keys: known.keys.clone() },
+        (Err(error), None) => return Err(error),
+    };
+    Ok(Basis { document, unbelieved })
 }
 
 #[cfg(test)]
@@ -253,7 +273,7 @@ mod tests {
     /// Where a change begins of what is found at revision 20.
     fn version(found: Option<&str>, known: Option<u64>) -> Option<u64> {
         let known = known.map(document);
-        basis(found.map(str::as_bytes), 20, known.as_ref()).ok().map(|document| document.version)
+        basis(found.map(str::as_bytes), 20, known.as_ref()).ok().map(|basis| basis.document.version)
     }
 
     /// A document with one key in it.
@@ -277,7 +297,7 @@ mod tests {
     #[test]
     fn a_document_that_differs_from_the_known_one_has_to_be_newer() {
         let planted = planted(7);
-        let keys = |known| basis(Some(planted.as_bytes()), 7, Some(&document(known))).unwrap().keys.len();
+        let keys = |known| basis(Some(planted.as_bytes()), 7, Some(&document(known))).unwrap().document.keys.len();
         assert_eq!((keys(6), keys(7), keys(8)), (1, 0, 0));
     }
 
@@ -296,13 +316,15 @@ mod tests {
     fn a_version_that_cannot_be_is_counted_on_from_by_nobody() {
         for highest in [u64::MAX, u64::MAX - 1, 1 << 62] {
             let found = planted(highest);
-            let begins = |known: Option<u64>| basis(Some(found.as_bytes()), 20, known.map(document).as_ref()).unwrap();
+            let basis = |known: Option<u64>| basis(Some(found.as_bytes()), 20, known.map(document).as_ref()).unwrap();
+            let begins = |known: Option<u64>| basis(known).document;
             let of_another = begins(Some(800));
             assert_eq!((of_another.version, of_another.keys.len()), (800, 0), "its keys are not believed");
             let of_a_new_one = begins(Some(5));
             assert_eq!((of_a_new_one.version, of_a_new_one.keys.len()), (20, 0), "above all that others may know");
-            let alone = begins(None);
-            assert_eq!((alone.version, alone.keys.len()), (20, 1), "to be seen, and taken out");
+            let alone = basis(None);
+            assert_eq!((alone.document.version, alone.document.keys.len()), (20, 0), "never to be written");
+            assert_eq!(alone.unbelieved.len(), 1, "to be seen");
         }
     }
 }

@@ -103,7 +103,7 @@ impl Publisher {
     async fn write(&mut self) {
         let (lineup, clock) = (&self.lineup, &self.config.clock);
         let known = self.followed.ring.document();
-        let amend = |document: &mut _| {
+        let amend = |document: &mut _, _: &_| {
             lineup.amend(document, clock.unix_seconds());
             Ok(())
         };
