@@ -322,6 +322,10 @@ mod tests {
             assert_eq!((of_another.version, of_another.keys.len()), (800, 0), "its keys are not believed");
             let of_a_new_one = begins(Some(5));
             assert_eq!((of_a_new_one.version, of_a_new_one.keys.len()), (20, 0), "above all that others may know");
+            let honest: Document = serde_json::from_str(&planted(5)).unwrap();
+            let kept = super::basis(Some(found.as_bytes()), 20, Some(&honest)).unwrap();
+            assert_eq!((kept.document.version, kept.document.keys.len()), (20, 1), "what was known stays");
+            assert!(kept.unbelieved.is_empty());
             let alone = basis(None);
             assert_eq!((alone.document.version, alone.document.keys.len()), (20, 0), "never to be written");
             assert_eq!(alone.unbelieved.len(), 1, "to be seen");
