@@ -26,6 +26,11 @@ impl Unfinished {
         what: &'static str,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<oneshot::Receiver<T>> {
+        let mut all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        while all.try_join_next().is_some() {}
+        if all.len() >= self.most {
+            return None;
+        }
         let (tell, told) = oneshot::channel();
         let left = Left(Some(what));
         let seen_through = async move {
@@ -35,11 +40,6 @@ impl Unfinished {
             // Whoever began it may be gone: that is what this is for.
             let _ = tell.send(done);
         };
-        let mut all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        while all.try_join_next().is_some() {}
-        if all.len() >= self.most {
-            return None;
-        }
         all.spawn(seen_through.instrument(tracing::Span::current()));
         Some(told)
     }
@@ -62,5 +62,27 @@ impl Drop for Left {
         if let Some(what) = self.0 {
             tracing::error!(what, "left half done");
         }
+    }
+}
+
+#[cfg(all(test, feature = "jwt"))]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::jwt::testing::Log;
+
+    #[tokio::test]
+    async fn what_is_left_is_named_in_the_log_and_neither_what_is_done_nor_what_never_began() {
+        let log = Log::default();
+        let _logging = tracing::subscriber::set_default(log.subscriber());
+        let unfinished = Unfinished::at_most(1);
+        assert_eq!(unfinished.begin("done", async { 7 }).expect("a place").await, Ok(7));
+        let _never = unfinished.begin("left", pending::<()>()).expect("a place");
+        assert!(unfinished.begin("refused", async {}).is_none());
+        unfinished.end(Duration::ZERO).await;
+        let text = log.text();
+        assert_eq!(text.matches("left half done").count(), 1, "{text}");
+        assert!(text.contains(r#""left""#), "{text}");
     }
 }
