@@ -65,6 +65,16 @@ impl World {
         Sessions::open(&self.connection, config).await.expect("sessions")
     }
 
+    /// Four of them, each on a connection of its own.
+    async fn instances(&self) -> Vec<Sessions> {
+        let mut instances = Vec::new();
+        for _ in 0..4 {
+            let connection = connect(&self.server).await;
+            instances.push(Sessions::open(&connection, config()).await.expect("sessions"));
+        }
+        instances
+    }
+
     async fn bucket(&self) -> kv::Store {
         self.jetstream.get_key_value("auth_sess").await.expect("the bucket")
     }

@@ -106,11 +106,7 @@ async fn nothing_is_prepared_for_a_token_that_is_not_good_and_a_reused_one_ends_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refresh_04_of_32_at_once_of_which_some_get_no_answer_one_rotates_and_no_session_is_lost() {
     let world = World::new().await;
-    let mut instances = Vec::new();
-    for _ in 0..4 {
-        let connection = connect(&world.server).await;
-        instances.push(Sessions::open(&connection, config()).await.expect("sessions"));
-    }
+    let instances = world.instances().await;
     let mut issued = instances[0].create(owner()).await.expect("a session");
     for round in 1..=20 {
         let before = world.stored(&issued.session.id).await.sequence;

@@ -39,11 +39,7 @@ async fn refresh_02_a_grandparent_ends_the_session_even_within_the_grace_period(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refresh_04_of_32_refreshes_at_once_one_rotates_and_all_get_its_successor() {
     let world = World::new().await;
-    let mut instances = Vec::new();
-    for _ in 0..4 {
-        let connection = connect(&world.server).await;
-        instances.push(Sessions::open(&connection, config()).await.expect("sessions"));
-    }
+    let instances = world.instances().await;
     let mut issued = instances[0].create(owner()).await.expect("a session");
     for round in 1..=50 {
         let before = world.stored(&issued.session.id).await.sequence;
