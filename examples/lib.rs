@@ -21,3 +21,26 @@
 pub mod interop;
 #[path = "nestjs-migration/users.rs"]
 pub mod nestjs_migration;
+
+/// The pages of the guide, compiled as tests.
+#[cfg(doctest)]
+mod guide {
+    macro_rules! pages {
+        ($($name:ident $page:literal),+ $(,)?) => {
+            $(#[doc = include_str!(concat!("../docs/guide/", $page, ".md"))] struct $name;)+
+        };
+    }
+
+    pages!(
+        GettingStarted "getting-started",
+        Handlers "handlers",
+        State "state",
+        GuardsAndJwt "guards-and-jwt",
+        Errors "errors",
+        Client "client",
+        Streams "streams",
+        Testing "testing",
+        Operations "operations",
+        FromNestjs "from-nestjs",
+    );
+}
