@@ -17,6 +17,13 @@ struct State {
     unreported: u64,
 }
 
+impl Default for LogLimit {
+    /// One line a second.
+    fn default() -> Self {
+        Self::once_a(Duration::from_secs(1))
+    }
+}
+
 impl LogLimit {
     pub(crate) fn once_a(period: Duration) -> Self {
         Self { period, state: Mutex::default() }

@@ -186,17 +186,28 @@ impl Client {
         let until = self.deadline(self.timeout);
         let after = until.saturating_duration_since(Instant::now());
         let published = async {
-            self.ready(&sent).await?;
             let mut headers = headers.into_nats();
             trace::inject(&mut headers);
-            self.check_size(&headers, &payload)?;
-            let nats = self.connection.nats();
-            let to = subject.clone().into_nats();
-            let published = match headers.is_empty() {
-                true => nats.publish(to, payload).await,
-                false => nats.publish_with_headers(to, headers, payload).await,
-            };
-            published.map_err(|_| CallError::Disconnected)
+            let mut backoff = Backoff::default();
+            loop {
+                self.ready(&sent).await?;
+                self.check_size(&headers, &payload)?;
+                let nats = self.connection.nats();
+                let (to, payload) = (subject.clone().into_nats(), payload.clone());
+                let published = match headers.is_empty() {
+                    true => nats.publish(to, payload).await,
+                    false => nats.publish_with_headers(to, headers.clone(), payload).await,
+                };
+                if published.is_ok() {
+                    return Ok(());
+                }
+                // The client of async-nats has died, and has taken nothing.
+                sent.store(false, Ordering::Relaxed);
+                if !self.wait_for_ready {
+                    return Err(CallError::Disconnected);
+                }
+                backoff.pause().await;
+            }
         };
         let timed_out =
             |_| CallError::TimedOut { subject: subject.to_string(), after, sent: sent.load(Ordering::Relaxed) };

@@ -3,11 +3,12 @@ use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::capture::{Capture, Warnings};
@@ -35,7 +36,9 @@ pub(super) struct Inbox {
     /// The items beyond one each that streams may have on their way.
     spare: Arc<Semaphore>,
     /// The task that reads the answers, once the first call has subscribed.
-    reader: OnceCell<Reader>,
+    reader: ArcSwapOption<Reader>,
+    /// One call at a time begins to read.
+    beginning: tokio::sync::Mutex<()>,
 }
 
 type Outcome = Result<Message, CallError>;
@@ -90,7 +93,8 @@ impl Inbox {
             pending: Arc::new(Pending::new(connection.reply_subjects())),
             places: Arc::new(Semaphore::new(places)),
             spare: Arc::new(Semaphore::new(spare)),
-            reader: OnceCell::new(),
+            reader: ArcSwapOption::empty(),
+            beginning: tokio::sync::Mutex::default(),
         })
     }
 
@@ -102,7 +106,7 @@ impl Inbox {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Outcome {
-        self.reader.get_or_try_init(|| self.read()).await?;
+        self.listen().await?;
         let _place = self.places.acquire().await.map_err(|_| CallError::Disconnected)?;
         let (answer, answered) = oneshot::channel();
         let token = self.pending.insert(capture, Waiting::Once { subject: subject.clone(), answer });
@@ -114,7 +118,7 @@ impl Inbox {
 
     /// Waits for a place for a call with several answers, of which `window` at most are on their way at a time.
     pub(super) async fn reserve(&self, window: u64) -> Result<Place, CallError> {
-        self.reader.get_or_try_init(|| self.read()).await?;
+        self.listen().await?;
         let call = self.places.clone().acquire_owned().await.map_err(|_| CallError::Disconnected)?;
         // One item is always covered. For more it takes what is there: a smaller window is better than a wait.
         let more = usize::try_from(window - 1).unwrap_or(usize::MAX).min(self.spare.available_permits());
@@ -155,6 +159,24 @@ impl Inbox {
         published.map_err(|_| CallError::Disconnected)
     }
 
+    /// Sees to it that answers are read.
+    async fn listen(&self) -> Result<(), CallError> {
+        if self.is_listening() {
+            return Ok(());
+        }
+        let _turn = self.beginning.lock().await;
+        if !self.is_listening() {
+            // No answer comes to calls of a reader that has ended.
+            self.pending.fail_all();
+            self.reader.store(Some(Arc::new(self.read().await?)));
+        }
+        Ok(())
+    }
+
+    fn is_listening(&self) -> bool {
+        self.reader.load().as_ref().is_some_and(|reader| !reader.0.is_finished())
+    }
+
     async fn read(&self) -> Result<Reader, CallError> {
         let live = self.connection.live();
         // Before the subscription, as it may be what is forbidden.
@@ -169,7 +191,7 @@ impl Inbox {
             prefix: self.prefix.clone(),
             pending: self.pending.clone(),
         };
-        Ok(Reader(tokio::spawn(reading.run()).abort_handle()))
+        Ok(Reader(self.connection.spawn(reading.run())))
     }
 }
 
@@ -285,6 +307,8 @@ impl Reading {
             self.generation = live.generation;
             if let Ok(answers) = subscribe(&live.nats, &self.prefix).await {
                 self.answers = answers;
+                // That the client died has been told; the calls of the next one have lost nothing.
+                self.breaks.mark_unchanged();
                 return;
             }
         }

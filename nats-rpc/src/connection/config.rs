@@ -41,20 +41,39 @@ const SUBSCRIPTION_CAPACITY: usize = 4_096;
 pub struct NatsConfig {
     urls: String,
     login: Option<Login>,
-    root_certificate: Option<PathBuf>,
-    client_certificate: Option<(PathBuf, PathBuf)>,
-    tls: Tls,
-    name: Option<String>,
+    pub(super) root_certificate: Option<PathBuf>,
+    pub(super) client_certificate: Option<(PathBuf, PathBuf)>,
+    pub(super) tls: Tls,
+    pub(super) name: Option<String>,
     inbox_prefix: Option<String>,
     reply_prefixes: Vec<String>,
     pub(super) connect_timeout: Duration,
     ping_interval: Duration,
     pub(super) subscription_capacity: usize,
+    pub(super) header_filter: HeaderFilter,
+}
+
+/// When a connection goes through a filter that replaces messages with unreadable headers.
+///
+/// One such message ends a connection of async-nats and loses what is in flight on it. The filter is a relay in the
+/// process, between async-nats and nats-server: a listener on 127.0.0.1 that admits this process alone. A service
+/// answers a replaced request with 400; a call whose reply was replaced fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeaderFilter {
+    /// From the first message on that ended a connection, or when it broke three times within 10 s, until the process
+    /// ends. Costs nothing before.
+    #[default]
+    Auto,
+    /// From the start. No message is lost to the first bad one; each costs another pass through a local socket.
+    Always,
+    /// Never, where a process may not listen on a port: each bad message then costs a connection.
+    Never,
 }
 
 /// When a connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tls {
+pub(super) enum Tls {
     /// If the server, the URL or a certificate asks for it.
     Auto,
     /// Always.
@@ -80,6 +99,7 @@ impl NatsConfig {
             connect_timeout: Duration::from_secs(30),
             ping_interval: PING_INTERVAL,
             subscription_capacity: SUBSCRIPTION_CAPACITY,
+            header_filter: HeaderFilter::default(),
         }
     }
 
@@ -176,6 +196,12 @@ impl NatsConfig {
         self
     }
 
+    /// Chooses when messages with unreadable headers are filtered out. Default: [`HeaderFilter::Auto`].
+    pub fn header_filter(mut self, filter: HeaderFilter) -> Self {
+        self.header_filter = filter;
+        self
+    }
+
     /// The same with `name`, unless one was chosen.
     pub(crate) fn named(mut self, name: &str) -> Self {
         self.name.get_or_insert_with(|| name.to_owned());
@@ -235,18 +261,9 @@ impl NatsConfig {
         self.urls.split(',').map(str::trim).map(without_login).collect::<Vec<_>>().join(",")
     }
 
+    /// The options of a connection to nats-server itself.
     pub(super) fn options(&self, watch: Arc<Watch>) -> Result<ConnectOptions, NatsConfigError> {
-        let mut options = ConnectOptions::new()
-            .ping_interval(self.ping_interval)
-            .subscription_capacity(self.subscription_capacity)
-            .reconnect_delay_callback(reconnect_delay)
-            .event_callback(move |event| {
-                watch.see(event);
-                std::future::ready(())
-            });
-        if let Some(login) = &self.login {
-            options = login.apply(options)?;
-        }
+        let mut options = self.common_options(watch)?;
         if let Some(path) = &self.root_certificate {
             options = options.add_root_certificates(path.clone()).require_tls(true);
         }
@@ -258,10 +275,36 @@ impl NatsConfig {
             Tls::Required => options.require_tls(true),
             Tls::First => options.tls_first(),
         };
-        if let Some(name) = &self.name {
-            options = options.name(name);
+        Ok(match &self.name {
+            Some(name) => options.name(name),
+            None => options,
+        })
+    }
+
+    /// The options of a connection to a relay, which encrypts, finds other servers, and knows its clients by `secret`.
+    pub(super) fn relayed_options(&self, watch: Arc<Watch>, secret: &str) -> Result<ConnectOptions, NatsConfigError> {
+        Ok(self.common_options(watch)?.name(secret).ignore_discovered_servers())
+    }
+
+    fn common_options(&self, watch: Arc<Watch>) -> Result<ConnectOptions, NatsConfigError> {
+        let options = ConnectOptions::new()
+            .ping_interval(self.ping_interval)
+            .subscription_capacity(self.subscription_capacity)
+            .reconnect_delay_callback(reconnect_delay)
+            .custom_inbox_prefix(self.inbox()?)
+            .event_callback(move |event| {
+                watch.see(event);
+                std::future::ready(())
+            });
+        match &self.login {
+            Some(login) => login.apply(options),
+            None => Ok(options),
         }
-        Ok(options.custom_inbox_prefix(self.inbox()?))
+    }
+
+    /// Whether no connection is to be had without TLS.
+    pub(super) fn encrypts(&self) -> bool {
+        self.tls != Tls::Auto || self.root_certificate.is_some() || self.client_certificate.is_some()
     }
 }
 

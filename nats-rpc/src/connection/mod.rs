@@ -3,10 +3,13 @@
 mod config;
 mod connect;
 mod echo;
+mod filter;
 mod forbidden;
 mod keeper;
 mod kv;
 mod overflow;
+mod relay;
+mod unreadable;
 mod watch;
 
 use std::fmt;
@@ -15,13 +18,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use arc_swap::ArcSwap;
+use async_nats::connection::State;
 use async_nats::jetstream;
 use async_nats::message::OutboundMessage;
 use futures::Sink;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
-pub use self::config::{NatsConfig, NatsConfigError};
+pub use self::config::{HeaderFilter, NatsConfig, NatsConfigError};
 pub use self::connect::ConnectError;
-use self::connect::connect;
+use self::connect::{Opened, connect, connect_filtered};
 pub use self::echo::EchoError;
 use self::keeper::Keeper;
 pub use self::kv::{KvBucket, KvError, KvHandles, is_kv_conflict};
@@ -34,8 +40,9 @@ use crate::reply_subject::ReplySubjects;
 /// A connection to NATS, shared by a service and its clients; cheap to clone.
 ///
 /// Reconnects are async-nats' own, with a capped backoff. A client of async-nats that has died (a bare
-/// carriage return in a header is enough) is replaced by a new one. The state is known from events;
-/// whether messages really flow is known from an [`echo`](Self::echo).
+/// carriage return in a header is enough) is replaced by a new one, behind a [filter](HeaderFilter) that such a
+/// message does not pass. The state is what async-nats says; whether messages really flow is known from an
+/// [`echo`](Self::echo).
 #[derive(Clone)]
 pub struct Connection(Arc<Shared>);
 
@@ -46,6 +53,8 @@ struct Shared {
     replies: Arc<ReplySubjects>,
     live: ArcSwap<Live>,
     watch: Arc<Watch>,
+    /// Where the connection's tasks live.
+    runtime: Handle,
     _keeper: Keeper,
 }
 
@@ -63,6 +72,7 @@ impl Connection {
     /// - [`ConnectError::Refused`]: the server does not accept the credentials; not retried.
     /// - [`ConnectError::Tls`]: the two do not agree on TLS, or on a certificate; not retried.
     /// - [`ConnectError::Unreachable`]: no server answered in the configured time.
+    /// - [`ConnectError::Filter`]: the [header filter](HeaderFilter::Always) cannot be had.
     pub async fn open(config: &NatsConfig) -> Result<Self, ConnectError> {
         let connection = Self::open_one(config).await?;
         let prefix = &connection.0.inbox_prefix;
@@ -79,15 +89,22 @@ impl Connection {
     async fn open_one(config: &NatsConfig) -> Result<Self, ConnectError> {
         let (inbox_prefix, replies) = (config.inbox()?, Arc::new(config.reply_subjects()?));
         let watch = Arc::new(Watch::default());
+        // Also before a connection through a filter: it waits for the server, and its errors tell more.
         let nats = connect(config, &watch).await?;
-        let live = ArcSwap::from_pointee(Live { nats: nats.clone(), generation: 0 });
+        let opened = match config.header_filter {
+            HeaderFilter::Always => connect_filtered(config, &watch).await?,
+            HeaderFilter::Auto | HeaderFilter::Never => Opened { nats, relay: None },
+        };
+        let live = ArcSwap::from_pointee(Live { nats: opened.nats.clone(), generation: 0 });
+        watch.connected();
         let shared = Arc::new_cyclic(|shared| Shared {
             config: config.clone(),
             inbox_prefix,
             replies,
             live,
             watch: watch.clone(),
-            _keeper: Keeper::spawn(shared.clone(), nats, config.clone(), watch),
+            runtime: Handle::current(),
+            _keeper: Keeper::spawn(shared.clone(), opened, config.clone(), watch),
         });
         Ok(Self(shared))
     }
@@ -111,14 +128,25 @@ impl Connection {
         self.0.live.load().generation
     }
 
-    /// What the events of the connection say now.
+    /// The state of the connection now.
     pub fn state(&self) -> ConnectionState {
-        self.0.watch.state()
+        // The keeper is a moment late, and knows what async-nats does not: that its client has died.
+        match self.0.live.load().nats.connection_state() {
+            State::Connected => self.0.watch.state(),
+            State::Pending | State::Disconnected => ConnectionState::Disconnected,
+        }
     }
 
     /// Waits for the next state that `wanted` accepts; returns at once if the present one is it.
-    pub async fn wait_for(&self, wanted: impl FnMut(&ConnectionState) -> bool) {
-        self.0.watch.wait_for(wanted).await;
+    pub async fn wait_for(&self, mut wanted: impl FnMut(&ConnectionState) -> bool) {
+        let mut states = self.0.watch.states();
+        // The sender lives as long as `self`.
+        while !wanted(&self.state()) && states.changed().await.is_ok() {}
+    }
+
+    /// Returns how many messages with unreadable headers were replaced since the start ([`HeaderFilter`]).
+    pub fn unreadable_messages(&self) -> u64 {
+        self.0.watch.replaced()
     }
 
     /// How many messages were dropped since the start because their subscription was full
@@ -165,6 +193,11 @@ impl Connection {
         let mut cx = Context::from_waker(Waker::noop());
         matches!(Pin::new(&mut nats).poll_ready(&mut cx), Poll::Ready(Ok(())))
             && Pin::new(&mut nats).start_send(message).is_ok()
+    }
+
+    /// Spawns `task` where the connection's own tasks live: it ends with them, and not with a caller's runtime.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.0.runtime.spawn(task).abort_handle()
     }
 
     pub(crate) fn live(&self) -> Arc<Live> {

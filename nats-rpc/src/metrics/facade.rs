@@ -16,6 +16,7 @@ const CALL_SECONDS: &str = "nats_rpc_call_duration_seconds";
 const UP: &str = "nats_rpc_connection_up";
 const LOST: &str = "nats_rpc_connections_lost_total";
 const DROPPED: &str = "nats_rpc_messages_dropped_total";
+const UNREADABLE: &str = "nats_rpc_messages_unreadable_total";
 
 /// The outcome of a request that succeeded.
 pub(crate) const OK: &str = "OK";
@@ -103,6 +104,10 @@ pub(crate) fn messages_dropped() {
     counter!(DROPPED).increment(1);
 }
 
+pub(crate) fn message_unreadable() {
+    counter!(UNREADABLE).increment(1);
+}
+
 /// Says once what each name means.
 fn describe() {
     static ONCE: Once = Once::new();
@@ -118,6 +123,7 @@ fn describe() {
         describe_histogram!(CALL_SECONDS, Unit::Seconds, "From a call's start to its last word, retries included");
         describe_gauge!(UP, Unit::Count, "1 while the process is connected to nats-server");
         describe_counter!(LOST, Unit::Count, "Connections to nats-server that broke");
+        describe_counter!(UNREADABLE, Unit::Count, "Messages replaced because their headers cannot be read");
         describe_counter!(DROPPED, Unit::Count, "Times that a subscription was full and lost messages");
     });
 }
@@ -128,8 +134,20 @@ mod tests {
 
     use super::*;
 
-    const ALL: [&str; 11] =
-        [REQUESTS, REQUEST_SECONDS, IN_FLIGHT, SHED, FOREIGN, REJECTED, CALLS, CALL_SECONDS, UP, LOST, DROPPED];
+    const ALL: [&str; 12] = [
+        REQUESTS,
+        REQUEST_SECONDS,
+        IN_FLIGHT,
+        SHED,
+        FOREIGN,
+        REJECTED,
+        CALLS,
+        CALL_SECONDS,
+        UP,
+        LOST,
+        DROPPED,
+        UNREADABLE,
+    ];
 
     /// The words of `text` that are names of ours, without what an exporter adds to a histogram's.
     fn named(text: &str) -> BTreeSet<&str> {

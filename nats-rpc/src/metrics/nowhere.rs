@@ -28,3 +28,5 @@ pub(crate) fn connection_is_up(_up: bool) {}
 pub(crate) fn connection_lost() {}
 
 pub(crate) fn messages_dropped() {}
+
+pub(crate) fn message_unreadable() {}

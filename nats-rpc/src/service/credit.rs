@@ -62,7 +62,7 @@ impl Credits {
     /// Makes a place for a stream that may send `granted` items to begin with, and is woken by `waker`.
     pub(super) fn lease(&self, granted: u64, waker: Waker) -> Lease {
         let lease = self.inbox.lease(granted, waker);
-        self.reader.get_or_init(|| tokio::spawn(listen(self.inbox.clone(), self.connection.clone())).abort_handle());
+        self.reader.get_or_init(|| self.connection.spawn(listen(self.inbox.clone(), self.connection.clone())));
         lease
     }
 }

@@ -167,6 +167,11 @@ impl<'a> Worker<'a> {
         if self.is_foreign(message) || self.rejects_reply_subject(message) {
             return;
         }
+        if message.status.is_some() {
+            // Headers that cannot be read arrive like this from the filter of the connection.
+            let error = RpcError::invalid_argument("the headers cannot be read, or say that this is no request");
+            return self.refuse(message, self.now, error);
+        }
         if self.has_room() && self.backlog.is_empty() {
             self.admit(message, self.now);
         } else {

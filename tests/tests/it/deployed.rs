@@ -56,6 +56,14 @@ impl Deployed {
         Self { secured, auth, users, gateway_url, http, _gateway: stop }
     }
 
+    /// Second instances of auth and users.
+    pub(crate) async fn second(&self, trust: Trust) -> [Running; 2] {
+        let vars = move |name: &str| var(trust, name);
+        let auth = soon(::auth::service(vars).start(self.secured.config("auth"))).await.unwrap();
+        let guarded = users::service(vars).guard(move |config| JwtGuard::from_vars(config, vars));
+        [auth, soon(guarded.start(self.secured.config("users"))).await.unwrap()]
+    }
+
     /// Status and body of a `POST` to the gateway.
     pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> (u16, Value) {
         let request = self.http.post(format!("{}{path}", self.gateway_url)).json(body);

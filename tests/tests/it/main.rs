@@ -23,6 +23,7 @@ mod nest;
 mod nest_client;
 mod observability;
 mod permissions;
+mod poison;
 mod process;
 mod renewal;
 mod reply_subjects;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::login::Login;
-use super::{NatsConfig, NatsConfigError, Tls};
+use super::{HeaderFilter, NatsConfig, NatsConfigError, Tls};
 
 impl NatsConfig {
     /// Reads the environment.
@@ -18,6 +18,7 @@ impl NatsConfig {
     /// | `NATS_TLS` | `auto`: as the server wishes; `require`: no connection without; `first`: before the server's first word, for `handshake_first` | `auto` |
     /// | `NATS_INBOX_PREFIX` | the subject below which answers arrive | `_INBOX_` and the name of service or gateway, else `_INBOX` |
     /// | `NATS_REPLY_PREFIXES` | further inbox prefixes of peers, separated by commas; see [`reply_prefix`](Self::reply_prefix) | |
+    /// | `NATS_HEADER_FILTER` | when messages with unreadable headers are filtered out: `auto`, `always` or `never`; see [`HeaderFilter`](crate::HeaderFilter) | `auto` |
     /// | `NATS_CONNECT_TIMEOUT_MS` | how long a start waits for a server | 30000 |
     ///
     /// At most one login may be set. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a
@@ -50,6 +51,14 @@ impl NatsConfig {
             Some("first") => Tls::First,
             Some(_) => {
                 return Err(NatsConfigError::Variable { name: "NATS_TLS", wanted: "auto, require or first" });
+            }
+        };
+        config.header_filter = match var("NATS_HEADER_FILTER").as_deref() {
+            None | Some("auto") => HeaderFilter::Auto,
+            Some("always") => HeaderFilter::Always,
+            Some("never") => HeaderFilter::Never,
+            Some(_) => {
+                return Err(NatsConfigError::Variable { name: "NATS_HEADER_FILTER", wanted: "auto, always or never" });
             }
         };
         config.inbox_prefix = var("NATS_INBOX_PREFIX");
@@ -134,6 +143,7 @@ mod tests {
         assert!(from(&[("NATS_CERT", "c")]).is_err());
         assert!(from(&[("NATS_CONNECT_TIMEOUT_MS", "soon")]).is_err());
         assert!(from(&[("NATS_TLS", "no")]).is_err());
+        assert!(from(&[("NATS_HEADER_FILTER", "no")]).is_err());
     }
 
     #[test]
