@@ -21,6 +21,8 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How often a caller may be asked in vain: a subscriber to everything keeps nats-server from saying that
 /// the caller itself has gone.
 const MOST_UNHEARD: u32 = 10;
+/// How often it is checked that what was proved about a stream's caller still holds.
+pub(crate) const VALIDITY_EVERY: Duration = Duration::from_millis(500);
 /// Room for the header of an item, in bytes.
 const FRAME_ALLOWANCE: usize = 64;
 
@@ -49,6 +51,8 @@ pub(super) struct Streamed {
     last_item: Instant,
     /// When the caller was last sent anything.
     last_sent: Instant,
+    /// When it was last checked that what was proved about the caller holds.
+    checked: Instant,
     /// Whether the caller was told where the stream is.
     opened: bool,
     unheard: u32,
@@ -86,6 +90,7 @@ impl Streamed {
             idle,
             last_item: now,
             last_sent: now,
+            checked: now,
             opened: false,
             unheard: 0,
         }
@@ -267,6 +272,15 @@ impl Streamed {
         (self.unheard > MOST_UNHEARD).then(|| {
             RpcError::deadline_exceeded("the caller has answered no `ask` of the stream for too long: send `credit`")
         })
+    }
+
+    /// Why it ends by itself, if what was proved about its caller does not hold any more.
+    pub(super) fn is_invalid(&mut self, exchange: &Exchange, now: Instant) -> Option<RpcError> {
+        if now.duration_since(self.checked) < VALIDITY_EVERY {
+            return None;
+        }
+        self.checked = now;
+        self.items.as_ref().and_then(|items| exchange.check_validity(items).err())
     }
 
     /// Why it ends by itself, if no item has been sent for too long.
