@@ -11,6 +11,7 @@ use bytes::Bytes;
 pub(crate) use self::preface::Preface;
 use crate::principal::Principal;
 use crate::subject::{Parameter, Subject};
+use crate::validity::{Both, Validity};
 
 /// The headers of a message.
 ///
@@ -127,6 +128,7 @@ pub struct Request {
     pub(crate) data: Option<Bytes>,
     pub(crate) deadline: Instant,
     principal: Option<Arc<dyn Principal>>,
+    validity: Option<Arc<dyn Validity>>,
 }
 
 impl Request {
@@ -136,7 +138,7 @@ impl Request {
         data: Option<Bytes>,
         deadline: Instant,
     ) -> Self {
-        Self { subject, headers, data, deadline, principal: None }
+        Self { subject, headers, data, deadline, principal: None, validity: None }
     }
 
     /// The subject that the message was published to.
@@ -177,6 +179,22 @@ impl Request {
     /// Records who calls; the guard that proved it does so.
     pub fn set_principal(&mut self, principal: Arc<dyn Principal>) {
         self.principal = Some(principal);
+    }
+
+    /// Records for how long what was proved about the caller holds; the guard that proved it does so.
+    ///
+    /// A handler's stream ends as soon as one of those that were recorded does not hold any more.
+    pub fn add_validity(&mut self, validity: Arc<dyn Validity>) {
+        self.validity = Some(match self.validity.take() {
+            None => validity,
+            Some(earlier) => Arc::new(Both(earlier, validity)),
+        });
+    }
+
+    /// Takes out for how long what was proved about the caller holds; the macros' tool.
+    #[doc(hidden)]
+    pub fn take_validity(&mut self) -> Option<Arc<dyn Validity>> {
+        self.validity.take()
     }
 
     pub(crate) fn owned_subject(&self) -> Subject {

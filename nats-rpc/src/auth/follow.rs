@@ -29,8 +29,9 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) enum Change<'a> {
     /// The history comes, for the first time or once more. What it lacks when [`Loaded`](Self::Loaded)
-    /// follows is no longer in the bucket.
-    Begin,
+    /// follows is no longer in the bucket. The revisions of one stream say nothing of those of another of its name,
+    /// which was `created` at another time.
+    Begin { created: OffsetDateTime },
     /// A key has this value.
     Put { key: &'a str, value: &'a [u8], revision: u64 },
     /// A key was deleted, purged, or has expired.
@@ -192,7 +193,7 @@ async fn read(
         Ok(Err(error)) => return error,
         Err(elapsed) => return elapsed.into(),
     };
-    see(Change::Begin);
+    see(Change::Begin { created: at.created });
     let mut loaded = false;
     loop {
         let limit = if loaded { Duration::MAX } else { SILENCE_LIMIT };

@@ -12,7 +12,7 @@ use super::stats::Counters;
 use crate::deadline::{self, Allowance};
 use crate::error::{Code, RpcError};
 use crate::message::{Preface, Request};
-use crate::reply::Written;
+use crate::reply::{Items, Written};
 use crate::route::{BoundRoute, HandlerSlot, Kind, Route};
 use crate::trace::{self, Origin, TraceContext};
 use crate::wire::{self, Dialect, Opened, Wire, publish_ack, stream};
@@ -117,6 +117,15 @@ impl Exchange {
     /// Runs a part of the handler: in the request's span, with its deadline, its panics caught; `None` for those.
     pub(crate) fn contained<R>(&self, part: impl FnOnce() -> R) -> Option<R> {
         self.span.in_scope(|| self.scoped(|| contained(part)))
+    }
+
+    /// Whether what was proved about the caller of a stream still holds.
+    ///
+    /// # Errors
+    /// The error that the stream ends with; 500 if a guard panics.
+    pub(crate) fn check_validity(&self, items: &Items) -> Result<(), RpcError> {
+        let checked = self.contained(|| items.check_validity());
+        checked.unwrap_or_else(|| Err(RpcError::internal("a guard panicked while a stream was checked")))
     }
 
     /// Lets the calls that a handler makes inherit its deadline and its place in the trace.

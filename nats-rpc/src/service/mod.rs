@@ -15,6 +15,7 @@ mod log;
 mod outbox;
 mod permissions;
 mod permits;
+mod ready;
 mod running;
 mod setup;
 mod shard;
@@ -35,6 +36,7 @@ pub use self::config::Config;
 pub use self::limits::Limits;
 pub use self::log::log_to_stderr;
 pub use self::permissions::{KvAccess, Permissions};
+pub use self::ready::NotReady;
 pub use self::running::{Running, Status};
 pub use self::setup::IntoGuard;
 use self::setup::{BoxError, Provided, Setup};
@@ -42,6 +44,7 @@ pub use self::start_error::StartError;
 pub use self::stats::RouteStats;
 use crate::connection::NatsConfig;
 use crate::providers::Providers;
+use crate::readiness::Readiness;
 use crate::route::{BoundRoute, GlobalGuards, Route, RouteTable};
 use crate::subject::{Subject, SubjectError};
 use crate::wire::Wire;
@@ -355,6 +358,8 @@ pub(crate) struct Assembled {
     pub(crate) shards: usize,
     /// The patterns of events that may come from a stream.
     pub(crate) republished: Vec<String>,
+    /// What the guards are ready by.
+    pub(crate) readiness: Vec<Readiness>,
 }
 
 impl Service {
@@ -365,7 +370,9 @@ impl Service {
             setup.run(config.clone(), &mut provided).await?;
         }
         let routes = table.bind(&provided.providers, &provided.global).map_err(StartError::Refused)?;
+        let own = routes.iter().flat_map(|route| &route.readiness);
+        let readiness = provided.global.readiness.iter().chain(own).cloned().collect();
         let Self { info, wire, limits, shards, republished, .. } = self;
-        Ok(Assembled { info, routes, wire, limits, shards, republished })
+        Ok(Assembled { info, routes, wire, limits, shards, republished, readiness })
     }
 }

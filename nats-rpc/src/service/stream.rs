@@ -23,6 +23,8 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 const MOST_UNHEARD: u32 = 10;
 /// Room for the headers of an item, in bytes.
 const FRAME_ALLOWANCE: usize = 96;
+/// How often it is checked that what was proved about a stream's caller still holds.
+pub(crate) const VALIDITY_EVERY: Duration = Duration::from_millis(500);
 
 /// Why an item whose message has `bytes` cannot be sent, if it is too large for that.
 pub(crate) fn too_large(bytes: usize, max_payload: usize) -> Option<RpcError> {
@@ -51,6 +53,8 @@ pub(super) struct Streamed {
     last_item: Instant,
     /// When the caller was last sent anything.
     last_sent: Instant,
+    /// When it was last checked that what was proved about the caller holds.
+    checked: Instant,
     /// Whether the caller was told where the stream is.
     opened: bool,
     unheard: u32,
@@ -96,6 +100,7 @@ impl Streamed {
             idle,
             last_item: now,
             last_sent: now,
+            checked: now,
             opened: false,
             unheard: 0,
         }
@@ -279,6 +284,15 @@ impl Streamed {
         (self.unheard > MOST_UNHEARD).then(|| {
             RpcError::deadline_exceeded("the caller has replied to no `ping` of the stream for too long: send `credit`")
         })
+    }
+
+    /// Why it ends by itself, if what was proved about its caller does not hold any more.
+    pub(super) fn is_invalid(&mut self, exchange: &Exchange, now: Instant) -> Option<RpcError> {
+        if now.duration_since(self.checked) < VALIDITY_EVERY {
+            return None;
+        }
+        self.checked = now;
+        self.items.as_ref().and_then(|items| exchange.check_validity(items).err())
     }
 
     /// Why it ends by itself, if no item has been sent for too long.

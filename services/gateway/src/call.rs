@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use nats_rpc::jwt::{AssertionSigner, PEER_HEADER, PeerSigner, Refusal};
-use nats_rpc::{Client, Internal, JwtGuard, RpcError, UserClaims};
+use nats_rpc::{Client, Guard, Internal, JwtGuard, Readiness, RpcError, UserClaims};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -30,6 +30,8 @@ const ASSERTION: &str = "nrpc-assert";
 pub(crate) struct Calls {
     pub(crate) client: Client,
     guard: JwtGuard,
+    /// `None` if the guard needs nothing that may be missing.
+    readiness: Option<Readiness>,
     /// Whether the gateway vouches for callers, rather than passing their tokens on.
     signer: Option<Arc<AssertionSigner>>,
     timeout: Duration,
@@ -48,7 +50,19 @@ impl Calls {
     ) -> Self {
         let Signers { callers, peers: own } = signers;
         let peers = peers.or_else(|| own.map(Arc::new));
-        Self { client, guard, signer: callers.map(Arc::new), timeout, proxies, peers }
+        let readiness = guard.readiness();
+        Self { client, guard, readiness, signer: callers.map(Arc::new), timeout, proxies, peers }
+    }
+
+    /// Whether callers can be told from each other now.
+    ///
+    /// # Errors
+    /// 503 if there is no key to verify tokens with.
+    pub(crate) fn check_guard(&self) -> Result<(), RpcError> {
+        self.readiness.as_ref().map_or(Ok(()), Readiness::check).map_err(|reason| {
+            tracing::debug!(%reason, "not ready");
+            RpcError::unavailable("no key to verify tokens with")
+        })
     }
 }
 

@@ -11,7 +11,7 @@
 //! | `POST /api/users/profile` | `get_user_profile` | 200; needs a token |
 //! | `GET /api/users/me` | `get_user_profile` of the caller | 200; needs a token |
 //! | `GET /healthz` | | 200 while the process serves |
-//! | `GET /readyz` | an echo through nats-server | 200 or 503 |
+//! | `GET /readyz` | an echo through nats-server, and a key to verify tokens with | 200 or 503 |
 //!
 //! A token that is not good is answered 401 here, and no service hears of the request. A good one is passed
 //! on in the header `authorization`, and the service verifies it again; or, if the gateway is told to send

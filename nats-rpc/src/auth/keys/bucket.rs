@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
+use time::OffsetDateTime;
 
 use super::{KeyPurpose, KeysError};
 use crate::auth::doubled::doubled;
-use crate::auth::revision;
+use crate::auth::{leader, revision};
 use crate::connection::{Connection, KvBucket, KvError};
 use crate::jwt::{Document, Entry, KeyRing, KeyRingError};
 
@@ -196,6 +197,12 @@ impl RingBucket {
             tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
             tries = tries.saturating_add(1);
         }
+    }
+
+    /// When the bucket was created, by which one is told from another of its name.
+    pub(super) async fn created(&self) -> Result<OffsetDateTime, KeysError> {
+        let handles = self.bucket.current().await.map_err(|error| self.unavailable(error))?;
+        leader::info(&handles.store).await.map(|info| info.created).map_err(|error| self.unavailable(error))
     }
 
     /// The value of `key` with its revision, as the stream's leader has them; 0 if it never had one.

@@ -1,9 +1,9 @@
 //! A ring that is fed by its bucket.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
@@ -51,9 +51,9 @@ impl KeyRing {
 #[derive(Debug)]
 pub(super) struct Followed {
     pub(super) ring: KeyRing,
-    /// The revision of the last request for new key pairs.
+    /// How many requests for new key pairs were made.
     pub(super) rotate: watch::Receiver<u64>,
-    /// How many documents were refused.
+    /// How many documents were refused, or have keys that were.
     pub(super) refused: watch::Receiver<u64>,
 }
 
@@ -126,10 +126,20 @@ async fn poll(asked: Arc<Notify>, bucket: RingBucket, sight: Arc<Sight>) {
 struct Sight {
     ring: WeakKeyRing,
     bucket: &'static str,
-    /// The highest revision at which a document was seen.
-    newest: AtomicU64,
+    marks: Mutex<Marks>,
     rotations: watch::Sender<u64>,
     refusals: watch::Sender<u64>,
+}
+
+/// How far a bucket has been seen; revisions of one stream say nothing of another of its name.
+#[derive(Default)]
+struct Marks {
+    /// When the stream was created.
+    created: Option<OffsetDateTime>,
+    /// The highest revision at which a document was seen.
+    ring: u64,
+    /// The revision of the last request for new key pairs.
+    rotate: u64,
 }
 
 impl Sight {
@@ -137,12 +147,13 @@ impl Sight {
         let ring = KeyRing::empty();
         let (rotations, rotate) = watch::channel(0);
         let (refusals, refused) = watch::channel(0);
-        let (weak, bucket, newest) = (ring.downgrade(), purpose.bucket(), AtomicU64::new(0));
-        (Arc::new(Self { ring: weak, bucket, newest, rotations, refusals }), Followed { ring, rotate, refused })
+        let (weak, bucket, marks) = (ring.downgrade(), purpose.bucket(), Mutex::default());
+        (Arc::new(Self { ring: weak, bucket, marks, rotations, refusals }), Followed { ring, rotate, refused })
     }
 
     /// Reads both keys from the stream's leader.
     async fn look_up(&self, bucket: &RingBucket) -> Result<(), KeysError> {
+        self.enter(bucket.created().await?);
         if let (Some(document), revision) = bucket.read(RING).await? {
             self.read(&document, revision);
         }
@@ -153,20 +164,45 @@ impl Sight {
 
     fn see(&self, change: &Change<'_>) {
         match change {
+            Change::Begin { created } => self.enter(*created),
             Change::Put { key: RING, value, revision } => self.read(value, *revision),
             Change::Put { key: ROTATE, revision, .. } => self.rotated(*revision),
-            Change::Gone { key: RING, revision } if *revision > self.newest.fetch_max(*revision, Ordering::SeqCst) => {
-                self.refuse("it was deleted");
-            }
-            Change::Begin | Change::Loaded | Change::Put { .. } | Change::Gone { .. } => {}
+            Change::Gone { key: RING, revision } if *revision > self.raise(*revision) => self.refuse("it was deleted"),
+            Change::Loaded | Change::Put { .. } | Change::Gone { .. } => {}
         }
+    }
+
+    /// What follows is of the stream that was created at this time.
+    fn enter(&self, created: OffsetDateTime) {
+        let mut marks = self.marks();
+        if marks.created != Some(created) {
+            *marks = Marks { created: Some(created), ..Marks::default() };
+        }
+    }
+
+    /// Notes that a document was seen at `revision`; gives the highest at which one was before.
+    fn raise(&self, revision: u64) -> u64 {
+        let mut marks = self.marks();
+        let newest = marks.ring;
+        marks.ring = newest.max(revision);
+        newest
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        // Marks cannot be left half-changed, so poison is no reason to stop.
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, document: &[u8], revision: u64) {
         let Some(ring) = self.ring.upgrade() else { return };
-        let newest = self.newest.fetch_max(revision, Ordering::SeqCst);
+        let newest = self.raise(revision);
         match ring.replace_at(revision, document) {
-            Ok(()) => tracing::debug!(bucket = self.bucket, version = ring.version(), "key ring replaced"),
+            Ok(is_to_be_mended) => {
+                tracing::debug!(bucket = self.bucket, version = ring.version(), "key ring replaced");
+                if is_to_be_mended {
+                    self.refusals.send_modify(|count| *count += 1);
+                }
+            }
             // Told once more, or by a replica that is behind.
             Err(KeyRingError::Stale { .. }) if revision <= newest => {}
             Err(KeyRingError::Stale { current, found }) if current == found && is(&ring, document) => {}
@@ -175,7 +211,11 @@ impl Sight {
     }
 
     fn rotated(&self, revision: u64) {
-        self.rotations.send_if_modified(|last| revision > std::mem::replace(last, revision.max(*last)));
+        let mut marks = self.marks();
+        if revision > marks.rotate {
+            marks.rotate = revision;
+            self.rotations.send_modify(|count| *count += 1);
+        }
     }
 
     fn refuse(&self, reason: impl std::fmt::Display) {
@@ -223,14 +263,39 @@ mod tests {
         assert_eq!(refused(&[(document(u64::MAX, "a"), 1), (document(2, "b"), 2)]), 1, "none could follow it");
     }
 
+    /// A moment at which a stream was created.
+    fn second(second: i64) -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(second)
+    }
+
     #[test]
     fn a_request_to_rotate_is_told_once_and_not_again_when_it_is_told_late() {
         let (sight, mut followed) = Sight::of(KeyPurpose::AccessTokens);
-        for (revision, is_told, newest) in [(3, true, 3), (3, false, 3), (2, false, 3), (0, false, 3), (4, true, 4)] {
+        for (revision, is_told, count) in [(3, true, 1), (3, false, 1), (2, false, 1), (0, false, 1), (4, true, 2)] {
             sight.see(&Change::Put { key: ROTATE, value: b"", revision });
             assert_eq!(followed.rotate.has_changed().unwrap(), is_told, "{revision}");
-            assert_eq!(*followed.rotate.borrow_and_update(), newest, "{revision}");
+            assert_eq!(*followed.rotate.borrow_and_update(), count, "{revision}");
         }
+    }
+
+    #[test]
+    fn marks_of_one_stream_say_nothing_of_another() {
+        let (sight, mut followed) = Sight::of(KeyPurpose::AccessTokens);
+        let rotate = |revision| sight.see(&Change::Put { key: ROTATE, value: b"", revision });
+        sight.see(&Change::Begin { created: second(1) });
+        sight.see(&Change::Put { key: RING, value: &document(7, "a"), revision: 40 });
+        rotate(41);
+        // The same stream is read once more.
+        sight.see(&Change::Begin { created: second(1) });
+        followed.rotate.mark_unchanged();
+        rotate(41);
+        assert!(!followed.rotate.has_changed().unwrap());
+
+        sight.see(&Change::Begin { created: second(2) });
+        sight.see(&Change::Put { key: RING, value: &document(1, "a"), revision: 1 });
+        assert_eq!(*followed.refused.borrow(), 1, "an older document that is news has to be put right");
+        rotate(2);
+        assert!(followed.rotate.has_changed().unwrap());
     }
 
     #[test]

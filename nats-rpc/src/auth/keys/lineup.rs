@@ -71,6 +71,10 @@ impl Lineup {
                 tracing::error!(kid, ends, "ALARM: a key that has no end in sight is taken out of the ring");
                 return false;
             }
+            if entry.is_weak() {
+                tracing::error!(kid, "ALARM: a weak or broken key is taken out of the ring");
+                return false;
+            }
             ends.saturating_add(TRACE) > now
         });
         for own in self.own() {

@@ -11,7 +11,7 @@ use super::proof::{Answer, Proofs, Verdict};
 use crate::auth::follow::{Change, Follower};
 use crate::auth::leader;
 use crate::connection::{Connection, KvBucket};
-use crate::jwt::{Clock, DenyList, Revocations, Target, Terms};
+use crate::jwt::{DenyList, Revocations, Target, Terms};
 
 /// For how long nothing may prove that all revocations are known unless configured. An election in a NATS
 /// cluster takes up to ten seconds.
@@ -88,7 +88,7 @@ impl Drop for Proving {
 /// Puts what the follower sees into the list.
 fn tell(list: Arc<DenyList>) -> impl FnMut(Change<'_>) + Send + 'static {
     move |change| match change {
-        Change::Begin => list.begin(),
+        Change::Begin { .. } => list.begin(),
         Change::Loaded => list.loaded(),
         Change::Put { key, value, .. } => match Target::from_key(key) {
             Some(target) => list.put(target, terms(key, value)),
@@ -116,11 +116,10 @@ fn terms(key: &str, value: &[u8]) -> Terms {
 async fn prove(bucket: KvBucket, follower: Follower, list: Arc<DenyList>, every: Duration) {
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let clock = Clock::default();
     let mut proofs = Proofs::default();
     loop {
         tick.tick().await;
-        list.sweep(clock.unix_seconds());
+        list.sweep();
         match tokio::time::timeout(PROOF_LIMIT, ask(&bucket)).await {
             Ok(Ok(answer)) => match proofs.judge(answer, follower.seen(), Instant::now()) {
                 Verdict::Proven(moment) => list.confirm(moment),

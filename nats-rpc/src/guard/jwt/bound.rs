@@ -2,6 +2,8 @@
 //! seconds.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -74,7 +76,7 @@ impl BoundSigner {
 
 /// Checks words of one type; holds the set of those used.
 pub(super) struct BoundVerifier {
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     replays: ReplaySet,
     clock: Clock,
 }
@@ -107,9 +109,13 @@ impl BoundVerifier {
             revocations,
             epochs: false,
         };
-        let verifier = Verifier::new(keys, rules, clock.clone());
+        let verifier = Arc::new(Verifier::new(keys, rules, clock.clone()));
         // It is good from `leeway` before it was made to `leeway` after it expires.
-        Self { verifier, replays: ReplaySet::new(LIFETIME + 2 * leeway, MAX_IN_FLIGHT), clock }
+        Self { verifier, replays: ReplaySet::new(Duration::from_secs(LIFETIME + 2 * leeway), MAX_IN_FLIGHT), clock }
+    }
+
+    pub(super) fn verifier(&self) -> &Arc<Verifier> {
+        &self.verifier
     }
 
     /// The ring of the gateways' keys, if they are in one.
@@ -138,7 +144,7 @@ impl BoundVerifier {
     /// Remembers the word; refuses one that was used before.
     pub(super) fn use_up(&self, proven: &Proven) -> Result<(), Refusal> {
         let id = proven.standing.marks.jti.as_deref().ok_or(Refusal::Id)?;
-        self.replays.first_use(id, self.clock.unix_seconds())
+        self.replays.first_use(id, self.clock.steady())
     }
 }
 

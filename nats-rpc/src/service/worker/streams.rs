@@ -3,7 +3,7 @@
 use std::task::Context;
 use std::time::Instant;
 
-use super::{LONG_POLL, Worker};
+use super::{LONG_POLL, Slot, Worker};
 use crate::error::RpcError;
 use crate::reply::Items;
 use crate::service::arena::cut;
@@ -18,7 +18,8 @@ impl Worker<'_> {
     pub(super) fn begin_stream(&mut self, index: usize, items: Items) {
         let slot = &mut self.slots[index];
         let Some(exchange) = &slot.exchange else { return };
-        let window = match exchange.window() {
+        // The handler may have taken long.
+        let window = match exchange.window().and_then(|window| exchange.check_validity(&items).map(|()| window)) {
             Ok(window) => window,
             Err(error) => {
                 let dropped = exchange.contained(|| drop(items));
@@ -81,11 +82,12 @@ impl Worker<'_> {
         }
     }
 
-    /// Looks after a stream at a tick: asks for its caller, and ends it if nothing moves.
+    /// Looks after a stream at a tick: asks for its caller, and ends it if nothing moves or its caller's proof has ended.
     pub(super) fn tend_stream(&mut self, index: usize) {
-        let Some(stream) = &self.slots[index].stream else { return };
         let now = self.now;
-        if let Some(error) = stream.is_unheard().or_else(|| stream.is_idle(now)) {
+        let Slot { exchange: Some(exchange), stream: Some(stream), .. } = &mut self.slots[index] else { return };
+        let idle = stream.is_unheard().or_else(|| stream.is_idle(now));
+        if let Some(error) = idle.or_else(|| stream.is_invalid(exchange, now)) {
             self.cancel(index, error);
         } else {
             self.ping(index, |stream| stream.wants_to_ping(now));

@@ -150,7 +150,7 @@ async fn access_token(guard: &JwtGuard, token: &str) -> Result<Option<Known>, Rp
         Ok(AccessClaims { sub, exp, iat, sid, rest }) => {
             Ok(Some(Known { token_type: "Bearer", sub, exp, iat, sid, of_access: Some(rest) }))
         }
-        Err(refusal @ Refusal::StaleRevocations) => Err(refusal.into()),
+        Err(refusal @ (Refusal::NoKeys | Refusal::StaleRevocations)) => Err(refusal.into()),
         Err(_) => Ok(None),
     }
 }

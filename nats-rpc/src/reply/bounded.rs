@@ -1,0 +1,30 @@
+//! A reply to a caller whose proof may end.
+
+use std::sync::Arc;
+
+use super::{IntoReply, Written};
+use crate::error::RpcError;
+use crate::validity::Validity;
+
+/// A handler's reply, with how long what its guards proved holds; only a stream outlasts the check of the guards.
+#[doc(hidden)]
+pub struct Bounded<T> {
+    reply: T,
+    validity: Option<Arc<dyn Validity>>,
+}
+
+impl<T> Bounded<T> {
+    pub(super) fn new(reply: T, validity: Option<Arc<dyn Validity>>) -> Self {
+        Self { reply, validity }
+    }
+}
+
+impl<T: IntoReply> IntoReply for Bounded<T> {
+    fn write(self, out: &mut Vec<u8>) -> Result<Written, RpcError> {
+        let mut written = self.reply.write(out)?;
+        if let Written::Stream(items) = &mut written {
+            items.bound_by(self.validity);
+        }
+        Ok(written)
+    }
+}
