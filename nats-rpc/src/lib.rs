@@ -37,6 +37,7 @@ pub mod auth;
 mod client;
 mod connection;
 mod deadline;
+mod decode;
 mod error;
 mod extract;
 mod guard;
@@ -61,6 +62,7 @@ pub use self::connection::{
     is_kv_conflict,
 };
 pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
+pub use self::decode::{DecodeError, from_json};
 pub use self::error::{Code, Internal, IntoRpcError, RpcError};
 pub use self::extract::{Auth, BindContext, Context, Extract, FromRequest, OptionalExtract, Param, Payload, State};
 #[cfg(feature = "jwt")]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::body::Json;
 use crate::call::{Anonymous, Authenticated, Calls};
+use crate::cors::Origins;
 use crate::failure::Failure;
 use crate::subjects::Called;
 use crate::surround::surround;
@@ -22,8 +23,8 @@ const ECHO_LIMIT: Duration = Duration::from_secs(1);
 
 type Answer = Result<Response, Failure>;
 
-pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize) -> Router {
-    Router::new()
+pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize, origins: Origins) -> Router {
+    let router = Router::new()
         .route("/api/auth/signup", post(sign_up))
         .route("/api/auth/login", post(log_in))
         .route("/api/auth/refresh", post(refresh))
@@ -40,9 +41,13 @@ pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize) -> Rout
         .route("/readyz", get(readyz))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(body_limit))
-        .layer(middleware::from_fn_with_state(timeout, surround))
-        .with_state(calls)
+        .layer(DefaultBodyLimit::max(body_limit));
+    let router = match origins.layer() {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    // Last, which is outermost: what it adds is on every reply.
+    router.layer(middleware::from_fn_with_state(timeout, surround)).with_state(calls)
 }
 
 #[derive(Deserialize, Serialize)]

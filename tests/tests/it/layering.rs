@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, lowest first.
 const LAYERS: [&[&str]; 6] = [
-    &["subject", "error", "principal", "metrics"],
+    &["subject", "error", "principal", "metrics", "decode"],
     &["message", "deadline", "trace", "wire", "connection"],
     &["providers", "reply", "extract", "guard", "jwt"],
     &["route"],
