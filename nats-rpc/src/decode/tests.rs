@@ -102,7 +102,7 @@ fn error_names_the_field_and_the_types() {
     begins(&of(r#""attempts":"hunter2""#), "`attempts`: expected u8, found a string");
     begins(&of(r#""attempts":8675309"#), "`attempts`: expected u8, found another number");
     begins(&of(r#""kind":"hunter2""#), "`kind`: unknown variant, expected one of `short`, `long`");
-    begins(&of(r#""kind":{"long":{"pages":"hunter2"}}"#), "`kind.*.pages`: expected u32, found a string");
+    begins(&of(r#""kind":{"long":{"pages":"hunter2"}}"#), "`kind.*.*`: expected u32, found a string");
     begins(&of(r#""tags":[{"name":"a"},{"name":8675309}]"#), "`tags[1].name`: expected a string");
     begins(&of(r#""tags":[{"name":"a","hunter2":1}]"#), "`tags[0]`: unknown field, expected `name`");
     begins(&of(r#""raw":{"a":"hunter2"},"attempts":"hunter2""#), "`attempts`: expected u8");

@@ -100,11 +100,16 @@ mod tests {
         ] {
             assert_eq!(read(form), [address], "{form}");
         }
-        for wrong in ["", "unknown", "_hidden", "198.51.100.7:", "198.51.100.7:x", "[198.51.100.7]", "[::1", "::1]:80", "a.b"] {
+        for wrong in
+            ["", "unknown", "_hidden", "198.51.100.7:", "198.51.100.7:x", "[198.51.100.7]", "[::1", "::1]:80", "a.b"]
+        {
             assert_eq!(read(wrong), ["none"], "{wrong}");
         }
         assert_eq!(read("\"evil, 198.51.100.7"), ["none", "198.51.100.7"], "a mark of the caller's");
-        assert_eq!(hops(ProxyHeader::XForwardedFor, &["192.0.2.1, x", "10.0.0.1:1"]), ["192.0.2.1", "none", "10.0.0.1"]);
+        assert_eq!(
+            hops(ProxyHeader::XForwardedFor, &["192.0.2.1, x", "10.0.0.1:1"]),
+            ["192.0.2.1", "none", "10.0.0.1"]
+        );
     }
 
     #[test]
@@ -114,7 +119,15 @@ mod tests {
         assert_eq!(read("For=\"[2001:db8:cafe::17]:4711\""), ["2001:db8:cafe::17"]);
         assert_eq!(read("for=192.0.2.43, for=198.51.100.17;host=\"a.example:80\""), ["192.0.2.43", "198.51.100.17"]);
         assert_eq!(read("by=10.0.0.1;for=\"192.0.2.1:80\""), ["192.0.2.1"]);
-        for wrong in ["", "proto=http", "for=unknown", "for=\"_gazonk\"", "for=1.1.1.1;for=2.2.2.2", "for=\"1.1.1.1", "192.0.2.1"] {
+        for wrong in [
+            "",
+            "proto=http",
+            "for=unknown",
+            "for=\"_gazonk\"",
+            "for=1.1.1.1;for=2.2.2.2",
+            "for=\"1.1.1.1",
+            "192.0.2.1",
+        ] {
             assert_eq!(read(wrong), ["none"], "{wrong}");
         }
     }
@@ -123,7 +136,9 @@ mod tests {
     fn value_inside_a_quoted_string_is_no_address() {
         let last = |line: &str| hops(ProxyHeader::Forwarded, &[line]).pop().unwrap();
         assert_eq!(last("for=\"evil, for=198.51.100.7"), "198.51.100.7", "a mark of the caller's");
-        for host in ["x,for=9.9.9.9;a=", "x,for=9.9.9.9", "x;for=9.9.9.9", "x;for=9.9.9.9;a=", "x\\\",for=9.9.9.9;a=\\\""] {
+        for host in
+            ["x,for=9.9.9.9;a=", "x,for=9.9.9.9", "x;for=9.9.9.9", "x;for=9.9.9.9;a=", "x\\\",for=9.9.9.9;a=\\\""]
+        {
             assert_eq!(last(&format!("for=198.51.100.7;host=\"{host}\"")), "none", "{host}");
         }
     }

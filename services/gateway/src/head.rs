@@ -90,7 +90,9 @@ mod tests {
             status(Version::HTTP_11, &[("host", "a")].into_iter().chain(lines).collect::<Vec<_>>())
         };
         assert_eq!((with(&[]), with(&["chunked"]), with(&[" Chunked "])), (200, 200, 200));
-        for wrong in [&["gzip, chunked"][..], &["gzip", "chunked"], &["chunked, chunked"], &["identity"], &["gzip"], &[""]] {
+        for wrong in
+            [&["gzip, chunked"][..], &["gzip", "chunked"], &["chunked, chunked"], &["identity"], &["gzip"], &[""]]
+        {
             assert_eq!(with(wrong), 501, "{wrong:?}");
         }
     }

@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use nats_rpc::RpcError;
-use serde::{Deserialize, Serialize};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::body::Json;
 use crate::call::{Anonymous, Authenticated, Calls};
@@ -50,23 +51,32 @@ pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize, origins
     router.layer(middleware::from_fn_with_state(timeout, surround)).with_state(calls)
 }
 
+/// Writes a secret that goes on to the auth service; nothing else of the gateway can show it.
+fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
 #[derive(Deserialize, Serialize)]
 struct Credentials {
     email: String,
-    password: String,
+    #[serde(serialize_with = "expose")]
+    password: SecretString,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RefreshToken {
-    refresh_token: String,
+    #[serde(serialize_with = "expose")]
+    refresh_token: SecretString,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PasswordChange {
-    current_password: String,
-    new_password: String,
+    #[serde(serialize_with = "expose")]
+    current_password: SecretString,
+    #[serde(serialize_with = "expose")]
+    new_password: SecretString,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -77,8 +87,10 @@ struct ResetRequest {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ResetConfirmation {
-    token: String,
-    new_password: String,
+    #[serde(serialize_with = "expose")]
+    token: SecretString,
+    #[serde(serialize_with = "expose")]
+    new_password: SecretString,
 }
 
 #[derive(Serialize)]
