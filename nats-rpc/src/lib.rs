@@ -47,6 +47,7 @@ mod principal;
 mod providers;
 mod reply;
 mod route;
+mod secret_var;
 mod service;
 mod subject;
 #[cfg(feature = "testing")]

@@ -82,6 +82,8 @@ impl Config {
     /// | `GATEWAY_CORS_ORIGINS` | origins whose pages may call, by commas, such as `https://app.example.com` | none |
     /// | `JWT_ASSERTION_SECRET` | with a `JWT_SECRET`: what proves to the auth service where a caller is, and signs assertions; at least 32 bytes, another one. Without: keys of the gateway's own, published in `gw_jwks` | none |
     ///
+    /// Each secret may stand in a file, which `JWT_SECRET_FILE` or `JWT_ASSERTION_SECRET_FILE` names.
+    ///
     /// Services take assertions that run with `JWT_ACCEPT_ASSERTIONS=true`; see
     /// [`JwtConfig::open`](nats_rpc::JwtConfig::open). A key ring is looked for when the gateway
     /// [binds](crate::Gateway::bind).
