@@ -33,7 +33,7 @@ pub(crate) use self::text::Text;
 /// # Errors
 /// [`DecodeError`] if `json` is no JSON, is nested deeper than 128 levels, or is no `T`.
 pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, DecodeError> {
-    list::from_json(json).or_else(|error| recover(json, error))
+    list::from_json(json).or_else(|error| recover(json, &error))
 }
 
 /// Reads `json` again with each half of a surrogate pair replaced, or explains `error`.
@@ -41,10 +41,10 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, DecodeError> {
 /// Valid data never gets here, so it pays for neither.
 #[cold]
 #[inline(never)]
-fn recover<T: DeserializeOwned>(json: &[u8], error: serde_json::Error) -> Result<T, DecodeError> {
+fn recover<T: DeserializeOwned>(json: &[u8], error: &serde_json::Error) -> Result<T, DecodeError> {
     match surrogates::repaired(json) {
         Some(json) => list::from_json(&json).map_err(|error| explain::<T>(&json, &error)),
-        None => Err(explain::<T>(json, &error)),
+        None => Err(explain::<T>(json, error)),
     }
 }
 

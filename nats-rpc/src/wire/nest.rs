@@ -397,7 +397,7 @@ mod tests {
             )
             .is_ok()
         );
-        assert_eq!(opened(Wire::Auto, "e", r#"{"data":1,"data":2}"#, true).unwrap().0, false);
+        assert!(!opened(Wire::Auto, "e", r#"{"data":1,"data":2}"#, true).unwrap().0);
     }
 
     #[test]
