@@ -37,6 +37,7 @@ pub mod auth;
 mod client;
 mod connection;
 mod deadline;
+mod decode;
 mod error;
 mod extract;
 mod guard;
@@ -50,6 +51,7 @@ mod readiness;
 mod reply;
 mod reply_subject;
 mod route;
+mod secret_var;
 mod service;
 mod subject;
 #[cfg(feature = "testing")]
@@ -66,6 +68,7 @@ pub use self::connection::{
     NatsConfigError, is_kv_conflict,
 };
 pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
+pub use self::decode::{DecodeError, from_json};
 pub use self::error::{Code, Internal, IntoRpcError, RpcError};
 pub use self::extract::{Auth, BindContext, Context, Extract, FromRequest, OptionalExtract, Param, Payload, State};
 #[cfg(feature = "jwt")]

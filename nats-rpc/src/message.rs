@@ -58,10 +58,12 @@ impl Headers {
     ///
     /// # Errors
     /// [`HeaderError`] if the name is empty or holds anything but visible ASCII without `:`, or if the
-    /// value holds a carriage return or a line feed.
+    /// value holds anything but printable ASCII and tabs. A line break would begin another header, and clients exist
+    /// that drop all headers of a message for one value that is not ASCII: encode such a value, by percent-encoding
+    /// for example.
     pub fn insert(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
         let refused = || HeaderError { name: name.to_owned() };
-        if name.is_empty() || value.contains(['\r', '\n']) {
+        if name.is_empty() || !value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
             return Err(refused());
         }
         let parsed: async_nats::HeaderName = name.parse().map_err(|_| refused())?;
@@ -93,7 +95,7 @@ impl fmt::Debug for Headers {
 
 /// A header that NATS cannot carry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("header {name:?} cannot be sent: names are visible ASCII without `:`, values have no line break")]
+#[error("header {name:?} cannot be sent: names are visible ASCII without `:`, values are printable ASCII")]
 pub struct HeaderError {
     /// The header's name; its value may be a secret and is not repeated.
     pub name: String,

@@ -59,7 +59,7 @@ pub use self::keys::{KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, 
 #[cfg(feature = "auth")]
 pub use self::password::{Admitted, Password, PasswordConfig, PasswordError, PasswordPolicy, Passwords};
 #[cfg(feature = "auth")]
-pub use self::reset::{RESET_LIFETIME, Reset, ResetTokens};
+pub use self::reset::{PasswordFingerprint, RESET_LIFETIME, Reset, ResetTokens};
 pub use self::revocation::RevocationBucketError;
 #[cfg(feature = "auth")]
 pub use self::revocation::{RevocationError, Revoker};

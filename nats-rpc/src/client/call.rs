@@ -21,6 +21,7 @@ use super::retry::Backoff;
 use super::stream::{Receiver, Terms};
 use crate::connection::ConnectionState;
 use crate::deadline::{self, LONGEST};
+use crate::decode::{from_json, unwritable};
 use crate::error::Code;
 use crate::message::Headers;
 use crate::subject::Subject;
@@ -84,7 +85,7 @@ impl Client {
             // What ends this is the deadline of the whole.
             let terms = Terms { started, until, item: Duration::MAX };
             let value = only(self.open(&self.inbox, call, terms).await?).await?;
-            return serde_json::from_slice(&value).map_err(CallError::Decode);
+            return from_json(&value).map_err(CallError::Decode);
         }
         self.ready(&call.sent).await?;
         let headers = self.headers_of(call, until);
@@ -238,8 +239,9 @@ impl Client {
             None => Subject::new(subject).map_err(|error| CallError::Invalid(error.to_string()))?,
         };
         let headers = self.headers.clone()?;
-        let payload = serde_json::to_vec(data)
-            .map_err(|error| CallError::Invalid(format!("the data cannot be written as JSON: {error}")))?;
+        let payload = serde_json::to_vec(data).map_err(|error| {
+            CallError::Invalid(format!("the data cannot be written as JSON: {}", unwritable(&error)))
+        })?;
         let payload = match target {
             Some(target) => target.envelope(&payload, id.as_deref()),
             None => payload,

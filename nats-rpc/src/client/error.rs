@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use crate::decode::DecodeError;
 use crate::error::{Code, RpcError};
 use crate::message::HeaderError;
 
@@ -97,9 +98,9 @@ pub enum CallError {
         /// The server's limit in bytes.
         max: usize,
     },
-    /// The answer is not of the type expected.
+    /// The answer is not of the type expected; the text repeats no value of it.
     #[error("the answer is not of the type expected: {0}")]
-    Decode(#[source] serde_json::Error),
+    Decode(#[source] DecodeError),
 }
 
 impl CallError {

@@ -19,6 +19,7 @@ use super::feed::Taken;
 use super::inbox::Seat;
 use super::observe::observed;
 use crate::deadline::LONGEST;
+use crate::decode::from_json;
 
 /// How long a service may be silent whose stream has begun. It says every second that it is still there.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -99,7 +100,7 @@ impl<T: DeserializeOwned> Stream for Incoming<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Some(item) = ready!(self.receiver.poll_next(cx)) else { return Poll::Ready(None) };
-        let item = item.and_then(|bytes| serde_json::from_slice(&bytes).map_err(CallError::Decode));
+        let item = item.and_then(|bytes| from_json(&bytes).map_err(CallError::Decode));
         if item.is_err() {
             self.receiver.close();
         }

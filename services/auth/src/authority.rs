@@ -125,7 +125,7 @@ impl Authority {
     /// Of several that sign up with one address at once, the compare-and-set on the account lets one
     /// through. Should the process end between account and profile, the next log-in writes the profile.
     pub(crate) async fn sign_up(&self, email: &str, password: &str, peer: &Peer) -> Result<SignedUp, RpcError> {
-        let email = Email::parse(email).map_err(|error| RpcError::invalid_argument(error.to_string()))?;
+        let email = Email::parse_new(email).map_err(|error| RpcError::invalid_argument(error.to_string()))?;
         let password = Password::parse(password)?;
         let parts = &*self.0;
         parts.policy.check(&password, &email)?;

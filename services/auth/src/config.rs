@@ -20,6 +20,9 @@ use nats_rpc::{SecretKey, Subject};
 /// | `JWT_ASSERTION_SECRET` | with a `JWT_SECRET`: what gateways prove callers' addresses with, at least 32 bytes, another one; without, they do it with keys in the ring `gw_jwks` | none: nobody is believed |
 /// | `PASSWORD_MIN_LENGTH` | characters of a new password, 8 to 64 | 8 |
 /// | `PASSWORD_RESET_SUBJECT` | where a mailer is told reset tokens; **only it may subscribe there** | none: nobody is told |
+///
+/// Each secret may stand in a file, which `JWT_SECRET_FILE`, `JWT_REFRESH_SECRET_FILE` or `JWT_ASSERTION_SECRET_FILE`
+/// names. Blanks around a secret are cut off.
 #[derive(Debug)]
 pub struct Settings {
     /// `None`: the key ring.
@@ -64,10 +67,7 @@ impl Settings {
     /// [`SettingsError`] with all that is missing, too short, not different or out of bounds.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let mut refused = Vec::new();
-        let access_secret = match vars("JWT_SECRET").filter(|value| !value.is_empty()) {
-            Some(_) => SecretKey::from_vars("JWT_SECRET", &vars).map(Some),
-            None => Ok(None),
-        };
+        let access_secret = SecretKey::optional_from_vars("JWT_SECRET", &vars);
         let refresh_secret = SecretKey::from_vars("JWT_REFRESH_SECRET", &vars);
         if let (Ok(Some(access)), Ok(refresh)) = (&access_secret, &refresh_secret)
             && let Err(error) = access.distinct_from(refresh)
@@ -121,13 +121,13 @@ fn assertion_secret(
     others: [Option<&SecretKey>; 2],
     refused: &mut Vec<String>,
 ) -> Option<SecretKey> {
-    let name = "JWT_ASSERTION_SECRET";
-    vars(name).filter(|text| !text.is_empty())?;
-    let secret = SecretKey::from_vars(name, vars).and_then(|secret| {
-        others.into_iter().flatten().try_for_each(|other| other.distinct_from(&secret))?;
+    let secret = SecretKey::optional_from_vars("JWT_ASSERTION_SECRET", vars).and_then(|secret| {
+        if let Some(secret) = &secret {
+            others.into_iter().flatten().try_for_each(|other| other.distinct_from(secret))?;
+        }
         Ok(secret)
     });
-    secret.map_err(|error| refused.push(error.to_string())).ok()
+    secret.map_err(|error| refused.push(error.to_string())).ok().flatten()
 }
 
 fn subject(vars: impl Fn(&str) -> Option<String>, name: &str, refused: &mut Vec<String>) -> Option<String> {
@@ -222,6 +222,22 @@ mod tests {
         for refused in [SECRET, OTHER, "short"] {
             assert!(with(refused).unwrap_err().0[0].contains("JWT_ASSERTION_SECRET"));
         }
+    }
+
+    #[test]
+    fn every_secret_may_stand_in_a_file() {
+        let path = std::env::temp_dir().join(format!("nats-rpc-auth-{}", std::process::id()));
+        std::fs::write(&path, format!("{SECRET}\n")).unwrap();
+        let file = path.to_str().unwrap();
+        let settings = from(&[("JWT_SECRET_FILE", file), ("JWT_REFRESH_SECRET", OTHER)]).unwrap();
+        assert!(settings.access_secret.is_some(), "not the key ring");
+        assert!(from(&[("JWT_REFRESH_SECRET_FILE", file)]).unwrap().access_secret.is_none());
+        let both = [("JWT_SECRET", OTHER), ("JWT_REFRESH_SECRET", "a refresh secret of more than 32 bytes")];
+        let with = |vars: &[_]| from(&[&both[..], vars].concat());
+        assert!(with(&[("JWT_ASSERTION_SECRET_FILE", file)]).unwrap().assertion_secret.is_some());
+        let twice = with(&[("JWT_ASSERTION_SECRET_FILE", file), ("JWT_ASSERTION_SECRET", SECRET)]);
+        assert!(twice.unwrap_err().0[0].contains("JWT_ASSERTION_SECRET_FILE"));
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

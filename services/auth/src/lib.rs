@@ -9,7 +9,8 @@
 //! - `keys` is what access tokens are signed with, and `auth keys list|rotate|retire <kid>`.
 //! - `trust` is what signs and verifies tokens, followed once for all that need it.
 //! - [`standing`] is what an operator does to users.
-//! - `users_command` is `auth users lock|unlock|delete|log-out <email>` and `auth users log-out-everybody`,
+//! - `users_command` is `auth users lock|unlock|delete|log-out <email>` and `auth users log-out-everybody`;
+//!   `look_alikes` is `auth users look-alikes`,
 //!   `services_command` is `auth services add|remove <name>`.
 //! - `roles` is `auth roles grant|revoke <email> <role>`, `reset_token` is `auth password reset-token <email>`.
 //!
@@ -42,6 +43,7 @@ mod config;
 mod guesses;
 mod handlers;
 mod keys;
+mod look_alikes;
 mod rate;
 mod reset_token;
 mod roles;
@@ -108,7 +110,7 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         })
         .guard(async |config: Config| ServiceCredentials::open(config.connection()).await)
         .command("keys", "list | rotate | retire <kid>", keys::run)
-        .command("users", "lock|unlock|delete|log-out <email>, or log-out-everybody", users_command::run)
+        .command("users", "lock|unlock|delete|log-out <email>, log-out-everybody, or look-alikes", users_command::run)
         .command("services", "add <name> introspect|revoke ..., or remove <name>", services_command::run)
         .command("roles", "grant|revoke <email> <role>", roles::run)
         .command("password", "reset-token <email>", reset_token::run);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use nats_rpc::jwt::{AssertionSigner, PEER_HEADER, PeerSigner, Refusal};
 use nats_rpc::{Client, Guard, Internal, JwtGuard, Readiness, RpcError, UserClaims};
@@ -22,6 +22,9 @@ use crate::trust::{Signers, Trusted};
 
 /// Header by which a request is found again in the logs of all services.
 const REQUEST_ID: &str = "x-request-id";
+/// Headers of W3C Trace Context.
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 /// Header of the gateway's word for a caller.
 const ASSERTION: &str = "nrpc-assert";
 
@@ -131,6 +134,7 @@ where
             Some(id) => client.header(REQUEST_ID, id.as_str()),
             None => client,
         };
+        let client = traced(client, &parts.headers);
         Ok(Self(Outgoing { client, origin: proxies.origin(parts).zip(peers), vouched: None }))
     }
 }
@@ -157,6 +161,16 @@ where
             None => Outgoing { client: call.client.bearer(token), ..call },
         }))
     }
+}
+
+/// The same client, whose calls continue the trace of the HTTP request, if that has one place in one.
+fn traced(client: Client, headers: &HeaderMap) -> Client {
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+    let mut parents = headers.get_all(TRACEPARENT).iter();
+    let (Some(parent), None) = (parents.next().and_then(text), parents.next()) else { return client };
+    // Several lines are one list (RFC 9110, section 5.3).
+    let state: Vec<_> = headers.get_all(TRACESTATE).iter().filter_map(text).collect();
+    client.continue_trace(&parent, &state.join(","))
 }
 
 /// The token of the one `authorization: Bearer <token>`; the verifier looks at its bytes.

@@ -18,6 +18,8 @@
 //! assertions, its own word for the caller takes the token's place. What goes into a call is read from the
 //! request field by field; nothing else of its body travels on.
 //!
+//! `traceparent` and `tracestate` of a request travel on, so that its trace goes on behind the gateway.
+//!
 //! Where a caller is, the auth service learns from a proof that the gateway signs (`nrpc-peer`, for subjects below
 //! `auth.`): the address of the socket, or of the first hop before the proxies that are named.
 //!
@@ -26,7 +28,9 @@
 //!
 //! - `config`: settings
 //! - `connections`: how many there are, and how long one may be silent
-//! - `peer`: where a request comes from
+//! - `head`: what of a request's head is refused
+//! - `peer`: where a request comes from; `forwarded`: what proxies say of it
+//! - `cors`: which pages of other origins may call
 //! - `routes`: what is served, and which subject each route calls
 //! - [`permissions`] is what the gateway's user must be allowed on nats-server; `subjects` are what routes call
 //! - `trust`: whose tokens are believed, and whether the gateway vouches for their bearers
@@ -40,7 +44,10 @@ mod body;
 mod call;
 mod config;
 mod connections;
+mod cors;
 mod failure;
+mod forwarded;
+mod head;
 mod peer;
 mod routes;
 mod signal;
@@ -91,9 +98,9 @@ impl Gateway {
         let listener = taken.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let connection = Connection::open(&nats.name(subjects::NAME)).await?;
-        let Config { trust, timeout, body_limit, proxies, peers, connections: limits, .. } = config;
+        let Config { trust, timeout, body_limit, proxies, peers, origins, connections: limits, .. } = config;
         let calls = Calls::new(Client::over(&connection), trust.open(&connection).await?, proxies, peers, timeout);
-        let router = routes::router(calls, timeout, body_limit);
+        let router = routes::router(calls, timeout, body_limit, origins);
         Ok(Self { connection, listener, address, router, limits })
     }
 

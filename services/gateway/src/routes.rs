@@ -9,10 +9,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use nats_rpc::RpcError;
-use serde::{Deserialize, Serialize};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::body::Json;
 use crate::call::{Anonymous, Authenticated, Calls};
+use crate::cors::Origins;
 use crate::failure::Failure;
 use crate::subjects::Called;
 use crate::surround::surround;
@@ -22,8 +24,8 @@ const ECHO_LIMIT: Duration = Duration::from_secs(1);
 
 type Answer = Result<Response, Failure>;
 
-pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize) -> Router {
-    Router::new()
+pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize, origins: Origins) -> Router {
+    let router = Router::new()
         .route("/api/auth/signup", post(sign_up))
         .route("/api/auth/login", post(log_in))
         .route("/api/auth/refresh", post(refresh))
@@ -40,28 +42,41 @@ pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize) -> Rout
         .route("/readyz", get(readyz))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(body_limit))
-        .layer(middleware::from_fn_with_state(timeout, surround))
-        .with_state(calls)
+        .layer(DefaultBodyLimit::max(body_limit));
+    let router = match origins.layer() {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    // Last, which is outermost: what it adds is on every reply.
+    router.layer(middleware::from_fn_with_state(timeout, surround)).with_state(calls)
+}
+
+/// Writes a secret that goes on to the auth service; nothing else of the gateway can show it.
+fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
 }
 
 #[derive(Deserialize, Serialize)]
 struct Credentials {
     email: String,
-    password: String,
+    #[serde(serialize_with = "expose")]
+    password: SecretString,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RefreshToken {
-    refresh_token: String,
+    #[serde(serialize_with = "expose")]
+    refresh_token: SecretString,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PasswordChange {
-    current_password: String,
-    new_password: String,
+    #[serde(serialize_with = "expose")]
+    current_password: SecretString,
+    #[serde(serialize_with = "expose")]
+    new_password: SecretString,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -72,8 +87,10 @@ struct ResetRequest {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ResetConfirmation {
-    token: String,
-    new_password: String,
+    #[serde(serialize_with = "expose")]
+    token: SecretString,
+    #[serde(serialize_with = "expose")]
+    new_password: SecretString,
 }
 
 #[derive(Serialize)]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType};
 use async_nats::jetstream::{self, kv};
-use nats_rpc::{Connection, KvBucket, KvError, KvHandles, RpcError, is_kv_conflict};
+use futures::TryStreamExt;
+use nats_rpc::{Connection, DecodeError, KvBucket, KvError, KvHandles, RpcError, from_json, is_kv_conflict};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -80,6 +81,19 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     /// [`RecordError`] if the bucket does not answer, or holds something else there.
     pub async fn get(&self, key: &str) -> Result<Option<T>, RecordError> {
         Ok(self.read(key).await?.record)
+    }
+
+    /// The keys of all records, and of some that were removed, in no order.
+    ///
+    /// # Errors
+    /// [`RecordError::Unavailable`] if the bucket does not answer.
+    pub async fn keys(&self) -> Result<Vec<String>, RecordError> {
+        let subjects = self.current().await?.store.stream.info_with_subjects(self.subject(">")).await;
+        let subjects = subjects.map_err(|error| RecordError::Unavailable(error.into()))?;
+        let subjects: Vec<_> = subjects.try_collect().await.map_err(|error| RecordError::Unavailable(error.into()))?;
+        let before = self.subject("");
+        let keys = subjects.iter().filter_map(|(subject, _)| subject.strip_prefix(&before));
+        Ok(keys.map(str::to_owned).collect())
     }
 
     /// Writes the first record of `key`; false if there is one already, which stays.
@@ -163,14 +177,14 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
             message.headers.get("KV-Operation").is_some() || message.headers.get("Nats-Marker-Reason").is_some();
         let record = match is_marker {
             true => None,
-            false => Some(serde_json::from_slice(&message.payload).map_err(RecordError::Malformed)?),
+            false => Some(from_json(&message.payload).map_err(RecordError::Malformed)?),
         };
         Ok(Entry { record, revision: message.sequence })
     }
 
     /// Writes in place of `revision`; false if another is there.
     async fn write(&self, key: &str, record: &T, revision: u64) -> Result<bool, RecordError> {
-        let value = serde_json::to_vec(record).map_err(RecordError::Malformed)?;
+        let value = serde_json::to_vec(record).map_err(|error| RecordError::Malformed(error.into()))?;
         let message = PublishMessage::build().payload(value.into()).expected_last_subject_sequence(revision);
         let published = match self.current().await?.jetstream.send_publish(self.subject(key), message).await {
             Ok(acknowledged) => acknowledged.await,
@@ -210,9 +224,9 @@ pub enum RecordError {
     /// The bucket did not answer; whether a write took place is unknown.
     #[error("the bucket is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// The value is no record.
+    /// The value is no record; the cause repeats nothing of it.
     #[error("the value is no record")]
-    Malformed(#[source] serde_json::Error),
+    Malformed(#[source] DecodeError),
     /// Others changed the record each time in between.
     #[error("too many concurrent changes")]
     Contended,

@@ -143,6 +143,26 @@ async fn data_that_cannot_be_used_is_answered_400_in_the_callers_dialect() {
     assert_eq!(&request(&caller, "bad.add", r#"{"a":1,"b":2}"#).await.payload[..], b"3");
 }
 
+/// `JSON.stringify({ text: 'hi 😀'.slice(0, 4) })` writes half of a surrogate pair.
+#[tokio::test]
+async fn half_a_surrogate_pair_is_read_in_both_dialects() {
+    let server = server_with(|builder| builder);
+    let _service = start(&server).await;
+    let caller = foreign(&server).await;
+    let half = r#"{"text":"hi \ud83d"}"#;
+    let read = serde_json::json!({ "text": "hi \u{fffd}" });
+    let reply = request(&caller, "bad.any", half).await;
+    assert_eq!((code(&reply), serde_json::from_slice::<Value>(&reply.payload).unwrap()), (0, read.clone()));
+    let id = "88a5f0d6ac4d1830655c1";
+    for envelope in [
+        format!(r#"{{"pattern":"bad.any","data":{half},"id":"{id}"}}"#),
+        format!(r#"{{"id":"{id}","data":{half},"pattern":"bad.any"}}"#),
+    ] {
+        let reply = request(&caller, "bad.any", envelope).await;
+        assert_eq!(serde_json::from_slice::<Value>(&reply.payload).unwrap()["response"], read);
+    }
+}
+
 #[tokio::test]
 async fn a_message_larger_than_the_server_takes_is_refused_in_either_direction() {
     let server = server_with(|builder| builder.config("max_payload: 8192"));

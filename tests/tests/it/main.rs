@@ -14,6 +14,7 @@ mod deployed;
 mod discovery;
 mod events;
 mod guards;
+mod header_injection;
 mod interop;
 mod keys;
 mod layering;

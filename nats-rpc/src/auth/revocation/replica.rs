@@ -11,6 +11,7 @@ use super::proof::{Answer, Proofs, Verdict};
 use crate::auth::follow::{Change, Follower};
 use crate::auth::leader;
 use crate::connection::{Connection, KvBucket};
+use crate::decode::from_json;
 use crate::jwt::{DenyList, Revocations, Target, Terms};
 
 /// For how long nothing may prove that all revocations are known unless configured. An election in a NATS
@@ -103,7 +104,7 @@ fn tell(list: Arc<DenyList>) -> impl FnMut(Change<'_>) + Send + 'static {
 }
 
 fn terms(key: &str, value: &[u8]) -> Terms {
-    serde_json::from_slice(value).unwrap_or_else(|error| {
+    from_json(value).unwrap_or_else(|error| {
         tracing::error!(key, %error, "a revocation that cannot be read: it is taken for the strictest");
         Terms::default()
     })

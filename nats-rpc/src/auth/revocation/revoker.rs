@@ -11,6 +11,7 @@ use async_nats::jetstream::{self, kv};
 use super::bucket::{BUCKET, RevocationBucketError};
 use crate::auth::revision;
 use crate::connection::{Connection, KvBucket, KvHandles};
+use crate::decode::from_json;
 use crate::error::RpcError;
 use crate::jwt::{Clock, MAX_REVOCABLE_LIFETIME, Target, Terms, subject_digest};
 
@@ -213,7 +214,7 @@ async fn read(current: &KvHandles, target: &Target) -> Result<(Option<u64>, u64)
     let latest = revision::latest(&current.store, &target.key()).await;
     let (value, revision) = latest.map_err(|error| RevocationError::Unavailable(error.into()))?;
     let Some(value) = value else { return Ok((None, revision)) };
-    let terms: Terms = serde_json::from_slice(&value).map_err(|error| RevocationError::Unavailable(error.into()))?;
+    let terms: Terms = from_json(&value).map_err(|error| RevocationError::Unavailable(error.into()))?;
     Ok((terms.epoch, revision))
 }
 

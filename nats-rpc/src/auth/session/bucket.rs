@@ -13,6 +13,7 @@ use super::id::SessionId;
 use super::record::Record;
 use crate::auth::revision;
 use crate::connection::{Connection, KvBucket, KvError, KvHandles};
+use crate::decode::from_json;
 
 const BUCKET: &str = "auth_sess";
 const SUBJECTS: &str = "$KV.auth_sess.";
@@ -84,7 +85,7 @@ impl Bucket {
         let latest = revision::latest(&self.current().await?.store, &id.key()).await;
         let (value, revision) = latest.map_err(|error| SessionError::Unavailable(error.into()))?;
         let Some(value) = value else { return Ok(None) };
-        let record = serde_json::from_slice(&value).map_err(|error| SessionError::Unavailable(error.into()))?;
+        let record = from_json(&value).map_err(|error| SessionError::Unavailable(error.into()))?;
         Ok(Some((record, revision)))
     }
 

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::login::Login;
 use super::{HeaderFilter, NatsConfig, NatsConfigError, Tls};
+use crate::secret_var::{SecretVarError, file_of, secret_var};
 
 impl NatsConfig {
     /// Reads the environment.
@@ -22,8 +23,8 @@ impl NatsConfig {
     /// | `NATS_CONNECT_TIMEOUT_MS` | how long a start waits for a server | 30000 |
     ///
     /// At most one login may be set. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a
-    /// file that holds the value, so that it need not stand in the environment; blanks around it are cut
-    /// off. An empty variable counts as none. No value is ever printed.
+    /// file that holds the value, so that it need not stand in the environment. Blanks around a secret are cut
+    /// off, in a file and in a variable. An empty variable counts as none. No value is ever printed.
     ///
     /// # Errors
     /// - [`NatsConfigError::Variable`]: a variable's value cannot be used.
@@ -97,18 +98,14 @@ fn login(var: &impl Fn(&str) -> Option<String>) -> Result<Option<Login>, NatsCon
 
 /// The value of `name`, or what the file holds that `name` with `_FILE` names.
 fn secret(var: &impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<String>, NatsConfigError> {
-    let by_file = format!("{name}_FILE");
-    match (var(name), var(&by_file)) {
-        (Some(_), Some(_)) => Err(NatsConfigError::Incomplete(format!("set {name} or {by_file}, not both"))),
-        (value, None) => Ok(value),
-        (None, Some(path)) => match std::fs::read_to_string(&path) {
-            Ok(text) if text.trim().is_empty() => {
-                Err(NatsConfigError::Incomplete(format!("the file that {by_file} names is empty")))
-            }
-            Ok(text) => Ok(Some(text.trim().to_owned())),
-            Err(source) => Err(NatsConfigError::File { name: by_file, path: path.into(), source }),
-        },
-    }
+    let by_file = file_of(name);
+    secret_var(var, name).map_err(|error| match error {
+        SecretVarError::Both => NatsConfigError::Incomplete(format!("set {name} or {by_file}, not both")),
+        SecretVarError::Blank => {
+            NatsConfigError::Incomplete(format!("{name}, or the file that {by_file} names, holds blanks alone"))
+        }
+        SecretVarError::File { path, source } => NatsConfigError::File { name: by_file, path, source },
+    })
 }
 
 fn pair(
@@ -166,9 +163,12 @@ mod tests {
         let [full, empty] = [&full, &empty].map(|path| path.to_str().unwrap());
         let read = from(&[("NATS_TOKEN_FILE", full)]).unwrap();
         assert!(matches!(read.login, Some(Login::Token(token)) if token == "hunter2"));
+        let read = from(&[("NATS_TOKEN", " hunter2\r\n")]).unwrap();
+        assert!(matches!(read.login, Some(Login::Token(token)) if token == "hunter2"), "a line feed is no part of it");
         for vars in [
             &[("NATS_TOKEN_FILE", full), ("NATS_TOKEN", "t")][..],
             &[("NATS_TOKEN_FILE", empty)],
+            &[("NATS_USER", "u"), ("NATS_PASSWORD", "\n"), ("NATS_TOKEN_FILE", "")],
             &[("NATS_NKEY_SEED_FILE", "/no/such/file")],
             &[("NATS_PASSWORD_FILE", full)],
         ] {

@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{Call, MAX_PAYLOAD, TestService, late};
 use crate::client::{CallError, decode};
+use crate::decode::from_json;
 use crate::error::RpcError;
 use crate::message::Headers;
 use crate::reply::{Items, Written};
@@ -166,14 +167,14 @@ impl<T: DeserializeOwned> Stream for TestStream<T> {
         let item = match &this.rest {
             Rest::Ended => return Poll::Ready(None),
             Rest::One(item) => {
-                let item = serde_json::from_slice(item);
+                let item = from_json(item);
                 this.rest = Rest::Ended;
                 item
             }
             Rest::Items(_) => match ready!(this.poll_items(cx)) {
                 Ok(()) => {
                     this.last_item = Instant::now();
-                    serde_json::from_slice(&this.call.out)
+                    from_json(&this.call.out)
                 }
                 Err(end) => return Poll::Ready(this.end(end).map(Err)),
             },

@@ -96,7 +96,7 @@ impl Authority {
         let reset = parts.resets.find(token).await?.ok_or_else(invalid)?;
         let key = AccountKey::remembered(reset.account.clone());
         let account = parts.accounts.find(&key).await?.filter(|account| {
-            !account.locked && account.user_id.to_string() == reset.user && reset.is_of(&account.password_hash)
+            !account.locked && account.user_id.to_string() == reset.user && reset.is_of(&account.password())
         });
         let account = account.ok_or_else(invalid)?;
         parts.policy.check(&new, self.address(&key, &account).await.as_ref())?;
@@ -123,5 +123,5 @@ impl Authority {
 
 /// A reset of the password that `account` has now.
 pub(crate) fn reset(key: &AccountKey, account: &Account) -> Reset {
-    Reset::new(key.as_str(), account.user_id.to_string(), &account.password_hash)
+    Reset::new(key.as_str(), account.user_id.to_string(), account.password())
 }

@@ -13,7 +13,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+mod browsers;
 mod connections;
+mod heads;
 
 /// A gateway alone, before services that a test brings.
 struct Front {

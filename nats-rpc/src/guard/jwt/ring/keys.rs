@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::KeyRingError;
 use super::document::{Document, Entry};
+use crate::decode::from_json;
 use crate::guard::jwt::jwk::{self, Unusable};
 use crate::guard::jwt::keys::{VerifyingKey, is_sound_key_id};
 
@@ -30,8 +31,7 @@ pub(super) enum KeyIds {
 
 impl Keys {
     pub(super) fn parse(document: &[u8], key_ids: KeyIds) -> Result<Self, KeyRingError> {
-        let document: Document =
-            serde_json::from_slice(document).map_err(|error| KeyRingError::Malformed(error.to_string()))?;
+        let document: Document = from_json(document).map_err(|error| KeyRingError::Malformed(error.to_string()))?;
         let mut by_id = HashMap::with_capacity(document.keys.len());
         let mut left_out = Vec::new();
         for entry in &document.keys {
