@@ -66,14 +66,18 @@ const fn case(filter: HeaderFilter, poisons: u64, least: u64, expected: &'static
     Case { filter, poisons, least, expected }
 }
 
-const CASES: [Case; 6] = [
-    case(HeaderFilter::Auto, 0, 100, "all answered"),
+/// Without poison, and with it, behind a filter.
+const CASES: [Case; 4] = [
+    case(HeaderFilter::Auto, 0, 98, "98 % answered"),
     case(HeaderFilter::Auto, 20, 90, "90 % answered"),
     case(HeaderFilter::Auto, 100, 50, "half answered"),
-    case(HeaderFilter::Always, 100, 100, "all answered"),
-    case(HeaderFilter::Never, 20, 0, "for comparison"),
-    case(HeaderFilter::Never, 100, 0, "for comparison"),
+    case(HeaderFilter::Always, 100, 98, "98 % answered"),
 ];
+/// What the same costs without a filter.
+const UNFILTERED: [Case; 2] =
+    [case(HeaderFilter::Never, 20, 0, "for comparison"), case(HeaderFilter::Never, 100, 0, "for comparison")];
+/// How many of a hundred calls have to be answered at most where a machine does much else.
+const BUSY: u64 = 90;
 
 pub(super) fn run(options: Options) -> Vec<Row> {
     // One panic for each connection that dies.
@@ -94,8 +98,10 @@ pub(super) fn run(options: Options) -> Vec<Row> {
         for (name, server) in [("plain", &plain), ("TLS", &encrypted)] {
             let nats = NatsConfig::new(server.url()).user("service", "p");
             let nats = if name == "TLS" { nats.root_certificate(authority.path()) } else { nats };
-            for case in &CASES {
-                rows.push(Box::pin(poison(name, server, &nats, case, lasts)).await);
+            let compared = options.pick(&UNFILTERED[..], &[]);
+            for case in CASES.iter().chain(compared) {
+                let case = Case { least: case.least.min(options.pick(case.least, BUSY)), ..*case };
+                rows.push(Box::pin(poison(name, server, &nats, &case, lasts)).await);
             }
         }
         rows
@@ -144,8 +150,7 @@ fn counted(tally: &Tally, sent: u64, instances: &[Running], gaps: [Duration; 2])
     let sum = |of: fn(&Running) -> u64| instances.iter().map(of).sum::<u64>();
     let share = tally.answered as f64 * 100.0 / tally.offered.max(1) as f64;
     format!(
-        "{share:.1} % of {} answered{}; {sent} poisons: {} connections renewed, {} messages replaced; without a \
-         subscription {} and {} ms",
+        "{share:.1} % of {}{}; of {sent} poisons {} ended a connection, {} were replaced; not subscribed for {} and {} ms",
         tally.offered,
         tally.losses(),
         sum(|running| running.connection().generation()),
