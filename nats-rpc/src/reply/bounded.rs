@@ -19,6 +19,8 @@ impl<T> Bounded<T> {
     }
 }
 
+// No handler returns it.
+#[diagnostic::do_not_recommend]
 impl<T: IntoReply> IntoReply for Bounded<T> {
     fn write(self, out: &mut Vec<u8>) -> Result<Written, RpcError> {
         let mut written = self.reply.write(out)?;
