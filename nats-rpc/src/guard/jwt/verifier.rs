@@ -95,6 +95,16 @@ pub(crate) struct Standing {
     pub(crate) marks: Marks,
 }
 
+/// A token whose signature verifies; none of its claims was read.
+struct Signed {
+    key: Arc<VerifyingKey>,
+    /// The key's id, if it is of a ring.
+    kid: Option<Box<str>>,
+    /// The generation of the keys that it was found in.
+    generation: u64,
+    payload: Vec<u8>,
+}
+
 impl Verifier {
     pub(crate) fn new(keys: Keys, rules: Rules, clock: Clock) -> Self {
         choose_back_end();
@@ -103,10 +113,9 @@ impl Verifier {
 
     /// Verifies `token` up to its standard claims and its standing.
     pub(crate) fn prove(&self, token: &str, stale: Stale) -> Result<Proven, Refusal> {
-        let (key, kid, generation, payload) = self.authenticate(token)?;
-        let standing = self.check_claims(&payload, &key, kid, generation)?;
-        self.check_standing(&standing, stale)?;
-        Ok(Proven { payload, standing })
+        let proven = self.check_claims(self.authenticate(token)?)?;
+        self.check_standing(&proven.standing, stale)?;
+        Ok(proven)
     }
 
     /// Whether a token that was verified before still holds. Cache hits come through here as well, so
@@ -168,7 +177,7 @@ impl Verifier {
     }
 
     /// From the size to the signature: who made this token?
-    fn authenticate(&self, token: &str) -> Result<(Arc<VerifyingKey>, Option<Box<str>>, u64, Vec<u8>), Refusal> {
+    fn authenticate(&self, token: &str) -> Result<Signed, Refusal> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refusal::TooLarge);
         }
@@ -191,21 +200,16 @@ impl Verifier {
         }
         let payload = URL_SAFE_NO_PAD.decode(parts.payload).map_err(|_| Refusal::Claims)?;
         let kid = self.ring().and(header.kid.as_deref()).map(Box::from);
-        Ok((key, kid, generation, payload))
+        Ok(Signed { key, kid, generation, payload })
     }
 
     /// From the types of the claims to their meaning: is this token for us, and now?
-    fn check_claims(
-        &self,
-        payload: &[u8],
-        key: &VerifyingKey,
-        kid: Option<Box<str>>,
-        generation: u64,
-    ) -> Result<Standing, Refusal> {
-        if !is_object(payload) {
+    fn check_claims(&self, signed: Signed) -> Result<Proven, Refusal> {
+        let Signed { key, kid, generation, payload } = signed;
+        if !is_object(&payload) {
             return Err(Refusal::Claims);
         }
-        let claims: StandardClaims<'_> = serde_json::from_slice(payload).map_err(|_| Refusal::Claims)?;
+        let claims: StandardClaims<'_> = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
         let wanted = [self.rules.issuer.as_deref(), key.issuer.as_deref()];
         if wanted.into_iter().flatten().any(|issuer| claims.iss.as_deref() != Some(issuer)) {
             return Err(Refusal::Issuer);
@@ -225,7 +229,9 @@ impl Verifier {
         }
         let StandardClaims { exp, sub, jti, sid, epoch: user, realm, .. } = claims;
         let epochs = self.rules.epochs.then(|| Epochs { subject: subject_digest(&sub), user, realm });
-        Ok(Standing { exp, generation, kid, key_until: key.not_after, sub, marks: Marks { jti, sid, epochs } })
+        let key_until = key.not_after;
+        let standing = Standing { exp, generation, kid, key_until, sub, marks: Marks { jti, sid, epochs } };
+        Ok(Proven { payload, standing })
     }
 
     fn check_times(&self, claims: &StandardClaims<'_>) -> Result<(), Refusal> {
