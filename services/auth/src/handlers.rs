@@ -5,6 +5,7 @@ use nats_rpc::prelude::*;
 use schemars::JsonSchema;
 
 use crate::authority::{Authority, SignedUp, Tokens};
+use crate::caller::Caller;
 
 #[derive(JsonSchema, Deserialize)]
 struct Credentials {
@@ -23,9 +24,10 @@ struct Refresh {
 async fn sign_up(
     State(authority): State<Authority>,
     peer: Peer,
+    context: Context,
     Payload(Credentials { email, password }): Payload<Credentials>,
 ) -> Result<SignedUp, RpcError> {
-    authority.sign_up(&email, &password, &peer).await
+    authority.sign_up(&email, &password, &Caller::new(peer, &context)).await
 }
 
 #[message_pattern("auth.login")]
@@ -33,9 +35,10 @@ async fn sign_up(
 async fn log_in(
     State(authority): State<Authority>,
     peer: Peer,
+    context: Context,
     Payload(Credentials { email, password }): Payload<Credentials>,
 ) -> Result<Tokens, RpcError> {
-    authority.log_in(&email, &password, &peer).await
+    authority.log_in(&email, &password, &Caller::new(peer, &context)).await
 }
 
 #[message_pattern("auth.refresh")]
@@ -69,9 +72,10 @@ async fn change_password(
     Auth(me): Auth<UserClaims>,
     State(authority): State<Authority>,
     peer: Peer,
+    context: Context,
     Payload(PasswordChange { current_password, new_password }): Payload<PasswordChange>,
 ) -> Result<Tokens, RpcError> {
-    authority.change_password(&me, &current_password, &new_password, &peer).await
+    authority.change_password(&me, &current_password, &new_password, &Caller::new(peer, &context)).await
 }
 
 #[derive(JsonSchema, Deserialize)]
@@ -84,9 +88,10 @@ struct ResetRequest {
 async fn request_reset(
     State(authority): State<Authority>,
     peer: Peer,
+    context: Context,
     Payload(ResetRequest { email }): Payload<ResetRequest>,
 ) -> Result<(), RpcError> {
-    authority.request_reset(&email, &peer).await
+    authority.request_reset(&email, &Caller::new(peer, &context)).await
 }
 
 #[derive(JsonSchema, Deserialize)]
@@ -100,9 +105,11 @@ struct ResetConfirmation {
 #[public]
 async fn confirm_reset(
     State(authority): State<Authority>,
+    peer: Peer,
+    context: Context,
     Payload(ResetConfirmation { token, new_password }): Payload<ResetConfirmation>,
 ) -> Result<(), RpcError> {
-    authority.confirm_reset(&token, &new_password).await
+    authority.confirm_reset(&token, &new_password, &Caller::new(peer, &context)).await
 }
 
 #[message_pattern("auth.jwks")]
