@@ -33,6 +33,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// How many keys of one instance can be written at once.
 const STRIPES: usize = 64;
+/// How long a writer waits for those before it; they take milliseconds unless the bucket does not answer.
+const TURN_LIMIT: Duration = Duration::from_secs(5);
 /// How long a record stays that says nothing any more.
 const EMPTY_TTL: Duration = Duration::from_secs(1);
 /// The time after which an attempt is worth another try that found others being checked.
@@ -290,7 +292,8 @@ impl LoginThrottle {
         policy: &ThrottlePolicy,
         change: impl Fn(Count, u64) -> Result<Count, Denied>,
     ) -> Result<(), ThrottleError> {
-        let _turn = self.turn(key).await;
+        let turn = tokio::time::timeout(TURN_LIMIT, self.turn(key)).await;
+        let _turn = turn.map_err(|_| ThrottleError::Busy)?;
         for tries in 0..TRIES {
             let entry = self.counts.read(&key.key).await?;
             let now = self.clock.unix_millis();

@@ -139,7 +139,7 @@ impl Authority {
         let parts = &*self.0;
         parts.policy.check(&password, &email)?;
         let key = AccountKey::of(&email);
-        let request = parts.throttle.request(caller);
+        let request = parts.throttle.request(caller, None);
         parts.passwords.check(&request)?;
         parts.throttle.sign_up(&key, caller).await?;
         // Not what decides; it spares the hashing.
@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn answers_are_camel_case() {
-        let tokens = Tokens { access_token: "a".to_owned(), refresh_token: "r".to_owned(), device_token: Some("d".to_owned()) };
+        let tokens =
+            Tokens { access_token: "a".to_owned(), refresh_token: "r".to_owned(), device_token: Some("d".to_owned()) };
         let user_id = UserId::generate();
         let json = serde_json::to_string(&SignedUp { user_id, tokens }).unwrap();
         assert_eq!(json, format!(r#"{{"userId":"{user_id}","accessToken":"a","refreshToken":"r","deviceToken":"d"}}"#));

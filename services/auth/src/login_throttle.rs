@@ -31,13 +31,13 @@ const RESET_SOURCE: &str = "reset_source";
 /// What audit events name an account by.
 const ACCOUNT: &str = "account";
 
-/// For a device: as for an account, and remembered for as long as its token may live.
+/// For a device: as for an account, and remembered for as long as a token may live at most.
 const OF_DEVICE: ThrottlePolicy = {
     let mut policy = ThrottlePolicy::ACCOUNT;
-    policy.memory = Duration::from_hours(90 * 24);
+    policy.memory = Duration::from_hours(400 * 24);
     policy
 };
-/// From so many failures in a row on, a device is not known any more: its token may be stolen.
+/// From so many failures in a row on, a device is a stranger: its token may be stolen.
 const DEVICE_FAILURES: u32 = 20;
 
 /// Bounds how fast passwords and addresses can be guessed, and how often mails are sent.
@@ -70,11 +70,14 @@ impl Throttle {
         Self { counts, unproven: RateLimit::per_minute(log_ins), sign_ups: SignUps::per_minute(sign_ups), audit }
     }
 
-    /// The place of a caller among those that wait for a thread, if nothing speaks against it.
-    pub(crate) fn request(&self, caller: &Caller) -> HashRequest {
-        match &caller.source {
-            Some(source) => request(HashPriority::Quiet, &Networks::of(source), caller),
-            None => HashRequest::new(HashPriority::Unproven).deadline(caller.deadline()),
+    /// The place among those that wait for a thread of a caller that nothing speaks against.
+    pub(crate) fn request(&self, caller: &Caller, device: Option<&Device>) -> HashRequest {
+        match (&caller.source, device) {
+            (Some(source), _) => request(HashPriority::Quiet, &Networks::of(source), caller),
+            (None, Some(device)) => {
+                HashRequest::new(HashPriority::Quiet).source(DEVICE, device.id()).deadline(caller.deadline())
+            }
+            (None, None) => HashRequest::new(HashPriority::Unproven).deadline(caller.deadline()),
         }
     }
 
@@ -98,15 +101,13 @@ impl Throttle {
             };
             if let Some(device) = device {
                 let key = self.counts.key(DEVICE, &device.id());
-                if self.counts.check(&key, &OF_DEVICE).await? < DEVICE_FAILURES {
-                    let request = match &networks {
-                        Some(networks) => request(HashPriority::Quiet, networks, caller),
-                        None => {
-                            let request = HashRequest::new(HashPriority::Quiet).source(DEVICE, device.id());
-                            request.deadline(caller.deadline())
-                        }
-                    };
-                    return Ok(attempt(key, OF_DEVICE, true, request));
+                match self.counts.check(&key, &OF_DEVICE).await {
+                    Ok(failures) if failures < DEVICE_FAILURES => {
+                        return Ok(attempt(key, OF_DEVICE, true, self.request(caller, Some(device))));
+                    }
+                    // While it would have to wait, it is a stranger: a stolen token must not hold up its owner.
+                    Ok(_) | Err(ThrottleError::TooSoon { .. }) => {}
+                    Err(error) => return Err(error.into()),
                 }
             }
             // Sources first, so that a caller that sprays one password over many accounts touches no further account.
@@ -117,7 +118,7 @@ impl Throttle {
                 }
                 None => {
                     self.unproven.admit(Instant::now()).map_err(Refused::Shared)?;
-                    HashRequest::new(HashPriority::Unproven).deadline(caller.deadline())
+                    self.request(caller, None)
                 }
             };
             let key = self.counts.key(PASSWORD, name);
@@ -245,6 +246,11 @@ impl Throttle {
 }
 
 impl Attempt {
+    /// Returns `true` if it is counted for a known device.
+    pub(crate) fn is_of_known_device(&self) -> bool {
+        self.known
+    }
+
     /// Its place among those that wait for a thread.
     pub(crate) fn request(&self) -> &HashRequest {
         &self.request

@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::join_all;
 use nats_rpc::auth::{
-    LoginThrottle, KeyPurpose, KeysError, RESET_LIFETIME, Reset, ResetTokens, Revoker, RingBucket, ServiceCredentialError,
-    ServiceCredentials, Sessions, SigningKeyConfig, SigningKeys,
+    KeyPurpose, KeysError, LoginThrottle, RESET_LIFETIME, Reset, ResetTokens, Revoker, RingBucket,
+    ServiceCredentialError, ServiceCredentials, Sessions, SigningKeyConfig, SigningKeys,
 };
 use nats_rpc::jwt::{KeyRing, Revocations};
 use nats_rpc::testing::NatsServer;

@@ -1,5 +1,6 @@
 //! Judging old tokens, whose forgeries cost thousands of HMACs: beside the loop, and a bounded share of one core.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -19,11 +20,11 @@ const WAIT_LIMIT: Duration = Duration::from_secs(2);
 
 /// The turn of judging an old token.
 #[derive(Debug, Default)]
-pub(super) struct OldTokens(std::sync::Arc<Mutex<()>>);
+pub(super) struct OldTokens(Arc<Mutex<()>>);
 
 impl OldTokens {
     async fn turn(&self) -> Result<OwnedMutexGuard<()>, SessionError> {
-        let turn = tokio::time::timeout(WAIT_LIMIT, std::sync::Arc::clone(&self.0).lock_owned()).await;
+        let turn = tokio::time::timeout(WAIT_LIMIT, Arc::clone(&self.0).lock_owned()).await;
         turn.map_err(|elapsed| SessionError::Unavailable(elapsed.into()))
     }
 }
@@ -60,5 +61,19 @@ impl Sessions {
             drop(turn);
         });
         Ok(judged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn old_tokens_take_turns_and_wait_no_longer_than_the_limit() {
+        let old_tokens = OldTokens::default();
+        let turn = old_tokens.turn().await.unwrap();
+        assert!(matches!(old_tokens.turn().await, Err(SessionError::Unavailable(_))));
+        drop(turn);
+        assert!(old_tokens.turn().await.is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! Logging in: one answer and one price for everything that is wrong.
 
 use nats_rpc::RpcError;
-use nats_rpc::auth::{Email, Password};
+use nats_rpc::auth::{Device, Email, Password};
 use users::Profile;
 
 use super::password_check::Proven;
@@ -21,7 +21,7 @@ impl Authority {
         let (Some(email), Some(key), Some(proven)) = (email, key, proven) else { return Err(wrong()) };
         let Proven { account, outdated, device } = proven;
         if outdated {
-            self.strengthen(&key, &account, password, caller).await;
+            self.strengthen(&key, &account, password, caller, device.as_ref()).await;
         }
         self.complete(&key, &account, &email).await?;
         self.begin_session(&key, &account, caller, device.as_ref()).await
@@ -48,11 +48,18 @@ impl Authority {
 
     /// Hashes a password anew that was stored by another program, or at a lower cost than today's; a log-in does not
     /// fail over it.
-    async fn strengthen(&self, key: &AccountKey, account: &Account, password: &str, caller: &Caller) {
+    async fn strengthen(
+        &self,
+        key: &AccountKey,
+        account: &Account,
+        password: &str,
+        caller: &Caller,
+        device: Option<&Device>,
+    ) {
         let parts = &*self.0;
         let Some(password) = Password::existing(password) else { return };
         let strengthened = async {
-            let mut permit = parts.passwords.admit(&parts.throttle.request(caller)).await?;
+            let mut permit = parts.passwords.admit(&parts.throttle.request(caller, device)).await?;
             let hash = permit.hash(password).await?;
             parts.accounts.rehash(key, &account.password_hash, &hash).await?;
             Ok::<_, RpcError>(())

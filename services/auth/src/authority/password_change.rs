@@ -43,7 +43,7 @@ impl Authority {
         let wrong = || RpcError::forbidden("the current password is wrong");
         let Proven { account, device, .. } =
             proven.filter(|proven| proven.account.user_id == account.user_id).ok_or_else(wrong)?;
-        let hash = parts.passwords.admit(&parts.throttle.request(caller)).await?.hash(new).await?;
+        let hash = parts.passwords.admit(&parts.throttle.request(caller, device.as_ref())).await?.hash(new).await?;
         let event = AuditEvent::PasswordChanged { user: account.user_id.to_string() };
         let replaced = {
             let key = key.clone();

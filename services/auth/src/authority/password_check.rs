@@ -27,8 +27,9 @@ pub(super) struct Proven {
 impl Authority {
     /// The account at `key`, if it is there, not locked, and `password` is its password; else `None`, at one price.
     ///
-    /// In this order: whether the pool is too busy, which is a look at memory; whether account, device and networks
-    /// may try now, which are reads; a turn at the pool; the count of the attempt; the password.
+    /// In this order: whether the device is known, and the pool not too busy, which nearly always are looks at memory;
+    /// whether account, device and networks may try now, which are reads; a turn at the pool; the note of the attempt;
+    /// the password.
     ///
     /// `name` is what the account is counted under, whether there is one or not.
     pub(super) async fn check_password(
@@ -39,9 +40,10 @@ impl Authority {
         caller: &Caller,
     ) -> Result<Option<Proven>, RpcError> {
         let parts = &*self.0;
-        parts.passwords.check(&parts.throttle.request(caller))?;
         let device = self.known_device(key, caller).await?;
+        parts.passwords.check(&parts.throttle.request(caller, device.as_ref()))?;
         let attempt = Arc::new(parts.throttle.attempt(name, caller, device.as_ref()).await?);
+        let device = device.filter(|_| attempt.is_of_known_device());
         loop {
             let permit = parts.passwords.admit(attempt.request()).await?;
             let password = Zeroizing::new(password.to_owned());

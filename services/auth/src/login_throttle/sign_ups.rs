@@ -83,14 +83,10 @@ mod tests {
     #[test]
     fn larger_networks_have_more_sign_ups_and_never_all() {
         let of = |all| [Size::Source, Size::Site, Size::Network].map(|size| policy(size, all).from);
-        assert_eq!([1, 2, 7, 40, 120, 60_000].map(of), [
-            [1, 1, 1],
-            [1, 1, 1],
-            [3, 4, 5],
-            [20, 25, 30],
-            [20, 40, 60],
-            [20, 40, 60]
-        ]);
+        assert_eq!(
+            [1, 2, 7, 40, 120, 60_000].map(of),
+            [[1, 1, 1], [1, 1, 1], [3, 4, 5], [20, 25, 30], [20, 40, 60], [20, 40, 60]]
+        );
         let rule = policy(Size::Source, 120);
         assert_eq!((rule.first, rule.longest), (Duration::from_secs(60), Duration::from_secs(60)));
     }

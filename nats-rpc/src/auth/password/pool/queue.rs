@@ -129,7 +129,8 @@ impl<T> FairQueue<T> {
         for it in in_class(lane.priority) {
             *sources.entry(it.lane.source).or_default() += 1;
         }
-        let same: usize = sources.iter().map(|(source, many)| if *source == lane.source { *many } else { own.min(*many) }).sum();
+        let same: usize =
+            sources.iter().map(|(source, many)| if *source == lane.source { *many } else { own.min(*many) }).sum();
         let others = HashPriority::ALL.into_iter().filter(|class| *class != lane.priority).map(|class| {
             let share = (same as i64 + 1) * class.weight() / lane.priority.weight() + 1;
             in_class(class).count().min(usize::try_from(share).unwrap_or(usize::MAX))
@@ -271,7 +272,8 @@ mod tests {
             (lane(Quiet, 3, 1), "other", 20),
             (lane(Quiet, 4, 1), "other", 3),
         ];
-        for newcomer in [lane(Unproven, 9, 9), lane(Noisy, 2, 1), lane(Quiet, 9, 9), lane(Quiet, 4, 1), lane(Quiet, 3, 2)]
+        for newcomer in
+            [lane(Unproven, 9, 9), lane(Noisy, 2, 1), lane(Quiet, 9, 9), lane(Quiet, 4, 1), lane(Quiet, 3, 2)]
         {
             let mut queue = filled(128, &lanes);
             let ahead = queue.ahead(newcomer);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
-use nats_rpc::auth::{LoginThrottle, ThrottlePolicy, Email};
+use nats_rpc::auth::{Email, LoginThrottle, ThrottlePolicy};
 use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
 use nats_rpc::{Code, Connection, SecretKey};
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
-use nats_rpc::auth::{LoginThrottle, ThrottlePolicy, KeyPurpose, SigningKeyConfig, SigningKeys};
+use nats_rpc::auth::{KeyPurpose, LoginThrottle, SigningKeyConfig, SigningKeys, ThrottlePolicy};
 use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
 use nats_rpc::{Client, Connection, SecretKey};
 use nats_rpc_tests::server;
