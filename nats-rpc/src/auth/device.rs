@@ -25,13 +25,13 @@ const CHARACTERS: usize = ((BODY_BYTES + MAC_BYTES) * 4).div_ceil(3);
 
 /// Signs and verifies device tokens.
 ///
-/// A device token (`nrd1.` and 102 characters) says that its bearer has logged in to one account before. It lets
-/// nobody in: the password is asked for as ever. It only keeps the failures of others from holding up the owner, as
-/// attempts with it are counted for the device and not for the account.
+/// A device token (`nrd1.` and 102 characters) says that its bearer has logged in to one account before. It is
+/// no proof of identity: the password is still required. Attempts with it are counted for the device and not for the
+/// account, so the failures of others do not hold up the owner.
 ///
-/// Tokens are signed with a key that is derived from the pepper; nothing is stored. One is good for its lifetime,
-/// for one account and one user, and only while [its epochs](Device::owner) are admitted: what ends all sessions of a
-/// user revokes the tokens of all their devices too.
+/// Tokens are signed with a key that is derived from the pepper; nothing is stored. A token is good
+/// for its lifetime, for one account and one user, and only while [its epochs](Device::owner) are admitted. The end of
+/// all sessions of a user revokes the tokens of all their devices too.
 ///
 /// ```
 /// use nats_rpc::SecretKey;
@@ -129,7 +129,7 @@ impl DeviceTokens {
 
     /// The device of a token for the account with this key; `None` for any other text, or if the token is too old.
     ///
-    /// Whether its user and its epochs are those of the account is left to the caller, who has read it then.
+    /// The caller reads the account, and compares its user and its epochs.
     pub fn verify(&self, token: &str, account: &str) -> Option<Device> {
         let encoded = token.strip_prefix(PREFIX).filter(|encoded| encoded.len() == CHARACTERS)?;
         let bytes = URL_SAFE_NO_PAD.decode(encoded).ok()?;

@@ -27,27 +27,27 @@ use crate::error::RpcError;
 use crate::jwt::{Clock, SecretKey};
 
 const BUCKET: &str = "auth_backoff";
-/// How often a write is tried that another instance was faster with: for some two seconds.
+/// The tries of a write that loses races against other instances: some two seconds of them.
 const TRIES: u32 = 24;
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// How many keys of one instance can be written at once.
+/// The number of keys that one instance can write at once.
 const STRIPES: usize = 64;
-/// How long a writer waits for those before it; they take milliseconds unless the bucket does not answer.
+/// The wait for the writers before; they take milliseconds unless the bucket does not answer.
 const TURN_LIMIT: Duration = Duration::from_secs(5);
-/// How long a record stays that says nothing any more.
+/// The lifetime of a record that says nothing any more.
 const EMPTY_TTL: Duration = Duration::from_secs(1);
 /// The time after which an attempt is worth another try that found others being checked.
 const BUSY_RETRY: Duration = Duration::from_millis(500);
 
 /// Counts failed attempts, per account, device or network, and says how long the next one has to wait.
 ///
-/// Only failures count. An attempt [begins](Self::begin) before its password is checked and is ended with its
-/// outcome; as many are checked at once, by all instances together, as may fail before the next wait, and the next
-/// one is [busy](ThrottleError::Busy). So a hundred attempts at once are worth no more than a hundred one after the
-/// other, and right passwords at once hold up nobody. During a wait no password is checked, the right one neither, and
-/// an early attempt does not prolong it. Nothing is locked for good: waits end and counts are forgotten. A key need
-/// not belong to anything that exists, so that the reply does not tell whether it does.
+/// Only failures count. An attempt [begins](Self::begin) before its password is checked and ends with its outcome. All
+/// instances together check as many at once as may fail before the next wait; a further one is
+/// [busy](ThrottleError::Busy). So a hundred attempts at once gain no more than a hundred one after the other, and
+/// right passwords at once cause no wait. During a wait no password is checked, the right one neither. An early attempt
+/// does not prolong the wait. Waits end and counts are forgotten: nothing is locked for good. A key need not belong to
+/// anything that exists, so the reply does not tell whether it does.
 ///
 /// Counts are in the KV bucket `auth_backoff` under keyed hashes, written by compare-and-set. The attempts of one
 /// instance take turns at a key, so that they do not compete with each other.

@@ -143,8 +143,8 @@ impl Password {
         Some(Self(Zeroizing::new(URL_SAFE_NO_PAD.encode(digest))))
     }
 
-    /// What bcrypt may have been given for `password`: by this program first, and by one that neither normalises nor
-    /// refuses long passwords, as Node's. Empty for one that no account can have.
+    /// The inputs of bcrypt that `password` may stand for: ours first, then that of a program that neither normalises
+    /// nor rejects long passwords, as Node's. Empty for a password that no account can have.
     fn candidates(password: &str) -> Vec<Zeroizing<Vec<u8>>> {
         let Some(own) = Self::existing(password) else { return Vec::new() };
         let mut candidates = vec![Zeroizing::new(own.0.as_bytes().to_vec())];
@@ -201,7 +201,7 @@ impl PasswordConfig {
     }
 }
 
-/// How a password relates to a stored hash.
+/// The relation of a password to a stored hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PasswordMatch {
@@ -257,7 +257,7 @@ impl Passwords {
         Ok(Self(Arc::new(Hasher { cost, decoy: decoy(cost)?, dearest: AtomicU32::new(cost), pool })))
     }
 
-    /// Whether `request` would get a turn in time if it asked now: the cheapest of all checks.
+    /// Checks that `request` would get a turn in time if it asked now: the cheapest of all checks.
     ///
     /// # Errors
     /// 503 "busy" if not; the details say `retryAfterMs`.
@@ -385,7 +385,8 @@ impl HashPermit {
     }
 }
 
-/// Which of the `candidates` is of `hash`, as `verify` says; if none is, each has the rest to do as well.
+/// Returns the index of the candidate that `verify` finds to be of `hash`; if none is, each is verified against the
+/// rest as well.
 fn matches<T>(candidates: &[T], hash: &str, rest: &[String], verify: impl Fn(&T, &str) -> bool) -> Option<usize> {
     let matches = candidates.iter().position(|candidate| verify(candidate, hash));
     if matches.is_none() {

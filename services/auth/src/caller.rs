@@ -7,10 +7,10 @@ use nats_rpc::jwt::Peer;
 
 /// The header that carries a device token.
 pub(crate) const DEVICE_HEADER: &str = "nrpc-device";
-/// How long before the caller stops waiting the reply leaves at the latest.
-const REPLY_MARGIN: Duration = Duration::from_millis(100);
+/// The part of the time that is kept for the reply: a tenth, and no more than this.
+const REPLY_MARGIN: Duration = Duration::from_millis(500);
 
-/// What is known of a caller before any password is checked.
+/// A caller, before any password is checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// The source, if a gateway proved it.
@@ -23,11 +23,13 @@ pub(crate) struct Caller {
 impl Caller {
     pub(crate) fn new(Peer(source): Peer, context: &Context) -> Self {
         let device = context.headers().get(DEVICE_HEADER).map(str::to_owned);
-        Self { source, device, deadline: context.deadline() }
+        let margin = (context.remaining() / 10).min(REPLY_MARGIN);
+        let deadline = context.deadline().checked_sub(margin).unwrap_or_else(|| context.deadline());
+        Self { source, device, deadline }
     }
 
-    /// When a reply has to be ready.
+    /// The latest time for a reply, a little before the caller stops waiting.
     pub(crate) fn deadline(&self) -> Instant {
-        self.deadline.checked_sub(REPLY_MARGIN).unwrap_or(self.deadline)
+        self.deadline
     }
 }

@@ -14,6 +14,7 @@ use nats_rpc::auth::{
     ThrottlePolicy, ThrottledAttempt,
 };
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use self::networks::{Networks, Size};
 use self::sign_ups::SignUps;
@@ -28,6 +29,10 @@ const DEVICE: &str = "device";
 const RESET: &str = "reset";
 const SOURCE: &str = "source";
 const RESET_SOURCE: &str = "reset_source";
+/// The shortest and the longest pause of an attempt that waits for others at the same account.
+const PAUSE_MS: std::ops::Range<u64> = 30..120;
+/// The most attempts that wait like that.
+const MOST_WAITING: usize = 32;
 /// What audit events name an account by.
 const ACCOUNT: &str = "account";
 
@@ -46,6 +51,8 @@ pub(crate) struct Throttle {
     counts: LoginThrottle,
     unproven: RateLimit,
     sign_ups: SignUps,
+    /// For attempts that wait for others at the same account, so that these do not fill the service.
+    waiting: Semaphore,
     audit: Audit,
 }
 
@@ -67,7 +74,8 @@ pub(crate) struct Attempt {
 impl Throttle {
     pub(crate) fn new(counts: LoginThrottle, limits: RateLimits, audit: Audit) -> Self {
         let RateLimits { sign_ups, log_ins } = limits;
-        Self { counts, unproven: RateLimit::per_minute(log_ins), sign_ups: SignUps::per_minute(sign_ups), audit }
+        let (unproven, sign_ups) = (RateLimit::per_minute(log_ins), SignUps::per_minute(sign_ups));
+        Self { counts, unproven, sign_ups, waiting: Semaphore::new(MOST_WAITING), audit }
     }
 
     /// The place among those that wait for a thread of a caller that nothing speaks against.
@@ -155,6 +163,18 @@ impl Throttle {
         }
     }
 
+    /// Waits a moment for the attempts that are being checked at the same account.
+    ///
+    /// # Errors
+    /// 503 "busy" if too many wait, or the deadline comes first.
+    pub(crate) async fn wait_for_others(&self, caller: &Caller) -> Result<(), RpcError> {
+        let pause = Duration::from_millis(fastrand::u64(PAUSE_MS));
+        let waits = self.waiting.try_acquire().ok().filter(|_| Instant::now() + pause < caller.deadline());
+        let _waits = waits.ok_or(ThrottleError::Busy)?;
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
     /// Ends an attempt whose password was right. If that cannot be written, it counts as failed, which is no reason
     /// to fail.
     pub(crate) async fn succeeded(&self, begun: ThrottledAttempt) {
@@ -198,12 +218,12 @@ impl Throttle {
         })
     }
 
-    /// How audit events name the account `name`: a hash that no address can be tried against without the pepper.
+    /// The name of the account `name` in audit events: a hash that no address can be tried against without the pepper.
     pub(crate) fn account(&self, name: &str) -> String {
         self.counts.key(ACCOUNT, name).hash().to_owned()
     }
 
-    /// How audit events name the source of a caller; `None` if it is not proven.
+    /// The name of the source of a caller in audit events; `None` if it is not proven.
     pub(crate) fn source(&self, caller: &Caller) -> Option<String> {
         caller.source.as_deref().map(|source| self.counts.key(SOURCE, source).hash().to_owned())
     }
@@ -230,7 +250,7 @@ impl Throttle {
         networks.iter().map(counted).collect()
     }
 
-    /// Checks that no network has to wait; `true` if one has used up half of what may fail.
+    /// Checks that no network has to wait; `true` if one has half of the failures that cause a wait.
     async fn check_networks(&self, networks: &[(ThrottleKey, ThrottlePolicy)]) -> Result<bool, ThrottleError> {
         let failures = try_join_all(networks.iter().map(|(key, policy)| self.counts.check(key, policy))).await?;
         Ok(failures.into_iter().zip(networks).any(|(failures, (_, policy))| failures >= policy.from / 2))
@@ -270,8 +290,8 @@ fn log_failed_write(written: Result<(), ThrottleError>) {
 /// The reason why an attempt is not looked at.
 enum Refused {
     Throttle(ThrottleError),
-    /// Too many of all that share a bound of this instance, such as those whose source nobody proves; the next place
-    /// is free after so long.
+    /// Too many of all that share a bound of this instance, such as the unproven callers; the time until the next
+    /// place is free.
     Shared(Duration),
 }
 

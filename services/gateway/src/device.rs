@@ -9,7 +9,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use nats_rpc::Internal;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
 
 use crate::call::Outgoing;
 use crate::failure::Failure;
@@ -26,19 +28,28 @@ const MAX_TOKEN_BYTES: usize = 256;
 
 /// The device token that a request brings, if it brings one.
 ///
-/// Only the auth service can tell whether it is good. Scripts cannot read it, and it lets nobody in by itself.
+/// Only the auth service can tell whether it is good. Scripts cannot read it, and it replaces no password.
 pub(crate) struct KnownDevice(Option<String>);
 
-/// The reply to a log-in, whose device token goes into the cookie and not into the body.
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct LoggedIn {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    user_id: Option<String>,
-    access_token: String,
-    refresh_token: String,
-    #[serde(default, skip_serializing)]
-    device_token: Option<String>,
+/// The reply to a log-in.
+struct Reply {
+    /// The device token, which goes into the cookie.
+    device: Option<String>,
+    /// The rest, which goes into the body.
+    body: Box<RawValue>,
+}
+
+impl Reply {
+    /// Takes the device token out of a reply; one without a token passes as it is.
+    fn take(body: Box<RawValue>) -> Self {
+        let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(body.get()) else {
+            return Self { device: None, body };
+        };
+        match (fields.remove("deviceToken"), to_raw_value(&fields)) {
+            (Some(Value::String(token)), Ok(body)) => Self { device: Some(token), body },
+            _ => Self { device: None, body },
+        }
+    }
 }
 
 impl KnownDevice {
@@ -54,9 +65,9 @@ impl KnownDevice {
             Some(token) => call.header(DEVICE_HEADER, token),
             None => call,
         };
-        let logged_in: LoggedIn = call.fetch(called, body).await?;
-        let cookie = logged_in.device_token.as_deref().map(cookie).transpose()?;
-        let mut response = (status, Json(logged_in)).into_response();
+        let Reply { device, body } = Reply::take(call.fetch(called, body).await?);
+        let cookie = device.as_deref().map(cookie).transpose()?;
+        let mut response = (status, Json(body)).into_response();
         if let Some(cookie) = cookie {
             response.headers_mut().append(SET_COOKIE, cookie);
         }
@@ -81,7 +92,7 @@ fn token(headers: &HeaderMap) -> Option<String> {
     values.next().is_none().then(|| value.to_owned())
 }
 
-/// Whether a text is safe in a header and in a cookie.
+/// Returns `true` if a text is safe in a header and in a cookie.
 fn is_token(text: &str) -> bool {
     (1..=MAX_TOKEN_BYTES).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
@@ -145,9 +156,14 @@ mod tests {
 
     #[test]
     fn no_body_shows_the_device_token() {
-        let reply = r#"{"userId":"u","accessToken":"a","refreshToken":"r","deviceToken":"d"}"#;
-        let logged_in: LoggedIn = serde_json::from_str(reply).unwrap();
-        let body = serde_json::to_string(&logged_in).unwrap();
-        assert_eq!(body, r#"{"userId":"u","accessToken":"a","refreshToken":"r"}"#);
+        let take = |reply: &str| {
+            let Reply { device, body } = Reply::take(RawValue::from_string(reply.to_owned()).unwrap());
+            (device, body.get().to_owned())
+        };
+        let (device, body) = take(r#"{"accessToken":"a","deviceToken":"d","refreshToken":"r"}"#);
+        assert_eq!((device.as_deref(), body.as_str()), (Some("d"), r#"{"accessToken":"a","refreshToken":"r"}"#));
+        for other in [r#"{"z":1,"a":2}"#, r#"{"deviceToken":null}"#, "null", "[1, 2]"] {
+            assert_eq!(take(other), (None, other.to_owned()));
+        }
     }
 }

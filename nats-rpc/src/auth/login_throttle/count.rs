@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::ThrottlePolicy;
 
-/// How long an attempt may be checked, in milliseconds. One of an instance that was killed counts as a failure then.
+/// The longest check of an attempt, in milliseconds. An attempt of a killed instance counts as failed after it.
 const LEASE: u64 = 30_000;
-/// How many attempts may be checked at once, whatever the policy: a record has a bounded size.
+/// The most attempts that are checked at once, whatever the policy: a record has a bounded size.
 const MOST_LEASES: usize = 10;
 
 /// Times in milliseconds since 1970.

@@ -14,7 +14,7 @@ pub struct ThrottlePolicy {
     pub first: Duration,
     /// The longest wait.
     pub longest: Duration,
-    /// How long after the last failure, beyond the wait, the count is forgotten.
+    /// The time after the last wait until the count is forgotten.
     pub memory: Duration,
 }
 

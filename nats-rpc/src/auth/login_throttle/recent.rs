@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long the bucket is not asked again about a key that has to wait. Another instance may forget its failures.
+/// The time until the bucket is asked again about a key that has to wait: another instance may forget its failures.
 const TRUSTED: Duration = Duration::from_secs(1);
-/// How many keys are remembered; a flood of others costs reads.
+/// The most keys that are remembered; a flood of others costs reads.
 const MOST: usize = 4_096;
 
 /// A bounded memory of waits, so that a flood of attempts at one key costs one read a second.

@@ -17,7 +17,7 @@ use crate::error::RpcError;
 
 /// The bounds of the `retryAfterMs` of a busy pool.
 const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(5);
-/// How much a new duration changes the one that is expected: an eighth.
+/// The weight of a new duration in the expected one: an eighth.
 const SMOOTHING: u32 = 8;
 
 /// A caller that waits for a password to be hashed: its place in the order, and how long it waits.
@@ -88,7 +88,7 @@ struct Shared {
 struct State {
     running: usize,
     queue: FairQueue<oneshot::Sender<Turn>>,
-    /// How long a piece of work is expected to take.
+    /// The expected duration of a piece of work.
     expected: Duration,
 }
 
@@ -111,7 +111,7 @@ impl HashPool {
         Ok(Self { shared: Arc::new(Shared { workers, names: LaneNames::default(), state }), threads })
     }
 
-    /// Whether `request` would get a turn if it asked now, as far as that is known.
+    /// Checks that `request` would get a turn if it asked now, as far as that is known.
     ///
     /// # Errors
     /// 503 "busy" if not; the details say `retryAfterMs`.
@@ -126,8 +126,8 @@ impl HashPool {
     /// Waits for a turn.
     ///
     /// # Errors
-    /// 503 "busy", at once if the queue is full or would take too long; else when the time is over, or when the place
-    /// went to a caller that comes first. The details say `retryAfterMs`.
+    /// 503 "busy" if the queue is full or would take too long, at once; later if no turn came in time, or if another
+    /// caller took the place. The details say `retryAfterMs`.
     pub(super) async fn turn(&self, request: &HashRequest) -> Result<Turn, RpcError> {
         let shared = &self.shared;
         let (tell, told) = oneshot::channel();
@@ -181,7 +181,7 @@ impl Shared {
         self.names.lane(*priority, network, source)
     }
 
-    /// Until when a newcomer may wait for its turn; busy if its turn would come later.
+    /// The latest time for the turn of a newcomer; busy if its turn would come later.
     fn in_time(&self, state: &State, lane: Lane, deadline: Option<Instant>) -> Result<Option<Instant>, RpcError> {
         if !state.queue.has_place(lane) {
             return Err(busy(state.expected));
@@ -213,7 +213,7 @@ impl Shared {
             next
         };
         if let Some(next) = next {
-            // A turn that nobody takes is dropped, and so passed on.
+            // A turn that is not taken is dropped, and so passed on.
             drop(next.send(Turn(Arc::clone(self))));
         }
     }
@@ -303,7 +303,7 @@ mod tests {
         let begun = Instant::now();
         let late = pool.turn(&request().deadline(begun + Duration::from_secs(5))).await.unwrap_err();
         assert_eq!(late.code(), Code::Unavailable);
-        // What is no longer waited for holds no place.
+        // A caller that has gone holds no place.
         assert!(pool.shared.lock().queue.is_empty());
         drop(held);
         assert_eq!(pool.shared.lock().running, 0);

@@ -11,11 +11,11 @@ use super::record::Record;
 use super::token::RefreshToken;
 use super::{SessionError, Sessions};
 
-/// As many generations are judged at once, in some 60 µs.
+/// The most generations that are judged in the loop, in some 60 µs.
 const INLINE: u32 = 256;
-/// How often the time that an old token took is waited before the next one is judged: they take a fifth of one core.
+/// The pause after an old token, in times of its own duration: all together take a fifth of one core.
 const REST: u32 = 4;
-/// How long a token waits for the others before it.
+/// The longest wait of an old token for those before it.
 const WAIT_LIMIT: Duration = Duration::from_secs(2);
 
 /// The turn of judging an old token.
@@ -32,8 +32,8 @@ impl OldTokens {
 impl Sessions {
     /// Judges a token of the record's session.
     ///
-    /// A recent one is judged at once. An old one, genuine or forged, takes up to 4 ms: it is judged on a blocking
-    /// thread, one at a time, and all of them together take a fifth of one core at most.
+    /// A recent one is judged at once. An old one, genuine or forged, takes up to 4 ms. It is judged on a blocking
+    /// thread, one at a time; all together take a fifth of one core at most.
     ///
     /// # Errors
     /// [`SessionError::Unavailable`] if too many old tokens wait; nothing was changed.

@@ -1,19 +1,15 @@
 //! Checking a password: cheap checks first, then a turn at the pool, then the password; one price for all that fail.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use nats_rpc::RpcError;
-use nats_rpc::auth::{AuditEvent, Device, HashPermit, PasswordMatch, Passwords, ThrottleError};
+use nats_rpc::auth::{AuditEvent, Device, HashPermit, PasswordMatch, Passwords};
 use zeroize::Zeroizing;
 
 use super::Authority;
 use crate::account::{Account, AccountKey};
 use crate::caller::Caller;
 use crate::login_throttle::Attempt;
-
-/// The shortest and the longest pause before another try, where other attempts at the account are being checked.
-const PAUSE_MS: std::ops::Range<u64> = 30..120;
 
 /// An account whose password was given, and how it is stored.
 pub(super) struct Proven {
@@ -27,9 +23,9 @@ pub(super) struct Proven {
 impl Authority {
     /// The account at `key`, if it is there, not locked, and `password` is its password; else `None`, at one price.
     ///
-    /// In this order: whether the device is known, and the pool not too busy, which nearly always are looks at memory;
-    /// whether account, device and networks may try now, which are reads; a turn at the pool; the note of the attempt;
-    /// the password.
+    /// The checks run in this order: the device token and the length of the queue, which are looks at memory; the
+    /// counts of account, device and networks, which are reads; a turn at the pool; the note of the attempt; the
+    /// password.
     ///
     /// `name` is what the account is counted under, whether there is one or not.
     pub(super) async fn check_password(
@@ -52,17 +48,13 @@ impl Authority {
             let work = async move |authority: Self| {
                 authority.try_password(permit, &attempt, &name, key.as_ref(), &password, &caller_of_work).await
             };
-            // Seen through, so that an attempt whose caller has gone is counted as what it was.
+            // It runs to its end, so that an attempt whose caller has gone is counted with its outcome.
             let checked = self.0.service.see_through("the check of a password", work(self.clone())).await??;
             if let Some(proven) = checked {
                 return Ok(proven.map(|proven| Proven { device, ..proven }));
             }
             // Others are being checked; their outcome says whether this one has to wait.
-            let pause = Duration::from_millis(fastrand::u64(PAUSE_MS));
-            if Instant::now() + pause >= caller.deadline() {
-                return Err(ThrottleError::Busy.into());
-            }
-            tokio::time::sleep(pause).await;
+            parts.throttle.wait_for_others(caller).await?;
         }
     }
 

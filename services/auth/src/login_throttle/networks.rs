@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How large a network is, as far as one customer of a provider may have it.
+/// The size of a network that one customer of a provider may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
     /// An IPv4 address, or an IPv6 /64.

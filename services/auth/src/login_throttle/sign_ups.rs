@@ -1,4 +1,4 @@
-//! How often somebody signs up: from each source first, and then from all.
+//! The bounds of sign-ups: for each source and its networks first, and then for all.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use crate::rate::RateLimit;
 
 const SIGN_UP: &str = "sign_up";
 
-/// How many sign-ups are looked at.
+/// The bounds of sign-ups that all sources share.
 ///
 /// A refused one tells that an address has an account, so this bounds how many addresses can be tried. Callers that
-/// reach a bound keep others from signing up that share it, and nobody from logging in.
+/// reach a bound keep others from signing up that share it; log-ins are bounded apart.
 #[derive(Debug)]
 pub(super) struct SignUps {
     per_minute: u32,
@@ -34,8 +34,8 @@ impl SignUps {
     }
 }
 
-/// Twenty from one source, 40 from a site and 60 from a network, but no more than a half, five eighths and three
-/// quarters of what all have together; then one a minute.
+/// The sign-ups before one has to wait a minute for each: 20 from a source, 40 from a site, 60 from a network. They are
+/// at most a half, five eighths and three quarters of what all have together.
 fn policy(size: Size, per_minute: u32) -> ThrottlePolicy {
     let (most, eighths) = match size {
         Size::Source => (20, 4),

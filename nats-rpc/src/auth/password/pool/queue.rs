@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-/// How much is known of a caller that waits for a password to be hashed; the order is that of trust.
+/// The trust in a caller that waits for a password to be hashed, the lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum HashPriority {
@@ -39,17 +39,17 @@ pub(super) struct Lane {
 
 /// A bounded queue: each class has its share, in a class each network has its turn, in a network each source.
 ///
-/// When it is full, the longest line gives way: a newcomer takes the last place of a lower class, or of a network or
-/// source that has more places than it.
+/// A newcomer to a full queue displaces the last one of a lower class. Else it displaces the last one of the network or
+/// source that has the most places, if those are more than its own.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
     waiting: Vec<Waiting<T>>,
     most: usize,
-    /// How many were ever queued or served; orders both.
+    /// The number of all that were queued or served; orders both.
     ticks: u64,
-    /// When a network or a source that waits was last served.
+    /// The last time that a waiting network or source was served.
     served: HashMap<u64, u64>,
-    /// How far each class is ahead of its share.
+    /// The credit of each class.
     balance: [i64; 3],
 }
 
@@ -63,7 +63,7 @@ struct Waiting<T> {
 /// A place in the queue.
 pub(super) struct Queued<T> {
     pub(super) id: u64,
-    /// What had to give way.
+    /// The item that it displaced.
     pub(super) displaced: Option<T>,
 }
 
@@ -91,7 +91,7 @@ impl<T> FairQueue<T> {
         Ok(Queued { id, displaced })
     }
 
-    /// Whether [`push`](Self::push) would find a place now.
+    /// Returns `true` if [`push`](Self::push) would find a place now.
     pub(super) fn has_place(&self, lane: Lane) -> bool {
         self.waiting.len() < self.most || self.longest(lane).is_some()
     }
@@ -120,7 +120,7 @@ impl<T> FairQueue<T> {
         self.waiting.retain(|waiting| waiting.id != id);
     }
 
-    /// How many are served before a newcomer of `lane`, at most.
+    /// The most items that are served before a newcomer of `lane`.
     pub(super) fn ahead(&self, lane: Lane) -> usize {
         let in_class = |priority| self.waiting.iter().filter(move |it| it.lane.priority == priority);
         let own = 1 + in_class(lane.priority).filter(|it| it.lane.source == lane.source).count();
@@ -153,27 +153,25 @@ impl<T> FairQueue<T> {
         Some(next)
     }
 
-    /// The last place of the longest line that gives way to a newcomer of `lane`.
+    /// The place that a newcomer of `lane` would take in a full queue.
     fn longest(&self, lane: Lane) -> Option<usize> {
-        let length = |class, belongs: &dyn Fn(&Lane) -> bool| {
-            self.waiting.iter().filter(|it| it.lane.priority == class && belongs(&it.lane)).count()
+        let class = self.waiting.iter().map(|it| it.lane.priority).min()?;
+        let of_class = || self.waiting.iter().enumerate().filter(|(_, it)| it.lane.priority == class);
+        let (mut networks, mut sources) = (HashMap::new(), HashMap::new());
+        for (_, Waiting { lane, .. }) in of_class() {
+            *networks.entry(lane.network).or_insert(0) += 1;
+            *sources.entry(lane.source).or_insert(0) += 1;
+        }
+        let places = |lane: &Lane| {
+            (networks.get(&lane.network).copied().unwrap_or(0), sources.get(&lane.source).copied().unwrap_or(0))
         };
-        let class = HashPriority::ALL.into_iter().find(|class| length(*class, &|_| true) > 0)?;
-        let of_class = |at: &usize| self.waiting[*at].lane.priority == class;
-        let lengths = |lane: Lane| {
-            let network = length(class, &|it: &Lane| it.network == lane.network);
-            (network, length(class, &|it: &Lane| it.source == lane.source))
+        let (at, last) = of_class().max_by_key(|(_, it)| (places(&it.lane), it.id))?;
+        let ((network, source), (own_network, own_source)) = (places(&last.lane), places(&lane));
+        let has_more = match last.lane.network == lane.network {
+            true => source > own_source + 1,
+            false => network > own_network + 1,
         };
-        let at = (0..self.waiting.len()).filter(of_class).max_by_key(|at| {
-            let waiting = &self.waiting[*at];
-            (lengths(waiting.lane), waiting.id)
-        })?;
-        let gives_way = class < lane.priority || {
-            let ((network, source), (own_network, own_source)) = (lengths(self.waiting[at].lane), lengths(lane));
-            let same_network = self.waiting[at].lane.network == lane.network;
-            class == lane.priority && if same_network { source > own_source + 1 } else { network > own_network + 1 }
-        };
-        gives_way.then_some(at)
+        (class < lane.priority || class == lane.priority && has_more).then_some(at)
     }
 }
 
