@@ -15,7 +15,8 @@
 //! - [`ServiceCredentials`] are what services prove themselves with that may do more than any user.
 //! - [`Passwords`] hashes with bcrypt, beside the workers that serve requests.
 //! - [`Audit`] tells what happened, by ids and hashes alone.
-//! - [`Backoff`] makes those wait whose attempts fail.
+//! - [`LoginThrottle`] counts failed attempts and makes the next ones wait.
+//! - [`DeviceTokens`] let a device that a user has logged in with before be known again.
 //! - [`PasswordPolicy`] refuses passwords that are guessed first.
 //! - [`ResetTokens`] let the owner of a mailbox choose another password.
 //! - [`Email`] is an address in the one form that accounts are found by.
@@ -23,7 +24,7 @@
 #[cfg(feature = "auth")]
 mod audit;
 #[cfg(feature = "auth")]
-mod backoff;
+mod device;
 mod doubled;
 #[cfg(feature = "auth")]
 mod email;
@@ -33,6 +34,8 @@ mod expiring;
 mod follow;
 mod keys;
 mod leader;
+#[cfg(feature = "auth")]
+mod login_throttle;
 #[cfg(feature = "auth")]
 mod password;
 #[cfg(feature = "auth")]
@@ -49,7 +52,7 @@ mod token;
 #[cfg(feature = "auth")]
 pub use self::audit::{Audit, AuditEvent, AuditRecord};
 #[cfg(feature = "auth")]
-pub use self::backoff::{Backoff, BackoffError, BackoffKey, BackoffRule};
+pub use self::device::{Device, DeviceTokens};
 #[cfg(feature = "auth")]
 pub use self::email::{Email, EmailError};
 pub use self::environment::TokenSettings;
@@ -57,7 +60,12 @@ pub use self::environment::TokenSettings;
 pub use self::expiring::ExpiringError;
 pub use self::keys::{KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig, SigningKeys};
 #[cfg(feature = "auth")]
-pub use self::password::{Admitted, Password, PasswordConfig, PasswordError, PasswordPolicy, Passwords};
+pub use self::login_throttle::{LoginThrottle, ThrottleError, ThrottleKey, ThrottlePolicy, ThrottledAttempt};
+#[cfg(feature = "auth")]
+pub use self::password::{
+    HashPermit, HashPriority, HashRequest, Password, PasswordConfig, PasswordError, PasswordMatch, PasswordPolicy,
+    Passwords,
+};
 #[cfg(feature = "auth")]
 pub use self::reset::{PasswordFingerprint, RESET_LIFETIME, Reset, ResetTokens};
 pub use self::revocation::RevocationBucketError;

@@ -1,5 +1,6 @@
 //! What the service must be told, and what it may be told.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use nats_rpc::jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError};
@@ -15,9 +16,14 @@ use nats_rpc::{SecretKey, Subject};
 /// | `JWT_REFRESH_SECRET` | the pepper of refresh tokens, at least 32 bytes, another one | none |
 /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
 /// | `BCRYPT_COST` | 10 to 15; each step doubles the work | 12 |
-/// | `SIGN_UPS_PER_MINUTE` | of each instance, by callers whose address a gateway proves, and as many by the others, 1 to 60,000; from one address 20 (or half of them, if that is less) and then one a minute | 120 |
+/// | `SIGN_UPS_PER_MINUTE` | of each instance, by callers whose address a gateway proves, and as many by the others, 1 to 60,000; from one address 20 (or half of them, if that is less) and then one a minute, from its networks up to 60 | 120 |
 /// | `LOG_INS_PER_MINUTE` | of each instance, by callers whose address no gateway proves, 1 to 60,000 | 600 |
 /// | `JWT_ASSERTION_SECRET` | with a `JWT_SECRET`: what gateways prove callers' addresses with, at least 32 bytes, another one; without, they do it with keys in the ring `gw_jwks` | none: nobody is believed |
+/// | `SESSION_GRACE_MS` | how long a used refresh token gets its successor again, as long as that was not used, 0 to 86,400,000 | 10000 |
+/// | `SESSION_IDLE_HOURS` | how long a session lives without a refresh, 1 to 87,600 | 168 |
+/// | `SESSION_ABSOLUTE_HOURS` | how long a session lives in all, 1 to 87,600 | 720 |
+/// | `SESSIONS_PER_USER` | how many sessions a user may have, 1 to 1,000; one more ends the oldest | 50 |
+/// | `DEVICE_LIFETIME_DAYS` | how long a device is known after a log-in, 1 to 400 | 90 |
 /// | `PASSWORD_MIN_LENGTH` | characters of a new password, 8 to 64 | 8 |
 /// | `PASSWORD_RESET_SUBJECT` | where a mailer is told reset tokens; **only it may subscribe there** | none: nobody is told |
 ///
@@ -33,7 +39,9 @@ pub struct Settings {
     pub(crate) issuer: String,
     pub(crate) audience: String,
     pub(crate) bcrypt_cost: u32,
-    pub(crate) per_minute: PerMinute,
+    pub(crate) rate_limits: RateLimits,
+    pub(crate) sessions: SessionLimits,
+    pub(crate) device_lifetime: Duration,
     pub(crate) password_min_length: usize,
     pub(crate) reset_subject: Option<String>,
     pub(crate) assertion_secret: Option<SecretKey>,
@@ -41,9 +49,33 @@ pub struct Settings {
 
 /// What each instance looks at.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PerMinute {
+pub(crate) struct RateLimits {
     pub(crate) sign_ups: u32,
     pub(crate) log_ins: u32,
+}
+
+/// The limits of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionLimits {
+    pub(crate) grace: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) absolute: Duration,
+    pub(crate) per_user: NonZeroUsize,
+}
+
+impl SessionLimits {
+    fn from_vars(vars: impl Fn(&str) -> Option<String>, refused: &mut Vec<String>) -> Self {
+        let grace = number(&vars, "SESSION_GRACE_MS", 10_000, 0..=86_400_000, refused);
+        let idle = number(&vars, "SESSION_IDLE_HOURS", 168, 1..=87_600, refused);
+        let absolute = number(&vars, "SESSION_ABSOLUTE_HOURS", 720, 1..=87_600, refused);
+        let per_user = number(&vars, "SESSIONS_PER_USER", 50, 1..=1_000, refused) as usize;
+        Self {
+            grace: Duration::from_millis(u64::from(grace)),
+            idle: Duration::from_hours(u64::from(idle)),
+            absolute: Duration::from_hours(u64::from(absolute)),
+            per_user: NonZeroUsize::new(per_user).unwrap_or(NonZeroUsize::MIN),
+        }
+    }
 }
 
 /// Two modes that never mix: what would be believed by no one is not left lying about.
@@ -77,6 +109,9 @@ impl Settings {
         let bcrypt_cost = number(&vars, "BCRYPT_COST", 12, 10..=15, &mut refused);
         let sign_ups = number(&vars, "SIGN_UPS_PER_MINUTE", 120, 1..=60_000, &mut refused);
         let log_ins = number(&vars, "LOG_INS_PER_MINUTE", 600, 1..=60_000, &mut refused);
+        let sessions = SessionLimits::from_vars(&vars, &mut refused);
+        let days = number(&vars, "DEVICE_LIFETIME_DAYS", 90, 1..=400, &mut refused);
+        let device_lifetime = Duration::from_hours(u64::from(days) * 24);
         let password_min_length = number(&vars, "PASSWORD_MIN_LENGTH", 8, 8..=64, &mut refused) as usize;
         let others = [access_secret.as_ref().ok().and_then(Option::as_ref), refresh_secret.as_ref().ok()];
         let assertion_secret = assertion_secret(&vars, others, &mut refused);
@@ -101,7 +136,9 @@ impl Settings {
                 issuer,
                 audience,
                 bcrypt_cost,
-                per_minute: PerMinute { sign_ups, log_ins },
+                rate_limits: RateLimits { sign_ups, log_ins },
+                sessions,
+                device_lifetime,
                 password_min_length,
                 reset_subject,
                 assertion_secret,
@@ -247,6 +284,33 @@ mod tests {
         assert_eq!(from(&both).unwrap().reset_subject, None);
         assert_eq!(with("mail.reset").unwrap().reset_subject.as_deref(), Some("mail.reset"));
         assert!(with("mail.>").unwrap_err().0[0].starts_with("PASSWORD_RESET_SUBJECT "));
+    }
+
+    #[test]
+    fn all_limits_of_sessions_are_settings() {
+        let both = [("JWT_SECRET", SECRET), ("JWT_REFRESH_SECRET", OTHER)];
+        let hours = Duration::from_hours;
+        let limits = |seconds, idle, absolute, per_user| SessionLimits {
+            grace: Duration::from_secs(seconds),
+            idle: hours(idle),
+            absolute: hours(absolute),
+            per_user: NonZeroUsize::new(per_user).unwrap(),
+        };
+        let settings = from(&both).unwrap();
+        assert_eq!((settings.sessions, settings.device_lifetime), (limits(10, 168, 720, 50), hours(90 * 24)));
+        let others = [
+            ("SESSION_GRACE_MS", "60000"),
+            ("SESSION_IDLE_HOURS", "1"),
+            ("SESSION_ABSOLUTE_HOURS", "8"),
+            ("SESSIONS_PER_USER", "3"),
+            ("DEVICE_LIFETIME_DAYS", "7"),
+        ];
+        let settings = from(&[&both[..], &others].concat()).unwrap();
+        assert_eq!((settings.sessions, settings.device_lifetime), (limits(60, 1, 8, 3), hours(7 * 24)));
+        for (name, _) in others {
+            let refused = refused(&[&both[..], &[(name, "-1")]].concat());
+            assert!(refused.len() == 1 && refused[0].starts_with(name), "{refused:?}");
+        }
     }
 
     #[test]

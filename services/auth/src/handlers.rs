@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::authority::{Authority, SignedUp, Tokens};
+use crate::caller::Caller;
 
 #[derive(JsonSchema, Deserialize)]
 struct Credentials {
@@ -26,9 +27,10 @@ struct Refresh {
 async fn sign_up(
     State(authority): State<Authority>,
     peer: Peer,
+    context: Context,
     Payload(Credentials { email, password }): Payload<Credentials>,
 ) -> Result<SignedUp, RpcError> {
-    authority.sign_up(&email, password.expose_secret(), &peer).await
+    authority.sign_up(&email, password.expose_secret(), &Caller::new(peer, &context)).await
 }
 
 #[message_pattern("auth.login")]
@@ -36,9 +38,10 @@ async fn sign_up(
 async fn log_in(
     State(authority): State<Authority>,
     peer: Peer,
+    context: Context,
     Payload(Credentials { email, password }): Payload<Credentials>,
 ) -> Result<Tokens, RpcError> {
-    authority.log_in(&email, password.expose_secret(), &peer).await
+    authority.log_in(&email, password.expose_secret(), &Caller::new(peer, &context)).await
 }
 
 #[message_pattern("auth.refresh")]
@@ -74,9 +77,10 @@ async fn change_password(
     Auth(me): Auth<UserClaims>,
     State(authority): State<Authority>,
     peer: Peer,
+    context: Context,
     Payload(PasswordChange { current_password, new_password }): Payload<PasswordChange>,
 ) -> Result<Tokens, RpcError> {
-    authority.change_password(&me, current_password.expose_secret(), new_password.expose_secret(), &peer).await
+    authority.change_password(&me, current_password.expose_secret(), new_password.expose_secret(), &Caller::new(peer, &context)).await
 }
 
 #[derive(JsonSchema, Deserialize)]
@@ -89,9 +93,10 @@ struct ResetRequest {
 async fn request_reset(
     State(authority): State<Authority>,
     peer: Peer,
+    context: Context,
     Payload(ResetRequest { email }): Payload<ResetRequest>,
 ) -> Result<(), RpcError> {
-    authority.request_reset(&email, &peer).await
+    authority.request_reset(&email, &Caller::new(peer, &context)).await
 }
 
 #[derive(JsonSchema, Deserialize)]
@@ -107,9 +112,11 @@ struct ResetConfirmation {
 #[public]
 async fn confirm_reset(
     State(authority): State<Authority>,
+    peer: Peer,
+    context: Context,
     Payload(ResetConfirmation { token, new_password }): Payload<ResetConfirmation>,
 ) -> Result<(), RpcError> {
-    authority.confirm_reset(token.expose_secret(), new_password.expose_secret()).await
+    authority.confirm_reset(token.expose_secret(), new_password.expose_secret(), &Caller::new(peer, &context)).await
 }
 
 #[message_pattern("auth.jwks")]

@@ -4,7 +4,8 @@
 //! - [`account`] holds what an account is, and the bucket `auth_users` that only this service opens: accounts, and
 //!   where the account of each user is. The profiles in `users` decide nothing here.
 //! - `authority` is what the handlers do.
-//! - `guesses` bounds how fast passwords can be guessed, and which addresses have signed up.
+//! - `login_throttle` bounds how fast passwords can be guessed, and which addresses have signed up.
+//! - `caller` is what is known of a caller before a password is checked: source, device, deadline.
 //! - `rate` bounds how often something happens, whoever it is that does it.
 //! - `keys` is what access tokens are signed with, and `auth keys list|rotate|retire <kid>`.
 //! - `trust` is what signs and verifies tokens, followed once for all that need it.
@@ -16,8 +17,8 @@
 //!
 //! | subject | data | answers |
 //! |---|---|---|
-//! | `auth.signup` | `{email, password}` | `{userId, accessToken, refreshToken}`; 409 if the address has an account, 429 if too many sign up |
-//! | `auth.login` | `{email, password}` | `{accessToken, refreshToken}`; 401, whichever of the two is wrong; 429 after too many failures |
+//! | `auth.signup` | `{email, password}` | `{userId, accessToken, refreshToken, deviceToken}`; 409 if the address has an account, 429 if too many sign up |
+//! | `auth.login` | `{email, password}`, optionally a device token in the header `nrpc-device` | `{accessToken, refreshToken, deviceToken}`; 401, whichever of the two is wrong; 429 after too many failures, 503 with `retryAfterMs` while too much is to be hashed |
 //! | `auth.refresh` | `{refreshToken}` | `{accessToken, refreshToken}`; 401 |
 //! | `auth.logout` | `{refreshToken}` | nothing, also for a session that has ended |
 //! | `auth.jwks` | | the public keys of access tokens, as a JWK Set; none with `JWT_SECRET` |
@@ -26,7 +27,7 @@
 //! | `auth.sessions.end` | `{sessionId}`, with an access token | nothing; 404 if the caller has no such session |
 //! | `auth.introspect` | `{token}`, with the credential of a service that may `introspect` | `{active, token_type, sub, exp, iat, sid, iss, aud, jti, roles, scope}`, or `{active: false}` (RFC 7662) |
 //! | `auth.revoke` | one of `{token}`, `{sub}`, `{sid}`, `{jti}`, with the credential of a service that may `revoke` | nothing, also for what has ended (RFC 7009) |
-//! | `auth.password.change` | `{currentPassword, newPassword}`, with an access token | `{accessToken, refreshToken}` of a new session, every other one has ended; 403 if the current password is wrong |
+//! | `auth.password.change` | `{currentPassword, newPassword}`, with an access token | `{accessToken, refreshToken, deviceToken}` of a new session, every other one has ended; 403 if the current password is wrong |
 //! | `auth.password.reset.request` | `{email}` | nothing, whether the address has an account or not; 404 if no mailer is set up |
 //! | `auth.password.reset.confirm` | `{token, newPassword}` | nothing; every session has ended; 401 if the token is none or was used |
 //!
@@ -39,11 +40,12 @@
 
 pub mod account;
 mod authority;
+mod caller;
 mod config;
-mod guesses;
 mod handlers;
 mod keys;
 mod look_alikes;
+mod login_throttle;
 mod rate;
 mod reset_token;
 mod roles;
@@ -56,7 +58,7 @@ mod users_command;
 use std::error::Error;
 
 use async_nats::jetstream;
-use nats_rpc::auth::{Backoff, KeyPurpose, ResetTokens, Revoker, RingBucket, ServiceCredentials, Sessions};
+use nats_rpc::auth::{KeyPurpose, LoginThrottle, ResetTokens, Revoker, RingBucket, ServiceCredentials, Sessions};
 use nats_rpc::{Config, JwtConfig, JwtGuard, KvAccess, Service, discover};
 use users::{Replicas, Users};
 
@@ -130,7 +132,7 @@ pub async fn provision(jetstream: &jetstream::Context, replicas: Replicas) -> Re
     Sessions::provision(jetstream, replicas.get()).await?;
     Revoker::provision(jetstream, replicas.get()).await?;
     ServiceCredentials::provision(jetstream, replicas.get()).await?;
-    Backoff::provision(jetstream, replicas.get()).await?;
+    LoginThrottle::provision(jetstream, replicas.get()).await?;
     ResetTokens::provision(jetstream, replicas.get()).await?;
     RingBucket::provision(jetstream, KeyPurpose::AccessTokens, replicas.get()).await?;
     RingBucket::provision(jetstream, KeyPurpose::Assertions, replicas.get()).await?;

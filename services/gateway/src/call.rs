@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use nats_rpc::jwt::{AssertionSigner, PEER_HEADER, PeerSigner, Refusal};
 use nats_rpc::{Client, Guard, Internal, JwtGuard, Readiness, RpcError, UserClaims};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::failure::Failure;
@@ -70,13 +71,13 @@ impl Calls {
 }
 
 /// A call on nobody's behalf.
-pub(crate) struct Anonymous(Outgoing);
+pub(crate) struct Anonymous(pub(crate) Outgoing);
 
 /// A call on behalf of a caller whose token was verified.
-pub(crate) struct Authenticated(Outgoing);
+pub(crate) struct Authenticated(pub(crate) Outgoing);
 
 /// What a call is made with, and what proves where it comes from and on whose behalf.
-struct Outgoing {
+pub(crate) struct Outgoing {
     client: Client,
     origin: Option<(IpAddr, Arc<PeerSigner>)>,
     /// The gateway's word for the caller, if that takes the place of a token.
@@ -104,6 +105,17 @@ impl Authenticated {
 
 impl Outgoing {
     async fn send(self, called: Called, body: &impl Serialize, status: StatusCode) -> Result<Response, Failure> {
+        let value: Box<RawValue> = self.fetch(called, body).await?;
+        Ok((status, axum::Json(value)).into_response())
+    }
+
+    /// The same call with a header.
+    pub(crate) fn header(self, name: &str, value: &str) -> Self {
+        Self { client: self.client.header(name, value), ..self }
+    }
+
+    /// Calls the subject and decodes the reply.
+    pub(crate) async fn fetch<T: DeserializeOwned>(self, called: Called, body: &impl Serialize) -> Result<T, Failure> {
         let subject = called.subject();
         // Written once, since what proves origin and caller is bound to these very bytes.
         let data = to_raw_value(body).internal()?;
@@ -116,8 +128,7 @@ impl Outgoing {
         if let Some((caller, signer)) = self.vouched {
             client = client.header(ASSERTION, signer.sign(&caller, subject, data.get().as_bytes())?);
         }
-        let value: Box<RawValue> = client.send(subject, &data).await?;
-        Ok((status, axum::Json(value)).into_response())
+        Ok(client.send(subject, &data).await?)
     }
 }
 

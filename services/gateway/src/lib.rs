@@ -23,6 +23,10 @@
 //! Where a caller is, the auth service learns from a proof that the gateway signs (`nrpc-peer`, for subjects below
 //! `auth.`): the address of the socket, or of the first hop before the proxies that are named.
 //!
+//! A device that has logged in before is known by a cookie (`__Host-device`; `HttpOnly`, `Secure`, `SameSite=Strict`).
+//! Its value is a token of the auth service, which no body shows; the gateway sends it on in the header `nrpc-device`.
+//! Failures of others at the same account do not hold up a known device.
+//!
 //! Every error is `{code, message}`, with `details` if the service gave some. If they hold a `retryAfterMs`, the
 //! header `retry-after` says it in seconds.
 //!
@@ -36,6 +40,7 @@
 //! - `trust`: whose tokens are believed, and whether the gateway vouches for their bearers
 //! - `call`: the call to a service, and whose it is
 //! - `body`: the request's JSON
+//! - `device`: the cookie by which a device is known at the next log-in
 //! - `failure`: errors as answers
 //! - `surround`: what each request goes through, whatever its route
 //! - `signal`: SIGTERM and ctrl-c
@@ -45,6 +50,7 @@ mod call;
 mod config;
 mod connections;
 mod cors;
+mod device;
 mod failure;
 mod forwarded;
 mod head;

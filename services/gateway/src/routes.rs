@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::body::Json;
 use crate::call::{Anonymous, Authenticated, Calls};
 use crate::cors::Origins;
+use crate::device::KnownDevice;
 use crate::failure::Failure;
 use crate::subjects::Called;
 use crate::surround::surround;
@@ -116,12 +117,12 @@ struct Health {
     status: &'static str,
 }
 
-async fn sign_up(call: Anonymous, Json(body): Json<Credentials>) -> Answer {
-    call.send(Called::SIGN_UP, &body, StatusCode::CREATED).await
+async fn sign_up(call: Anonymous, device: KnownDevice, Json(body): Json<Credentials>) -> Answer {
+    device.send(call.0, Called::SIGN_UP, &body, StatusCode::CREATED).await
 }
 
-async fn log_in(call: Anonymous, Json(body): Json<Credentials>) -> Answer {
-    call.send(Called::LOG_IN, &body, StatusCode::OK).await
+async fn log_in(call: Anonymous, device: KnownDevice, Json(body): Json<Credentials>) -> Answer {
+    device.send(call.0, Called::LOG_IN, &body, StatusCode::OK).await
 }
 
 async fn refresh(call: Anonymous, Json(body): Json<RefreshToken>) -> Answer {
@@ -132,8 +133,8 @@ async fn log_out(call: Anonymous, Json(body): Json<RefreshToken>) -> Answer {
     call.send(Called::LOG_OUT, &body, StatusCode::OK).await
 }
 
-async fn change_password(call: Authenticated, Json(body): Json<PasswordChange>) -> Answer {
-    call.send(Called::CHANGE_PASSWORD, &body).await
+async fn change_password(call: Authenticated, device: KnownDevice, Json(body): Json<PasswordChange>) -> Answer {
+    device.send(call.0, Called::CHANGE_PASSWORD, &body, StatusCode::OK).await
 }
 
 async fn request_reset(call: Anonymous, Json(body): Json<ResetRequest>) -> Answer {

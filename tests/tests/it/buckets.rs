@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::join_all;
 use nats_rpc::auth::{
-    Backoff, KeyPurpose, KeysError, PasswordFingerprint, RESET_LIFETIME, Reset, ResetTokens, Revoker, RingBucket,
+    KeyPurpose, KeysError, LoginThrottle, PasswordFingerprint, RESET_LIFETIME, Reset, ResetTokens, Revoker, RingBucket,
     ServiceCredentialError, ServiceCredentials, Sessions, SigningKeyConfig, SigningKeys,
 };
 use nats_rpc::jwt::{KeyRing, Revocations};
@@ -40,7 +40,7 @@ async fn provision(jetstream: &jetstream::Context, replicas: usize) -> [bool; 7]
         Revoker::provision(jetstream, replicas).await.is_ok(),
         Sessions::provision(jetstream, replicas).await.is_ok(),
         ServiceCredentials::provision(jetstream, replicas).await.is_ok(),
-        Backoff::provision(jetstream, replicas).await.is_ok(),
+        LoginThrottle::provision(jetstream, replicas).await.is_ok(),
         ResetTokens::provision(jetstream, replicas).await.is_ok(),
     ]
 }

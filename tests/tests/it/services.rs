@@ -28,11 +28,15 @@
 mod audit;
 mod auth;
 mod deletion;
+mod devices;
 mod endings;
 mod followed;
 mod gateway;
 mod guesses;
 mod held;
+mod log_in_queue;
+mod migrated;
+mod networks;
 mod new_keys;
 mod passwords;
 mod refresh;
