@@ -7,6 +7,8 @@ mod forbidden;
 mod keeper;
 mod kv;
 mod overflow;
+mod record;
+mod slot;
 mod watch;
 
 use std::fmt;
@@ -25,6 +27,8 @@ use self::connect::connect;
 pub use self::echo::EchoError;
 use self::keeper::Keeper;
 pub use self::kv::{KvBucket, KvError, KvHandles, is_kv_conflict};
+pub use self::record::{KvReadError, KvRecord};
+use self::slot::Slot;
 pub use self::watch::ConnectionState;
 pub(crate) use self::watch::Violation;
 use self::watch::Watch;
@@ -41,6 +45,8 @@ struct Shared {
     config: NatsConfig,
     live: ArcSwap<Live>,
     watch: Arc<Watch>,
+    /// What users of the connection share, made by the first of them.
+    slot: Slot,
     _keeper: Keeper,
 }
 
@@ -66,6 +72,7 @@ impl Connection {
             config: config.clone(),
             live,
             watch: watch.clone(),
+            slot: Slot::default(),
             _keeper: Keeper::spawn(shared.clone(), nats, config.clone(), watch),
         });
         Ok(Self(shared))
@@ -140,6 +147,19 @@ impl Connection {
     /// A count of the times that the connection broke; a change means that answers may be lost.
     pub(crate) fn breaks(&self) -> tokio::sync::watch::Receiver<u64> {
         self.0.watch.breaks()
+    }
+
+    /// Where this account reads the buckets of auth, if those are in another account or are watched without
+    /// consumers: the prefix of the JetStream API.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn auth_js_api_prefix(&self) -> Option<&str> {
+        self.0.config.auth_js_api_prefix.as_deref()
+    }
+
+    /// What users of this connection share.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.0.slot
     }
 
     /// Opens another connection like this one, for a thread of its own.

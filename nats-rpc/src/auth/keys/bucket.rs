@@ -201,7 +201,7 @@ impl RingBucket {
     /// The value of `key` with its revision, as the stream's leader has them; 0 if it never had one.
     pub(super) async fn read(&self, key: &str) -> Result<(Option<Bytes>, u64), KeysError> {
         let handles = self.bucket.current().await.map_err(|error| self.unavailable(error))?;
-        revision::latest(&handles.store, key).await.map_err(|error| self.unavailable(error))
+        revision::latest(&handles, key).await.map_err(|error| self.unavailable(error))
     }
 
     /// Puts `document` in place of `revision`; false if another one is there.

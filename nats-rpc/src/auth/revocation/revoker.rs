@@ -210,7 +210,7 @@ fn publish(terms: Terms) -> Result<PublishMessage, Box<dyn Error + Send + Sync>>
 
 /// The epoch at a key, and the revision that a write replaces.
 async fn read(current: &KvHandles, target: &Target) -> Result<(Option<u64>, u64), RevocationError> {
-    let latest = revision::latest(&current.store, &target.key()).await;
+    let latest = revision::latest(current, &target.key()).await;
     let (value, revision) = latest.map_err(|error| RevocationError::Unavailable(error.into()))?;
     let Some(value) = value else { return Ok((None, revision)) };
     let terms: Terms = serde_json::from_slice(&value).map_err(|error| RevocationError::Unavailable(error.into()))?;

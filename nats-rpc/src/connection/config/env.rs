@@ -17,6 +17,7 @@ impl NatsConfig {
     /// | `NATS_CERT`, `NATS_KEY` | PEM files: the certificate to show to the server, and its key; insists on TLS | |
     /// | `NATS_TLS` | `auto`: as the server wishes; `require`: no connection without; `first`: before the server's first word, for `handshake_first` | `auto` |
     /// | `NATS_INBOX_PREFIX` | the subject below which answers arrive | `_INBOX_` and the name of service or gateway, else `_INBOX` |
+    /// | `AUTH_JS_API_PREFIX` | where this account imports the JetStream API of auth's account, such as `AUTHJS`; for auth itself `$JS.API`; see [`auth_js_api_prefix`](Self::auth_js_api_prefix) | none: auth has no account of its own |
     /// | `NATS_CONNECT_TIMEOUT_MS` | how long a start waits for a server | 30000 |
     ///
     /// At most one login may be set. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a
@@ -52,6 +53,8 @@ impl NatsConfig {
             }
         };
         config.inbox_prefix = var("NATS_INBOX_PREFIX");
+        config.auth_js_api_prefix = var("AUTH_JS_API_PREFIX");
+        config.auth_api()?;
         if let Some(text) = var("NATS_CONNECT_TIMEOUT_MS") {
             let millis = text.parse().map_err(|_| NatsConfigError::Variable {
                 name: "NATS_CONNECT_TIMEOUT_MS",
