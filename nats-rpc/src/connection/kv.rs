@@ -61,6 +61,21 @@ impl KvBucket {
         Self::open_at(connection, name.into(), None).await
     }
 
+    /// Opens the bucket `name` by the JetStream API at `api_prefix`, as where another account exports it.
+    ///
+    /// Reads go through that API. Writes are published to `$KV.<name>.<key>`; methods of
+    /// [`store`](KvHandles::store) that write put the prefix before it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with_prefix(
+        connection: &Connection,
+        name: impl Into<String>,
+        api_prefix: impl Into<String>,
+    ) -> Result<Self, KvError> {
+        Self::open_at(connection, name.into(), Some(api_prefix.into())).await
+    }
+
     /// Opens a bucket that decides trust, where auth keeps it: perhaps in an account of its own.
     #[cfg(feature = "jwt")]
     pub(crate) async fn open_of_auth(connection: &Connection, name: &str) -> Result<Self, KvError> {
