@@ -51,6 +51,14 @@ pub struct KvHandles {
     generation: u64,
 }
 
+impl KvHandles {
+    /// A bucket of the account's own, for one use.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn of(jetstream: &jetstream::Context, store: kv::Store) -> Self {
+        Self { store, jetstream: jetstream.clone(), api: "$JS.API".into(), generation: 0 }
+    }
+}
+
 impl KvBucket {
     /// Opens the bucket `name`, which must exist.
     ///

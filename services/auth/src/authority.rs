@@ -88,11 +88,11 @@ impl Authority {
         trust: Trust,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let Settings { refresh_secret, issuer, audience, bcrypt_cost, .. } = settings;
-        let Trust { audit, keys, revocations, .. } = trust;
+        let Trust { audit, keys, revocations, signer, .. } = trust;
         let policy = PasswordPolicy::new().min_chars(settings.password_min_length).forbid(&issuer).forbid(&audience);
         let events = Client::over(config.connection());
         let accounts = Accounts::open(config.connection()).await?;
-        let revoker = Arc::new(Revoker::open(config.connection()).await?);
+        let revoker = Arc::new(Revoker::open(config.connection()).await?.signed_by(&signer));
         let session_config = SessionConfig::new(&refresh_secret).revoker(revoker.clone());
         let backoff = Backoff::open(config.connection(), &refresh_secret).await?;
         Ok(Self(Arc::new(Parts {

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::StorageType;
 use async_nats::jetstream::{self, kv};
 use nats_rpc::{Connection, KvBucket, KvError, KvHandles, RpcError, is_kv_conflict};
 use serde::Serialize;
