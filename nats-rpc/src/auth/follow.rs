@@ -50,6 +50,15 @@ pub(crate) enum Change<'a> {
     Loaded,
 }
 
+/// How much a bucket holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum History {
+    /// A handful of keys: they are read one by one, so that not even the first reading ends a client.
+    Short,
+    /// Perhaps thousands.
+    Long,
+}
+
 /// How far a [`Follower`] has come, and in which stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -71,9 +80,9 @@ pub(crate) struct Seen {
 /// The bucket must hold at least one key that stays: on an empty one JetStream delivers nothing at all, so
 /// that "nothing there" could not be told from "nothing yet". Whoever provisions a bucket puts it there.
 ///
-/// A record with a bad header ends the client that it is delivered to. After that the history is read record by
-/// record, which does no harm, and the news come by a consumer again; after a second one, nothing comes by a consumer
-/// for a minute.
+/// A record with a bad header ends the client that it is delivered to. So a [short history](History::Short), and any
+/// history after that has happened, is read record by record, which does no harm, and only the news come by a
+/// consumer. After a second time within a minute, nothing comes by a consumer for a minute.
 ///
 /// It needs `STREAM.INFO`, `STREAM.MSG.GET`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the bucket's stream and
 /// no more.
@@ -93,12 +102,13 @@ impl Follower {
     pub(crate) async fn start(
         connection: &Connection,
         bucket: &str,
+        history: History,
         see: impl FnMut(Change<'_>) + Send + 'static,
     ) -> Result<Self, KvError> {
         let opened = KvBucket::open(connection, bucket).await?;
         let (sender, seen) = watch::channel(None);
         let resync = Arc::new(Notify::new());
-        let follow = follow(connection.clone(), opened, see, sender, resync.clone());
+        let follow = follow(connection.clone(), opened, history, see, sender, resync.clone());
         let task = tokio::spawn(follow).abort_handle();
         Ok(Self { bucket: bucket.to_owned(), seen, resync, task })
     }
@@ -162,12 +172,16 @@ pub(super) fn or_permit(bucket: &str) -> String {
 async fn follow(
     connection: Connection,
     bucket: KvBucket,
+    history: History,
     mut see: impl FnMut(Change<'_>) + Send,
     seen: watch::Sender<Option<Seen>>,
     resync: Arc<Notify>,
 ) {
     let mut in_vain = 0_u32;
-    let mut way = Way::Consumer;
+    let mut way = match history {
+        History::Long => Way::Consumer,
+        History::Short => Way::Records,
+    };
     let mut died: Option<Instant> = None;
     loop {
         let generation = connection.generation();

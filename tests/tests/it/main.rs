@@ -36,3 +36,4 @@ mod stop_orders;
 mod streams;
 mod support;
 mod tls;
+mod watching;

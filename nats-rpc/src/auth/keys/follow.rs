@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 use super::bucket::{RING, ROTATE, RingBucket, not_opened};
 use super::watch::watch;
 use super::{KeyPurpose, KeysError};
-use crate::auth::follow::{Change, Follower, NotLoaded};
+use crate::auth::follow::{Change, Follower, History, NotLoaded};
 use crate::auth::watch::Hub;
 use crate::connection::Connection;
 use crate::jwt::{Document, Feed, KeyRing, KeyRingError, WeakKeyRing};
@@ -95,7 +95,7 @@ impl Followed {
     async fn by_consumer(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
         let (sight, followed) = Sight::of(purpose);
         let seen = sight.clone();
-        let follower = Follower::start(connection, purpose.bucket(), move |change| seen.see(&change)).await;
+        let follower = Follower::start(connection, purpose.bucket(), History::Short, move |change| seen.see(&change)).await;
         let follower = follower.map_err(|error| not_opened(purpose, error))?;
         follower.loaded(LOAD_LIMIT).await?;
         let asked = Arc::new(Notify::new());

@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 use super::bucket::{BUCKET, RevocationBucketError};
 use super::proof::{Answer, Proofs, Verdict};
 use super::watch::watch;
-use crate::auth::follow::{Change, Follower};
+use crate::auth::follow::{Change, Follower, History};
 use crate::auth::keys::KeyPurpose;
 use crate::auth::leader;
 use crate::auth::watch::Hub;
@@ -88,7 +88,7 @@ impl Revocations {
             return Ok(Self::new(list).fed_by((watching, ring)));
         }
         let asked = Instant::now();
-        let follower = Follower::start(connection, BUCKET, tell(list.clone())).await?;
+        let follower = Follower::start(connection, BUCKET, History::Long, tell(list.clone())).await?;
         follower.loaded(LOAD_LIMIT).await.map_err(|_| RevocationBucketError::NotLoaded { waited: LOAD_LIMIT })?;
         // What was in the bucket when it was asked for is here.
         list.confirm(asked);

@@ -1,0 +1,68 @@
+//! Key rings: a beacon says that they have changed, and they are read.
+
+use super::*;
+
+#[tokio::test]
+async fn retired_key_is_refused_within_moments_without_a_consumer() {
+    let world = World::new().await;
+    let verifiers = [world.verifier().await, world.verifier().await];
+    let token = world.token("s1");
+    until(|| verifiers.iter().all(|it| it.guard.verify(&token).is_ok())).await;
+    let bucket = RingBucket::open(&world.connection, KeyPurpose::AccessTokens).await.unwrap();
+    let kid = world.keys.kid().unwrap();
+    let began = std::time::Instant::now();
+    bucket.retire(&kid).await.unwrap();
+    until(|| verifiers.iter().all(|it| it.guard.verify(&token).err() == Some(Refusal::UnknownKeyId))).await;
+    println!("retired everywhere after {:?}", began.elapsed());
+    // The instance makes another key, which arrives as well.
+    until(|| world.keys.kid().is_some_and(|now| now != kid)).await;
+    let next = world.token("s2");
+    until(|| verifiers.iter().all(|it| it.guard.verify(&next).is_ok())).await;
+    assert_eq!(consumers(&world.connection.jetstream()).await, 0);
+}
+
+#[tokio::test]
+async fn order_to_rotate_reaches_each_instance() {
+    let world = World::new().await;
+    let verifier = world.verifier().await;
+    let before = world.keys.kid().unwrap();
+    RingBucket::open(&world.connection, KeyPurpose::AccessTokens).await.unwrap().rotate().await.unwrap();
+    until(|| world.keys.kid().is_some_and(|now| now != before)).await;
+    let token = world.token("s1");
+    until(|| verifier.guard.verify(&token).is_ok()).await;
+}
+
+#[tokio::test]
+async fn keys_of_gateways_are_announced_by_auth() {
+    let world = World::new().await;
+    let config = without_consumers(nats(&world.server));
+    let follower = Connection::open(&config).await.unwrap();
+    let ring = soon(KeyRing::follow(&follower, KeyPurpose::Peers)).await.unwrap();
+    let gateway = Connection::open(&config).await.unwrap();
+    let config = SigningKeyConfig::new(KeyPurpose::Peers).margin(Duration::ZERO);
+    let keys = soon(SigningKeys::open(&gateway, config)).await.unwrap();
+    let kid = keys.kid().unwrap();
+    until(|| format!("{ring:?}").contains(&kid)).await;
+    let bucket = RingBucket::open(&world.connection, KeyPurpose::Peers).await.unwrap();
+    bucket.retire(&kid).await.unwrap();
+    until(|| !format!("{ring:?}").contains(&kid)).await;
+    assert_eq!(consumers(&world.connection.jetstream()).await, 0);
+}
+
+/// Heartbeats of auth only prolong keys; verifiers read them some time within minutes.
+#[tokio::test]
+async fn prolonged_key_is_no_reason_to_read_at_once() {
+    let server = server();
+    provision(&jetstream::new(foreign(&server).await), 1).await;
+    let config = without_consumers(nats(&server));
+    let connection = Connection::open(&config).await.unwrap();
+    let heartbeats = SigningKeyConfig::new(KeyPurpose::AccessTokens).margin(Duration::ZERO).heartbeat(SECOND);
+    let keys = soon(SigningKeys::open(&connection, heartbeats)).await.unwrap();
+    let _beacon = TrustBeacon::start(&connection, &ChangeSigner::keys(&keys)).await.unwrap();
+    let verifier = Verifier::new(&config, 30 * SECOND).await;
+    until(|| verifier.age() < SECOND).await;
+    let version = keys.ring().version();
+    let known = verifier.ring.version();
+    until(|| keys.ring().version() > version + 4).await;
+    assert!(verifier.ring.version() <= known + 1, "{} after {known}", verifier.ring.version());
+}
