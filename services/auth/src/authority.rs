@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use nats_rpc::auth::{
     Audit, AuditEvent, Backoff, Email, Grant, Owner, Password, PasswordConfig, PasswordPolicy, Passwords, ResetTokens,
-    Revoker, Session, SessionConfig, SessionError, Sessions, TokenIssuer,
+    Revoker, Session, SessionConfig, SessionError, Sessions, TokenIssuer, TrustBeacon,
 };
 use nats_rpc::jwt::{JwkSet, Peer, Revocations};
 use nats_rpc::{Client, Config, RpcError};
@@ -61,6 +61,8 @@ struct Parts {
     issuer: TokenIssuer,
     events: Client,
     audit: Audit,
+    /// Published for as long as the service runs.
+    _beacon: Arc<TrustBeacon>,
 }
 
 /// What a user holds after signing up.
@@ -88,7 +90,7 @@ impl Authority {
         trust: Trust,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let Settings { refresh_secret, issuer, audience, bcrypt_cost, .. } = settings;
-        let Trust { audit, keys, revocations, signer, .. } = trust;
+        let Trust { audit, keys, revocations, signer, beacon, .. } = trust;
         let policy = PasswordPolicy::new().min_chars(settings.password_min_length).forbid(&issuer).forbid(&audience);
         let events = Client::over(config.connection());
         let accounts = Accounts::open(config.connection()).await?;
@@ -112,6 +114,7 @@ impl Authority {
             keys,
             audit,
             events,
+            _beacon: beacon,
         })))
     }
 

@@ -26,7 +26,7 @@ pub(crate) struct Trust {
     /// Signs what other services are told of revocations.
     pub(crate) signer: ChangeSigner,
     /// Kept, so that it is published.
-    _beacon: Arc<TrustBeacon>,
+    pub(crate) beacon: Arc<TrustBeacon>,
     settings: TokenSettings,
     peers: PeerVerifier,
 }
@@ -64,7 +64,7 @@ impl Trust {
         let beacon = Arc::new(TrustBeacon::start(connection, &signer).await?);
         let revocations = settings.follow_revocations(connection).await?;
         let settings = settings.revocations(revocations.clone());
-        Ok(Self { audit, keys, revocations, signer, _beacon: beacon, settings, peers })
+        Ok(Self { audit, keys, revocations, signer, beacon, settings, peers })
     }
 
     /// What this service's own guard takes.

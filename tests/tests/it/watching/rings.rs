@@ -49,6 +49,39 @@ async fn keys_of_gateways_are_announced_by_auth() {
     assert_eq!(consumers(&world.connection.jetstream()).await, 0);
 }
 
+/// The services themselves, with an instance of auth that publishes the beacon.
+#[tokio::test]
+async fn services_watch_without_consumers() {
+    let server = server();
+    let nats = without_consumers(nats(&server));
+    let options = ::demo::Options::new(nats.clone()).var("GATEWAY_TIMEOUT_MS", "30000").var("BCRYPT_COST", "10");
+    let system = soon(::demo::System::start(options, &mut ::demo::Report::silent())).await.unwrap();
+    let connection = Connection::open(&nats).await.unwrap();
+    let client = nats_rpc::Client::over(&connection).timeout(PATIENCE);
+    let body = serde_json::json!({ "email": "ada@example.com", "password": "correct horse battery" });
+    let signed_up: serde_json::Value = client.send("auth.signup", &body).await.unwrap();
+    let text = |name: &str| signed_up[name].as_str().unwrap().to_owned();
+    let (token, refresh) = (text("accessToken"), text("refreshToken"));
+    let profile = async || {
+        client.bearer(&token).send::<serde_json::Value>("get_user_profile", &serde_json::json!({})).await
+    };
+    assert!(soon(profile()).await.is_ok());
+    let beacons = foreign(&server).await;
+    let mut heard = beacons.subscribe(BEACON).await.unwrap();
+    for _ in 0..2 {
+        soon(heard.next()).await.expect("auth publishes beacons for as long as it runs");
+    }
+    client.send::<()>("auth.logout", &serde_json::json!({ "refreshToken": refresh })).await.unwrap();
+    soon(async {
+        while profile().await.is_ok() {
+            tokio::time::sleep(SECOND / 100).await;
+        }
+    })
+    .await;
+    assert_eq!(consumers(&connection.jetstream()).await, 0);
+    system.stop().await;
+}
+
 /// Heartbeats of auth only prolong keys; verifiers read them some time within minutes.
 #[tokio::test]
 async fn prolonged_key_is_no_reason_to_read_at_once() {
