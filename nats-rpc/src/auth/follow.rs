@@ -194,7 +194,7 @@ async fn follow(
                 "the connection was renewed".into()
             }
             () = resync.notified() => "it is to be read anew".into(),
-            error = read(&bucket, way, &mut see, &seen) => {
+            error = read(&bucket, history, way, &mut see, &seen) => {
                 if way == Way::Polling && died.is_none_or(|at| at.elapsed() >= CALM) {
                     way = Way::Records;
                 }
@@ -228,11 +228,12 @@ enum Way {
 /// Reads the bucket from its beginning, and on; gives why that ended.
 async fn read(
     bucket: &KvBucket,
+    history: History,
     way: Way,
     see: &mut (impl FnMut(Change<'_>) + Send),
     seen: &watch::Sender<Option<Seen>>,
 ) -> Box<dyn Error + Send + Sync> {
-    let mut reading = Reading { bucket, see, seen };
+    let mut reading = Reading { bucket, history, see, seen };
     let read = async {
         let at = match way {
             Way::Consumer => None,
@@ -251,6 +252,7 @@ async fn read(
 
 struct Reading<'a, See> {
     bucket: &'a KvBucket,
+    history: History,
     see: &'a mut See,
     seen: &'a watch::Sender<Option<Seen>>,
 }
@@ -346,8 +348,10 @@ impl<See: FnMut(Change<'_>) + Send> Reading<'_, See> {
         }
         let KvRecord { key, revision, .. } = record;
         (self.see)(match &record.value {
-            // A document whose headers are bad is a bad document.
-            Some(_) if record.has_bad_headers => Change::Put { key, value: b"", revision: *revision },
+            // A document whose headers are bad is a bad document. Of many records, each counts by itself.
+            Some(_) if record.has_bad_headers && self.history == History::Short => {
+                Change::Put { key, value: b"", revision: *revision }
+            }
             Some(value) => Change::Put { key, value, revision: *revision },
             None => Change::Gone { key, revision: *revision },
         });

@@ -128,7 +128,8 @@ fn are_good(headers: &[u8]) -> bool {
         let colon = line.iter().position(|byte| *byte == b':');
         colon.is_some_and(|colon| is_name(&line[..colon]) && is_value(&line[colon + 1..]))
     };
-    headers.is_empty() || (headers.starts_with(b"NATS/1.0") && headers.ends_with(b"\r\n") && lines(headers).all(is_good))
+    headers.is_empty()
+        || (headers.starts_with(b"NATS/1.0") && headers.ends_with(b"\r\n") && lines(headers).all(is_good))
 }
 
 #[cfg(test)]

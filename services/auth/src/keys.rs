@@ -5,8 +5,8 @@ use std::error::Error;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nats_rpc::auth::{
-    Audit, AuditEvent, ChangeSigner, KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig, SigningKeys,
-    TokenIssuer,
+    Audit, AuditEvent, ChangeSigner, KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig,
+    SigningKeys, TokenIssuer,
 };
 use nats_rpc::jwt::JwkSet;
 use nats_rpc::{Config, Connection, SecretKey};

@@ -25,15 +25,19 @@ const AT_ONCE: usize = 16;
 /// Measures `with` watchers without consumers, and beside them `beside` watchers with consumers.
 pub(crate) fn run(server: impl Fn() -> NatsServer, with: usize, beside: usize) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    println!("| watchers | consumers on `auth_rev` | revoked everywhere, p50 | slowest | requests at the leaders, per second |");
+    println!(
+        "| watchers | consumers on `auth_rev` | revoked everywhere, p50 | slowest | requests at the leaders, per second |"
+    );
     println!("|---|--:|--:|--:|--:|");
-    for (label, watchers, prefix) in [
-        ("with a consumer each", beside, None),
-        ("without consumers", with, Some("$JS.API")),
-    ] {
+    for (label, watchers, prefix) in
+        [("with a consumer each", beside, None), ("without consumers", with, Some("$JS.API"))]
+    {
         let server = server();
         let row = runtime.block_on(measure(&server, watchers, prefix))?;
-        println!("| {watchers} {label} | {} | {:.1} ms | {:.1} ms | {:.1} |", row.consumers, row.p50, row.slowest, row.rate);
+        println!(
+            "| {watchers} {label} | {} | {:.1} ms | {:.1} ms | {:.1} |",
+            row.consumers, row.p50, row.slowest, row.rate
+        );
     }
     Ok(())
 }
@@ -61,10 +65,8 @@ async fn measure(server: &NatsServer, watchers: usize, prefix: Option<&str>) -> 
     let signer = ChangeSigner::keys(&keys);
     let _beacon = TrustBeacon::start(&connection, &signer).await?;
     let revoker = Revoker::open(&connection).await?.signed_by(&signer);
-    let guards: Vec<JwtGuard> = stream::iter((0..watchers).map(|_| guard(&config)))
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await?;
+    let guards: Vec<JwtGuard> =
+        stream::iter((0..watchers).map(|_| guard(&config))).buffer_unordered(AT_ONCE).try_collect().await?;
     let consumers = jetstream.get_stream("KV_auth_rev").await?.cached_info().state.consumer_count;
 
     let asked = requests(&connection).await?;

@@ -120,7 +120,11 @@ async fn requests(server: &NatsServer) -> Arc<AtomicU64> {
     for subject in ["$JS.API.STREAM.INFO.*", "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.>"] {
         let mut asked = nats.subscribe(subject).await.unwrap();
         let count = count.clone();
-        tokio::spawn(async move { while asked.next().await.is_some() { count.fetch_add(1, Ordering::SeqCst); } });
+        tokio::spawn(async move {
+            while asked.next().await.is_some() {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
     }
     nats.flush().await.unwrap();
     count

@@ -13,7 +13,7 @@ use super::{KeyPurpose, KeysError};
 use crate::auth::follow::{Change, Follower, History, NotLoaded};
 use crate::auth::watch::Hub;
 use crate::connection::Connection;
-use crate::jwt::{Document, Feed, KeyRing, KeyRingError, WeakKeyRing};
+use crate::jwt::{Clock, Document, Feed, KeyRing, KeyRingError, WeakKeyRing};
 
 /// How long a start waits for the ring.
 const LOAD_LIMIT: Duration = Duration::from_secs(10);
@@ -95,7 +95,8 @@ impl Followed {
     async fn by_consumer(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
         let (sight, followed) = Sight::of(purpose);
         let seen = sight.clone();
-        let follower = Follower::start(connection, purpose.bucket(), History::Short, move |change| seen.see(&change)).await;
+        let follower =
+            Follower::start(connection, purpose.bucket(), History::Short, move |change| seen.see(&change)).await;
         let follower = follower.map_err(|error| not_opened(purpose, error))?;
         follower.loaded(LOAD_LIMIT).await?;
         let asked = Arc::new(Notify::new());
@@ -172,6 +173,14 @@ impl Sight {
         let (refusals, refused) = watch::channel(0);
         let (weak, bucket, newest) = (ring.downgrade(), purpose.bucket(), AtomicU64::new(0));
         (Arc::new(Self { ring: weak, bucket, newest, rotations, refusals }), Followed { ring, rotate, refused })
+    }
+
+    /// How long it takes until the first of the keys in use ends.
+    pub(super) fn shortest_life(&self) -> Option<Duration> {
+        let now = Clock::default().unix_seconds();
+        let document = self.ring.upgrade()?.document();
+        let lives = document.keys.iter().filter_map(|entry| entry.not_after().checked_sub(now));
+        lives.filter(|life| *life > 0).min().map(Duration::from_secs)
     }
 
     /// The highest revision that was seen, of either key.

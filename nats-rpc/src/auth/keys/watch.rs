@@ -16,6 +16,8 @@ const PROMPT: Duration = Duration::from_millis(300);
 const EVERY: Duration = Duration::from_millis(250);
 /// Within this time they read one whose keys are only prolonged; each heartbeat of each instance does that.
 const LAZY: Duration = Duration::from_secs(240);
+/// Within this time at least, however soon a key ends.
+const LEAST_LAZY: Duration = Duration::from_secs(1);
 /// Without a beacon for so long, up to half as long again, a verifier reads the ring itself.
 const LATE: Duration = Duration::from_secs(10);
 
@@ -49,13 +51,15 @@ pub(super) async fn watch(
                 let now = Instant::now();
                 late_at = now + late();
                 let known = if is_another { 0 } else { read.max(sight.newest()) };
-                let next = match kind(progress, known) {
-                    Kind::Changed => Some((now + spread(PROMPT)).max(last + EVERY)),
-                    Kind::Prolonged => Some(now + spread(LAZY)),
+                // A read that is due already stays so.
+                read_at = match kind(progress, known) {
+                    Kind::Changed => {
+                        let next = (now + spread(PROMPT)).max(last + EVERY);
+                        Some(read_at.map_or(next, |at| next.min(at)))
+                    }
+                    Kind::Prolonged => read_at.or_else(|| Some(now + spread(lazy(sight.shortest_life())))),
                     Kind::Known => None,
                 };
-                // A read that is due already stays so.
-                read_at = next.map(|next| read_at.map_or(next, |at| next.min(at)));
                 continue;
             }
         }
@@ -67,6 +71,11 @@ pub(super) async fn watch(
             Err(error) => tracing::debug!(%error, bucket = name, "the key ring was not looked up"),
         }
     }
+}
+
+/// Within which time a ring is read whose keys were prolonged, if the first of those that are known ends in `life`.
+fn lazy(life: Option<Duration>) -> Duration {
+    life.map_or(LAZY, |life| (life / 3).clamp(LEAST_LAZY, LAZY))
 }
 
 fn late() -> Duration {
@@ -92,6 +101,14 @@ fn kind(progress: &Progress, known: u64) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prolonged_ring_is_read_long_before_a_key_ends() {
+        let seconds = Duration::from_secs;
+        let lazy = |life: u64| lazy(Some(seconds(life)));
+        assert_eq!([1_081, 191, 4, 0].map(lazy), [seconds(240), seconds(191) / 3, seconds(4) / 3, seconds(1)]);
+        assert_eq!(super::lazy(None), seconds(240));
+    }
 
     #[test]
     fn ring_is_read_soon_only_if_its_keys_have_changed() {

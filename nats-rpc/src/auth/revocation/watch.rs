@@ -14,7 +14,9 @@ use super::bucket::{BUCKET, RevocationBucketError};
 use super::replica::{LOAD_LIMIT, apply};
 use super::signed::{Signed, bytes};
 use crate::auth::leader;
-use crate::auth::watch::{BEACON_EVERY, By, Changes, Hub, Progress, ReadLimit, Refused, Report, range, spread, subscribed};
+use crate::auth::watch::{
+    BEACON_EVERY, By, Changes, Hub, Progress, ReadLimit, Refused, Report, range, spread, subscribed,
+};
 use crate::connection::{Connection, KvBucket};
 use crate::jwt::{Clock, DenyList, SignatureError, Target};
 
@@ -49,6 +51,7 @@ pub(super) async fn watch(
         refused: Refused::default(),
         ask_at: Instant::now(),
         read_at: None,
+        by: By::Batches,
     };
     let task = tokio::spawn(watcher.run(loaded)).abort_handle();
     match tokio::time::timeout(LOAD_LIMIT, is_loaded.wait_for(|loaded| *loaded)).await {
@@ -75,6 +78,8 @@ struct Watcher {
     ask_at: Instant,
     /// When the bucket is read, as something is missing.
     read_at: Option<Instant>,
+    /// The way that worked last.
+    by: By,
 }
 
 /// What is known of the bucket.
@@ -118,7 +123,6 @@ impl State {
 
 impl Watcher {
     async fn run(mut self, loaded: watch::Sender<bool>) {
-        let mut by = By::Batches;
         let connection = self.connection.clone();
         loop {
             let live = connection.live();
@@ -126,24 +130,26 @@ impl Watcher {
             let first = async {
                 // Nothing that is written from here on may be missed.
                 live.nats.flush().await?;
-                self.read_all(by).await
+                self.read_all().await
             };
             let first = tokio::select! {
                 _ = connection.renewed(live.generation) => {
                     // A record with a bad header ends the client that reads it in a batch.
-                    by = By::Records;
+                    self.by = By::Records;
                     continue;
                 }
                 first = tokio::time::timeout(READ_LIMIT, first) => first.map_err(BoxError::from).flatten(),
             };
             if let Err(error) = first {
+                // Batches may be forbidden, or none of the copies come as far as the leader.
+                self.by = By::Records;
                 tracing::warn!(%error, "the KV bucket {BUCKET} was not read; trying again");
                 tokio::time::sleep(RETRY + spread(RETRY)).await;
                 continue;
             }
-            by = By::Batches;
             loaded.send_replace(true);
             self.follow(live.generation, &mut changes).await;
+            self.by = By::Batches;
         }
     }
 
@@ -164,9 +170,8 @@ impl Watcher {
                 _ = self.connection.renewed(generation) => return,
                 change = changes.next() => {
                     let Some(change) = change else { return };
-                    self.take(&change);
                     // It may be what the last beacon waits for.
-                    if self.read_at.is_some() && !self.judge(reports.borrow().as_deref()) {
+                    if self.take(&change) && self.read_at.is_some() && !self.judge(reports.borrow().as_deref()) {
                         return;
                     }
                 }
@@ -182,30 +187,33 @@ impl Watcher {
         }
     }
 
-    /// Applies a change that auth signed, and ignores any other.
-    fn take(&mut self, change: &Message) {
-        let Some(key) = change.subject.strip_prefix(CHANGE) else { return };
+    /// Applies a change that auth signed, and ignores any other; gives whether it is one.
+    fn take(&mut self, change: &Message) -> bool {
+        let Some(key) = change.subject.strip_prefix(CHANGE) else { return false };
         let header = |name: &str| change.headers.as_ref()?.get(name).map(|value| value.as_str());
         // The trace of a key that is gone. Entries end by themselves, by the time that they say.
         if header("KV-Operation").is_some() || header("Nats-Marker-Reason").is_some() {
-            return;
+            return false;
         }
         let (Some(target), Ok(Signed { terms, kid: Some(kid), sig: Some(sig) })) =
             (Target::from_key(key), serde_json::from_slice(&change.payload))
         else {
             self.refused.note("a change is not signed");
-            return;
+            return false;
         };
-        match self.hub.verify(&kid, &sig, &bytes(key, terms)) {
-            Ok(()) => {}
-            Err(SignatureError::UnknownKey) => return self.refused.note("the key ring has no such key"),
-            Err(SignatureError::Invalid) => return self.refused.note("the signature of a change is not valid"),
+        if let Err(error) = self.hub.verify(&kid, &sig, &bytes(key, terms)) {
+            self.refused.note(match error {
+                SignatureError::UnknownKey => "the key ring has no such key",
+                SignatureError::Invalid => "the signature of a change is not valid",
+            });
+            return false;
         }
         self.list.put(target, terms);
         // A header says where it is in the stream. The digest of the next beacon proves that.
         if let Some(sequence) = header("Nats-Sequence").and_then(|text| text.parse().ok()) {
             self.state.changes.note(sequence, key, &change.payload);
         }
+        true
     }
 
     /// Judges a beacon; `false` if everything has to be read anew.
@@ -272,7 +280,7 @@ impl Watcher {
         if last > after {
             self.state.changes.forget(after, last);
             let (list, changes) = (&self.list, &mut self.state.changes);
-            let newest = range::read(&handles, after + 1, By::Batches, |record| {
+            let newest = range::read(&handles, after + 1, self.by, |record| {
                 apply(list, &record);
                 if let Some(value) = &record.value {
                     changes.note(record.revision, &record.key, value);
@@ -286,7 +294,7 @@ impl Watcher {
     }
 
     /// Reads everything.
-    async fn read_all(&mut self, by: By) -> Result<(), BoxError> {
+    async fn read_all(&mut self) -> Result<(), BoxError> {
         let asked = std::time::Instant::now();
         let handles = self.bucket.current().await?;
         let info = leader::info(&handles.store).await?;
@@ -294,7 +302,7 @@ impl Watcher {
         self.read_at = None;
         self.list.begin();
         let (list, changes) = (&self.list, &mut self.state.changes);
-        let newest = range::read(&handles, 0, by, |record| {
+        let newest = range::read(&handles, 0, self.by, |record| {
             apply(list, &record);
             if let Some(value) = &record.value {
                 changes.note(record.revision, &record.key, value);

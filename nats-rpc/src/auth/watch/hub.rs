@@ -137,11 +137,7 @@ pub(in crate::auth) async fn subscribed(nats: &async_nats::Client, subject: &'st
 }
 
 /// Hands on a beacon that auth signed, if it is newer than the one before.
-fn accept(
-    shared: &Shared,
-    reports: &watch::Sender<Option<Arc<Report>>>,
-    beacon: &[u8],
-) -> Result<(), &'static str> {
+fn accept(shared: &Shared, reports: &watch::Sender<Option<Arc<Report>>>, beacon: &[u8]) -> Result<(), &'static str> {
     let now = shared.clock.unix_millis();
     let report = match Report::verified(beacon, &shared.verifier, now / 1_000) {
         Ok(report) => report,

@@ -81,7 +81,8 @@ async fn batch(handles: &KvHandles, next: &mut u64, see: &mut impl FnMut(KvRecor
             Some(StatusCode::NOT_FOUND) => return Ok(0),
             Some(status) => return Err(format!("its stream refuses a batch: status {status}").into()),
         }
-        let key = header("Nats-Subject").and_then(|it| it.strip_prefix("$KV.")?.strip_prefix(bucket)?.strip_prefix('.'));
+        let key =
+            header("Nats-Subject").and_then(|it| it.strip_prefix("$KV.")?.strip_prefix(bucket)?.strip_prefix('.'));
         let (Some(key), Some(revision)) = (key, number("Nats-Sequence")) else {
             return Err("a record of a batch does not say what it is".into());
         };

@@ -119,7 +119,9 @@ mod tests {
     #[test]
     fn nothing_is_told_of_what_is_not_remembered() {
         let mut changes = Changes::after(10);
-        assert!(changes.digest(9, 12).is_none() && changes.digest(10, 12).is_some() && changes.digest(12, 10).is_none());
+        assert!(
+            changes.digest(9, 12).is_none() && changes.digest(10, 12).is_some() && changes.digest(12, 10).is_none()
+        );
         for sequence in 11..11 + CAPACITY as u64 + 5 {
             changes.note(sequence, "k", b"v");
         }

@@ -22,13 +22,13 @@ const DERIVATION: &[u8] = b"nats-rpc detached signature key 1";
 /// The bytes must begin with a line that names their kind and cannot begin a token, which are base64url.
 pub(crate) enum DetachedSigner {
     Keys { active: ActiveKey, _publisher: Publishing },
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 /// Verifies what a [`DetachedSigner`] signs.
 pub(crate) enum DetachedVerifier {
     Ring(WeakKeyRing),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 /// The reason why a signature is not accepted.
@@ -42,7 +42,7 @@ pub(crate) enum SignatureError {
 
 impl DetachedSigner {
     pub(crate) fn secret(secret: &SecretKey) -> Self {
-        Self::Secret(derived(secret))
+        Self::Secret(Box::new(derived(secret)))
     }
 
     /// The id of the key, empty for a secret, and the signature; `None` while no key is published.
@@ -64,7 +64,7 @@ impl DetachedVerifier {
     }
 
     pub(crate) fn secret(secret: &SecretKey) -> Self {
-        Self::Secret(derived(secret))
+        Self::Secret(Box::new(derived(secret)))
     }
 
     /// Verifies that the key `kid` signed `bytes`, at `now` in seconds since 1970.
@@ -73,7 +73,8 @@ impl DetachedVerifier {
             Self::Ring(ring) => {
                 let found = ring.upgrade().and_then(|ring| ring.find(kid));
                 let (key, _) = found.ok_or(SignatureError::UnknownKey)?;
-                let is_in_use = key.not_before <= now.saturating_add(LEEWAY) && now < key.not_after.saturating_add(LEEWAY);
+                let is_in_use =
+                    key.not_before <= now.saturating_add(LEEWAY) && now < key.not_after.saturating_add(LEEWAY);
                 if &*key.typ != ACCESS_TOKEN_TYPE || !is_in_use {
                     return Err(SignatureError::Invalid);
                 }
