@@ -64,8 +64,8 @@ pub use nats_rpc_macros::{IntoRpcError, event_pattern, message_pattern, public, 
 
 pub use self::client::{CallError, Client, Incoming, RemoteError};
 pub use self::connection::{
-    ConnectError, Connection, ConnectionState, EchoError, HeaderFilter, KvBucket, KvError, KvHandles, NatsConfig,
-    NatsConfigError, is_kv_conflict,
+    ConnectError, Connection, ConnectionState, EchoError, HeaderFilter, KvBucket, KvError, KvHandles, KvReadError, KvRecord,
+    NatsConfig, NatsConfigError, is_kv_conflict,
 };
 pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
 pub use self::decode::{DecodeError, from_json};

@@ -106,7 +106,7 @@ impl TokenSettings {
     /// # Errors
     /// As [`Revocations::follow`].
     pub async fn follow_revocations(&self, connection: &Connection) -> Result<Revocations, RevocationBucketError> {
-        Revocations::follow_within(connection, self.max_stale).await
+        Revocations::follow_signed(connection, self.max_stale, self.secret.as_ref()).await
     }
 
     /// Follows what was not given, and makes a guard's configuration of all.

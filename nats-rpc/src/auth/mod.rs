@@ -12,6 +12,7 @@
 //! - [`Sessions`] keeps sessions in JetStream KV and rotates their refresh tokens.
 //! - [`Revoker`] revokes tokens, sessions, users and everybody; guards refuse them by way of
 //!   [`Revocations`](crate::jwt::Revocations).
+//! - [`TrustBeacon`] lets every service watch revocations and keys without a consumer; [`ChangeSigner`] signs for it.
 //! - [`ServiceCredentials`] are what services prove themselves with that may do more than any user.
 //! - [`Passwords`] hashes with bcrypt, beside the workers that serve requests.
 //! - [`Audit`] tells what happened, by ids and hashes alone.
@@ -47,7 +48,10 @@ mod service;
 #[cfg(feature = "auth")]
 mod session;
 #[cfg(feature = "auth")]
+mod signer;
+#[cfg(feature = "auth")]
 mod token;
+mod watch;
 
 #[cfg(feature = "auth")]
 pub use self::audit::{Audit, AuditEvent, AuditRecord};
@@ -78,4 +82,8 @@ pub use self::session::{
     Issued, LiveSession, Owner, Session, SessionBucketError, SessionConfig, SessionError, Sessions,
 };
 #[cfg(feature = "auth")]
+pub use self::signer::ChangeSigner;
+#[cfg(feature = "auth")]
 pub use self::token::{Grant, TokenIssuer};
+#[cfg(feature = "auth")]
+pub use self::watch::TrustBeacon;

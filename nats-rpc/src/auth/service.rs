@@ -166,7 +166,7 @@ impl ServiceCredentials {
     /// The record of a service as the stream's leader has it, and the revision that a write replaces.
     async fn read(&self, name: &str) -> Result<(Option<Record>, u64), ServiceCredentialError> {
         let current = self.0.current().await.map_err(unavailable)?;
-        let (value, revision) = revision::latest(&current.store, name).await.map_err(unavailable)?;
+        let (value, revision) = revision::latest(&current, name).await.map_err(unavailable)?;
         let record = value.map(|value| from_json(&value)).transpose().map_err(unavailable)?;
         Ok((record, revision))
     }

@@ -47,6 +47,7 @@ pub struct NatsConfig {
     pub(super) name: Option<String>,
     inbox_prefix: Option<String>,
     reply_prefixes: Vec<String>,
+    pub(super) auth_js_api_prefix: Option<String>,
     pub(super) connect_timeout: Duration,
     ping_interval: Duration,
     pub(super) subscription_capacity: usize,
@@ -96,6 +97,7 @@ impl NatsConfig {
             name: None,
             inbox_prefix: None,
             reply_prefixes: Vec::new(),
+            auth_js_api_prefix: None,
             connect_timeout: Duration::from_secs(30),
             ping_interval: PING_INTERVAL,
             subscription_capacity: SUBSCRIPTION_CAPACITY,
@@ -177,6 +179,17 @@ impl NatsConfig {
         self
     }
 
+    /// Reads the buckets that decide trust (`auth_rev`, `auth_jwks`, `gw_jwks`) by the JetStream API at `prefix`, and
+    /// watches them without a consumer on the server.
+    ///
+    /// For a server where auth has an account of its own: `prefix` is where this account imports auth's JetStream
+    /// API, such as `AUTHJS`; for auth itself it is `$JS.API`. Default: none. The buckets are then in the account of
+    /// this connection, and each process watches them with a consumer for each bucket.
+    pub fn auth_js_api_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.auth_js_api_prefix = Some(prefix.into());
+        self
+    }
+
     /// How long a start waits for nats-server. Default: 30 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout.min(LONGEST);
@@ -238,6 +251,20 @@ impl NatsConfig {
         }
     }
 
+    /// The prefix of auth's JetStream API, if that is another account's.
+    fn auth_api(&self) -> Result<Option<&str>, NatsConfigError> {
+        let is_token = |token: &str| {
+            !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>'))
+        };
+        match self.auth_js_api_prefix.as_deref() {
+            Some(prefix) if !prefix.split('.').all(is_token) => {
+                let wanted = "a subject without wildcards, such as AUTHJS or $JS.API";
+                Err(NatsConfigError::Variable { name: "AUTH_JS_API_PREFIX", wanted })
+            }
+            prefix => Ok(prefix),
+        }
+    }
+
     pub(super) fn addresses(&self) -> Result<Vec<ServerAddr>, NatsConfigError> {
         let urls = self.urls.split(',').map(str::trim).filter(|url| !url.is_empty());
         let addresses: Result<Vec<_>, _> = urls
@@ -287,6 +314,7 @@ impl NatsConfig {
     }
 
     fn common_options(&self, watch: Arc<Watch>) -> Result<ConnectOptions, NatsConfigError> {
+        self.auth_api()?;
         let options = ConnectOptions::new()
             .ping_interval(self.ping_interval)
             .subscription_capacity(self.subscription_capacity)
@@ -318,6 +346,7 @@ impl fmt::Debug for NatsConfig {
             .field("root_certificate", &self.root_certificate)
             .field("inbox_prefix", &self.inbox_prefix)
             .field("reply_prefixes", &self.reply_prefixes)
+            .field("auth_js_api_prefix", &self.auth_js_api_prefix)
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
     }
@@ -337,6 +366,17 @@ mod tests {
         assert!(!format!("{error}").contains("hunter2"));
         let seed = NatsConfig::new("nats://a").nkey("SUhunter2").options(Arc::default()).unwrap_err();
         assert!(!format!("{seed} {seed:?}").contains("hunter2") && seed.to_string().contains("NATS_NKEY_SEED"));
+    }
+
+    #[test]
+    fn auth_js_api_prefix_is_a_literal_subject() {
+        let config = |prefix: &str| NatsConfig::new("nats://a").auth_js_api_prefix(prefix);
+        for good in ["AUTHJS", "$JS.API", "$JS.hub.API"] {
+            assert_eq!(config(good).auth_api().unwrap(), Some(good));
+        }
+        for bad in ["", "A.", ".A", "A B", "A.*", "A.>"] {
+            assert!(config(bad).options(Arc::default()).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,9 @@ mod forbidden;
 mod keeper;
 mod kv;
 mod overflow;
+mod record;
 mod relay;
+mod slot;
 mod unreadable;
 mod watch;
 
@@ -31,6 +33,8 @@ use self::connect::{Opened, connect, connect_filtered};
 pub use self::echo::EchoError;
 use self::keeper::Keeper;
 pub use self::kv::{KvBucket, KvError, KvHandles, is_kv_conflict};
+pub use self::record::{KvReadError, KvRecord};
+use self::slot::Slot;
 pub use self::watch::ConnectionState;
 pub(crate) use self::watch::Violation;
 use self::watch::Watch;
@@ -55,6 +59,8 @@ struct Shared {
     watch: Arc<Watch>,
     /// Where the connection's tasks live.
     runtime: Handle,
+    /// What users of the connection share, made by the first of them.
+    slot: Slot,
     _keeper: Keeper,
 }
 
@@ -104,6 +110,7 @@ impl Connection {
             live,
             watch: watch.clone(),
             runtime: Handle::current(),
+            slot: Slot::default(),
             _keeper: Keeper::spawn(shared.clone(), opened, config.clone(), watch),
         });
         Ok(Self(shared))
@@ -213,6 +220,19 @@ impl Connection {
     /// A count of the times that the connection broke; a change means that answers may be lost.
     pub(crate) fn breaks(&self) -> tokio::sync::watch::Receiver<u64> {
         self.0.watch.breaks()
+    }
+
+    /// Where this account reads the buckets of auth, if those are in another account or are watched without
+    /// consumers: the prefix of the JetStream API.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn auth_js_api_prefix(&self) -> Option<&str> {
+        self.0.config.auth_js_api_prefix.as_deref()
+    }
+
+    /// What users of this connection share.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.0.slot
     }
 
     /// Opens another connection like this one, for a thread of its own.

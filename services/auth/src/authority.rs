@@ -17,6 +17,7 @@ use std::sync::Arc;
 use nats_rpc::auth::{
     Audit, AuditEvent, Device, DeviceTokens, Email, Grant, LoginThrottle, Owner, Password, PasswordConfig,
     PasswordPolicy, Passwords, ResetTokens, Revoker, Session, SessionConfig, SessionError, Sessions, TokenIssuer,
+    TrustBeacon,
 };
 use nats_rpc::jwt::{JwkSet, Revocations};
 use nats_rpc::{Client, Config, RpcError};
@@ -64,6 +65,8 @@ struct Parts {
     issuer: TokenIssuer,
     events: Client,
     audit: Audit,
+    /// Published for as long as the service runs.
+    _beacon: Arc<TrustBeacon>,
 }
 
 /// What a user holds after signing up.
@@ -94,11 +97,11 @@ impl Authority {
         trust: Trust,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let Settings { refresh_secret, issuer, audience, bcrypt_cost, .. } = settings;
-        let Trust { audit, keys, revocations, .. } = trust;
+        let Trust { audit, keys, revocations, signer, beacon, .. } = trust;
         let policy = PasswordPolicy::new().min_chars(settings.password_min_length).forbid(&issuer).forbid(&audience);
         let events = Client::over(config.connection());
         let accounts = Accounts::open(config.connection()).await?;
-        let revoker = Arc::new(Revoker::open(config.connection()).await?);
+        let revoker = Arc::new(Revoker::open(config.connection()).await?.signed_by(&signer));
         let SessionLimits { grace, idle, absolute, per_user } = settings.sessions;
         let session_config = SessionConfig::new(&refresh_secret).revoker(revoker.clone());
         let session_config = session_config.grace(grace).idle(idle).absolute(absolute).cap(per_user);
@@ -121,6 +124,7 @@ impl Authority {
             keys,
             audit,
             events,
+            _beacon: beacon,
         })))
     }
 

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType};
+use async_nats::jetstream::stream::StorageType;
 use async_nats::jetstream::{self, kv};
 use futures::TryStreamExt;
 use nats_rpc::{Connection, DecodeError, KvBucket, KvError, KvHandles, RpcError, from_json, is_kv_conflict};
@@ -165,21 +165,10 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
 
     async fn read(&self, key: &str) -> Result<Entry<T>, RecordError> {
         let current = self.current().await?;
-        let message = match current.store.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
-            Ok(message) => message,
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-                return Ok(Entry { record: None, revision: 0 });
-            }
-            Err(error) => return Err(RecordError::Unavailable(error.into())),
-        };
-        // Deletions are messages too, told by their headers; records carry neither.
-        let is_marker =
-            message.headers.get("KV-Operation").is_some() || message.headers.get("Nats-Marker-Reason").is_some();
-        let record = match is_marker {
-            true => None,
-            false => Some(from_json(&message.payload).map_err(RecordError::Malformed)?),
-        };
-        Ok(Entry { record, revision: message.sequence })
+        let latest = current.latest(key).await.map_err(|error| RecordError::Unavailable(error.into()))?;
+        let Some(latest) = latest else { return Ok(Entry { record: None, revision: 0 }) };
+        let record = latest.value.map(|value| from_json(&value)).transpose();
+        Ok(Entry { record: record.map_err(RecordError::Malformed)?, revision: latest.revision })
     }
 
     /// Writes in place of `revision`; false if another is there.

@@ -25,7 +25,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const BUCKETS: [(&str, i32, Option<Duration>); 7] = [
     ("auth_jwks", 262_144, None),
     ("gw_jwks", 262_144, None),
-    ("auth_rev", 256, Some(MINUTE)),
+    ("auth_rev", 512, Some(MINUTE)),
     ("auth_sess", 4_096, Some(MINUTE)),
     ("auth_services", 1_024, None),
     ("auth_backoff", 1_024, Some(MINUTE)),

@@ -40,3 +40,4 @@ mod stream_capture;
 mod streams;
 mod support;
 mod tls;
+mod watching;

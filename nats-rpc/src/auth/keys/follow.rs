@@ -8,10 +8,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::bucket::{RING, ROTATE, RingBucket, not_opened};
+use super::watch::watch;
 use super::{KeyPurpose, KeysError};
-use crate::auth::follow::{Change, Follower};
+use crate::auth::follow::{Change, Follower, History, NotLoaded};
+use crate::auth::watch::Hub;
 use crate::connection::Connection;
-use crate::jwt::{Document, Feed, KeyRing, KeyRingError, WeakKeyRing};
+use crate::jwt::{Clock, Document, Feed, KeyRing, KeyRingError, WeakKeyRing};
 
 /// How long a start waits for the ring.
 const LOAD_LIMIT: Duration = Duration::from_secs(10);
@@ -22,10 +24,10 @@ impl KeyRing {
     /// The ring that the instances of auth (or gateways) publish, kept up to date until its last clone is
     /// dropped.
     ///
-    /// A change is here within milliseconds and replaces the whole ring at once. A document that is
-    /// malformed or older, of a version that nobody can have counted up to, or calls a key by something else than
-    /// its RFC 7638 thumbprint, changes nothing and is an error in the log. While JetStream is away the ring stays
-    /// as it is, and its keys end when they said they would.
+    /// A change arrives within milliseconds and replaces the whole ring at once. A document changes nothing and is an
+    /// error in the log if it is malformed or older, if no client can read its headers, if its version is implausible,
+    /// or if a key is not called by its RFC 7638 thumbprint. While JetStream is away the ring stays as it is, and its
+    /// keys end when they said they would.
     ///
     /// ```no_run
     /// use nats_rpc::auth::KeyPurpose;
@@ -43,6 +45,9 @@ impl KeyRing {
     /// [`KeysError::NotProvisioned`] if the bucket does not exist, [`KeysError::Bucket`] if JetStream does not
     /// give it, [`KeysError::NotLoaded`] if the ring does not arrive within 10 s.
     pub async fn follow(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
+        if let (KeyPurpose::AccessTokens, Some((_, ring))) = (purpose, Hub::running(connection)) {
+            return Ok(ring);
+        }
         Followed::start(connection, purpose).await.map(|followed| followed.ring)
     }
 }
@@ -60,9 +65,38 @@ pub(super) struct Followed {
 impl Followed {
     /// By a watch; the ring is looked up as well whenever it is asked for out of turn.
     pub(super) async fn start(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
+        match connection.auth_js_api_prefix() {
+            Some(_) => Self::by_beacons(connection, purpose).await,
+            None => Self::by_consumer(connection, purpose).await,
+        }
+    }
+
+    /// By beacons of auth, which say that the ring has changed; it changes only by a read.
+    async fn by_beacons(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
+        let (sight, followed) = Sight::of(purpose);
+        let bucket = RingBucket::open(connection, purpose).await?;
+        let first = tokio::time::timeout(LOAD_LIMIT, sight.look_up(&bucket)).await;
+        first.map_err(|_| NotLoaded { bucket: purpose.bucket().to_owned(), waited: LOAD_LIMIT })??;
+        // What gateways publish is announced by auth as well.
+        let (hub, of_auth) = match (purpose, Hub::running(connection)) {
+            (KeyPurpose::AccessTokens, _) => (Hub::of_ring(connection, &followed.ring), None),
+            (_, Some((hub, ring))) => (hub, Some(ring)),
+            (_, None) => {
+                let of_auth = Box::pin(Self::by_beacons(connection, KeyPurpose::AccessTokens)).await?.ring;
+                (Hub::of_ring(connection, &of_auth), Some(of_auth))
+            }
+        };
+        let asked = Arc::new(Notify::new());
+        let watch = watch(asked.clone(), bucket, purpose.bucket(), sight, hub.reports());
+        let watching = Ended(tokio::spawn(watch).abort_handle());
+        Ok(followed.fed_by(Feed::new(asked, (watching, hub, of_auth))))
+    }
+
+    async fn by_consumer(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
         let (sight, followed) = Sight::of(purpose);
         let seen = sight.clone();
-        let follower = Follower::start(connection, purpose.bucket(), move |change| seen.see(&change)).await;
+        let follower =
+            Follower::start(connection, purpose.bucket(), History::Short, move |change| seen.see(&change)).await;
         let follower = follower.map_err(|error| not_opened(purpose, error))?;
         follower.loaded(LOAD_LIMIT).await?;
         let asked = Arc::new(Notify::new());
@@ -123,7 +157,7 @@ async fn poll(asked: Arc<Notify>, bucket: RingBucket, sight: Arc<Sight>) {
 }
 
 /// What becomes of each change of the bucket.
-struct Sight {
+pub(super) struct Sight {
     ring: WeakKeyRing,
     bucket: &'static str,
     marks: Mutex<Marks>,
@@ -151,14 +185,32 @@ impl Sight {
         (Arc::new(Self { ring: weak, bucket, marks, rotations, refusals }), Followed { ring, rotate, refused })
     }
 
+    /// How long it takes until the first of the keys in use ends.
+    pub(super) fn shortest_life(&self) -> Option<Duration> {
+        let now = Clock::default().unix_seconds();
+        let document = self.ring.upgrade()?.document();
+        let lives = document.keys.iter().filter_map(|entry| entry.not_after().checked_sub(now));
+        lives.filter(|life| *life > 0).min().map(Duration::from_secs)
+    }
+
+    /// The highest revision that was seen, of either key.
+    pub(super) fn newest(&self) -> u64 {
+        let marks = self.marks();
+        marks.ring.max(marks.rotate)
+    }
+
     /// Reads both keys from the stream's leader.
-    async fn look_up(&self, bucket: &RingBucket) -> Result<(), KeysError> {
+    pub(super) async fn look_up(&self, bucket: &RingBucket) -> Result<(), KeysError> {
         self.enter(bucket.created().await?);
-        if let (Some(document), revision) = bucket.read(RING).await? {
-            self.read(&document, revision);
+        match bucket.read(RING).await? {
+            (Some(document), revision) => self.read(&document, revision),
+            (None, revision) => self.see(&Change::Gone { key: RING, revision }),
         }
-        let (_, revision) = bucket.read(ROTATE).await?;
-        self.rotated(revision);
+        // A verifier does not rotate.
+        if self.rotations.receiver_count() > 0 {
+            let (_, revision) = bucket.read(ROTATE).await?;
+            self.rotated(revision);
+        }
         Ok(())
     }
 

@@ -82,7 +82,7 @@ impl Bucket {
     ///
     /// A replica that is behind would make the newest token look forged, and log its owner out.
     pub(super) async fn read(&self, id: SessionId) -> Result<Option<(Record, u64)>, SessionError> {
-        let latest = revision::latest(&self.current().await?.store, &id.key()).await;
+        let latest = revision::latest(&*self.current().await?, &id.key()).await;
         let (value, revision) = latest.map_err(|error| SessionError::Unavailable(error.into()))?;
         let Some(value) = value else { return Ok(None) };
         let record = from_json(&value).map_err(|error| SessionError::Unavailable(error.into()))?;

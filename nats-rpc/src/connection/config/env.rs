@@ -20,6 +20,7 @@ impl NatsConfig {
     /// | `NATS_INBOX_PREFIX` | the subject below which answers arrive | `_INBOX_` and the name of service or gateway, else `_INBOX` |
     /// | `NATS_REPLY_PREFIXES` | further inbox prefixes of peers, separated by commas; see [`reply_prefix`](Self::reply_prefix) | |
     /// | `NATS_HEADER_FILTER` | when messages with unreadable headers are filtered out: `auto`, `always` or `never`; see [`HeaderFilter`](crate::HeaderFilter) | `auto` |
+    /// | `AUTH_JS_API_PREFIX` | where this account imports the JetStream API of auth's account, such as `AUTHJS`; for auth itself `$JS.API`; see [`auth_js_api_prefix`](Self::auth_js_api_prefix) | none: auth has no account of its own |
     /// | `NATS_CONNECT_TIMEOUT_MS` | how long a start waits for a server | 30000 |
     ///
     /// At most one login may be set. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a
@@ -67,6 +68,8 @@ impl NatsConfig {
         let prefixes = prefixes.split(',').map(str::trim).filter(|prefix| !prefix.is_empty());
         config.reply_prefixes = prefixes.map(ToOwned::to_owned).collect();
         config.reply_subjects()?;
+        config.auth_js_api_prefix = var("AUTH_JS_API_PREFIX");
+        config.auth_api()?;
         if let Some(text) = var("NATS_CONNECT_TIMEOUT_MS") {
             let millis = text.parse().map_err(|_| NatsConfigError::Variable {
                 name: "NATS_CONNECT_TIMEOUT_MS",
