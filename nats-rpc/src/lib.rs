@@ -57,9 +57,8 @@ pub use nats_rpc_macros::{IntoRpcError, event_pattern, message_pattern, public, 
 
 pub use self::client::{CallError, Client, Incoming, RemoteError};
 pub use self::connection::{
-    ConnectError, Connection, ConnectionState, EchoError, KvBucket, KvError, KvHandles, KvReadError, KvRecord, NatsConfig,
-    NatsConfigError,
-    is_kv_conflict,
+    ConnectError, Connection, ConnectionState, EchoError, KvApiPrefixes, KvBucket, KvError, KvHandles, KvReadError,
+    KvRecord, NatsConfig, NatsConfigError, is_kv_conflict,
 };
 pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
 pub use self::error::{Code, Internal, IntoRpcError, RpcError};
@@ -72,8 +71,8 @@ pub use self::principal::Principal;
 pub use self::reply::{IntoReply, Items, Streaming, Written};
 pub use self::route::{Kind, Queue, Route};
 pub use self::service::{
-    Config, IntoGuard, KvAccess, Limits, Permissions, RouteStats, Running, Service, StartError, Status, blocking,
-    log_to_stderr,
+    Account, Config, IntoGuard, KvAccess, Limits, Permissions, RouteStats, Running, Service, StartError, Status,
+    blocking, log_to_stderr,
 };
 pub use self::subject::{MAX_SUBJECT_LEN, Pattern, Subject, SubjectError};
 pub use self::wire::Wire;

@@ -21,7 +21,7 @@ use async_nats::jetstream;
 use async_nats::message::OutboundMessage;
 use futures::Sink;
 
-pub use self::config::{NatsConfig, NatsConfigError};
+pub use self::config::{KvApiPrefixes, NatsConfig, NatsConfigError};
 pub use self::connect::ConnectError;
 use self::connect::connect;
 pub use self::echo::EchoError;
@@ -154,6 +154,11 @@ impl Connection {
     #[cfg(feature = "jwt")]
     pub(crate) fn auth_js_api_prefix(&self) -> Option<&str> {
         self.0.config.auth_js_api_prefix.as_deref()
+    }
+
+    /// The prefix of the JetStream API that has the KV bucket `name`; `None`: the account's own.
+    fn kv_api_prefix(&self, name: &str) -> Option<&str> {
+        self.0.config.kv_api_prefixes.of(name)
     }
 
     /// What users of this connection share.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::login::Login;
-use super::{NatsConfig, NatsConfigError, Tls};
+use super::{KvApiPrefixes, NatsConfig, NatsConfigError, Tls};
 
 impl NatsConfig {
     /// Reads the environment.
@@ -18,6 +18,7 @@ impl NatsConfig {
     /// | `NATS_TLS` | `auto`: as the server wishes; `require`: no connection without; `first`: before the server's first word, for `handshake_first` | `auto` |
     /// | `NATS_INBOX_PREFIX` | the subject below which answers arrive | `_INBOX_` and the name of service or gateway, else `_INBOX` |
     /// | `AUTH_JS_API_PREFIX` | where this account imports the JetStream API of auth's account, such as `AUTHJS`; for auth itself `$JS.API`; see [`auth_js_api_prefix`](Self::auth_js_api_prefix) | none: auth has no account of its own |
+    /// | `NATS_KV_API_PREFIXES` | the KV buckets of other accounts, `bucket=prefix` separated by commas; see [`kv_api_prefix`](Self::kv_api_prefix) | none: each is in the own account |
     /// | `NATS_CONNECT_TIMEOUT_MS` | how long a start waits for a server | 30000 |
     ///
     /// At most one login may be set. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a
@@ -55,6 +56,7 @@ impl NatsConfig {
         config.inbox_prefix = var("NATS_INBOX_PREFIX");
         config.auth_js_api_prefix = var("AUTH_JS_API_PREFIX");
         config.auth_api()?;
+        config.kv_api_prefixes = KvApiPrefixes::from_vars(&vars)?;
         if let Some(text) = var("NATS_CONNECT_TIMEOUT_MS") {
             let millis = text.parse().map_err(|_| NatsConfigError::Variable {
                 name: "NATS_CONNECT_TIMEOUT_MS",
