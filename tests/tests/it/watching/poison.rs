@@ -62,8 +62,8 @@ async fn poisoned_ring_of_gateways_keeps_nothing_from_starting() {
         let auth = SigningKeyConfig::new(KeyPurpose::AccessTokens).margin(Duration::ZERO);
         let _auth = soon(SigningKeys::open(&connection, auth)).await.unwrap();
         let vars = |name: &str| (name == "JWT_ACCEPT_ASSERTIONS").then(|| "true".to_owned());
-        let config = soon(JwtConfig::open(&connection, vars)).await;
-        drop(config.expect("a service that accepts assertions starts"));
+        let opened = soon(JwtConfig::open(&connection, vars)).await;
+        drop(opened.expect("a service that accepts assertions starts"));
         let gateway = Connection::open(&config(nats(&server))).await.unwrap();
         let peers = SigningKeyConfig::new(KeyPurpose::Peers).margin(Duration::ZERO);
         let keys = soon(SigningKeys::open(&gateway, peers)).await.unwrap();
