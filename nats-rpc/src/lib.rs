@@ -64,8 +64,8 @@ pub use nats_rpc_macros::{IntoRpcError, event_pattern, message_pattern, public, 
 
 pub use self::client::{CallError, Client, Incoming, RemoteError};
 pub use self::connection::{
-    ConnectError, Connection, ConnectionState, EchoError, HeaderFilter, KvBucket, KvError, KvHandles, KvReadError, KvRecord,
-    NatsConfig, NatsConfigError, is_kv_conflict,
+    ConnectError, Connection, ConnectionState, EchoError, HeaderFilter, KvApiPrefixes, KvBucket, KvError, KvHandles,
+    KvReadError, KvRecord, NatsConfig, NatsConfigError, is_kv_conflict,
 };
 pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
 pub use self::decode::{DecodeError, from_json};
@@ -81,8 +81,8 @@ pub use self::reply::{IntoReply, Items, Streaming, Written};
 pub use self::reply_subject::ReplySubjects;
 pub use self::route::{Kind, Queue, Route};
 pub use self::service::{
-    Config, IntoGuard, KvAccess, Limits, NotReady, Permissions, RouteStats, Running, Service, StartError, Status,
-    blocking, log_to_stderr,
+    Account, Config, IntoGuard, KvAccess, Limits, NotReady, Permissions, RouteStats, Running, Service, StartError,
+    Status, blocking, log_to_stderr,
 };
 pub use self::subject::{MAX_SUBJECT_LEN, Pattern, Subject, SubjectError};
 pub use self::validity::Validity;

@@ -4,6 +4,7 @@
 //!
 //! - [`KeyRing::follow`](crate::jwt::KeyRing::follow) gives the public keys of tokens,
 //!   [`JwtConfig::open`](crate::JwtConfig::open) a guard's configuration, [`TokenSettings`] the same in steps.
+//! - [`TrustBuckets`] is what the user of a program that verifies tokens needs on nats-server.
 //! - [`SigningKeys`] are an instance's own key pairs, [`RingBucket`] is where their public halves are.
 //!
 //! With feature `auth`:
@@ -51,6 +52,7 @@ mod session;
 mod signer;
 #[cfg(feature = "auth")]
 mod token;
+mod trust_buckets;
 mod watch;
 
 #[cfg(feature = "auth")]
@@ -85,5 +87,6 @@ pub use self::session::{
 pub use self::signer::ChangeSigner;
 #[cfg(feature = "auth")]
 pub use self::token::{Grant, TokenIssuer};
+pub use self::trust_buckets::TrustBuckets;
 #[cfg(feature = "auth")]
 pub use self::watch::TrustBeacon;

@@ -9,10 +9,12 @@ use async_nats::{ConnectOptions, ServerAddr};
 mod delay;
 mod env;
 mod error;
+mod kv_api;
 mod login;
 
 use self::delay::reconnect_delay;
 pub use self::error::NatsConfigError;
+pub use self::kv_api::KvApiPrefixes;
 use self::login::Login;
 use super::watch::Watch;
 use crate::deadline::LONGEST;
@@ -48,6 +50,7 @@ pub struct NatsConfig {
     inbox_prefix: Option<String>,
     reply_prefixes: Vec<String>,
     pub(super) auth_js_api_prefix: Option<String>,
+    pub(super) kv_api_prefixes: KvApiPrefixes,
     pub(super) connect_timeout: Duration,
     ping_interval: Duration,
     pub(super) subscription_capacity: usize,
@@ -98,6 +101,7 @@ impl NatsConfig {
             inbox_prefix: None,
             reply_prefixes: Vec::new(),
             auth_js_api_prefix: None,
+            kv_api_prefixes: KvApiPrefixes::default(),
             connect_timeout: Duration::from_secs(30),
             ping_interval: PING_INTERVAL,
             subscription_capacity: SUBSCRIPTION_CAPACITY,
@@ -190,6 +194,16 @@ impl NatsConfig {
         self
     }
 
+    /// Opens the KV bucket `bucket` by the JetStream API at `prefix`: that of another account, imported by this one.
+    ///
+    /// With `APPJS`, a record of the bucket `users` is read at `APPJS.STREAM.MSG.GET.KV_users`. Keys are written at
+    /// `$KV.users.<key>`, which this account imports under the same name. Default: the account's own API, for each
+    /// bucket.
+    pub fn kv_api_prefix(mut self, bucket: impl Into<String>, prefix: impl Into<String>) -> Self {
+        self.kv_api_prefixes.insert(bucket.into(), prefix.into());
+        self
+    }
+
     /// How long a start waits for nats-server. Default: 30 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout.min(LONGEST);
@@ -253,11 +267,8 @@ impl NatsConfig {
 
     /// The prefix of auth's JetStream API, if that is another account's.
     fn auth_api(&self) -> Result<Option<&str>, NatsConfigError> {
-        let is_token = |token: &str| {
-            !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>'))
-        };
         match self.auth_js_api_prefix.as_deref() {
-            Some(prefix) if !prefix.split('.').all(is_token) => {
+            Some(prefix) if !is_api_prefix(prefix) => {
                 let wanted = "a subject without wildcards, such as AUTHJS or $JS.API";
                 Err(NatsConfigError::Variable { name: "AUTH_JS_API_PREFIX", wanted })
             }
@@ -315,6 +326,10 @@ impl NatsConfig {
 
     fn common_options(&self, watch: Arc<Watch>) -> Result<ConnectOptions, NatsConfigError> {
         self.auth_api()?;
+        if !self.kv_api_prefixes.are_good() {
+            let wanted = "subjects without wildcards as prefixes";
+            return Err(NatsConfigError::Variable { name: "NATS_KV_API_PREFIXES", wanted });
+        }
         let options = ConnectOptions::new()
             .ping_interval(self.ping_interval)
             .subscription_capacity(self.subscription_capacity)
@@ -334,6 +349,14 @@ impl NatsConfig {
     pub(super) fn encrypts(&self) -> bool {
         self.tls != Tls::Auto || self.root_certificate.is_some() || self.client_certificate.is_some()
     }
+}
+
+/// Returns `true` if `text` can begin the subjects of a JetStream API: a subject without wildcards.
+fn is_api_prefix(text: &str) -> bool {
+    let is_token = |token: &str| {
+        !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>'))
+    };
+    text.split('.').all(is_token)
 }
 
 impl fmt::Debug for NatsConfig {

@@ -60,28 +60,16 @@ impl KvHandles {
 }
 
 impl KvBucket {
-    /// Opens the bucket `name`, which must exist.
+    /// Opens the bucket `name`, which must exist: in the account of the connection, or where
+    /// [`NatsConfig::kv_api_prefix`](crate::NatsConfig::kv_api_prefix) says.
     ///
     /// # Errors
     /// [`KvError::Missing`] if it does not, [`KvError::Forbidden`] if this user may not ask for it,
     /// [`KvError::JetStream`] if JetStream refuses or does not answer.
     pub async fn open(connection: &Connection, name: impl Into<String>) -> Result<Self, KvError> {
-        Self::open_at(connection, name.into(), None).await
-    }
-
-    /// Opens the bucket `name` by the JetStream API at `api_prefix`, as where another account exports it.
-    ///
-    /// Reads go through that API. Writes are published to `$KV.<name>.<key>`; methods of
-    /// [`store`](KvHandles::store) that write put the prefix before it.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub async fn open_with_prefix(
-        connection: &Connection,
-        name: impl Into<String>,
-        api_prefix: impl Into<String>,
-    ) -> Result<Self, KvError> {
-        Self::open_at(connection, name.into(), Some(api_prefix.into())).await
+        let name = name.into();
+        let api = connection.kv_api_prefix(&name).map(str::to_owned);
+        Self::open_at(connection, name, api).await
     }
 
     /// Opens a bucket that decides trust, where auth keeps it: perhaps in an account of its own.

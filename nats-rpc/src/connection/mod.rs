@@ -27,7 +27,7 @@ use futures::Sink;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-pub use self::config::{HeaderFilter, NatsConfig, NatsConfigError};
+pub use self::config::{HeaderFilter, KvApiPrefixes, NatsConfig, NatsConfigError};
 pub use self::connect::ConnectError;
 use self::connect::{Opened, connect, connect_filtered};
 pub use self::echo::EchoError;
@@ -227,6 +227,11 @@ impl Connection {
     #[cfg(feature = "jwt")]
     pub(crate) fn auth_js_api_prefix(&self) -> Option<&str> {
         self.0.config.auth_js_api_prefix.as_deref()
+    }
+
+    /// The prefix of the JetStream API that has the KV bucket `name`; `None`: the account's own.
+    fn kv_api_prefix(&self, name: &str) -> Option<&str> {
+        self.0.config.kv_api_prefixes.of(name)
     }
 
     /// What users of this connection share.

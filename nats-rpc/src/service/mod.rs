@@ -1,5 +1,6 @@
 //! A service: handlers, what they need, and how they run against nats-server.
 
+mod account;
 mod arena;
 mod blocking;
 mod checks;
@@ -30,6 +31,7 @@ mod worker;
 use std::fmt;
 use std::future::Future;
 
+pub use self::account::Account;
 pub use self::blocking::blocking;
 use self::cli::CustomCommand;
 pub use self::config::Config;
@@ -78,6 +80,7 @@ pub struct Service {
     commands: Vec<CustomCommand>,
     publishes: Vec<String>,
     buckets: Vec<KvAccess>,
+    account: Option<Account>,
     streams: bool,
     republished: Vec<String>,
     reply_prefixes: Vec<String>,
@@ -116,6 +119,7 @@ impl Service {
             commands: Vec::new(),
             publishes: Vec::new(),
             buckets: Vec::new(),
+            account: None,
             streams: false,
             republished: Vec::new(),
             reply_prefixes: Vec::new(),

@@ -80,7 +80,14 @@ async fn change_password(
     context: Context,
     Payload(PasswordChange { current_password, new_password }): Payload<PasswordChange>,
 ) -> Result<Tokens, RpcError> {
-    authority.change_password(&me, current_password.expose_secret(), new_password.expose_secret(), &Caller::new(peer, &context)).await
+    authority
+        .change_password(
+            &me,
+            current_password.expose_secret(),
+            new_password.expose_secret(),
+            &Caller::new(peer, &context),
+        )
+        .await
 }
 
 #[derive(JsonSchema, Deserialize)]

@@ -44,8 +44,8 @@ mod caller;
 mod config;
 mod handlers;
 mod keys;
-mod look_alikes;
 mod login_throttle;
+mod look_alikes;
 mod rate;
 mod reset_token;
 mod roles;
@@ -58,8 +58,10 @@ mod users_command;
 use std::error::Error;
 
 use async_nats::jetstream;
-use nats_rpc::auth::{KeyPurpose, LoginThrottle, ResetTokens, Revoker, RingBucket, ServiceCredentials, Sessions};
-use nats_rpc::{Config, JwtConfig, JwtGuard, KvAccess, Service, discover};
+use nats_rpc::auth::{
+    KeyPurpose, LoginThrottle, ResetTokens, Revoker, RingBucket, ServiceCredentials, Sessions, TrustBuckets,
+};
+use nats_rpc::{Config, JwtConfig, JwtGuard, KvAccess, KvApiPrefixes, Service, discover};
 use users::{Replicas, Users};
 
 use self::account::Accounts;
@@ -75,6 +77,12 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// service starts, so `routes` and `provision` need no secrets. [`Settings`] names them.
 pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static) -> Service {
     let (for_provision, for_guard, for_peers, for_check) = (vars.clone(), vars.clone(), vars.clone(), vars.clone());
+    let buckets = TrustBuckets::from_vars(&vars);
+    // A value that cannot be used is named when the connection is opened.
+    let profiles_api = KvApiPrefixes::from_vars(&vars).unwrap_or_default().of("users").map(str::to_owned);
+    let has_profiles = profiles_api.is_none();
+    let revocations = buckets.revocations().read().write();
+    let revocations = if buckets.has_own_account() { revocations.watch("watch.auth_beacon.ask") } else { revocations };
     let trust = SharedTrust::default();
     let (trust_of_peers, trust_of_guard) = (trust.clone(), trust.clone());
     // The mailer's subject, if there is one; `Settings` says if it is none.
@@ -88,11 +96,14 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         .uses_bucket(KvAccess::to("auth_sess").read().write())
         .uses_bucket(KvAccess::to("auth_backoff").read().write())
         .uses_bucket(KvAccess::to("auth_reset").read().write())
-        .uses_bucket(KvAccess::to(KeyPurpose::AccessTokens.bucket()).read().follow().write())
-        .uses_bucket(KvAccess::to(KeyPurpose::Assertions.bucket()).read().follow().write())
-        .uses_bucket(KvAccess::to("auth_rev").read().follow().write())
+        .uses_bucket(buckets.keys(KeyPurpose::AccessTokens).write())
+        .uses_bucket(buckets.keys(KeyPurpose::Assertions).write())
+        .uses_bucket(revocations)
         .uses_bucket(KvAccess::to("auth_services").read().write())
-        .uses_bucket(KvAccess::to("users").read().write())
+        .uses_bucket(match profiles_api {
+            None => KvAccess::to("users").read().write(),
+            Some(prefix) => KvAccess::to("users").read().write().in_account("APP", prefix),
+        })
         .check(move || {
             Settings::from_vars(&for_check)?;
             JwtConfig::check_vars(&for_check).map_err(BoxError::from)
@@ -108,7 +119,12 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         })
         .provision(move |config| async move {
             let replicas = Replicas::from_vars(for_provision)?;
-            provision(&config.jetstream(), replicas).await
+            provision_own(&config.jetstream(), replicas).await?;
+            // In another account they are created by `users provision`.
+            if has_profiles {
+                Users::provision(&config.jetstream(), replicas).await?;
+            }
+            Ok::<_, BoxError>(())
         })
         .guard(async |config: Config| ServiceCredentials::open(config.connection()).await)
         .command("keys", "list | rotate | retire <kid>", keys::run)
@@ -116,18 +132,37 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         .command("services", "add <name> introspect|revoke ..., or remove <name>", services_command::run)
         .command("roles", "grant|revoke <email> <role>", roles::run)
         .command("password", "reset-token <email>", reset_token::run);
-    match mailer {
+    let service = match mailer {
         Some(subject) => service.publishes(subject),
         None => service,
+    };
+    if !buckets.has_own_account() {
+        return service;
     }
+    // Events about users; what the audit tells, and what a mailer is told, never leaves the account.
+    let account = buckets.exports("GATEWAY").export_stream("user.created");
+    service.publishes("watch.auth_beacon").publishes("watch.auth_beacon.ask").account(account)
 }
 
-/// Creates the buckets `auth_users`, `auth_sess`, `auth_rev`, `auth_services`, `auth_backoff`, `auth_reset`,
-/// `auth_jwks`, `gw_jwks` and `users`; those that exist keep what they hold.
+/// Creates the buckets of [`provision_own`], and `users`: all that the system needs in one account.
 ///
 /// # Errors
 /// If JetStream refuses or does not answer.
 pub async fn provision(jetstream: &jetstream::Context, replicas: Replicas) -> Result<(), Box<dyn Error + Send + Sync>> {
+    provision_own(jetstream, replicas).await?;
+    Users::provision(jetstream, replicas).await?;
+    Ok(())
+}
+
+/// Creates the buckets that decide trust: `auth_users`, `auth_sess`, `auth_rev`, `auth_services`, `auth_backoff`,
+/// `auth_reset`, `auth_jwks` and `gw_jwks`; those that exist keep what they hold.
+///
+/// # Errors
+/// If JetStream refuses or does not answer.
+pub async fn provision_own(
+    jetstream: &jetstream::Context,
+    replicas: Replicas,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     Accounts::provision(jetstream, replicas).await?;
     Sessions::provision(jetstream, replicas.get()).await?;
     Revoker::provision(jetstream, replicas.get()).await?;
@@ -136,7 +171,6 @@ pub async fn provision(jetstream: &jetstream::Context, replicas: Replicas) -> Re
     ResetTokens::provision(jetstream, replicas.get()).await?;
     RingBucket::provision(jetstream, KeyPurpose::AccessTokens, replicas.get()).await?;
     RingBucket::provision(jetstream, KeyPurpose::Assertions, replicas.get()).await?;
-    Users::provision(jetstream, replicas).await?;
     Ok(())
 }
 

@@ -140,8 +140,7 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     /// # Errors
     /// [`RecordError::Unavailable`] if the bucket does not answer.
     pub async fn remove(&self, key: &str) -> Result<(), RecordError> {
-        let removed = self.current().await?.store.purge(key).await;
-        removed.map_err(|error| RecordError::Unavailable(error.into()))
+        self.publish(key, purge()).await.map(drop)
     }
 
     /// Removes the record of `key` if it `is` the one that is meant; another in its place stays.
@@ -154,10 +153,8 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
             if !record.is_some_and(|record| is(&record)) {
                 return Ok(());
             }
-            match self.current().await?.store.purge_expect_revision(key, Some(revision)).await {
-                Ok(()) => return Ok(()),
-                Err(error) if is_kv_conflict(&error) => {}
-                Err(error) => return Err(RecordError::Unavailable(error.into())),
+            if self.publish(key, purge().expected_last_subject_sequence(revision)).await? {
+                return Ok(());
             }
         }
         Err(RecordError::Contended)
@@ -175,6 +172,13 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     async fn write(&self, key: &str, record: &T, revision: u64) -> Result<bool, RecordError> {
         let value = serde_json::to_vec(record).map_err(|error| RecordError::Malformed(error.into()))?;
         let message = PublishMessage::build().payload(value.into()).expected_last_subject_sequence(revision);
+        self.publish(key, message).await
+    }
+
+    /// Publishes at `key`; false if the message is bound to another revision than the present one.
+    ///
+    /// `Store` puts the prefix of another account's API before the subject, which is imported without.
+    async fn publish(&self, key: &str, message: PublishMessage) -> Result<bool, RecordError> {
         let published = match self.current().await?.jetstream.send_publish(self.subject(key), message).await {
             Ok(acknowledged) => acknowledged.await,
             Err(error) => Err(error),
@@ -193,6 +197,11 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     fn subject(&self, key: &str) -> String {
         format!("$KV.{}.{key}", self.bucket.name())
     }
+}
+
+/// A message that removes a key and its history.
+fn purge() -> PublishMessage {
+    PublishMessage::build().header("KV-Operation", "PURGE").header("Nats-Rollup", "sub")
 }
 
 /// A bucket that could not be created.

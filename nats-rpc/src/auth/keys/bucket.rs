@@ -11,9 +11,9 @@ use time::OffsetDateTime;
 
 use super::{KeyPurpose, KeysError};
 use crate::auth::doubled::doubled;
-use crate::auth::{leader, revision};
 #[cfg(feature = "auth")]
 use crate::auth::watch::ask_for_beacon;
+use crate::auth::{leader, revision};
 use crate::connection::{Connection, KvBucket, KvError, KvHandles, KvRecord};
 use crate::jwt::{Document, Entry, KeyRing, KeyRingError};
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::login::Login;
-use super::{HeaderFilter, NatsConfig, NatsConfigError, Tls};
+use super::{HeaderFilter, KvApiPrefixes, NatsConfig, NatsConfigError, Tls};
 use crate::secret_var::{SecretVarError, file_of, secret_var};
 
 impl NatsConfig {
@@ -21,6 +21,7 @@ impl NatsConfig {
     /// | `NATS_REPLY_PREFIXES` | further inbox prefixes of peers, separated by commas; see [`reply_prefix`](Self::reply_prefix) | |
     /// | `NATS_HEADER_FILTER` | when messages with unreadable headers are filtered out: `auto`, `always` or `never`; see [`HeaderFilter`](crate::HeaderFilter) | `auto` |
     /// | `AUTH_JS_API_PREFIX` | where this account imports the JetStream API of auth's account, such as `AUTHJS`; for auth itself `$JS.API`; see [`auth_js_api_prefix`](Self::auth_js_api_prefix) | none: auth has no account of its own |
+    /// | `NATS_KV_API_PREFIXES` | the KV buckets of other accounts, `bucket=prefix` separated by commas; see [`kv_api_prefix`](Self::kv_api_prefix) | none: each is in the own account |
     /// | `NATS_CONNECT_TIMEOUT_MS` | how long a start waits for a server | 30000 |
     ///
     /// At most one login may be set. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a
@@ -70,6 +71,7 @@ impl NatsConfig {
         config.reply_subjects()?;
         config.auth_js_api_prefix = var("AUTH_JS_API_PREFIX");
         config.auth_api()?;
+        config.kv_api_prefixes = KvApiPrefixes::from_vars(&vars)?;
         if let Some(text) = var("NATS_CONNECT_TIMEOUT_MS") {
             let millis = text.parse().map_err(|_| NatsConfigError::Variable {
                 name: "NATS_CONNECT_TIMEOUT_MS",

@@ -171,7 +171,7 @@ async fn with_a_key_ring_the_source_is_proven_by_a_gateways_own_key_and_by_no_ot
         options.var("GATEWAY_TIMEOUT_MS", "30000").var("LOG_INS_PER_MINUTE", "4")
     })
     .await;
-    let connection = Connection::open(bed.system.nats()).await.unwrap();
+    let connection = Connection::open(&bed.system.nats_of("auth")).await.unwrap();
     let keys = async |purpose| soon(SigningKeys::open(&connection, SigningKeyConfig::new(purpose))).await.unwrap();
     let body = |email: &str| json!({ "email": email, "password": WRONG });
     let log_in = async |signer: &PeerSigner, email: &str| {

@@ -13,7 +13,7 @@ use super::*;
 
 /// Accounts with one password, which is hashed once for all of them.
 pub(super) async fn accounts(bed: &Bed, count: usize) -> Vec<String> {
-    let accounts = Accounts::open(&Connection::open(bed.system.nats()).await.unwrap()).await.unwrap();
+    let accounts = Accounts::open(&Connection::open(&bed.system.nats_of("auth")).await.unwrap()).await.unwrap();
     let hasher = Passwords::new(PasswordConfig::default().cost(10)).unwrap();
     let hash = hasher.hash(Password::parse(PASSWORD).unwrap()).await.unwrap();
     let emails: Vec<_> = (0..count).map(|n| format!("user{n}@example.com")).collect();

@@ -15,7 +15,7 @@ fn node_hash(password: &str) -> String {
 #[tokio::test]
 async fn a_migrated_hash_verifies_and_is_replaced() {
     let bed = Bed::start().await;
-    let accounts = Accounts::open(&Connection::open(bed.system.nats()).await.unwrap()).await.unwrap();
+    let accounts = Accounts::open(&Connection::open(&bed.system.nats_of("auth")).await.unwrap()).await.unwrap();
     let long = "a long password of another system, ".repeat(3);
     for (name, password) in [("long", long.as_str()), ("spelt", "cafe\u{301} noir"), ("short", "secret")] {
         let email = format!("{name}@example.com");

@@ -22,7 +22,7 @@ fn key(email: &str) -> AccountKey {
 }
 
 async fn accounts(bed: &Bed) -> Accounts {
-    Accounts::open(&Connection::open(bed.system.nats()).await.unwrap()).await.unwrap()
+    Accounts::open(&Connection::open(&bed.system.nats_of("auth")).await.unwrap()).await.unwrap()
 }
 
 /// The costs of all hashing that this thread's services began, in order.

@@ -108,7 +108,7 @@ async fn command_lists_accounts_that_look_alike() {
     let (real, ascii) = (bed.sign_up("paypal@example.com").await, bed.sign_up("paypa1@example.com").await);
 
     // An account from before such addresses were refused; it logs in as ever.
-    let connection = Connection::open(bed.system.nats()).await.unwrap();
+    let connection = Connection::open(&bed.system.nats_of("auth")).await.unwrap();
     let (accounts, profiles) = (Accounts::open(&connection).await.unwrap(), Users::open(&connection).await.unwrap());
     let email = Email::parse("p\u{430}ypal@example.com").unwrap();
     let stored = accounts.find(&AccountKey::of(&Email::parse("eve@example.com").unwrap())).await.unwrap().unwrap();
