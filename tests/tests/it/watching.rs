@@ -44,7 +44,6 @@ struct World {
 
 /// A service on a connection of its own.
 struct Verifier {
-    ring: KeyRing,
     revocations: Revocations,
     guard: JwtGuard,
 }
@@ -83,8 +82,8 @@ impl Verifier {
         let connection = Connection::open(config).await.unwrap();
         let ring = soon(KeyRing::follow(&connection, KeyPurpose::AccessTokens)).await.unwrap();
         let revocations = soon(Revocations::follow_within(&connection, max_stale)).await.unwrap();
-        let config = JwtConfig::ring(ring.clone()).revocations(revocations.clone());
-        Self { ring, revocations, guard: JwtGuard::new(config).unwrap() }
+        let config = JwtConfig::ring(ring).revocations(revocations.clone());
+        Self { revocations, guard: JwtGuard::new(config).unwrap() }
     }
 
     fn refuses(&self, token: &str) -> bool {

@@ -136,6 +136,7 @@ async fn lost_change_is_read_and_the_list_is_not_fresh_before() {
 
 /// Whoever may publish there sends as much as the connection takes.
 #[tokio::test]
+#[allow(clippy::print_stdout, reason = "the rate is what the test shows")]
 async fn flood_of_forged_messages_leaves_the_leader_alone() {
     const COUNT: u64 = 20_000;
     let world = World::new().await;
