@@ -212,17 +212,24 @@ async fn flood_does_not_hide_a_broken_connection() {
     drop(serving.await.unwrap());
 }
 
-/// The answers of all clones are read where the connection lives, not where the first call was made.
+/// The answers of all clones are read where the connection lives, not where the first call was made: in a runtime that
+/// has ended, or in one that nothing drives.
 #[tokio::test]
-async fn replies_outlive_the_runtime_of_the_first_call() {
+async fn replies_need_no_runtime_of_the_first_call() {
     let server = server();
     let _running = service().start(nats(&server)).await.unwrap();
-    let client = client(&server).await;
-    let first = client.clone();
-    let called = tokio::task::spawn_blocking(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(first.send::<String>("conn.ping", &())).unwrap()
-    });
-    assert_eq!(soon(called).await.unwrap(), "pong");
-    assert_eq!(soon(client.send::<String>("conn.ping", &())).await.unwrap(), "pong");
+    for ends in [true, false] {
+        let client = client(&server).await;
+        let first = client.clone();
+        let called = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            assert_eq!(runtime.block_on(first.send::<String>("conn.ping", &())).unwrap(), "pong");
+            (!ends).then_some(runtime)
+        });
+        let idle = soon(called).await.unwrap();
+        assert_eq!(soon(client.send::<String>("conn.ping", &())).await.unwrap(), "pong");
+        if let Some(idle) = idle {
+            idle.shutdown_background();
+        }
+    }
 }
