@@ -20,12 +20,12 @@ pub enum NotReady {
     Unreachable(#[from] EchoError),
     /// A guard lacks what it decides by, such as keys; it replies 503.
     #[error("{0}")]
-    Guard(String),
+    Dependency(String),
 }
 
 /// Asks all guards.
 pub(super) fn check(guards: &[Readiness]) -> Result<(), NotReady> {
-    guards.iter().try_for_each(Readiness::check).map_err(NotReady::Guard)
+    guards.iter().try_for_each(Readiness::check).map_err(NotReady::Dependency)
 }
 
 /// Keeps the status of a running service by what its guards say. Ends only when it is aborted.

@@ -131,7 +131,7 @@ impl Running {
     /// asks would take an outage for what is none.
     ///
     /// # Errors
-    /// [`NotReady::Guard`] if a guard lacks something. [`NotReady::Unreachable`] if no echo came back, or at once if the
+    /// [`NotReady::Dependency`] if a guard lacks something. [`NotReady::Unreachable`] if no echo came back, or at once if the
     /// service is stopping or a subscription is being renewed.
     pub async fn check(&self, limit: Duration) -> Result<Duration, NotReady> {
         if matches!(*self.status.borrow(), Status::Stopping | Status::Stopped) {

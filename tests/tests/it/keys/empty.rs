@@ -36,7 +36,7 @@ async fn an_empty_ring_is_503_and_not_ready_until_its_first_key() {
     let earlier = issue(&keys(&connect(&other).await, config()).await);
     assert_eq!(call(&client, &earlier).await, 503);
     assert_eq!(call(&client, "e30.e30.AAAA").await, 401, "this is no token, whatever the ring holds");
-    assert!(matches!(running.check(PATIENCE).await, Err(NotReady::Guard(_))));
+    assert!(matches!(running.check(PATIENCE).await, Err(NotReady::Dependency(_))));
     let mut status = running.status();
     assert_eq!(*status.borrow_and_update(), Status::NotReady);
 
