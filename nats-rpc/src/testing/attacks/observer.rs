@@ -1,0 +1,90 @@
+//! Everything that arrives at the subjects that the suite watches.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, BufReader, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::wire::{Message, RawConnection, next_message};
+
+/// How long a reply is waited for before the request is sent again.
+const PROBE: Duration = Duration::from_millis(500);
+
+/// A connection that keeps each message at the watched subjects, and that sends the requests of the suite.
+pub(super) struct Observer {
+    seen: watch::Receiver<Vec<Arc<Message>>>,
+    writer: WriteHalf<BufReader<TcpStream>>,
+    /// Ends with the observer.
+    _reading: JoinSet<()>,
+    inboxes: u32,
+}
+
+impl Observer {
+    /// Watches `subjects` and the suite's own inbox.
+    pub(super) async fn start(address: &str, subjects: Vec<String>) -> io::Result<Self> {
+        let mut connection = RawConnection::open(address).await?;
+        connection.subscribe(subjects).await?;
+        let (mut reader, writer) = connection.split();
+        let (sender, seen) = watch::channel(Vec::new());
+        let mut reading = JoinSet::new();
+        reading.spawn(async move {
+            while let Ok(message) = next_message(&mut reader).await {
+                sender.send_modify(|seen| seen.push(Arc::new(message)));
+            }
+        });
+        Ok(Self { seen, writer, _reading: reading, inboxes: 0 })
+    }
+
+    /// How many messages have arrived.
+    pub(super) fn count(&self) -> usize {
+        self.seen.borrow().len()
+    }
+
+    /// The messages that have arrived at `subject`, of those numbered `range`.
+    pub(super) fn at(&self, subject: &str, range: Range<usize>) -> Vec<Arc<Message>> {
+        let seen = self.seen.borrow();
+        let of_range = seen.iter().take(range.end).skip(range.start);
+        of_range.filter(|message| message.is_at(subject)).cloned().collect()
+    }
+
+    /// Waits until a message has arrived at `subject`, at most `limit`; the first one.
+    pub(super) async fn first_at(&mut self, subject: &str, limit: Duration) -> Option<Arc<Message>> {
+        let is_here = |seen: &Vec<Arc<Message>>| seen.iter().any(|message| message.is_at(subject));
+        let _ = tokio::time::timeout(limit, self.seen.wait_for(is_here)).await;
+        self.at(subject, 0..usize::MAX).into_iter().next()
+    }
+
+    /// Sends `request` until it has a reply that `accepted` takes, at most `limit`; else the last reply that came.
+    pub(super) async fn request(
+        &mut self,
+        request: &Message,
+        limit: Duration,
+        accepted: impl Fn(&Message) -> bool,
+    ) -> io::Result<Option<Arc<Message>>> {
+        let give_up = tokio::time::Instant::now() + limit;
+        let mut last = None;
+        loop {
+            self.inboxes += 1;
+            let inbox = format!("_INBOX.attacks.control.{}", self.inboxes);
+            let request = Message { reply: inbox.clone().into_bytes(), ..request.clone() };
+            self.writer.write_all(&request.publish()).await?;
+            if let Some(reply) = self.first_at(&inbox, PROBE).await {
+                let done = accepted(&reply);
+                last = Some(reply);
+                if done {
+                    return Ok(last);
+                }
+                // The service is busy, or has answered that it cannot: not again at once.
+                tokio::time::sleep(PROBE / 10).await;
+            }
+            if tokio::time::Instant::now() >= give_up {
+                return Ok(last);
+            }
+        }
+    }
+}
