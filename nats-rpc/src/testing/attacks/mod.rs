@@ -181,7 +181,9 @@ impl AttackSuite {
         let changed = bucket.remove(&mut observer).await?;
 
         let mut results: Vec<_> = (0..attacks.len())
-            .map(|index| AttackResult::new(attacks[index].name.clone(), judge(index, &attacks, &outcomes, &observer, &target)))
+            .map(|index| {
+                AttackResult::new(attacks[index].name.clone(), judge(index, &attacks, &outcomes, &observer, &target))
+            })
             .collect();
         results.push(AttackResult::new("the KV bucket is as it was before the attacks".to_owned(), changed));
         Ok(AttackReport::new(results))

@@ -9,11 +9,12 @@ use tokio::io::{AsyncWriteExt, BufReader, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::wire::{Message, RawConnection, next_message};
 
 /// How long a reply is waited for before the request is sent again.
-const PROBE: Duration = Duration::from_millis(500);
+const PROBE: Duration = Duration::from_millis(100);
 
 /// A connection that keeps each message at the watched subjects, and that sends the requests of the suite.
 pub(super) struct Observer {
@@ -59,31 +60,44 @@ impl Observer {
         self.at(subject, 0..usize::MAX).into_iter().next()
     }
 
-    /// Sends `request` until it has a reply that `accepted` takes, at most `limit`; else the last reply that came.
+    /// Sends `request` until it has a reply that `accepted` takes, at most for `limit`; returns the last reply.
+    ///
+    /// A request that was lost with a connection of the service is sent again.
     pub(super) async fn request(
         &mut self,
         request: &Message,
         limit: Duration,
         accepted: impl Fn(&Message) -> bool,
     ) -> io::Result<Option<Arc<Message>>> {
-        let give_up = tokio::time::Instant::now() + limit;
+        let give_up = Instant::now() + limit;
         let mut last = None;
-        loop {
+        while last.is_none() || Instant::now() < give_up {
             self.inboxes += 1;
             let inbox = format!("_INBOX.attacks.control.{}", self.inboxes);
-            let request = Message { reply: inbox.clone().into_bytes(), ..request.clone() };
-            self.writer.write_all(&request.publish()).await?;
-            if let Some(reply) = self.first_at(&inbox, PROBE).await {
-                let done = accepted(&reply);
-                last = Some(reply);
-                if done {
-                    return Ok(last);
-                }
-                // The service is busy, or has answered that it cannot: not again at once.
-                tokio::time::sleep(PROBE / 10).await;
+            let Some(reply) = self.until_replied(request, inbox, give_up).await? else { break };
+            let done = accepted(&reply);
+            last = Some(reply);
+            if done {
+                break;
             }
-            if tokio::time::Instant::now() >= give_up {
-                return Ok(last);
+            // The service is busy: not again at once.
+            tokio::time::sleep(PROBE).await;
+        }
+        Ok(last)
+    }
+
+    async fn until_replied(
+        &mut self,
+        request: &Message,
+        inbox: String,
+        give_up: Instant,
+    ) -> io::Result<Option<Arc<Message>>> {
+        let request = Message { reply: inbox.clone().into_bytes(), ..request.clone() }.publish();
+        loop {
+            self.writer.write_all(&request).await?;
+            let reply = self.first_at(&inbox, PROBE).await;
+            if reply.is_some() || Instant::now() >= give_up {
+                return Ok(reply);
             }
         }
     }

@@ -90,7 +90,10 @@ mod tests {
 
     #[test]
     fn report_prints_a_line_per_attack() {
-        assert_eq!(report(Some("no reply")).to_string(), "ok      poison\nFINDING poison: no reply\n2 attacks, 1 findings");
+        assert_eq!(
+            report(Some("no reply")).to_string(),
+            "ok      poison\nFINDING poison: no reply\n2 attacks, 1 findings"
+        );
         report(None).assert_clean();
     }
 

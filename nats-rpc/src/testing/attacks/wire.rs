@@ -90,8 +90,11 @@ impl RawConnection {
 
     /// Subscribes to `subjects`; nats-server has the subscriptions when this returns.
     pub(super) async fn subscribe<S: AsRef<str>>(&mut self, subjects: impl IntoIterator<Item = S>) -> io::Result<()> {
-        let subscriptions: String =
-            subjects.into_iter().enumerate().map(|(id, subject)| format!("SUB {} {id}\r\n", subject.as_ref())).collect();
+        let subscriptions: String = subjects
+            .into_iter()
+            .enumerate()
+            .map(|(id, subject)| format!("SUB {} {id}\r\n", subject.as_ref()))
+            .collect();
         self.flush(subscriptions.as_bytes()).await
     }
 
@@ -122,7 +125,10 @@ pub(super) async fn next_message(socket: &mut (impl AsyncBufRead + Unpin)) -> io
         let line = line(socket).await?;
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         let size = |word: &[u8]| -> io::Result<usize> {
-            std::str::from_utf8(word).ok().and_then(|digits| digits.parse().ok()).ok_or(io::ErrorKind::InvalidData.into())
+            std::str::from_utf8(word)
+                .ok()
+                .and_then(|digits| digits.parse().ok())
+                .ok_or(io::ErrorKind::InvalidData.into())
         };
         // `MSG <subject> <sid> [reply] <size>`, `HMSG <subject> <sid> [reply] <header size> <total size>`
         let (subject, reply, header_size, total) = match *words {
@@ -156,7 +162,8 @@ mod tests {
 
     #[tokio::test]
     async fn messages_are_read_as_nats_server_writes_them() {
-        let mut wire: &[u8] = b"+OK\r\nMSG a 1 2\r\nhi\r\nPING\r\nHMSG b 2 r 12 14\r\nNATS/1.0\r\n\r\nyo\r\nMSG c\xff 3 r\xff 0\r\n\r\n";
+        let mut wire: &[u8] =
+            b"+OK\r\nMSG a 1 2\r\nhi\r\nPING\r\nHMSG b 2 r 12 14\r\nNATS/1.0\r\n\r\nyo\r\nMSG c\xff 3 r\xff 0\r\n\r\n";
         let mut next = async || {
             let Message { subject, reply, headers, payload } = next_message(&mut wire).await.unwrap();
             (subject, reply, headers.len(), payload)

@@ -18,12 +18,12 @@ const OTHERS: [&str; 8] = [
     "_INBOX_.attacks",
     "_R_x.attacks",
 ];
-/// Subjects that a reply may be published to.
-const INBOXES: [&str; 3] = ["_INBOX.attacks.allowed", "_INBOX_attacks.allowed", "_R_.attacks.allowed"];
+/// Subjects that a reply may be published to. The third form, `_R_.…`, nats-server takes from no client.
+const INBOXES: [&str; 2] = ["_INBOX.attacks.allowed", "_INBOX_attacks.allowed"];
 
 /// The subjects at which a reply is an attack that succeeded, and all inboxes.
 pub(in crate::testing::attacks) fn watched(target: &str) -> Vec<String> {
-    hostile(target).into_iter().chain(["_INBOX.>", "_INBOX_attacks.>", "_R_.>"].map(str::to_owned)).collect()
+    hostile(target).into_iter().chain(["_INBOX.>", "_INBOX_attacks.>"].map(str::to_owned)).collect()
 }
 
 pub(super) fn attacks(target: &Target, bucket: &Bucket) -> Vec<Attack> {
