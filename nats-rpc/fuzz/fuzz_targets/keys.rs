@@ -64,7 +64,7 @@ fn check_document(document: &[u8]) {
     }
 }
 
-/// Whether a ring with this key takes a token with this signature.
+/// Returns `true` if a ring with this key accepts a token with this signature.
 fn verifies(alg: &str, jwk: &Value, signature: &[u8]) -> bool {
     let key = json!({ "kid": "k", "alg": alg, "typ": "at+jwt", "iss": "i", "jwk": jwk });
     let document = json!({ "version": 1, "keys": [key] }).to_string();

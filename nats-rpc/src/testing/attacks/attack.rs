@@ -5,12 +5,12 @@ use super::wire::Message;
 
 pub(super) struct Attack {
     pub(super) name: String,
-    /// What is sent, as it stands on the wire.
+    /// The bytes to send, in the NATS client protocol.
     pub(super) bytes: Vec<u8>,
     pub(super) expected: Expected,
 }
 
-/// What has to be true of the replies. In every case the service replies to a valid request afterwards.
+/// A condition on the replies. In every case the service replies to a valid request afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
     /// A successful reply arrives here: it is no attack but the control of one.
@@ -51,7 +51,7 @@ impl Attack {
 }
 
 impl Expected {
-    /// Whether a reply has to come.
+    /// Returns `true` if a reply has to come.
     pub(super) fn is_a_reply(&self) -> bool {
         matches!(self, Self::Success(_) | Self::Rejection(_))
     }

@@ -35,7 +35,7 @@ impl Bucket {
         Ok(Self { before: state(observer).await? })
     }
 
-    /// Removes the bucket; gives what was changed.
+    /// Removes the bucket; returns the change, if there was one.
     pub(super) async fn remove(self, observer: &mut Observer) -> io::Result<Option<String>> {
         let after = state(observer).await?;
         if self.before.is_some() {
@@ -45,7 +45,7 @@ impl Bucket {
         Ok(changed.then(|| "a key of the bucket was written, or the bucket was purged or deleted".to_owned()))
     }
 
-    /// Whether there is a bucket, which needs JetStream.
+    /// Returns `true` if there is a bucket, which needs JetStream.
     pub(super) fn exists(&self) -> bool {
         self.before.is_some()
     }
@@ -66,7 +66,7 @@ async fn state(observer: &mut Observer) -> io::Result<Option<Value>> {
     let info = api(observer, "INFO", &Value::Null).await?;
     let mut state = info.get("state").cloned();
     if let Some(Value::Object(state)) = &mut state {
-        // Whether somebody reads is no change.
+        // A reader changes nothing.
         state.remove("consumer_count");
     }
     Ok(state)

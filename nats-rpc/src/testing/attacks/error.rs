@@ -3,7 +3,7 @@ use std::io;
 use super::super::NatsServerError;
 use crate::StartError;
 
-/// Why an [`AttackSuite`](super::AttackSuite) could not run.
+/// An error that keeps an [`AttackSuite`](super::AttackSuite) from running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttackError {

@@ -25,28 +25,29 @@ use self::wire::{Message, RawConnection};
 use super::{NatsServer, NatsServerBuilder};
 use crate::{NatsConfig, Service};
 
-/// How long all attacks may take together.
+/// The time limit of all attacks together.
 const RUN_LIMIT: Duration = Duration::from_secs(20);
-/// How soon the service has to reply to a valid request after an attack.
+/// The time limit of a valid request after an attack.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
-/// How long a reply may take that has to come.
+/// The time limit of a reply that has to come.
 const REPLY_LIMIT: Duration = Duration::from_secs(2);
-/// How long the replies of a service that is not stopped may take.
+/// The wait for late replies of a service that is not stopped.
 const QUIET: Duration = Duration::from_millis(300);
 
 /// Attacks on one handler of a service: hostile reply subjects, poisoned headers, oversized and malformed input.
 ///
-/// Run it in a test of your own service. It sends about 250 messages that a client with the permission to publish
-/// to the handler's subject could send, most of them by a connection that speaks the protocol by hand. After each
-/// of them the service has to reply to the valid request. At the end it holds that
+/// Use it in a test of your own service. It sends more than 200 messages, as a client could that may publish to the
+/// subject of the handler. Client libraries would refuse to send most of them. After each one the service has to
+/// reply to the valid request. The report has a finding for each attack after which
 ///
-/// - no reply went to a subject that is no inbox: a KV bucket, the JetStream API, `$SYS`, another handler;
-/// - what must be rejected was rejected: missing and forged tokens, envelopes that are ambiguous;
-/// - no attack was replied to with a 500, as a panic of a handler is;
-/// - no error repeated a token, or a value of the wrong type.
+/// - a reply went to something other than an inbox: a KV bucket, the JetStream API, `$SYS`, a handler;
+/// - a forged token or an ambiguous envelope was accepted;
+/// - the reply was a 500, which is the reply to a panic of the handler;
+/// - an error repeated a token, or a value of the wrong type;
+/// - the service did not reply to the valid request within 5 s.
 ///
-/// The handler runs about 250 times with the valid request, so that has to be one that can be repeated. A handler
-/// that replies with a stream is not for this suite. The whole takes a second or two, and at most 20 s.
+/// The handler runs with the valid request after each attack, so the request has to be repeatable. The suite does not
+/// support handlers that reply with a stream. A run takes a few seconds, and at most about 20 s.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -121,7 +122,7 @@ impl AttackSuite {
         self
     }
 
-    /// Starts a nats-server and `service`, attacks, and stops both.
+    /// Starts nats-server and `service`, attacks, and stops both.
     ///
     /// # Errors
     /// [`AttackError`] if the attacks cannot run: without nats-server, if the service does not start, or if the
@@ -130,7 +131,7 @@ impl AttackSuite {
         let server = self.server.clone().start()?;
         let url = server.url();
         let running = service.start(NatsConfig::new(&url)).await?;
-        // When a graceful shutdown is complete, every reply has reached nats-server.
+        // Graceful shutdown ends once every reply has reached nats-server.
         let stop = async || {
             let _ = tokio::time::timeout(RECOVERY_LIMIT, running.stop()).await;
         };
@@ -148,7 +149,7 @@ impl AttackSuite {
         self.attack(url, async || tokio::time::sleep(QUIET).await).await
     }
 
-    /// `settle` returns when the service has published all its replies.
+    /// Attacks; `settle` returns once the service has published all its replies.
     async fn attack(self, url: &str, settle: impl AsyncFnOnce()) -> Result<AttackReport, AttackError> {
         let give_up = Instant::now() + RUN_LIMIT;
         let address = url.strip_prefix("nats://").unwrap_or(url);
@@ -190,13 +191,13 @@ impl AttackSuite {
     }
 }
 
-/// What is known as soon as an attack was made.
+/// The state right after an attack.
 struct Outcome {
-    /// Why the service is not attacked any further.
+    /// The reason to stop attacking.
     finding: Option<String>,
-    /// Whether nats-server passed the attack on.
+    /// `false` if nats-server closed the connection of the attacker.
     accepted: bool,
-    /// How many messages had arrived before the attack.
+    /// The number of messages that had arrived before the attack.
     before: usize,
 }
 
@@ -221,7 +222,7 @@ async fn prove_control(observer: &mut Observer, target: &Target) -> Result<(), A
     Err(AttackError::Control { subject: target.subject.clone(), reply })
 }
 
-/// Whether the service replies to an envelope of NestJS with one.
+/// Returns `true` if the service replies to an envelope of NestJS with one.
 async fn speaks_nest(observer: &mut Observer, target: &Target) -> io::Result<bool> {
     let members = format!(r#"{},{},"id":"{NEST_ID}""#, target.pattern_member(), target.data_member());
     let reply = observer.request(&target.envelope(&members), REPLY_LIMIT, |_| true).await?;
@@ -248,7 +249,7 @@ async fn run_one(
     Ok(Outcome { finding, accepted, before })
 }
 
-/// What is wrong after the attack of number `index`.
+/// Returns the finding of the attack at `index`, if there is one.
 fn judge(
     index: usize,
     attacks: &[Attack],
@@ -290,7 +291,7 @@ fn judge(
     }
 }
 
-/// The secret that an error repeats.
+/// Returns the kind of secret that an error repeats.
 fn leak(reply: &Message, target: &Target) -> Option<&'static str> {
     reply.error_code()?;
     if target.token.as_deref().is_some_and(|token| reply.contains(token)) {

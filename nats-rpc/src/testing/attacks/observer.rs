@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::wire::{Message, RawConnection, next_message};
 
-/// How long a reply is waited for before the request is sent again.
+/// The time after which a request without a reply is sent again.
 const PROBE: Duration = Duration::from_millis(100);
 
 /// A connection that keeps each message at the watched subjects, and that sends the requests of the suite.
@@ -41,7 +41,7 @@ impl Observer {
         Ok(Self { seen, writer, _reading: reading, inboxes: 0 })
     }
 
-    /// How many messages have arrived.
+    /// Returns the number of messages that have arrived.
     pub(super) fn count(&self) -> usize {
         self.seen.borrow().len()
     }

@@ -21,7 +21,7 @@ pub(super) struct Target {
     pub(super) headers: Vec<(String, String)>,
     /// The access token, if the handler is guarded.
     pub(super) token: Option<String>,
-    /// Whether the service understands the envelopes of NestJS.
+    /// `true` if the service understands the envelopes of NestJS.
     pub(super) speaks_nest: bool,
     pub(super) max_payload: usize,
     pub(super) inboxes: Cell<u32>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 
-/// How long nats-server may take to read everything that one attack sends.
+/// The time limit for nats-server to read everything that one attack sends.
 const LIMIT: Duration = Duration::from_secs(5);
 const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true}\r\n";
 
@@ -40,12 +40,12 @@ impl Message {
         Some(code.trim().parse().unwrap_or(500))
     }
 
-    /// Whether it is a reply of a handler that succeeded, and neither an error nor a status of nats-server.
+    /// Returns `true` for the reply of a handler that succeeded: neither an error nor a status of nats-server.
     pub(super) fn is_success(&self) -> bool {
         self.error_code().is_none() && !self.headers.starts_with(b"NATS/1.0 ")
     }
 
-    /// Whether `text` stands anywhere in headers or payload.
+    /// Returns `true` if headers or payload contain `text`.
     pub(super) fn contains(&self, text: &str) -> bool {
         [&self.headers, &self.payload].into_iter().any(|part| memchr::memmem::find(part, text.as_bytes()).is_some())
     }

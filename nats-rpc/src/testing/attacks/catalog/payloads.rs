@@ -8,9 +8,9 @@ use crate::testing::attacks::target::{CANARY_NUMBER, CANARY_TEXT, Target};
 use crate::testing::attacks::wire::{Message, header_block};
 
 const DEPTH: usize = 100_000;
-/// How many members of the valid payload are replaced, one after the other.
+/// The number of members of the valid payload that are replaced, one after the other.
 const MEMBERS: usize = 16;
-/// How many requests come without a reply subject.
+/// The number of requests without a reply subject.
 const UNANSWERED: usize = 100;
 
 pub(super) fn attacks(target: &Target) -> Vec<Attack> {
@@ -55,7 +55,7 @@ pub(super) fn attacks(target: &Target) -> Vec<Attack> {
     attacks
 }
 
-/// A header by which the suite tells its own messages without a reply subject from replies of the service.
+/// A header that distinguishes the suite's own messages without a reply subject from replies of the service.
 pub(in crate::testing::attacks) const MARK: &str = "nats-rpc-attacks: 1";
 
 fn marked(target: &Target) -> Vec<u8> {

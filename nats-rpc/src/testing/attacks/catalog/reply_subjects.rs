@@ -8,7 +8,7 @@ use crate::wire::stream::STREAM_HEADER;
 use crate::{DEADLINE_HEADER, TIMEOUT_HEADER};
 
 /// Subjects that look like an inbox and are none, and subjects of others.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 10] = [
     "$SYS.REQ.SERVER.PING",
     "$SRV.PING",
     "nats_rpc_attacks.another.service",
@@ -17,6 +17,8 @@ const OTHERS: [&str; 8] = [
     "_inbox.attacks",
     "_INBOX_.attacks",
     "_R_x.attacks",
+    "_INBOX.*.attacks",
+    "_INBOX.attacks.>",
 ];
 /// Subjects that a reply may be published to. The third form, `_R_.…`, nats-server takes from no client.
 const INBOXES: [&str; 2] = ["_INBOX.attacks.allowed", "_INBOX_attacks.allowed"];
