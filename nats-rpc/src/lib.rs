@@ -40,11 +40,14 @@ mod deadline;
 mod error;
 mod extract;
 mod guard;
+mod inbox_token;
+mod log_limit;
 mod message;
 mod metrics;
 mod principal;
 mod providers;
 mod reply;
+mod reply_subject;
 mod route;
 mod service;
 mod subject;
@@ -69,6 +72,7 @@ pub use self::guard::{Guard, RequireRole, RequireScope};
 pub use self::message::{HeaderError, Headers, Request};
 pub use self::principal::Principal;
 pub use self::reply::{IntoReply, Items, Streaming, Written};
+pub use self::reply_subject::ReplySubjects;
 pub use self::route::{Kind, Queue, Route};
 pub use self::service::{
     Config, IntoGuard, KvAccess, Limits, Permissions, RouteStats, Running, Service, StartError, Status, blocking,

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::Client;
 use super::answer::decode;
+use super::capture::Capture;
 use super::error::CallError;
 use super::feed::{Feed, Speech};
 use super::inbox::Inbox;
@@ -33,6 +34,8 @@ pub(super) struct Prepared {
     payload: Bytes,
     /// The id of a call in NestJS's dialect.
     id: Option<String>,
+    /// What it makes of acknowledgements by a stream that captures its subject.
+    capture: Arc<Capture>,
     /// Whether an attempt has found a connection to be sent on.
     sent: AtomicBool,
 }
@@ -44,6 +47,8 @@ impl Client {
     /// - [`CallError::Answered`]: the handler answered with an error.
     /// - [`CallError::NoResponders`]: nobody listens to `subject`, nor began to within the
     ///   [patience](Self::patience); nothing was executed.
+    /// - [`CallError::CapturedByStream`]: no reply came but the acknowledgement of a JetStream stream that captures
+    ///   `subject`; it may have executed.
     /// - [`CallError::TimedOut`], [`CallError::ConnectionLost`]: no answer came; it may have executed, unless the
     ///   former says that it was not sent.
     /// - [`CallError::Disconnected`]: there is no connection now; nothing was sent. Not with
@@ -63,7 +68,7 @@ impl Client {
     }
 
     async fn call<R: DeserializeOwned>(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<R, CallError> {
-        let call = self.prepare(subject, data)?;
+        let call = self.prepare::<R>(subject, data)?;
         let started = Instant::now();
         let until = self.deadline(self.timeout);
         self.persist(&call, started, until, || self.attempt(&call, started, until)).await
@@ -84,7 +89,7 @@ impl Client {
         self.ready(&call.sent).await?;
         let headers = self.headers_of(call, until);
         self.check_size(&headers, &call.payload)?;
-        let answer = self.inbox.call(&call.subject, headers, call.payload.clone()).await?;
+        let answer = self.inbox.call(&call.subject, call.capture.clone(), headers, call.payload.clone()).await?;
         decode(answer.headers.as_ref(), &answer.payload)
     }
 
@@ -103,7 +108,7 @@ impl Client {
         };
         self.check_size(&headers, &call.payload)?;
         let feed = Feed::new(call.subject.clone(), speech, window);
-        let seat = inbox.seat(place, feed, headers, call.payload.clone()).await?;
+        let seat = inbox.seat(place, feed, call.capture.clone(), headers, call.payload.clone()).await?;
         Ok(Receiver::new(seat, terms))
     }
 
@@ -141,10 +146,12 @@ impl Client {
                 backoff.pause().await;
             }
         };
-        let timed_out = |_| CallError::TimedOut {
-            subject: prepared.subject.to_string(),
-            after: until.duration_since(started),
-            sent: prepared.sent.load(Ordering::Relaxed),
+        let timed_out = |_| {
+            prepared.capture.error(prepared.subject.as_str()).unwrap_or_else(|| CallError::TimedOut {
+                subject: prepared.subject.to_string(),
+                after: until.duration_since(started),
+                sent: prepared.sent.load(Ordering::Relaxed),
+            })
         };
         tokio::time::timeout_at(until.into(), call).await.map_err(timed_out)?
     }
@@ -175,7 +182,7 @@ impl Client {
     }
 
     async fn publish(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<(), CallError> {
-        let Prepared { subject, headers, payload, sent, .. } = self.prepare_with(subject, data, None)?;
+        let Prepared { subject, headers, payload, sent, .. } = self.prepare_with::<()>(subject, data, None)?;
         let until = self.deadline(self.timeout);
         let after = until.saturating_duration_since(Instant::now());
         let published = async {
@@ -196,12 +203,16 @@ impl Client {
         tokio::time::timeout_at(until.into(), published).await.map_err(timed_out)?
     }
 
-    /// Makes everything of a call that can be wrong before it is sent.
-    pub(super) fn prepare(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<Prepared, CallError> {
-        self.prepare_with(subject, data, self.nest.then(nest::new_id))
+    /// Makes everything of a call for an `R` that can be wrong before it is sent.
+    pub(super) fn prepare<R: DeserializeOwned>(
+        &self,
+        subject: &str,
+        data: &(impl Serialize + ?Sized),
+    ) -> Result<Prepared, CallError> {
+        self.prepare_with::<R>(subject, data, self.nest.then(nest::new_id))
     }
 
-    fn prepare_with(
+    fn prepare_with<R: DeserializeOwned>(
         &self,
         subject: &str,
         data: &(impl Serialize + ?Sized),
@@ -222,7 +233,8 @@ impl Client {
             Some(target) => target.envelope(&payload, id.as_deref()),
             None => payload,
         };
-        Ok(Prepared { subject, headers, payload: payload.into(), id, sent: AtomicBool::new(false) })
+        let capture = Arc::new(Capture::of::<R>());
+        Ok(Prepared { subject, headers, payload: payload.into(), id, capture, sent: AtomicBool::new(false) })
     }
 
     /// The end of a call that has `timeout`, or what is left to the handler that makes it.

@@ -2,6 +2,7 @@
 
 mod answer;
 mod call;
+mod capture;
 mod error;
 mod feed;
 mod inbox;

@@ -64,7 +64,7 @@ impl Client {
         subject: &str,
         data: &(impl Serialize + ?Sized),
     ) -> Result<Incoming<T>, CallError> {
-        let call = self.prepare(subject, data)?;
+        let call = self.prepare::<T>(subject, data)?;
         let started = Instant::now();
         let until = self.deadline(self.stream_timeout);
         let terms = Terms { started, until, item: self.item_timeout };
@@ -187,6 +187,9 @@ impl Receiver {
         self.timer.as_mut().reset(first.into());
         ready!(self.timer.as_mut().poll(cx));
         let subject = self.seat.feed().subject().to_string();
+        if let Some(captured) = self.seat.captured() {
+            return Poll::Ready(captured);
+        }
         Poll::Ready(match () {
             () if first == until => CallError::TimedOut { subject, after: until.duration_since(started), sent: true },
             () if first == next => CallError::TimedOut { subject, after: item, sent: true },

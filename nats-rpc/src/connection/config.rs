@@ -16,6 +16,7 @@ pub use self::error::NatsConfigError;
 use self::login::Login;
 use super::watch::Watch;
 use crate::deadline::LONGEST;
+use crate::reply_subject::ReplySubjects;
 
 /// How long a dead connection may look alive: three pings without an answer.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -45,6 +46,7 @@ pub struct NatsConfig {
     tls: Tls,
     name: Option<String>,
     inbox_prefix: Option<String>,
+    reply_prefixes: Vec<String>,
     pub(super) connect_timeout: Duration,
     ping_interval: Duration,
     pub(super) subscription_capacity: usize,
@@ -74,6 +76,7 @@ impl NatsConfig {
             tls: Tls::Auto,
             name: None,
             inbox_prefix: None,
+            reply_prefixes: Vec::new(),
             connect_timeout: Duration::from_secs(30),
             ping_interval: PING_INTERVAL,
             subscription_capacity: SUBSCRIPTION_CAPACITY,
@@ -145,6 +148,15 @@ impl NatsConfig {
         self
     }
 
+    /// Publishes to reply subjects below `prefix` as well, for peers whose inboxes are neither `_INBOX.…` nor
+    /// `_INBOX_<word>.…`; see [`ReplySubjects`].
+    ///
+    /// Services add the prefixes of their callers, and clients those of the services whose streams they read.
+    pub fn reply_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.reply_prefixes.push(prefix.into());
+        self
+    }
+
     /// How long a start waits for nats-server. Default: 30 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout.min(LONGEST);
@@ -170,8 +182,22 @@ impl NatsConfig {
         self
     }
 
+    /// The reply subjects that this connection publishes to.
+    pub(crate) fn reply_subjects(&self) -> Result<ReplySubjects, NatsConfigError> {
+        let add = |replies: ReplySubjects, prefix: &String| replies.with_prefix(prefix);
+        self.reply_prefixes.iter().try_fold(ReplySubjects::default(), add).map_err(|_| NatsConfigError::Variable {
+            name: "NATS_REPLY_PREFIXES",
+            wanted: "literal subjects, separated by commas, without wildcards and without a `$` at the beginning",
+        })
+    }
+
+    /// The prefixes of reply subjects that were added.
+    pub(crate) fn reply_prefixes(&self) -> &[String] {
+        &self.reply_prefixes
+    }
+
     /// The subject below which answers arrive.
-    fn inbox(&self) -> Result<String, NatsConfigError> {
+    pub(super) fn inbox(&self) -> Result<String, NatsConfigError> {
         let is_word = |text: &str| {
             !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         };
@@ -248,6 +274,7 @@ impl fmt::Debug for NatsConfig {
             .field("tls", &self.tls)
             .field("root_certificate", &self.root_certificate)
             .field("inbox_prefix", &self.inbox_prefix)
+            .field("reply_prefixes", &self.reply_prefixes)
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
     }

@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use async_nats::jetstream;
 use async_nats::message::OutboundMessage;
 use futures::Sink;
+use nuid::NUID;
 
 pub use self::config::{NatsConfig, NatsConfigError};
 pub use self::connect::ConnectError;
@@ -28,6 +29,7 @@ pub use self::kv::{KvBucket, KvError, KvHandles, is_kv_conflict};
 pub use self::watch::ConnectionState;
 pub(crate) use self::watch::Violation;
 use self::watch::Watch;
+use crate::reply_subject::ReplySubjects;
 
 /// A connection to NATS, shared by a service and its clients; cheap to clone.
 ///
@@ -39,6 +41,9 @@ pub struct Connection(Arc<Shared>);
 
 struct Shared {
     config: NatsConfig,
+    /// What its inboxes begin with.
+    inbox_prefix: String,
+    replies: Arc<ReplySubjects>,
     live: ArcSwap<Live>,
     watch: Arc<Watch>,
     _keeper: Keeper,
@@ -59,11 +64,27 @@ impl Connection {
     /// - [`ConnectError::Tls`]: the two do not agree on TLS, or on a certificate; not retried.
     /// - [`ConnectError::Unreachable`]: no server answered in the configured time.
     pub async fn open(config: &NatsConfig) -> Result<Self, ConnectError> {
+        let connection = Self::open_one(config).await?;
+        let prefix = &connection.0.inbox_prefix;
+        if !connection.0.replies.allows(&format!("{prefix}.x")) {
+            tracing::warn!(
+                prefix,
+                "services reject reply subjects with the inbox prefix of this connection: set NATS_REPLY_PREFIXES on \
+                 them, or choose a prefix of the form _INBOX_<word>"
+            );
+        }
+        Ok(connection)
+    }
+
+    async fn open_one(config: &NatsConfig) -> Result<Self, ConnectError> {
+        let (inbox_prefix, replies) = (config.inbox()?, Arc::new(config.reply_subjects()?));
         let watch = Arc::new(Watch::default());
         let nats = connect(config, &watch).await?;
         let live = ArcSwap::from_pointee(Live { nats: nats.clone(), generation: 0 });
         let shared = Arc::new_cyclic(|shared| Shared {
             config: config.clone(),
+            inbox_prefix,
+            replies,
             live,
             watch: watch.clone(),
             _keeper: Keeper::spawn(shared.clone(), nats, config.clone(), watch),
@@ -114,6 +135,28 @@ impl Connection {
         host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
+    /// The reply subjects that this connection publishes to; see [`NatsConfig::reply_prefix`].
+    pub fn reply_subjects(&self) -> Arc<ReplySubjects> {
+        self.0.replies.clone()
+    }
+
+    /// A subject below which replies to this connection arrive, and which no peer can guess.
+    ///
+    /// An id of async-nats differs from the one before it by a number from 33 to 332, and those of its own requests
+    /// decide what a bucket holds. So an inbox that peers learn of has an id of its own.
+    pub(crate) fn new_inbox(&self) -> String {
+        format!("{}.{}", self.0.inbox_prefix, unguessable_id())
+    }
+
+    /// The subject below which replies to this connection arrive.
+    pub(crate) fn inbox_prefix(&self) -> String {
+        self.0.inbox_prefix.clone()
+    }
+
+    pub(crate) fn config(&self) -> &NatsConfig {
+        &self.0.config
+    }
+
     /// How many messages of a subscription wait before its newest are dropped.
     pub(crate) fn subscription_capacity(&self) -> usize {
         self.0.config.subscription_capacity
@@ -144,13 +187,18 @@ impl Connection {
 
     /// Opens another connection like this one, for a thread of its own.
     pub(crate) async fn another(&self) -> Result<Self, ConnectError> {
-        Self::open(&self.0.config).await
+        Self::open_one(&self.0.config).await
     }
 
     /// What the server forbids from now on.
     pub(crate) fn violations(&self) -> tokio::sync::broadcast::Receiver<Violation> {
         self.0.watch.violations()
     }
+}
+
+/// An id from which no other can be computed: its first twelve characters are random, by a cryptographic generator.
+pub(crate) fn unguessable_id() -> String {
+    NUID::new().next().to_string()
 }
 
 impl fmt::Debug for Connection {

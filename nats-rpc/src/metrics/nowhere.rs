@@ -15,7 +15,11 @@ impl RouteMetrics {
     pub(crate) fn shed(&self) {}
 
     pub(crate) fn foreign(&self) {}
+
+    pub(crate) fn rejected_reply_subject(&self) {}
 }
+
+pub(crate) fn discovery_rejected(_service: &str) {}
 
 pub(crate) fn call_finished(_took: Duration, _outcome: &'static str) {}
 

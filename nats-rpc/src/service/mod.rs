@@ -77,6 +77,7 @@ pub struct Service {
     buckets: Vec<KvAccess>,
     streams: bool,
     republished: Vec<String>,
+    reply_prefixes: Vec<String>,
     prefix: Result<Option<Subject>, SubjectError>,
     wire: Wire,
     limits: Limits,
@@ -114,6 +115,7 @@ impl Service {
             buckets: Vec::new(),
             streams: false,
             republished: Vec::new(),
+            reply_prefixes: Vec::new(),
             prefix: Ok(None),
             wire: Wire::default(),
             limits: Limits::default(),
@@ -239,6 +241,28 @@ impl Service {
     /// ```
     pub fn republished(mut self, pattern: impl Into<String>) -> Self {
         self.republished.push(pattern.into());
+        self
+    }
+
+    /// Replies to callers whose inboxes are below `prefix` as well, such as `shop.replies`.
+    ///
+    /// A caller chooses the reply subject of its request, and the service publishes there with its own permissions.
+    /// So a service replies to [inboxes](crate::ReplySubjects) only: `_INBOX.…`, `_INBOX_<word>.…`, `_R_.…`, and those
+    /// below a prefix that is added here or with `NATS_REPLY_PREFIXES`. It rejects a request with any other reply
+    /// subject: the handler does not run, nothing is sent, and
+    /// [`rejected_reply_subjects`](RouteStats::rejected_reply_subjects) counts it. An event handler runs all the same.
+    ///
+    /// A prefix is a literal subject that does not begin with `$`. No handler, and nothing that the service
+    /// [publishes](Self::publishes), may be below it; else the service does not start.
+    ///
+    /// ```
+    /// use nats_rpc::prelude::*;
+    ///
+    /// // The callers' NestJS client has `inboxPrefix: 'shop.replies'`.
+    /// let service = Service::new("orders", "1.0.0").reply_prefix("shop.replies");
+    /// ```
+    pub fn reply_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.reply_prefixes.push(prefix.into());
         self
     }
 

@@ -158,6 +158,11 @@ impl Service {
         self
     }
 
+    /// The subjects that it declares to publish to.
+    pub(super) fn declared_subjects(&self) -> impl Iterator<Item = String> {
+        self.publishes.iter().cloned().chain(self.buckets.iter().flat_map(KvAccess::subjects))
+    }
+
     /// What the service's user must be allowed on nats-server; what the command `permissions` prints.
     ///
     /// # Errors

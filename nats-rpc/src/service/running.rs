@@ -14,7 +14,7 @@ use super::shard::Shard;
 use super::stats::Counters;
 use super::unfinished::Unfinished;
 use super::{Assembled, Config, Info, RouteStats, Service, StartError};
-use crate::connection::{Connection, EchoError, NatsConfig};
+use crate::connection::{Connection, EchoError, NatsConfig, unguessable_id};
 use crate::deadline::LONGEST;
 use crate::route::Kind;
 
@@ -47,6 +47,8 @@ pub struct Running {
 pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<Running, StartError> {
     // What the handlers say of themselves is checked first: it needs no server.
     let table = service.table()?;
+    let nats = service.reply_prefixes.iter().fold(nats, |nats, prefix| nats.reply_prefix(prefix));
+    service.check_reply_prefixes(&table, nats.reply_prefixes())?;
     service.run_checks()?;
     let connection = Connection::open(&nats.named(&service.info.name)).await?;
     let config = Config::new(connection, &service.info.name, &service.limits);
@@ -59,12 +61,15 @@ impl Running {
         let (connection, unfinished) = (config.connection().clone(), config.unfinished().clone());
         let Assembled { info, routes, wire, limits, shards: count, republished } = assembled;
         let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
+        let instance = unguessable_id();
+        let patterns = routes.iter().map(|route| &route.entry.pattern);
+        let replies = Arc::new(connection.config().reply_subjects()?.except(patterns));
         let permits = Arc::new(Permits::new(limits.in_flight));
         let mut shards = Vec::new();
         for number in 0..count {
             let mut shard = match count {
-                1 => Shard::here(&connection),
-                _ => Shard::on_thread(&connection, format!("{}-{number}", info.name)).await?,
+                1 => Shard::here(&connection, &instance),
+                _ => Shard::on_thread(&connection, &instance, format!("{}-{number}", info.name)).await?,
             };
             for route in &routes {
                 let own = route.entry.route;
@@ -77,6 +82,7 @@ impl Running {
                     allowance: limits.allowance(own),
                     stream_idle: limits.stream_idle.min(LONGEST),
                     permits: permits.clone(),
+                    replies: replies.clone(),
                     credits: shard.credits(),
                     counters: Counters::new(&info.name, own.handler),
                     live: AtomicBool::new(true),
@@ -88,10 +94,11 @@ impl Running {
         }
         let Info { name, version, .. } = &info;
         tracing::info!(service = name, version, handlers = routes.len(), shards = count, "ready");
-        let profile = Arc::new(Profile::new(info, shards.iter().map(|shard| shard.endpoints().to_vec()).collect()));
+        let endpoints = shards.iter().map(|shard| shard.endpoints().to_vec()).collect();
+        let profile = Arc::new(Profile::new(info, instance, endpoints));
         // Last, so that whoever finds the service can call it.
         let mut discovery = JoinSet::new();
-        discovery.spawn(discovery::respond(profile.clone(), connection.clone()));
+        discovery.spawn(discovery::respond(profile.clone(), connection.clone(), replies));
         let status = watch::Sender::new(Status::Ready);
         Ok(Self { profile, connection, shards, discovery, status, drain: limits.drain, unfinished })
     }

@@ -7,6 +7,7 @@
 mod expiry;
 mod foreign;
 mod pace;
+mod reply_subject;
 mod streams;
 
 use std::collections::VecDeque;
@@ -163,7 +164,7 @@ impl<'a> Worker<'a> {
 
     /// Takes one message: runs it, lets it wait, or turns it away.
     fn receive(&mut self, message: &mut Message) {
-        if self.is_foreign(message) {
+        if self.is_foreign(message) || self.rejects_reply_subject(message) {
             return;
         }
         if self.has_room() && self.backlog.is_empty() {

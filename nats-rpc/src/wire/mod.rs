@@ -6,6 +6,7 @@
 
 mod native;
 mod nest;
+pub(crate) mod publish_ack;
 pub(crate) mod stream;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};

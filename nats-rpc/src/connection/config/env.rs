@@ -17,6 +17,7 @@ impl NatsConfig {
     /// | `NATS_CERT`, `NATS_KEY` | PEM files: the certificate to show to the server, and its key; insists on TLS | |
     /// | `NATS_TLS` | `auto`: as the server wishes; `require`: no connection without; `first`: before the server's first word, for `handshake_first` | `auto` |
     /// | `NATS_INBOX_PREFIX` | the subject below which answers arrive | `_INBOX_` and the name of service or gateway, else `_INBOX` |
+    /// | `NATS_REPLY_PREFIXES` | further inbox prefixes of peers, separated by commas; see [`reply_prefix`](Self::reply_prefix) | |
     /// | `NATS_CONNECT_TIMEOUT_MS` | how long a start waits for a server | 30000 |
     ///
     /// At most one login may be set. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a
@@ -52,6 +53,10 @@ impl NatsConfig {
             }
         };
         config.inbox_prefix = var("NATS_INBOX_PREFIX");
+        let prefixes = var("NATS_REPLY_PREFIXES").unwrap_or_default();
+        let prefixes = prefixes.split(',').map(str::trim).filter(|prefix| !prefix.is_empty());
+        config.reply_prefixes = prefixes.map(ToOwned::to_owned).collect();
+        config.reply_subjects()?;
         if let Some(text) = var("NATS_CONNECT_TIMEOUT_MS") {
             let millis = text.parse().map_err(|_| NatsConfigError::Variable {
                 name: "NATS_CONNECT_TIMEOUT_MS",
@@ -129,6 +134,16 @@ mod tests {
         assert!(from(&[("NATS_CERT", "c")]).is_err());
         assert!(from(&[("NATS_CONNECT_TIMEOUT_MS", "soon")]).is_err());
         assert!(from(&[("NATS_TLS", "no")]).is_err());
+    }
+
+    #[test]
+    fn reply_prefixes_are_a_list_of_literal_subjects() {
+        let config = from(&[("NATS_REPLY_PREFIXES", "shop.in, nest ,,")]).unwrap();
+        assert_eq!(config.reply_prefixes, ["shop.in", "nest"]);
+        for bad in ["a.*", ">", "$KV", "a,$JS.API", "a..b", "a b"] {
+            let refused = from(&[("NATS_REPLY_PREFIXES", bad)]);
+            assert!(matches!(refused, Err(NatsConfigError::Variable { name: "NATS_REPLY_PREFIXES", .. })), "{bad:?}");
+        }
     }
 
     #[test]

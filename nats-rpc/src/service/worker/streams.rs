@@ -27,7 +27,8 @@ impl Worker<'_> {
             }
         };
         let lease = self.endpoint.credits.lease(window, slot.waker.clone());
-        let stream = Streamed::new(items, exchange.is_native(), lease, self.endpoint.stream_idle, self.now);
+        let instance = self.endpoint.credits.instance().clone();
+        let stream = Streamed::new(items, exchange.is_native(), lease, instance, self.endpoint.stream_idle, self.now);
         slot.stream = Some(Box::new(stream));
         self.drive_stream(index);
     }
@@ -51,7 +52,7 @@ impl Worker<'_> {
                 self.report_long_poll(self.now - before);
             }
             match step {
-                Step::Wait => return self.ask(index, Streamed::is_unopened),
+                Step::Wait => return self.ping(index, Streamed::is_unopened),
                 Step::Item => self.send_item(index),
                 Step::Ended(result) => return self.release(index, result),
                 Step::Gone => return self.forget(index),
@@ -70,11 +71,11 @@ impl Worker<'_> {
     }
 
     /// Asks the caller of a stream whether it is there, if that is `due`.
-    fn ask(&mut self, index: usize, due: impl FnOnce(&Streamed) -> bool) {
+    fn ping(&mut self, index: usize, due: impl FnOnce(&Streamed) -> bool) {
         let slot = &mut self.slots[index];
         let (Some(exchange), Some(stream)) = (&slot.exchange, &mut slot.stream) else { return };
         if due(stream)
-            && let Some(message) = stream.ask(exchange, self.now)
+            && let Some(message) = stream.ping(exchange, self.now)
         {
             self.outbox.push(message);
         }
@@ -87,7 +88,7 @@ impl Worker<'_> {
         if let Some(error) = stream.is_unheard().or_else(|| stream.is_idle(now)) {
             self.cancel(index, error);
         } else {
-            self.ask(index, |stream| stream.wants_to_ask(now));
+            self.ping(index, |stream| stream.wants_to_ping(now));
         }
     }
 
