@@ -9,7 +9,7 @@ mod sizes;
 mod tokens;
 
 pub(super) use self::payloads::MARK;
-pub(super) use self::reply_subjects::watched;
+pub(super) use self::reply_subjects::{is_own, watched};
 use super::attack::Attack;
 use super::bucket::Bucket;
 use super::target::Target;

@@ -28,6 +28,16 @@ pub(in crate::testing::attacks) fn watched(target: &str) -> Vec<String> {
     hostile(target).into_iter().chain(["_INBOX.>", "_INBOX_attacks.>"].map(str::to_owned)).collect()
 }
 
+/// Returns `true` for a message of the suite itself: it has a reply subject of the suite.
+///
+/// A service publishes without a reply subject, or with one in its own inbox.
+pub(in crate::testing::attacks) fn is_own(message: &Message, target: &Target) -> bool {
+    let reply = &*message.reply;
+    reply.starts_with(b"_INBOX.attacks.")
+        || INBOXES.iter().any(|inbox| reply == inbox.as_bytes())
+        || hostile(&target.subject).iter().any(|hostile| reply == hostile.as_bytes())
+}
+
 pub(super) fn attacks(target: &Target, bucket: &Bucket) -> Vec<Attack> {
     let send = |name: String, request: Message, reply: &str, expected: fn(String) -> Expected| {
         let request = Message { reply: reply.as_bytes().to_vec(), ..request };

@@ -29,7 +29,7 @@ pub(super) fn attacks(target: &Target) -> Vec<Attack> {
 
     // A reply needs a longer line than its request, and nats-server drops a connection whose line is too long.
     for length in [1_000, longest] {
-        let reply = format!("_INBOX.{}", "r".repeat(length));
+        let reply = format!("_INBOX.attacks.{}", "r".repeat(length));
         let request = Message { reply: reply.into_bytes(), ..target.request() };
         let name = format!("size: a reply subject of {length} bytes");
         attacks.push(Attack::new(name, request.publish(), Expected::Survival(target.inbox())));
