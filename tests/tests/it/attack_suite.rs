@@ -11,7 +11,7 @@ use nats_rpc::{JwtConfig, SecretKey};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 
-use crate::support::{foreign, soon};
+use crate::support::foreign;
 
 /// The first lesson, which is what most services begin as.
 #[path = "../../../examples/hello.rs"]
@@ -56,7 +56,7 @@ async fn talkative(Payload(value): Payload<Value>) -> Result<u64, RpcError> {
 
 async fn attack(suite: Result<AttackSuite, AttackError>, service: Service) -> AttackReport {
     let binary = nats_rpc_tests::nats_server::path().unwrap();
-    soon(suite.unwrap().nats_server(NatsServer::at(binary)).run(service)).await.unwrap()
+    suite.unwrap().nats_server(NatsServer::at(binary)).run(service).await.unwrap()
 }
 
 /// The names of the attacks that succeeded.
@@ -134,6 +134,6 @@ async fn naive_responder_fails_the_suite() {
 async fn suite_needs_a_valid_request_that_succeeds() {
     let server = server();
     let suite = AttackSuite::new("nobody.listens", &()).unwrap();
-    let error = soon(suite.run_on(&server.url())).await.unwrap_err();
+    let error = suite.run_on(&server.url()).await.unwrap_err();
     assert!(matches!(error, AttackError::Control { .. }), "{error}");
 }
