@@ -9,9 +9,9 @@ mod report;
 mod target;
 mod wire;
 
-use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -147,7 +147,7 @@ impl AttackSuite {
         let mut observer = Observer::start(address, catalog::watched(&self.subject)).await?;
         let max_payload = RawConnection::open(address).await?.max_payload;
         let Self { subject, payload, headers, token, .. } = self;
-        let inboxes = Cell::default();
+        let inboxes = AtomicU32::default();
         let mut target = Target { subject, payload, headers, token, speaks_nest: false, max_payload, inboxes };
         prove_control(&mut observer, &target).await?;
         target.speaks_nest = speaks_nest(&mut observer, &target).await?;

@@ -1,6 +1,6 @@
 //! The request that the attacks are made of.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ pub(super) struct Target {
     /// `true` if the service understands the envelopes of NestJS.
     pub(super) speaks_nest: bool,
     pub(super) max_payload: usize,
-    pub(super) inboxes: Cell<u32>,
+    pub(super) inboxes: AtomicU32,
 }
 
 impl Target {
@@ -65,8 +65,7 @@ impl Target {
 
     /// A subject in the inbox of the suite that no other request uses.
     pub(super) fn inbox(&self) -> String {
-        self.inboxes.set(self.inboxes.get() + 1);
-        format!("_INBOX.attacks.{}", self.inboxes.get())
+        format!("_INBOX.attacks.{}", self.inboxes.fetch_add(1, Ordering::Relaxed))
     }
 
     fn other_lines(&self) -> impl Iterator<Item = String> {
