@@ -1,15 +1,16 @@
-//! Tokens of reply subjects, which no peer can guess.
+//! Tokens and ids of reply subjects, which no peer can guess.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nuid::NUID;
+
 /// Issues a token for each reply that is expected, and recognizes the tokens that it issued.
 ///
-/// Who knows the token of a call can reply to it. A token is a number and its tag, a SipHash-1-3 with a key of 128
-/// bits from the operating system, so a peer who has seen any number of tokens has to guess the 64 bits of the next
-/// one. A receiver recognizes its own tokens without remembering them: it ignores a guessed one, and it can tell a
-/// late reply from a forged one.
+/// A peer that knows the token of a call can reply to it. A token is a number and its tag: a SipHash-1-3 of the number,
+/// with a key of 128 bits from the operating system. A peer that has seen other tokens still has to guess 64 bits. A
+/// receiver recognizes its own tokens without remembering them, so it can tell a late reply from a guessed token.
 #[derive(Default)]
 pub(crate) struct InboxTokens {
     key: RandomState,
@@ -46,6 +47,15 @@ impl InboxTokens {
     }
 }
 
+/// Returns an id that peers may learn: no other id of the process can be computed from it.
+///
+/// An id of [`nuid::next`] differs from the one before it by a number from 33 to 332. async-nats uses such ids as the
+/// tokens of its own requests, whose replies say what a bucket holds. So every id that leaves the process, be it in an
+/// inbox, on `$SRV` or in a token, comes from a generator of its own, with twelve random characters.
+pub(crate) fn unrelated_id() -> String {
+    NUID::new().next().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -62,6 +72,15 @@ mod tests {
             assert_eq!(tokens.recognize(&format!("_INBOX.x.{text}")), Some(token));
             assert!(!text.contains('.') && seen.insert(text), "two calls have one token");
         }
+    }
+
+    #[test]
+    fn an_id_that_leaves_the_process_tells_no_other() {
+        let prefix = |id: &str| id[..12].to_owned();
+        let (own, other) = (prefix(&nuid::next()), prefix(&nuid::next()));
+        assert_eq!(own, other, "the control: ids of the process have their prefix in common");
+        let ids: HashSet<_> = (0..100).map(|_| prefix(&unrelated_id())).chain([own]).collect();
+        assert_eq!(ids.len(), 101);
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl LogLimit {
         Self { period, state: Mutex::default() }
     }
 
-    /// Counts one event; returns the number of events that the line stands for if the line may be written now.
+    /// Counts one event. Returns the number of events since the last line if a line may be written now.
     pub(crate) fn note(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.unreported += 1;

@@ -127,7 +127,7 @@ impl ReplySubjects {
     }
 }
 
-/// Whether `subject` is an inbox by its first token, and has a second one.
+/// Returns `true` if the first token of `subject` is that of an inbox, and a second one follows.
 fn is_inbox(subject: &str) -> bool {
     let Some(rest) = subject.strip_prefix("_INBOX") else {
         return subject.strip_prefix("_R_.").is_some_and(|rest| !rest.is_empty());

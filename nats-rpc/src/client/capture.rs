@@ -14,9 +14,9 @@ use super::error::CallError;
 use crate::log_limit::LogLimit;
 use crate::wire::publish_ack;
 
-/// What one call makes of publish acknowledgements.
+/// The treatment of publish acknowledgements by one call.
 pub(super) struct Capture {
-    /// Whether the reply type of the call is the type of an acknowledgement.
+    /// Tells acknowledgements that the reply type of the call is made for.
     takes: fn(&[u8]) -> bool,
     /// The stream whose acknowledgement was held back.
     stream: OnceLock<String>,
@@ -28,7 +28,7 @@ impl Capture {
         Self { takes: is_acknowledgement::<R>, stream: OnceLock::new() }
     }
 
-    /// Whether `message` is an acknowledgement and not the reply; the call goes on waiting then.
+    /// Returns `true` if `message` is an acknowledgement and not the reply: the call has to wait for another message.
     pub(super) fn holds_back(&self, message: &Message) -> bool {
         // Replies of our services that have this shape carry a header.
         let stream = if message.headers.is_none() { publish_ack::stream_of(&message.payload) } else { None };
@@ -49,7 +49,7 @@ impl Capture {
     }
 }
 
-/// Whether `R` is a type for acknowledgements: it takes this one, and none without `stream` or without `seq`.
+/// Returns `true` if `R` is a type for acknowledgements: it takes this one, and none without `stream` or `seq`.
 fn is_acknowledgement<R: DeserializeOwned>(body: &[u8]) -> bool {
     let takes = |body: &[u8]| serde_json::from_slice::<R>(body).is_ok();
     takes(body) && !takes(br#"{"stream":"S"}"#) && !takes(br#"{"seq":1}"#)

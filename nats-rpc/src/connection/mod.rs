@@ -18,7 +18,6 @@ use arc_swap::ArcSwap;
 use async_nats::jetstream;
 use async_nats::message::OutboundMessage;
 use futures::Sink;
-use nuid::NUID;
 
 pub use self::config::{NatsConfig, NatsConfigError};
 pub use self::connect::ConnectError;
@@ -29,6 +28,7 @@ pub use self::kv::{KvBucket, KvError, KvHandles, is_kv_conflict};
 pub use self::watch::ConnectionState;
 pub(crate) use self::watch::Violation;
 use self::watch::Watch;
+use crate::inbox_token::unrelated_id;
 use crate::reply_subject::ReplySubjects;
 
 /// A connection to NATS, shared by a service and its clients; cheap to clone.
@@ -140,12 +140,9 @@ impl Connection {
         self.0.replies.clone()
     }
 
-    /// A subject below which replies to this connection arrive, and which no peer can guess.
-    ///
-    /// An id of async-nats differs from the one before it by a number from 33 to 332, and those of its own requests
-    /// decide what a bucket holds. So an inbox that peers learn of has an id of its own.
+    /// A new inbox of this connection, which no peer can guess.
     pub(crate) fn new_inbox(&self) -> String {
-        format!("{}.{}", self.0.inbox_prefix, unguessable_id())
+        format!("{}.{}", self.0.inbox_prefix, unrelated_id())
     }
 
     /// The subject below which replies to this connection arrive.
@@ -194,11 +191,6 @@ impl Connection {
     pub(crate) fn violations(&self) -> tokio::sync::broadcast::Receiver<Violation> {
         self.0.watch.violations()
     }
-}
-
-/// An id from which no other can be computed: its first twelve characters are random, by a cryptographic generator.
-pub(crate) fn unguessable_id() -> String {
-    NUID::new().next().to_string()
 }
 
 impl fmt::Debug for Connection {

@@ -24,9 +24,12 @@ impl Service {
             .flat_map(|prefix| {
                 let invalid = ReplySubjects::default().with_prefix(prefix).err().map(|error| error.to_string());
                 let below = format!("{prefix}.>");
-                let overlaps = declared.iter().filter(move |subject| overlaps(&below, subject)).map(|subject| {
-                    format!("it overlaps with {subject:?}, to which callers could then have the service publish")
-                });
+                let overlaps = declared
+                    .iter()
+                    .filter(move |subject| overlaps(&below, subject) || overlaps(prefix, subject))
+                    .map(|subject| {
+                        format!("it overlaps with {subject:?}, to which callers could then have the service publish")
+                    });
                 let why = invalid.into_iter().chain(overlaps).collect::<Vec<_>>();
                 why.into_iter().map(move |why| format!("the reply prefix {prefix:?} cannot be used: {why}"))
             })

@@ -14,8 +14,9 @@ use super::shard::Shard;
 use super::stats::Counters;
 use super::unfinished::Unfinished;
 use super::{Assembled, Config, Info, RouteStats, Service, StartError};
-use crate::connection::{Connection, EchoError, NatsConfig, unguessable_id};
+use crate::connection::{Connection, EchoError, NatsConfig};
 use crate::deadline::LONGEST;
+use crate::inbox_token::unrelated_id;
 use crate::route::Kind;
 
 /// Where a service is in its life.
@@ -61,7 +62,7 @@ impl Running {
         let (connection, unfinished) = (config.connection().clone(), config.unfinished().clone());
         let Assembled { info, routes, wire, limits, shards: count, republished } = assembled;
         let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
-        let instance = unguessable_id();
+        let instance = unrelated_id();
         let patterns = routes.iter().map(|route| &route.entry.pattern);
         let replies = Arc::new(connection.config().reply_subjects()?.except(patterns));
         let permits = Arc::new(Permits::new(limits.in_flight));

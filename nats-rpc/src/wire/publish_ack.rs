@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 /// The header of a reply that has the shape of an acknowledgement and is none.
 static REPLY: HeaderName = HeaderName::from_static("Rpc-Reply");
 
-/// What nats-server writes before anything else.
+/// The beginnings of an acknowledgement, as nats-server writes it.
 const BEGINNINGS: [&[u8]; 2] = [b"{\"stream\":\"", b"{\"error\":{\"code\":"];
 /// More than an acknowledgement has, in bytes.
 const MAX_LEN: usize = 2_048;
@@ -35,7 +35,7 @@ struct PublishAck<'a> {
     _count: Option<u64>,
     #[serde(rename = "val")]
     _val: Option<Cow<'a, str>>,
-    /// Why the stream did not store the message.
+    /// The reason why the stream did not store the message.
     #[serde(rename = "error")]
     _error: Option<IgnoredAny>,
 }

@@ -18,6 +18,7 @@ use super::ring::KeyRing;
 use super::signing::Signer;
 use super::verifier::{Proven, Rules, Verifier};
 use crate::error::RpcError;
+use crate::inbox_token::unrelated_id;
 use crate::message::Request;
 
 /// Who gives such a word.
@@ -65,7 +66,7 @@ impl BoundSigner {
             bh: digest(data),
             iat,
             exp,
-            jti: nuid::next().to_string(),
+            jti: unrelated_id(),
         };
         self.signer.sign(&claims, exp)
     }

@@ -6,8 +6,8 @@ use super::Worker;
 use crate::route::Kind;
 
 impl Worker<'_> {
-    /// Whether a message is a request whose reply subject is rejected: it is dropped then, before its handler and
-    /// before any error could be sent to that subject. An event loses the reply subject and goes on.
+    /// Returns `true` if the message is a request whose reply subject is rejected. Such a request is dropped before its
+    /// handler, and before any error could be sent there. An event is handled, without the reply subject.
     #[inline]
     pub(super) fn rejects_reply_subject(&self, message: &mut Message) -> bool {
         match &message.reply {

@@ -9,6 +9,7 @@ use async_nats::jetstream::{self, kv};
 use async_nats::{HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, stream};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
 use nats_rpc::{Limits, RouteStats, Running};
@@ -126,6 +127,8 @@ struct Stage {
     seen: Seen,
     attacker: async_nats::Client,
     bucket: kv::Store,
+    /// The stream of the bucket.
+    stream: jetstream::stream::Stream,
     /// What arrives at the targets.
     spies: Vec<(&'static str, Subscriber)>,
 }
@@ -147,6 +150,7 @@ impl Stage {
         let config = kv::Config { bucket: "trust".to_owned(), ..Default::default() };
         let bucket = jetstream.create_key_value(config).await.unwrap();
         bucket.put("ring", RING.into()).await.unwrap();
+        let stream = jetstream.get_stream("KV_trust").await.unwrap();
         let mut spies = Vec::new();
         for target in TARGETS {
             // The service itself listens to its own subject: there its runs tell.
@@ -155,7 +159,7 @@ impl Stage {
             }
         }
         attacker.flush().await.unwrap();
-        Self { server, service, seen, attacker, bucket, spies }
+        Self { server, service, seen, attacker, bucket, stream, spies }
     }
 
     async fn send(&self, subject: &str, reply: &str, headers: &[(&'static str, &str)], body: &str) {
@@ -193,8 +197,8 @@ impl Stage {
             let arrived = spy.next().now_or_never();
             assert!(arrived.is_none(), "{what}: {target} was published to: {arrived:?}");
         }
-        let status = self.bucket.status().await.unwrap();
-        assert_eq!((status.values(), status.history()), (1, 1), "{what}");
+        let state = self.stream.get_info().await.unwrap().state;
+        assert_eq!((state.messages, state.last_sequence), (1, 1), "{what}");
         let entry = self.bucket.entry("ring").await.unwrap().unwrap();
         assert_eq!((entry.revision, &entry.value[..]), (1, RING), "{what}");
     }
@@ -330,6 +334,38 @@ async fn events_run_and_their_replies_go_to_inboxes_alone() {
     let count = TARGETS.len() as u64;
     assert_eq!((stats.requests, stats.rejected_reply_subjects), (count + 1, count));
     stage.unharmed("events").await;
+}
+
+#[test]
+fn rejected_reply_subjects_are_counted_in_the_metrics() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let stage = Stage::start().await;
+            for target in TARGETS {
+                stage.send("reply.echo", target, &[], "1").await;
+                stage.send("$SRV.PING", target, &[], "").await;
+            }
+            assert_eq!(stage.control("reply.echo", &[], "1").await, 0);
+            assert_eq!(stage.control("$SRV.PING", &[], "").await, 0);
+        });
+    });
+    let counted = snapshotter.snapshot().into_vec().into_iter().filter_map(|(key, _, _, value)| {
+        let key = key.key();
+        let handler = key.labels().find(|label| label.key() == "handler")?.value().to_owned();
+        match value {
+            DebugValue::Counter(count @ 1..) if key.name() == "nats_rpc_reply_subjects_rejected_total" => {
+                Some((handler, count))
+            }
+            _ => None,
+        }
+    });
+    let mut counted: Vec<_> = counted.collect();
+    counted.sort();
+    let each = TARGETS.len() as u64;
+    assert_eq!(counted, [("$SRV".to_owned(), each), ("echo".to_owned(), each)]);
 }
 
 /// A rejected request is no request that a stop would wait for, nor one that it would miss.

@@ -30,7 +30,15 @@ async fn publish(nats: &async_nats::Client, to: &str, reply: Option<&str>, frame
         Some(reply) => nats.publish_with_reply_and_headers(to, reply.to_owned(), headers, body).await.unwrap(),
         None => nats.publish_with_headers(to, headers, body).await.unwrap(),
     }
-    nats.flush().await.unwrap();
+    round_trip(nats).await;
+}
+
+/// Behind it, nats-server has passed on what `nats` published, and `nats` has what was sent to it.
+async fn round_trip(nats: &async_nats::Client) {
+    let inbox = nats.new_inbox();
+    let mut own = nats.subscribe(inbox.clone()).await.unwrap();
+    nats.publish(inbox, "".into()).await.unwrap();
+    soon(own.next()).await.unwrap();
 }
 
 /// A call to a service that is played by the test, and the request that it got.
@@ -104,7 +112,7 @@ async fn frames_with_guessed_tokens_are_not_cancelled() {
         publish(&service, &format!("{inbox}.{guess}"), Some("_INBOX.victim"), Some("item 1"), "1").await;
     }
     client.connection().echo(PATIENCE).await.unwrap();
-    service.flush().await.unwrap();
+    round_trip(&service).await;
     assert!(victim.next().now_or_never().is_none(), "a stranger had the client publish");
     publish(&service, &reply, Some("$KV.trust.ring"), Some("item 1"), "1").await;
     publish(&service, &reply, Some("_INBOX.victim"), Some("item 1"), "1").await;

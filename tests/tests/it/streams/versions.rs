@@ -18,6 +18,8 @@ async fn a_caller_of_the_version_before_reads_a_stream() {
     let inbox = caller.new_inbox();
     let mut frames = caller.subscribe(inbox.clone()).await.unwrap();
     publish(&caller, "stream.gated", Some(&inbox), "open 2", "").await;
+    let ping = request(&caller, "$SRV.PING.stream", "").await;
+    let ping: serde_json::Value = serde_json::from_slice(&ping.payload).unwrap();
     let mut address = None;
     let mut received = 0;
     while received < 6 {
@@ -26,6 +28,8 @@ async fn a_caller_of_the_version_before_reads_a_stream() {
         let origin = message.reply.clone().unwrap();
         assert_eq!(address.get_or_insert_with(|| origin.clone()), &origin);
         assert!(origin.starts_with("_INBOX"), "{origin}");
+        let instance = message.headers.as_ref().unwrap().get("Rpc-Instance").unwrap();
+        assert_eq!(ping["id"], instance.as_str(), "the id that `$SRV` shows");
         match old_frame(&message) {
             ("ask", count) => assert_eq!(count, received),
             ("item", count) => {
