@@ -35,7 +35,7 @@ fn check_password(text: &str, email: Option<&Email>) {
     let policy = PasswordPolicy::new().forbid("nats-rpc");
     let verdict = policy.check(&password, email);
     if normal.chars().count() < 8 {
-        assert_eq!(verdict, Err(PasswordError::TooFew { at_least: 8 }));
+        assert!(matches!(verdict, Err(PasswordError::TooFew { at_least: 8, .. })));
     }
     // A stricter policy accepts nothing more.
     let strict = policy.clone().min_chars(15).forbid("another").check(&password, email);
