@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::large_futures, reason = "a test that cannot go on should stop, and runs once")]
 
 mod admission;
+mod attack_suite;
 mod attacks;
 mod bad_input;
 mod buckets;
