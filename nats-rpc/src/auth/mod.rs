@@ -42,6 +42,7 @@ mod login_throttle;
 mod password;
 #[cfg(feature = "auth")]
 mod reset;
+#[cfg_attr(not(feature = "auth"), allow(dead_code, unused_imports, reason = "the part that signs is for auth"))]
 mod revision;
 mod revocation;
 #[cfg(feature = "auth")]
@@ -53,6 +54,7 @@ mod signer;
 #[cfg(feature = "auth")]
 mod token;
 mod trust_buckets;
+#[cfg_attr(not(feature = "auth"), allow(dead_code, unused_imports, reason = "the part that signs is for auth"))]
 mod watch;
 
 #[cfg(feature = "auth")]

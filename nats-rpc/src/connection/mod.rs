@@ -10,6 +10,7 @@ mod kv;
 mod overflow;
 mod record;
 mod relay;
+#[cfg(feature = "jwt")]
 mod slot;
 mod unreadable;
 mod watch;
@@ -34,6 +35,7 @@ pub use self::echo::EchoError;
 use self::keeper::Keeper;
 pub use self::kv::{KvBucket, KvError, KvHandles, is_kv_conflict};
 pub use self::record::{KvReadError, KvRecord};
+#[cfg(feature = "jwt")]
 use self::slot::Slot;
 pub use self::watch::ConnectionState;
 pub(crate) use self::watch::Violation;
@@ -60,6 +62,7 @@ struct Shared {
     /// Where the connection's tasks live.
     runtime: Handle,
     /// What users of the connection share, made by the first of them.
+    #[cfg(feature = "jwt")]
     slot: Slot,
     _keeper: Keeper,
 }
@@ -110,6 +113,7 @@ impl Connection {
             live,
             watch: watch.clone(),
             runtime: Handle::current(),
+            #[cfg(feature = "jwt")]
             slot: Slot::default(),
             _keeper: Keeper::spawn(shared.clone(), opened, config.clone(), watch),
         });

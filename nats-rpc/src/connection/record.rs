@@ -68,11 +68,13 @@ impl KvHandles {
         self.get(&serde_json::json!({ "last_by_subj": format!("$KV.{}.{key}", self.store.name) })).await
     }
 
+    #[cfg(feature = "jwt")]
     /// The record that was written last, whatever its key.
     pub(crate) async fn newest(&self) -> Result<Option<KvRecord>, KvReadError> {
         self.latest(">").await
     }
 
+    #[cfg(feature = "jwt")]
     /// The first record from `revision` on.
     pub(crate) async fn next(&self, revision: u64) -> Result<Option<KvRecord>, KvReadError> {
         let any = format!("$KV.{}.>", self.store.name);

@@ -53,6 +53,7 @@ struct Shared {
     config: SigningKeyConfig,
     order: Arc<Notify>,
     /// Told of each key of this instance that was published.
+    #[cfg_attr(not(feature = "auth"), allow(dead_code, reason = "auth alone announces it"))]
     published: Arc<Notify>,
     kid: watch::Receiver<Option<String>>,
     publisher: AbortHandle,

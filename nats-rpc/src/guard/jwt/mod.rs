@@ -10,6 +10,7 @@ mod cache;
 mod claims;
 mod clock;
 mod config;
+#[cfg_attr(not(feature = "auth"), allow(dead_code, unused_imports, reason = "the part that signs is for auth"))]
 mod detached;
 mod dev;
 mod fresh;
@@ -45,6 +46,7 @@ pub use self::claims::UserClaims;
 pub(crate) use self::clock::Clock;
 pub(crate) use self::config::ACCESS_TOKEN_TYPE;
 pub use self::config::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfig, JwtConfigError};
+#[cfg_attr(not(feature = "auth"), allow(unused_imports, reason = "the part that signs is for auth"))]
 pub(crate) use self::detached::{DetachedSigner, DetachedVerifier, SignatureError};
 pub use self::dev::InsecureDev;
 pub(crate) use self::own_key::OwnKey;
