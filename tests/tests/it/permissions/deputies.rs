@@ -246,6 +246,42 @@ async fn an_event_handler_takes_what_a_stream_republishes_if_it_says_so_and_else
     assert_eq!(counted(&running, "unasked", |stats| stats.requests > 0).await.foreign, 1);
 }
 
+#[event_pattern("hidden.{symbol}")]
+async fn hidden(Param(_symbol): Param<String>) {}
+
+/// nats-server cuts the last two bytes off the headers that it forwards and adds its own behind. If these bytes are no
+/// line end, the first header of the server becomes a part of the publisher's last value.
+#[tokio::test]
+async fn republished_message_with_open_headers_is_dropped() {
+    let server = nats_rpc_tests::server();
+    let service = Service::new("ticks", "1.0.0").handlers(handlers![hidden]);
+    let running = soon(service.start(NatsConfig::new(server.url()))).await.unwrap();
+    let republish = stream::Republish {
+        source: "ticks.hidden.*".to_owned(),
+        destination: "hidden.{{wildcard(1)}}".to_owned(),
+        headers_only: false,
+    };
+    let config = stream::Config {
+        name: "hidden".to_owned(),
+        subjects: vec!["ticks.hidden.*".to_owned()],
+        republish: Some(republish),
+        ..Default::default()
+    };
+    soon(running.connection().jetstream().create_stream(config)).await.unwrap();
+    let mut publisher = tokio::net::TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+    for (number, headers) in ["NATS/1.0\r\n\r\n", "NATS/1.0\r\nx: y.."].into_iter().enumerate() {
+        let (head, all) = (headers.len(), headers.len() + 2);
+        let message = format!(
+            "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB ticks.hidden.eur {head} {all}\r\n{headers}{{}}\r\n"
+        );
+        tokio::io::AsyncWriteExt::write_all(&mut publisher, message.as_bytes()).await.unwrap();
+        let stats = counted(&running, "hidden", |stats| stats.foreign + stats.requests > number as u64).await;
+        assert_eq!((stats.foreign, stats.requests), (number as u64 + 1, 0), "{headers:?}");
+    }
+    soon(Client::over(running.connection()).emit("hidden.usd", &json!({}))).await.unwrap();
+    assert_eq!(counted(&running, "hidden", |stats| stats.requests > 0).await.foreign, 2, "one that no stream forwards");
+}
+
 #[tokio::test]
 async fn only_what_an_event_handler_listens_to_can_be_said_to_be_republished() {
     for pattern in ["deputy.open", "asked.eur", "nothing"] {

@@ -44,7 +44,7 @@ pub(super) fn attacks(target: &Target) -> Vec<Attack> {
         survive(format!("a line feed and `{header}`"), &format!("attacks: a\n{header}: {value}"));
     }
     // nats-server sets it on what it sends out of a stream; a request did not come from one.
-    let forwarded = Message { reply: target.inbox().into_bytes(), ..target.with_header("Nats-Stream: KV_attacks") };
+    let forwarded = Message { reply: target.inbox().into_bytes(), ..target.with_header("Nats-Sequence: 1") };
     let inbox = String::from_utf8_lossy(&forwarded.reply).into_owned();
     let name = "header: a message that a stream forwards";
     attacks.push(Attack::new(name, forwarded.publish(), Expected::Silence(inbox)));
