@@ -7,6 +7,7 @@
 //! 5. `client`: what a call can come back with
 //! 6. `streaming`: many answers to one question
 //! 7. `testing`: handlers in a test, without a server
+//! 8. `attacks`: the attacks that a service should withstand, in a test of one's own
 //!
 //! Two more serve until they are stopped, and have tests that call them:
 //!

@@ -117,10 +117,6 @@ fn answer(guards: &[Part], args: &[Part], handler: &Handler, function: &Function
     let name = &function.sig.ident;
     let guards = guards.iter().map(|part| &part.field);
     let args: Vec<_> = args.iter().map(|part| &part.field).collect();
-    let request = match guards.len() + args.len() {
-        0 => quote!(_request),
-        _ => quote!(mut __request),
-    };
     let span = match &function.sig.output {
         ReturnType::Default => name.span(),
         ReturnType::Type(_, ty) => ty.span(),
@@ -132,8 +128,14 @@ fn answer(guards: &[Part], args: &[Part], handler: &Handler, function: &Function
         (false, true) => "wrap_event",
         (_, false) => "wrap",
     };
+    // Of a handler that may stream, since a service may have guards of its own.
+    let validity = (wrap == "wrap").then(|| quote!(, __request.take_validity()));
+    let request = match (guards.len() + args.len(), &validity) {
+        (0, None) => quote!(_request),
+        _ => quote!(mut __request),
+    };
     let wrap = Ident::new(wrap, span);
-    let wrap = quote_spanned!(span=> (&__rpc::Probe::of(&#reply)).#wrap(#reply));
+    let wrap = quote_spanned!(span=> (&__rpc::Probe::of(&#reply)).#wrap(#reply #validity));
     let body = quote! {
         #(__rpc::Guard::can_activate(&self.#guards, &mut __request).await?;)*
         #(let #args = __Argument::extract(&self.#args, &mut __request).await?;)*

@@ -7,6 +7,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::decode::unwritable;
+
 /// What went wrong, in the words of gRPC and with the numbers of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -180,7 +182,7 @@ impl RpcError {
     #[must_use]
     pub fn with_details(mut self, details: impl Serialize) -> Self {
         self.0.details = to_raw_value(&details)
-            .inspect_err(|error| tracing::error!(%error, "error details left out: they are no JSON"))
+            .inspect_err(|error| tracing::error!(error = unwritable(error), "error details left out: they are no JSON"))
             .ok();
         self
     }
@@ -205,8 +207,9 @@ impl RpcError {
     /// ```
     #[must_use]
     pub fn with_body(mut self, body: impl Serialize) -> Self {
-        self.0.body =
-            to_raw_value(&body).inspect_err(|error| tracing::error!(%error, "error body left out: it is no JSON")).ok();
+        self.0.body = to_raw_value(&body)
+            .inspect_err(|error| tracing::error!(error = unwritable(error), "error body left out: it is no JSON"))
+            .ok();
         self
     }
 

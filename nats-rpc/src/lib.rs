@@ -37,30 +37,38 @@ pub mod auth;
 mod client;
 mod connection;
 mod deadline;
+mod decode;
 mod error;
 mod extract;
 mod guard;
+mod inbox_token;
+mod log_limit;
 mod message;
 mod metrics;
 mod principal;
 mod providers;
+mod readiness;
 mod reply;
+mod reply_subject;
 mod route;
+mod secret_var;
 mod service;
 mod subject;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;
+mod validity;
 mod wire;
 
 pub use nats_rpc_macros::{IntoRpcError, event_pattern, message_pattern, public, use_guards};
 
 pub use self::client::{CallError, Client, Incoming, RemoteError};
 pub use self::connection::{
-    ConnectError, Connection, ConnectionState, EchoError, KvBucket, KvError, KvHandles, NatsConfig, NatsConfigError,
-    is_kv_conflict,
+    ConnectError, Connection, ConnectionState, EchoError, HeaderFilter, KvApiPrefixes, KvBucket, KvError, KvHandles,
+    KvReadError, KvRecord, NatsConfig, NatsConfigError, is_kv_conflict,
 };
 pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
+pub use self::decode::{DecodeError, from_json};
 pub use self::error::{Code, Internal, IntoRpcError, RpcError};
 pub use self::extract::{Auth, BindContext, Context, Extract, FromRequest, OptionalExtract, Param, Payload, State};
 #[cfg(feature = "jwt")]
@@ -68,13 +76,16 @@ pub use self::guard::jwt::{self, JwtConfig, JwtGuard, SecretKey, UserClaims};
 pub use self::guard::{Guard, RequireRole, RequireScope};
 pub use self::message::{HeaderError, Headers, Request};
 pub use self::principal::Principal;
+pub use self::readiness::Readiness;
 pub use self::reply::{IntoReply, Items, Streaming, Written};
+pub use self::reply_subject::ReplySubjects;
 pub use self::route::{Kind, Queue, Route};
 pub use self::service::{
-    Config, IntoGuard, KvAccess, Limits, Permissions, RouteStats, Running, Service, StartError, Status, blocking,
-    log_to_stderr,
+    Account, Config, IntoGuard, KvAccess, Limits, NotReady, Permissions, RouteStats, Running, Service, StartError,
+    Status, blocking, log_to_stderr,
 };
 pub use self::subject::{MAX_SUBJECT_LEN, Pattern, Subject, SubjectError};
+pub use self::validity::Validity;
 pub use self::wire::Wire;
 
 /// What the macros' expansion names; no part of the public interface.
@@ -92,7 +103,7 @@ pub mod __private {
     pub use crate::extract::Extract;
     pub use crate::guard::Guard;
     pub use crate::message::Request;
-    pub use crate::reply::{IntoReply, Probe, StreamItem, WrapPlain, WrapResult};
+    pub use crate::reply::{Bounded, IntoReply, Probe, StreamItem, WrapPlain, WrapResult};
     pub use crate::route::{
         Binder, BoundHandler, Contract, Describe, Handler, HasRoutes, Kind, Queue, Route, Shape, Submitted, discover,
         routes,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 pub(crate) use self::preface::Preface;
 use crate::principal::Principal;
 use crate::subject::{Parameter, Subject};
+use crate::validity::{Both, Validity};
 
 /// The headers of a message.
 ///
@@ -57,10 +58,12 @@ impl Headers {
     ///
     /// # Errors
     /// [`HeaderError`] if the name is empty or holds anything but visible ASCII without `:`, or if the
-    /// value holds a carriage return or a line feed.
+    /// value holds anything but printable ASCII and tabs. A line break would begin another header, and clients exist
+    /// that drop all headers of a message for one value that is not ASCII: encode such a value, by percent-encoding
+    /// for example.
     pub fn insert(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
         let refused = || HeaderError { name: name.to_owned() };
-        if name.is_empty() || value.contains(['\r', '\n']) {
+        if name.is_empty() || !value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
             return Err(refused());
         }
         let parsed: async_nats::HeaderName = name.parse().map_err(|_| refused())?;
@@ -92,7 +95,7 @@ impl fmt::Debug for Headers {
 
 /// A header that NATS cannot carry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("header {name:?} cannot be sent: names are visible ASCII without `:`, values have no line break")]
+#[error("header {name:?} cannot be sent: names are visible ASCII without `:`, values are printable ASCII")]
 pub struct HeaderError {
     /// The header's name; its value may be a secret and is not repeated.
     pub name: String,
@@ -127,6 +130,7 @@ pub struct Request {
     pub(crate) data: Option<Bytes>,
     pub(crate) deadline: Instant,
     principal: Option<Arc<dyn Principal>>,
+    validity: Option<Arc<dyn Validity>>,
 }
 
 impl Request {
@@ -136,7 +140,7 @@ impl Request {
         data: Option<Bytes>,
         deadline: Instant,
     ) -> Self {
-        Self { subject, headers, data, deadline, principal: None }
+        Self { subject, headers, data, deadline, principal: None, validity: None }
     }
 
     /// The subject that the message was published to.
@@ -177,6 +181,22 @@ impl Request {
     /// Records who calls; the guard that proved it does so.
     pub fn set_principal(&mut self, principal: Arc<dyn Principal>) {
         self.principal = Some(principal);
+    }
+
+    /// Records for how long what was proved about the caller holds; the guard that proved it does so.
+    ///
+    /// A handler's stream ends as soon as one of those that were recorded does not hold any more.
+    pub fn add_validity(&mut self, validity: Arc<dyn Validity>) {
+        self.validity = Some(match self.validity.take() {
+            None => validity,
+            Some(earlier) => Arc::new(Both(earlier, validity)),
+        });
+    }
+
+    /// Takes out for how long what was proved about the caller holds; the macros' tool.
+    #[doc(hidden)]
+    pub fn take_validity(&mut self) -> Option<Arc<dyn Validity>> {
+        self.validity.take()
     }
 
     pub(crate) fn owned_subject(&self) -> Subject {

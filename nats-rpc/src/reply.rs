@@ -1,13 +1,17 @@
 //! What a handler may return.
 
+mod bounded;
 mod streaming;
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use self::bounded::Bounded;
 pub use self::streaming::{Items, StreamItem, Streaming};
 use crate::error::{IntoRpcError, RpcError};
+use crate::validity::Validity;
 
 /// What [`IntoReply::write`] left in the buffer.
 #[derive(Debug)]
@@ -77,8 +81,8 @@ impl<T: Serialize> EventReply for T {}
 
 #[doc(hidden)]
 pub trait WrapResult<T, E> {
-    /// A `Result` is taken as it is.
-    fn wrap(&self, reply: Result<T, E>) -> Result<T, RpcError>
+    /// A `Result` is taken as it is, for as long as `validity` holds.
+    fn wrap(&self, reply: Result<T, E>, validity: Option<Arc<dyn Validity>>) -> Result<Bounded<T>, RpcError>
     where
         T: IntoReply,
         E: IntoRpcError;
@@ -90,22 +94,23 @@ pub trait WrapResult<T, E> {
         E: IntoRpcError;
 
     /// The same for a function that handles both: what an event cannot return, it cannot either.
-    fn wrap_both(&self, reply: Result<T, E>) -> Result<T, RpcError>
+    fn wrap_both(&self, reply: Result<T, E>) -> Result<Bounded<T>, RpcError>
     where
         T: IntoReply + EventReply,
         E: IntoRpcError,
     {
-        self.wrap(reply)
+        // What an event may return is no stream, so it has no time to end in.
+        self.wrap(reply, None)
     }
 }
 
 impl<T, E> WrapResult<T, E> for Probe<Result<T, E>> {
-    fn wrap(&self, reply: Result<T, E>) -> Result<T, RpcError>
+    fn wrap(&self, reply: Result<T, E>, validity: Option<Arc<dyn Validity>>) -> Result<Bounded<T>, RpcError>
     where
         T: IntoReply,
         E: IntoRpcError,
     {
-        reply.map_err(IntoRpcError::into_rpc_error)
+        reply.map(|reply| Bounded::new(reply, validity)).map_err(IntoRpcError::into_rpc_error)
     }
 
     fn wrap_event(&self, reply: Result<T, E>) -> Result<(), RpcError>
@@ -120,7 +125,7 @@ impl<T, E> WrapResult<T, E> for Probe<Result<T, E>> {
 #[doc(hidden)]
 pub trait WrapPlain<T> {
     /// Anything else is a success.
-    fn wrap(&self, reply: T) -> Result<T, RpcError>
+    fn wrap(&self, reply: T, validity: Option<Arc<dyn Validity>>) -> Result<Bounded<T>, RpcError>
     where
         T: IntoReply;
 
@@ -130,20 +135,20 @@ pub trait WrapPlain<T> {
         T: EventReply;
 
     /// The same for a function that handles both.
-    fn wrap_both(&self, reply: T) -> Result<T, RpcError>
+    fn wrap_both(&self, reply: T) -> Result<Bounded<T>, RpcError>
     where
         T: IntoReply + EventReply,
     {
-        self.wrap(reply)
+        self.wrap(reply, None)
     }
 }
 
 impl<T> WrapPlain<T> for &Probe<T> {
-    fn wrap(&self, reply: T) -> Result<T, RpcError>
+    fn wrap(&self, reply: T, validity: Option<Arc<dyn Validity>>) -> Result<Bounded<T>, RpcError>
     where
         T: IntoReply,
     {
-        Ok(reply)
+        Ok(Bounded::new(reply, validity))
     }
 
     fn wrap_event(&self, reply: T) -> Result<(), RpcError>

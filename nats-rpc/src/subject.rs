@@ -170,16 +170,7 @@ impl Pattern {
 
     /// Whether some subject matches both patterns.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let mut ours = self.subject.split('.');
-        let mut theirs = other.subject.split('.');
-        loop {
-            match (ours.next(), theirs.next()) {
-                (Some(">"), Some(_)) | (Some(_), Some(">")) | (None, None) => return true,
-                (Some("*"), Some(_)) | (Some(_), Some("*")) => {}
-                (Some(ours), Some(theirs)) if ours == theirs => {}
-                _ => return false,
-            }
-        }
+        overlaps(&self.subject, &other.subject)
     }
 
     /// The same pattern below `prefix`, for staging and for tests that share a server.
@@ -190,6 +181,11 @@ impl Pattern {
             parameter.token += shift;
         }
         self
+    }
+
+    /// Whether it stands for one subject alone.
+    pub(crate) fn is_literal(&self) -> bool {
+        !self.wildcard
     }
 
     pub(crate) fn params(&self) -> &[Parameter] {
@@ -228,6 +224,24 @@ pub enum SubjectError {
     /// A tree of nats-server's own.
     #[error("{0:?} begins with a token that NATS reserves ($SRV, $JS, $SYS, _INBOX)")]
     Reserved(String),
+    /// A prefix of reply subjects that begins with `$`.
+    #[error(
+        "{0:?} begins with `$`, so it cannot be a prefix of reply subjects: replies would reach nats-server itself"
+    )]
+    ReplyPrefix(String),
+}
+
+/// Whether some subject matches both `one` and `other`, where `*` and `>` are wildcards.
+pub(crate) fn overlaps(one: &str, other: &str) -> bool {
+    let (mut ours, mut theirs) = (one.split('.'), other.split('.'));
+    loop {
+        match (ours.next(), theirs.next()) {
+            (Some(">"), Some(_)) | (Some(_), Some(">")) | (None, None) => return true,
+            (Some("*"), Some(_)) | (Some(_), Some("*")) => {}
+            (Some(ours), Some(theirs)) if ours == theirs => {}
+            _ => return false,
+        }
+    }
 }
 
 fn check_tokens(text: &str) -> Result<(), SubjectError> {

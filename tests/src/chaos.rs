@@ -10,6 +10,7 @@ mod load;
 mod memory;
 mod neighbours;
 mod overload;
+mod poison;
 mod report;
 mod rolling;
 mod server_faults;
@@ -64,11 +65,12 @@ pub struct Scenario {
 
 impl Scenario {
     /// Every scenario, in the order in which they are told.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self { name: "rolling", about: "instances are replaced under load", run: rolling::run },
         Self { name: "server", about: "nats-server dies, freezes, leaves", run: server_faults::run },
         Self { name: "overload", about: "twice as many requests as can be served", run: overload::run },
         Self { name: "hostile", about: "bytes that no client would send", run: hostile::run },
+        Self { name: "poison", about: "messages that end async-nats' connection", run: poison::run },
         Self { name: "storm", about: "handlers panic, hang, answer too much", run: storm::run },
         Self { name: "streams", about: "streams under cuts, restarts and stops", run: streams::run },
         Self { name: "cluster", about: "one of three nodes dies or leaves", run: cluster::run },

@@ -22,6 +22,14 @@ impl Nodes {
     /// # Panics
     /// If there are no three ports, or as [`server`](crate::server()).
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts them with more in their configuration, such as accounts.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_with(more: &str) -> Self {
         let ports = free_ports();
         let routes: Vec<_> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
         let routes = routes.join(", ");
@@ -29,7 +37,7 @@ impl Nodes {
             let name = format!("node-{index}");
             let config = format!(
                 "server_name: {name}\nlame_duck_duration: \"30s\"\nlame_duck_grace_period: \"1s\"\n\
-                 cluster {{ name: chaos, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}\n"
+                 cluster {{ name: chaos, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}\n{more}"
             );
             (name, crate::server_with(|builder| builder.config(config)))
         };

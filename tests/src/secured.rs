@@ -1,4 +1,4 @@
-//! A nats-server as one that serves in earnest: with the users, permissions and TLS of `services/nats.conf`.
+//! A nats-server as one that serves in earnest: with the users, permissions and TLS of a file that is shipped.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,122 @@ use nats_rpc::testing::NatsServer;
 use crate::certificates::Authority;
 use crate::server_with;
 
-/// The file, as it is shipped.
-pub const CONFIG: &str = include_str!("../../services/nats.conf");
+/// Which of the two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `services/nats.conf`: auth, the services, the gateway and the callers each have an account.
+    Accounts,
+    /// `services/nats-single.conf`: all users are in one account.
+    Single,
+}
+
+impl Layout {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Accounts, Self::Single];
+
+    /// The file, as it is shipped.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Accounts => include_str!("../../services/nats.conf"),
+            Self::Single => include_str!("../../services/nats-single.conf"),
+        }
+    }
+
+    /// The users that the file names by their variables, in lower case.
+    pub fn users(self) -> impl Iterator<Item = String> {
+        let nkeys = self.file().lines().filter_map(|line| line.trim().strip_prefix("nkey: $NATS_NKEY_"));
+        nkeys.map(str::to_lowercase)
+    }
+
+    /// The user that creates the buckets that decide trust.
+    pub fn deploys_auth(self) -> &'static str {
+        match self {
+            Self::Accounts => "deploy_auth",
+            Self::Single => "deploy",
+        }
+    }
+
+    /// The user that hears what auth tells of log-ins.
+    pub fn auditor(self) -> &'static str {
+        match self {
+            Self::Accounts => "auditor",
+            Self::Single => "monitor",
+        }
+    }
+
+    /// A setting of `user` that the layout decides.
+    pub fn var(self, user: &str, name: &str) -> Option<String> {
+        let value = match (self, name, user) {
+            (Self::Single, ..) => return None,
+            (_, "AUTH_JS_API_PREFIX", "auth" | "deploy_auth") => "$JS.API",
+            (_, "AUTH_JS_API_PREFIX", _) => "AUTHJS",
+            (_, "NATS_KV_API_PREFIXES", "auth" | "deploy_auth") => "users=APPJS",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    }
+}
+
+/// New nkeys for all users of a file.
+#[derive(Debug)]
+pub struct Nkeys {
+    layout: Layout,
+    seeds: BTreeMap<String, String>,
+    variables: String,
+}
+
+impl Nkeys {
+    /// Makes them.
+    ///
+    /// # Panics
+    /// If the system gives no random numbers.
+    pub fn generate(layout: Layout) -> Self {
+        let (mut seeds, mut variables) = (BTreeMap::new(), String::new());
+        for user in layout.users() {
+            let pair = nkeys::KeyPair::new_user();
+            variables += &format!("NATS_NKEY_{}: {}\n", user.to_uppercase(), pair.public_key());
+            seeds.insert(user, pair.seed().expect("a new pair has a seed"));
+        }
+        Self { layout, seeds, variables }
+    }
+
+    /// The file with these nkeys, and the certificate that `tls` names, or no TLS.
+    ///
+    /// # Panics
+    /// If the file has no section `tls`.
+    pub fn server_config(&self, tls: Option<[String; 2]>) -> String {
+        let file = self.layout.file();
+        let Some([certificate, key]) = tls else {
+            let (before, rest) = file.split_once("tls {").expect("the file has TLS");
+            let (_, after) = rest.split_once("\n}\n").expect("the section ends");
+            return format!("{}{before}{after}", self.variables);
+        };
+        format!("NATS_TLS_CERT: {certificate:?}\nNATS_TLS_KEY: {key:?}\n{}{file}", self.variables)
+    }
+
+    /// How `user` connects to the server at `url`: with its nkey, and an inbox of its own.
+    ///
+    /// # Panics
+    /// If the file has no such user.
+    pub fn config(&self, user: &str, url: String) -> NatsConfig {
+        let mut config = NatsConfig::new(url).nkey(self.seed(user)).inbox_prefix(format!("_INBOX_{user}"));
+        if let Some(prefix) = self.layout.var(user, "AUTH_JS_API_PREFIX") {
+            config = config.auth_js_api_prefix(prefix);
+        }
+        if self.layout.var(user, "NATS_KV_API_PREFIXES").is_some() {
+            config = config.kv_api_prefix("users", "APPJS");
+        }
+        config
+    }
+
+    /// The secret half of `user`'s nkey.
+    ///
+    /// # Panics
+    /// As [`config`](Self::config).
+    pub fn seed(&self, user: &str) -> &str {
+        self.seeds.get(user).unwrap_or_else(|| panic!("{:?} has no user {user}", self.layout))
+    }
+}
 
 /// The server, with new nkeys for all users of the file and a certificate of an authority of its own.
 ///
@@ -31,41 +145,39 @@ pub struct Secured {
     pub server: NatsServer,
     /// Who signed the server's certificate.
     pub authority: Authority,
-    seeds: BTreeMap<String, String>,
+    /// The file.
+    pub layout: Layout,
+    nkeys: Nkeys,
 }
 
 impl Secured {
-    /// Starts it.
+    /// Starts it with `services/nats.conf`.
     ///
     /// # Panics
     /// As [`server()`](crate::server()).
     pub fn start() -> Self {
+        Self::start_with(Layout::Accounts)
+    }
+
+    /// Starts it with the file of `layout`.
+    ///
+    /// # Panics
+    /// As [`server()`](crate::server()).
+    pub fn start_with(layout: Layout) -> Self {
         let authority = Authority::new();
         let certificate = authority.server();
-        let mut config = format!(
-            "NATS_TLS_CERT: {:?}\nNATS_TLS_KEY: {:?}\n",
-            certificate.certificate.display().to_string(),
-            certificate.key.display().to_string()
-        );
-        let mut seeds = BTreeMap::new();
-        for user in users() {
-            let pair = nkeys::KeyPair::new_user();
-            config += &format!("NATS_NKEY_{}: {}\n", user.to_uppercase(), pair.public_key());
-            seeds.insert(user, pair.seed().expect("a new pair has a seed"));
-        }
-        let server = server_with(|builder| builder.config(config + CONFIG));
-        Self { server, authority, seeds }
+        let tls = [&certificate.certificate, &certificate.key].map(|path| path.display().to_string());
+        let nkeys = Nkeys::generate(layout);
+        let server = server_with(|builder| builder.config(nkeys.server_config(Some(tls))));
+        Self { server, authority, layout, nkeys }
     }
 
     /// How `user` connects: with its nkey, over TLS, with an inbox of its own.
     ///
     /// # Panics
-    /// If `services/nats.conf` has no such user.
+    /// If the file has no such user.
     pub fn config(&self, user: &str) -> NatsConfig {
-        NatsConfig::new(self.server.url())
-            .nkey(self.seed(user))
-            .root_certificate(self.authority.path())
-            .inbox_prefix(format!("_INBOX_{user}"))
+        self.nkeys.config(user, self.server.url()).root_certificate(self.authority.path())
     }
 
     /// The same for a client that is none of ours.
@@ -73,7 +185,7 @@ impl Secured {
     /// # Panics
     /// As [`config`](Self::config).
     pub fn options(&self, user: &str) -> ConnectOptions {
-        ConnectOptions::with_nkey(self.seed(user).to_owned())
+        ConnectOptions::with_nkey(self.nkeys.seed(user).to_owned())
             .add_root_certificates(self.authority.path())
             .custom_inbox_prefix(format!("_INBOX_{user}"))
     }
@@ -83,12 +195,6 @@ impl Secured {
     /// # Panics
     /// As [`config`](Self::config).
     pub fn seed(&self, user: &str) -> &str {
-        self.seeds.get(user).unwrap_or_else(|| panic!("services/nats.conf has no user {user}"))
+        self.nkeys.seed(user)
     }
-}
-
-/// The users that the file names by their variables, in lower case.
-fn users() -> impl Iterator<Item = String> {
-    let nkeys = CONFIG.lines().filter_map(|line| line.trim().strip_prefix("nkey: $NATS_NKEY_"));
-    nkeys.map(str::to_lowercase)
 }

@@ -59,7 +59,7 @@ impl TokenSettings {
         let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
         let without_revocations = flag(WITHOUT_REVOCATIONS, vars)?;
         let accepts_assertions = flag(ACCEPT_ASSERTIONS, vars)?;
-        let secret = vars(SECRET).map(|_| SecretKey::from_vars(SECRET, vars)).transpose()?;
+        let secret = SecretKey::optional_from_vars(SECRET, vars)?;
         let assertion_secret = match (&secret, accepts_assertions) {
             (Some(secret), true) => {
                 let assertion = SecretKey::from_vars(ASSERTION_SECRET, vars)?;
@@ -106,7 +106,7 @@ impl TokenSettings {
     /// # Errors
     /// As [`Revocations::follow`].
     pub async fn follow_revocations(&self, connection: &Connection) -> Result<Revocations, RevocationBucketError> {
-        Revocations::follow_within(connection, self.max_stale).await
+        Revocations::follow_signed(connection, self.max_stale, self.secret.as_ref()).await
     }
 
     /// Follows what was not given, and makes a guard's configuration of all.
@@ -156,6 +156,8 @@ impl JwtConfig {
     /// | `JWT_ACCEPT_ASSERTIONS` | `true`: a gateway's [assertion](crate::jwt::AssertionSigner) is taken in place of a token, by the ring in `gw_jwks`, with a static secret by `JWT_ASSERTION_SECRET` | `false` |
     /// | `JWT_WITHOUT_REVOCATIONS` | `true`: what was revoked is taken until it expires, as where tokens are a NestJS system's and no auth service of ours runs | `false`: [`Revocations::follow`] in the KV bucket `auth_rev` |
     /// | `JWT_REVOCATIONS_STALE_MS` | for how long nothing may prove that all revocations are known before guards answer 503, 1,000 to 3,600,000; with less than 10,000, an election of the bucket's leader is an outage | 30000 |
+    ///
+    /// A secret may stand in a file: `JWT_SECRET_FILE` and `JWT_ASSERTION_SECRET_FILE` name it.
     ///
     /// [`TokenSettings`] does it in steps, for a process that follows some of this already.
     ///

@@ -101,7 +101,7 @@ impl<T: Serialize + DeserializeOwned> Expiring<T> {
     /// no loss.
     pub(super) async fn read(&self, key: &str) -> Result<Entry<T>, ExpiringError> {
         let current = self.current().await?;
-        let latest = revision::latest(&current.store, key).await;
+        let latest = revision::latest(&current, key).await;
         let (value, revision) = latest.map_err(|error| ExpiringError::Unavailable(error.into()))?;
         Ok(Entry { record: value.and_then(|value| serde_json::from_slice(&value).ok()), revision })
     }

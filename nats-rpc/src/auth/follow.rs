@@ -1,19 +1,23 @@
 //! A KV bucket in memory: what is in it, then every change, for as long as anybody wants it.
 
+mod consumer;
+
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::kv::Operation;
-use futures::StreamExt;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
+use self::consumer::Consumer;
 use super::doubled::doubled;
 use super::leader;
-use crate::connection::{Connection, KvBucket, KvError};
+use super::watch::{By, range};
+use crate::connection::{Connection, KvBucket, KvError, KvRecord};
 
 /// The pause before a new try; each that is in vain doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -24,19 +28,36 @@ const OPEN_LIMIT: Duration = Duration::from_secs(10);
 /// How long nothing may come of a history that is not all there before it is read anew: who delivers it may be
 /// behind the leader, and the next one that is asked may not.
 const SILENCE_LIMIT: Duration = Duration::from_secs(3);
+/// How long a bucket is read without a consumer after two clients in that time have died: a record that ends clients
+/// could be written again and again.
+const CALM: Duration = Duration::from_secs(60);
+/// How often it is read then.
+const POLL_EVERY: Duration = Duration::from_secs(2);
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What a [`Follower`] sees of its bucket, in the bucket's order.
 #[derive(Debug)]
 pub(crate) enum Change<'a> {
     /// The history comes, for the first time or once more. What it lacks when [`Loaded`](Self::Loaded)
-    /// follows is no longer in the bucket.
-    Begin,
+    /// follows is no longer in the bucket. The revisions of one stream say nothing of those of another of its name,
+    /// which was `created` at another time.
+    Begin { created: OffsetDateTime },
     /// A key has this value.
     Put { key: &'a str, value: &'a [u8], revision: u64 },
     /// A key was deleted, purged, or has expired.
     Gone { key: &'a str, revision: u64 },
     /// All that was in the bucket has been seen; from here on it is news.
     Loaded,
+}
+
+/// How much a bucket holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum History {
+    /// A handful of keys: they are read one by one, so that not even the first reading ends a client.
+    Short,
+    /// Perhaps thousands.
+    Long,
 }
 
 /// How far a [`Follower`] has come, and in which stream.
@@ -60,6 +81,10 @@ pub(crate) struct Seen {
 /// The bucket must hold at least one key that stays: on an empty one JetStream delivers nothing at all, so
 /// that "nothing there" could not be told from "nothing yet". Whoever provisions a bucket puts it there.
 ///
+/// A record with a bad header ends the client that it is delivered to. So a [short history](History::Short), and any
+/// history after that has happened, is read record by record, which does no harm, and only the news come by a
+/// consumer. After a second time within a minute, nothing comes by a consumer for a minute.
+///
 /// It needs `STREAM.INFO`, `STREAM.MSG.GET`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the bucket's stream and
 /// no more.
 pub(crate) struct Follower {
@@ -78,12 +103,13 @@ impl Follower {
     pub(crate) async fn start(
         connection: &Connection,
         bucket: &str,
+        history: History,
         see: impl FnMut(Change<'_>) + Send + 'static,
     ) -> Result<Self, KvError> {
         let opened = KvBucket::open(connection, bucket).await?;
         let (sender, seen) = watch::channel(None);
         let resync = Arc::new(Notify::new());
-        let follow = follow(connection.clone(), opened, see, sender, resync.clone());
+        let follow = follow(connection.clone(), opened, history, see, sender, resync.clone());
         let task = tokio::spawn(follow).abort_handle();
         Ok(Self { bucket: bucket.to_owned(), seen, resync, task })
     }
@@ -147,18 +173,34 @@ pub(super) fn or_permit(bucket: &str) -> String {
 async fn follow(
     connection: Connection,
     bucket: KvBucket,
+    history: History,
     mut see: impl FnMut(Change<'_>) + Send,
     seen: watch::Sender<Option<Seen>>,
     resync: Arc<Notify>,
 ) {
     let mut in_vain = 0_u32;
+    let mut way = match history {
+        History::Long => Way::Consumer,
+        History::Short => Way::Records,
+    };
+    let mut died: Option<Instant> = None;
     loop {
         let generation = connection.generation();
         let ended: Box<dyn Error + Send + Sync> = tokio::select! {
             // The consumer of a client that has died may be silent for ever.
-            _ = connection.renewed(generation) => "the connection was renewed".into(),
+            _ = connection.renewed(generation) => {
+                // A record with a bad header may have ended it, and would end the next one too.
+                let again = died.replace(Instant::now()).is_some_and(|before| before.elapsed() < CALM);
+                way = if again { Way::Polling } else { Way::Records };
+                "the connection was renewed".into()
+            }
             () = resync.notified() => "it is to be read anew".into(),
-            error = read(&bucket, &mut see, &seen) => error,
+            error = read(&bucket, history, way, &mut see, &seen) => {
+                if way == Way::Polling && died.is_none_or(|at| at.elapsed() >= CALM) {
+                    way = Way::Records;
+                }
+                error
+            }
         };
         tracing::warn!(bucket = bucket.name(), reason = %ended, "following a KV bucket begins anew");
         // Nothing that was seen is worth anything until all of it has been seen once more.
@@ -173,47 +215,147 @@ fn pause(in_vain: u32, share: f64) -> Duration {
     doubled(FIRST_PAUSE, in_vain, LONGEST_PAUSE).mul_f64(1.0 + share / 2.0)
 }
 
+/// The way in which a bucket is read. Each is slower than the one before, and survives more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// History and news by a consumer.
+    Consumer,
+    /// The history record by record, the news by a consumer: a record that ends a client is delivered to none.
+    Records,
+    /// Both record by record.
+    Polling,
+}
+
 /// Reads the bucket from its beginning, and on; gives why that ended.
 async fn read(
     bucket: &KvBucket,
+    history: History,
+    way: Way,
     see: &mut (impl FnMut(Change<'_>) + Send),
     seen: &watch::Sender<Option<Seen>>,
 ) -> Box<dyn Error + Send + Sync> {
-    let open = async {
-        let store = &bucket.current().await?.store;
-        // What was the last message before the watch began may be gone, and then never be delivered.
-        let info = leader::info(store).await?;
-        let from = Seen { created: info.created, sequence: info.state.last_sequence };
-        let entries = store.watch_with_history(">").await?;
-        Ok::<_, Box<dyn Error + Send + Sync>>((entries, from, leader::last(store).await?))
-    };
-    let (mut entries, mut at, last) = match tokio::time::timeout(OPEN_LIMIT, open).await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => return error,
-        Err(elapsed) => return elapsed.into(),
-    };
-    see(Change::Begin);
-    let mut loaded = false;
-    loop {
-        let limit = if loaded { Duration::MAX } else { SILENCE_LIMIT };
-        let entry = match tokio::time::timeout(limit, entries.next()).await {
-            Ok(Some(Ok(entry))) => entry,
-            Ok(Some(Err(error))) => return error.into(),
-            Ok(None) => return "its watch ended".into(),
-            Err(_) => return format!("its history does not come as far as {last}, the last message").into(),
+    let mut reading = Reading { bucket, history, see, seen };
+    let read = async {
+        let at = match way {
+            Way::Consumer => None,
+            Way::Records | Way::Polling => Some(reading.records().await?),
         };
-        at.sequence = at.sequence.max(entry.revision);
-        see(match entry.operation {
-            Operation::Put => Change::Put { key: &entry.key, value: &entry.value, revision: entry.revision },
-            Operation::Delete | Operation::Purge => Change::Gone { key: &entry.key, revision: entry.revision },
+        match way {
+            Way::Polling => reading.poll(at).await,
+            Way::Consumer | Way::Records => reading.consume(at).await,
+        }
+    };
+    match read.await {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+struct Reading<'a, See> {
+    bucket: &'a KvBucket,
+    history: History,
+    see: &'a mut See,
+    seen: &'a watch::Sender<Option<Seen>>,
+}
+
+impl<See: FnMut(Change<'_>) + Send> Reading<'_, See> {
+    /// Reads the history record by record, from the leader.
+    async fn records(&mut self) -> Result<Seen, BoxError> {
+        let handles = self.bucket.current().await?;
+        let info = leader::info(&handles.store).await?;
+        (self.see)(Change::Begin { created: info.created });
+        let newest = range::read(&handles, 0, By::Records, |record| self.told(&record)).await?;
+        (self.see)(Change::Loaded);
+        let at = Seen { created: info.created, sequence: info.state.last_sequence.max(newest) };
+        self.seen.send_replace(Some(at));
+        Ok(at)
+    }
+
+    /// Reads what comes after `at`, each two seconds, for a minute.
+    async fn poll(&mut self, at: Option<Seen>) -> Result<Infallible, BoxError> {
+        let mut at = at.ok_or("its history was not read")?;
+        let end = Instant::now() + CALM;
+        while Instant::now() < end {
+            tokio::time::sleep(POLL_EVERY.mul_f64(1.0 + fastrand::f64() / 4.0)).await;
+            let handles = self.bucket.current().await?;
+            let newest = range::read(&handles, at.sequence + 1, By::Records, |record| self.told(&record)).await?;
+            at.sequence = at.sequence.max(newest);
+            self.seen.send_replace(Some(at));
+        }
+        Err("a minute has passed without a consumer".into())
+    }
+
+    /// Has a consumer deliver everything, or what comes after `at`.
+    async fn consume(&mut self, mut at: Option<Seen>) -> Result<Infallible, BoxError> {
+        loop {
+            let open = async {
+                let handles = self.bucket.current().await?;
+                // What was the last message before the consumer began may be gone, and then never be delivered.
+                let info = leader::info(&handles.store).await?;
+                if at.is_some_and(|at| at.created != info.created) {
+                    return Err("it is another one".into());
+                }
+                let consumer = Consumer::open(&handles, at.map_or(0, |at| at.sequence + 1)).await?;
+                let newest = handles.newest().await?.ok_or("it is empty: run `provision`")?;
+                Ok::<_, BoxError>((handles, consumer, info, newest.revision))
+            };
+            let (handles, mut consumer, info, last) = tokio::time::timeout(OPEN_LIMIT, open).await??;
+            let mut reached = match at {
+                Some(at) => at,
+                None => {
+                    (self.see)(Change::Begin { created: info.created });
+                    Seen { created: info.created, sequence: info.state.last_sequence }
+                }
+            };
+            let ended = loop {
+                let limit = if at.is_some() { Duration::MAX } else { SILENCE_LIMIT };
+                let delivery = match tokio::time::timeout(limit, consumer.next()).await {
+                    Ok(Ok(delivery)) => delivery,
+                    Ok(Err(error)) => break error,
+                    Err(_) => break format!("its history does not come as far as {last}, the last message").into(),
+                };
+                reached.sequence = reached.sequence.max(delivery.revision);
+                (self.see)(match &delivery.value {
+                    Some(value) => Change::Put { key: &delivery.key, value, revision: delivery.revision },
+                    None => Change::Gone { key: &delivery.key, revision: delivery.revision },
+                });
+                if at.is_none() && is_all(delivery.revision, delivery.pending, last) {
+                    at = Some(reached);
+                    (self.see)(Change::Loaded);
+                }
+                if let Some(at) = &mut at {
+                    *at = reached;
+                    self.seen.send_replace(Some(*at));
+                }
+            };
+            consumer.close(&handles).await;
+            if at.is_none() {
+                return Err(ended);
+            }
+            // It is taken up where it broke.
+            tracing::debug!(bucket = self.bucket.name(), reason = %ended, "another consumer goes on");
+            tokio::time::sleep(pause(0, fastrand::f64())).await;
+        }
+    }
+
+    fn told(&mut self, record: &KvRecord) {
+        if record.has_bad_headers {
+            tracing::error!(
+                bucket = self.bucket.name(),
+                key = record.key,
+                revision = record.revision,
+                "ALARM: a record has headers that no client can read"
+            );
+        }
+        let KvRecord { key, revision, .. } = record;
+        (self.see)(match &record.value {
+            // A document whose headers are bad is a bad document. Of many records, each counts by itself.
+            Some(_) if record.has_bad_headers && self.history == History::Short => {
+                Change::Put { key, value: b"", revision: *revision }
+            }
+            Some(value) => Change::Put { key, value, revision: *revision },
+            None => Change::Gone { key, revision: *revision },
         });
-        if !loaded && is_all(entry.revision, entry.delta, last) {
-            loaded = true;
-            see(Change::Loaded);
-        }
-        if loaded {
-            seen.send_replace(Some(at));
-        }
     }
 }
 

@@ -20,13 +20,10 @@ pub(super) async fn info(store: &Store) -> Result<Info, Box<dyn Error + Send + S
     Ok(info)
 }
 
-/// The sequence of the last message that is in the stream.
-///
-/// # Errors
-/// If there is none, or the leader does not answer. Nobody else answers this question.
-pub(super) async fn last(store: &Store) -> Result<u64, Box<dyn Error + Send + Sync>> {
-    let any = format!("$KV.{}.>", store.name);
-    Ok(store.stream.get_last_raw_message_by_subject(&any).await?.sequence)
+/// When the stream was created, in nanoseconds since 1970; by that it is told from another one of its name.
+pub(super) fn created(info: &Info) -> i64 {
+    // Fits until 2262.
+    i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Whether whoever answered belongs to a group that has no leader. A server without a cluster leads all it has.

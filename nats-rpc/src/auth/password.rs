@@ -5,18 +5,28 @@ mod pool;
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 pub use self::policy::PasswordPolicy;
-use self::pool::{HashPool, Room};
+use self::pool::{HashPool, Turn};
+pub use self::pool::{HashPriority, HashRequest};
 use crate::error::RpcError;
 
 const MIN_BYTES: usize = 8;
 /// bcrypt reads 72 bytes, of which one is the terminating NUL.
 const MAX_BYTES: usize = 71;
+/// The longest password that is verified: one of another system may be longer than ours are.
+const MOST_BYTES: usize = 1_024;
+/// The bytes that bcrypt reads, at most.
+const BCRYPT_BYTES: usize = 72;
 /// What new hashes may cost. 10 takes 60 ms of a core, each step twice the one before.
 const COSTS: std::ops::RangeInclusive<u32> = 10..=15;
 /// What a stored hash may cost: one of 31, planted, would hold a core for a day and a half.
@@ -114,6 +124,36 @@ impl Password {
             _ => Err(PasswordError::TooLong),
         }
     }
+
+    /// A password that an account has already, whatever its length: to hash it anew, as after a
+    /// [migration](PasswordMatch::Migrated). `None` for an empty one, one with a NUL, or one of more than 1,024 bytes.
+    ///
+    /// bcrypt would cut one of more than 71 bytes, so a digest of all its bytes is hashed in its place.
+    pub fn existing(password: &str) -> Option<Self> {
+        if password.is_empty() || password.len() > MOST_BYTES || password.contains('\0') {
+            return None;
+        }
+        let mut normal = Zeroizing::new(String::with_capacity(3 * password.len()));
+        normal.extend(password.nfc());
+        if normal.len() <= MAX_BYTES {
+            return Some(Self(normal));
+        }
+        // The label keeps a plain SHA-256 of the password, known from elsewhere, from being another password.
+        let digest = Sha256::new().chain_update(b"nats-rpc long password\0").chain_update(normal.as_bytes()).finalize();
+        Some(Self(Zeroizing::new(URL_SAFE_NO_PAD.encode(digest))))
+    }
+
+    /// The inputs of bcrypt that `password` may stand for: ours first, then that of a program that neither normalises
+    /// nor rejects long passwords, as Node's. Empty for a password that no account can have.
+    fn candidates(password: &str) -> Vec<Zeroizing<Vec<u8>>> {
+        let Some(own) = Self::existing(password) else { return Vec::new() };
+        let mut candidates = vec![Zeroizing::new(own.0.as_bytes().to_vec())];
+        if own.0.as_str() != password {
+            let read = &password.as_bytes()[..password.len().min(BCRYPT_BYTES)];
+            candidates.push(Zeroizing::new(read.to_vec()));
+        }
+        candidates
+    }
 }
 
 impl fmt::Debug for Password {
@@ -132,11 +172,11 @@ pub struct PasswordConfig {
 }
 
 impl Default for PasswordConfig {
-    /// Cost 12, all cores but one (at least one), 32 waiting.
+    /// Cost 12, all cores but one (at least one), 128 waiting.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let workers = NonZeroUsize::new(cores - 1).unwrap_or(NonZeroUsize::MIN);
-        Self { cost: 12, workers, queue: 32 }
+        Self { cost: 12, workers, queue: 128 }
     }
 }
 
@@ -153,17 +193,31 @@ impl PasswordConfig {
         self
     }
 
-    /// Sets how many more may wait. Default: 32; the next is answered "busy".
+    /// Sets how many more may wait. Default: 128. The next is answered "busy", or takes the place of one of the
+    /// longest line of the least trusted class.
     pub fn queue(mut self, waiting: usize) -> Self {
         self.queue = waiting;
         self
     }
 }
 
+/// The relation of a password to a stored hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PasswordMatch {
+    /// It is another password.
+    Wrong,
+    /// It is the password of the hash.
+    Right,
+    /// It is the password of the hash, which a program made that neither normalises passwords nor refuses long ones,
+    /// such as one with Node's bcrypt. Hash [the password](Password::existing) anew.
+    Migrated,
+}
+
 /// Hashes and verifies passwords beside the workers that serve requests.
 ///
 /// It has threads of its own, which on Linux give way to others of the process: what serves requests runs first.
-/// Who waits for one waits no longer than the caller of its handler does; the place is free then.
+/// Callers wait for one in a fair order, by [`HashRequest`], and no longer than their handler may take.
 ///
 /// ```
 /// use nats_rpc::auth::{Password, PasswordConfig, Passwords};
@@ -179,7 +233,10 @@ impl PasswordConfig {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Passwords {
+pub struct Passwords(Arc<Hasher>);
+
+#[derive(Debug)]
+struct Hasher {
     cost: u32,
     /// A hash that no password has, at the current cost.
     decoy: String,
@@ -195,19 +252,28 @@ impl Passwords {
     /// A 500 if the system gives no random numbers or no threads.
     pub fn new(config: PasswordConfig) -> Result<Self, RpcError> {
         let PasswordConfig { cost, workers, queue } = config;
-        let pool = HashPool::new(workers, queue).map_err(RpcError::internal)?;
-        Ok(Self { cost, decoy: decoy(cost)?, dearest: AtomicU32::new(cost), pool })
+        let expected = Duration::from_millis(60 << (cost - COSTS.start()));
+        let pool = HashPool::new(workers, queue, expected).map_err(RpcError::internal)?;
+        Ok(Self(Arc::new(Hasher { cost, decoy: decoy(cost)?, dearest: AtomicU32::new(cost), pool })))
     }
 
-    /// Takes a place in the pool before anything else is done for a caller.
-    ///
-    /// What is asked of a database for those that will be refused anyway is work that a flood could
-    /// multiply; with a place first, no more callers than the pool holds cost anything.
+    /// Checks that `request` would get a turn in time if it asked now: the cheapest of all checks.
     ///
     /// # Errors
-    /// 429 "busy" if as many as the queue holds are waiting; the details say `retryAfterMs`.
-    pub fn admit(&self) -> Result<Admitted<'_>, RpcError> {
-        Ok(Admitted { passwords: self, room: self.pool.room()? })
+    /// 503 "busy" if not; the details say `retryAfterMs`.
+    pub fn check(&self, request: &HashRequest) -> Result<(), RpcError> {
+        self.0.pool.check(request)
+    }
+
+    /// Waits for a turn at the pool.
+    ///
+    /// Do the cheap checks before: a caller that is refused anyway takes a turn from others.
+    ///
+    /// # Errors
+    /// 503 "busy", at once where the queue is full or longer than the deadline, else when that has come; the details
+    /// say `retryAfterMs`.
+    pub async fn admit(&self, request: &HashRequest) -> Result<HashPermit, RpcError> {
+        Ok(HashPermit { turn: Some(self.0.pool.turn(request).await?), hasher: Arc::clone(&self.0) })
     }
 
     /// A hash of `password`, 60 characters, to store.
@@ -215,20 +281,21 @@ impl Passwords {
     /// # Errors
     /// Those of [`admit`](Self::admit); 500 if bcrypt fails.
     pub async fn hash(&self, password: Password) -> Result<String, RpcError> {
-        self.admit()?.hash(password).await
+        self.admit(&HashRequest::new(HashPriority::Quiet)).await?.hash(password).await
     }
 
     /// Whether `password` is the one of the stored hash; `None` for a user that does not exist.
     ///
-    /// A password that could never have been chosen is wrong at once, whoever's it is. Otherwise an
-    /// unknown user, and one whose stored hash cannot be used, cost as much as a wrong password, at whichever
-    /// cost that was stored: all cost what the dearest does that was verified so far. A stored hash that is
+    /// An empty password, one with a NUL character or one of more than 1,024 bytes is wrong at once, whoever's it is.
+    /// Otherwise an unknown user, and one whose stored hash cannot be used, cost as much as a wrong password, at
+    /// whichever cost that was stored: all cost what the dearest does that was verified so far. A stored hash that is
     /// malformed, or of a cost outside 8..=15, is nobody's password and an error in the log.
     ///
     /// # Errors
     /// Those of [`admit`](Self::admit).
     pub async fn verify(&self, password: &str, stored: Option<&str>) -> Result<bool, RpcError> {
-        self.admit()?.verify(password, stored).await
+        let mut permit = self.admit(&HashRequest::new(HashPriority::Quiet)).await?;
+        Ok(permit.verify(password, stored).await? != PasswordMatch::Wrong)
     }
 
     /// Whether a stored hash can be anybody's: well-formed, and of a cost that does not ruin.
@@ -238,9 +305,11 @@ impl Passwords {
 
     /// Whether a stored hash, usable as it is, costs less than new ones do.
     pub fn is_weak(&self, stored: &str) -> bool {
-        cost_of(stored).is_some_and(|cost| cost < self.cost)
+        cost_of(stored).is_some_and(|cost| cost < self.0.cost)
     }
+}
 
+impl Hasher {
     /// What is to be verified as well where `hash` is not the password's, so that its cost does not tell that it
     /// is there: after a cost of c, 2^c + 2^c + 2^(c+1) + … adds up to the dearest.
     fn rest(&self, hash: &str) -> Vec<String> {
@@ -250,34 +319,38 @@ impl Passwords {
     }
 }
 
-/// A caller with a place in the pool, good for one password.
+/// A turn at the pool.
+///
+/// It ends when the permit is dropped, so that what came of it can be counted before the next caller's turn.
 #[derive(Debug)]
 #[must_use]
-pub struct Admitted<'a> {
-    passwords: &'a Passwords,
-    room: Room,
+pub struct HashPermit {
+    /// `None` while work runs that has it, or that lost it by a panic.
+    turn: Option<Turn>,
+    hasher: Arc<Hasher>,
 }
 
-impl Admitted<'_> {
+impl HashPermit {
     /// As [`Passwords::hash`].
     ///
     /// # Errors
     /// 500 if bcrypt fails.
-    pub async fn hash(self, password: Password) -> Result<String, RpcError> {
-        let Passwords { cost, ref pool, .. } = *self.passwords;
+    pub async fn hash(&mut self, password: Password) -> Result<String, RpcError> {
+        let cost = self.hasher.cost;
         tracing::trace!(cost, "one bcrypt to hash");
-        let hashed = pool.run(self.room, move || bcrypt::non_truncating_hash(password.0.as_bytes(), cost)).await?;
+        let hashed = self.run(move || bcrypt::non_truncating_hash(password.0.as_bytes(), cost)).await?;
         hashed.map_err(RpcError::internal)
     }
 
-    /// As [`Passwords::verify`].
+    /// As [`Passwords::verify`], and whether the hash was made by another program.
     ///
     /// # Errors
     /// 500 if the work was lost.
-    pub async fn verify(self, password: &str, stored: Option<&str>) -> Result<bool, RpcError> {
-        let Ok(password) = Password::parse(password) else {
-            return Ok(false);
-        };
+    pub async fn verify(&mut self, password: &str, stored: Option<&str>) -> Result<PasswordMatch, RpcError> {
+        let candidates = Password::candidates(password);
+        if candidates.is_empty() {
+            return Ok(PasswordMatch::Wrong);
+        }
         let usable = match stored {
             Some(stored) if !is_usable(stored) => {
                 tracing::error!(
@@ -288,22 +361,37 @@ impl Admitted<'_> {
             usable => usable,
         };
         let known = usable.is_some();
-        let Passwords { decoy, pool, .. } = self.passwords;
-        let hash = usable.unwrap_or(decoy).to_owned();
-        let rest = self.passwords.rest(&hash);
+        let hash = usable.unwrap_or(&self.hasher.decoy).to_owned();
+        let rest = self.hasher.rest(&hash);
         tracing::trace!(cost = &hash[4..6], "one bcrypt to verify");
-        let verified =
-            move || matches(&hash, &rest, |hash| bcrypt::verify(password.0.as_bytes(), hash).unwrap_or(false));
-        Ok(pool.run(self.room, verified).await? && known)
+        let verified = move || {
+            let verify = |candidate: &Zeroizing<Vec<u8>>, hash: &str| {
+                bcrypt::verify(candidate.as_slice(), hash).unwrap_or(false)
+            };
+            matches(&candidates, &hash, &rest, verify)
+        };
+        Ok(match self.run(verified).await? {
+            Some(0) if known => PasswordMatch::Right,
+            Some(_) if known => PasswordMatch::Migrated,
+            _ => PasswordMatch::Wrong,
+        })
+    }
+
+    async fn run<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, RpcError> {
+        let turn = self.turn.take().ok_or_else(|| RpcError::internal("the turn of this permit is lost"))?;
+        let (done, turn) = self.hasher.pool.run(turn, work).await?;
+        self.turn = Some(turn);
+        Ok(done)
     }
 }
 
-/// What `verify` says of `hash`; if it is no match, it has the rest to do as well.
-fn matches(hash: &str, rest: &[String], verify: impl Fn(&str) -> bool) -> bool {
-    let matches = verify(hash);
-    if !matches {
-        for decoy in rest {
-            std::hint::black_box(verify(decoy));
+/// Returns the index of the candidate that `verify` finds to be of `hash`; if none is, each is verified against the
+/// rest as well.
+fn matches<T>(candidates: &[T], hash: &str, rest: &[String], verify: impl Fn(&T, &str) -> bool) -> Option<usize> {
+    let matches = candidates.iter().position(|candidate| verify(candidate, hash));
+    if matches.is_none() {
+        for (decoy, candidate) in rest.iter().flat_map(|decoy| candidates.iter().map(move |it| (decoy, it))) {
+            std::hint::black_box(verify(candidate, decoy));
         }
     }
     matches

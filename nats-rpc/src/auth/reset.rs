@@ -25,8 +25,8 @@ pub const RESET_LIFETIME: Duration = Duration::from_mins(15);
 /// Reset tokens, in the KV bucket `auth_reset`: opaque, short-lived, and only their hashes are kept.
 ///
 /// A token (`nrp1.` and 43 characters) is good for 15 minutes and for the password that was there when it was
-/// issued: its [`Reset`] carries a fingerprint of the stored hash, and whoever puts another hash in its place
-/// by compare-and-set uses up every token that was issued for it. Two uses at once are one.
+/// issued: its [`Reset`] carries the password's [fingerprint](PasswordFingerprint), and whoever puts another password
+/// in its place by compare-and-set uses up every token that was issued for it. Two uses at once are one.
 #[derive(Debug)]
 pub struct ResetTokens {
     records: Expiring<Record>,
@@ -41,23 +41,38 @@ pub struct Reset {
     pub account: String,
     /// The user's id.
     pub user: String,
-    fingerprint: String,
+    fingerprint: PasswordFingerprint,
+}
+
+/// A digest of a stored hash, which stands for the password that it was made of.
+///
+/// It is kept where the hash may be renewed, at a higher cost for example: the password stays the same then, and so
+/// does what was issued for it. The hash cannot be found from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PasswordFingerprint(String);
+
+impl PasswordFingerprint {
+    /// The fingerprint of `password_hash` as it is stored.
+    pub fn of(password_hash: &str) -> Self {
+        Self(hashed(b"password hash\0", password_hash))
+    }
 }
 
 impl Reset {
-    /// For the user at `account`, as long as `password_hash` is the hash that is stored.
-    pub fn new(account: impl Into<String>, user: impl Into<String>, password_hash: &str) -> Self {
-        Self { account: account.into(), user: user.into(), fingerprint: fingerprint(password_hash) }
+    /// For the user at `account`, as long as the account has the password of `fingerprint`.
+    pub fn new(account: impl Into<String>, user: impl Into<String>, fingerprint: PasswordFingerprint) -> Self {
+        Self { account: account.into(), user: user.into(), fingerprint }
     }
 
     /// For nobody: a token that costs what another costs and opens nothing.
     pub fn nobody() -> Self {
-        Self::new("", "", "")
+        Self::new("", "", PasswordFingerprint::of(""))
     }
 
-    /// Whether `password_hash` is the hash that the token was issued for.
-    pub fn is_of(&self, password_hash: &str) -> bool {
-        !self.user.is_empty() && self.fingerprint == fingerprint(password_hash)
+    /// Returns `true` if the token was issued for the password of `fingerprint`.
+    pub fn is_of(&self, fingerprint: &PasswordFingerprint) -> bool {
+        !self.user.is_empty() && self.fingerprint == *fingerprint
     }
 }
 
@@ -139,10 +154,6 @@ fn key(token: &str) -> String {
     hashed(b"reset token\0", token)
 }
 
-fn fingerprint(password_hash: &str) -> String {
-    hashed(b"password hash\0", password_hash)
-}
-
 fn hashed(what: &[u8], text: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::new().chain_update(what).chain_update(text).finalize())
 }
@@ -159,17 +170,18 @@ mod tests {
 
     #[test]
     fn a_reset_is_of_one_stored_hash_and_nobodys_is_of_none() {
-        let reset = Reset::new("account", "u1", "$2b$10$abc");
-        assert!(reset.is_of("$2b$10$abc"));
-        assert!(!reset.is_of("$2b$10$abd") && !reset.is_of(""));
-        assert!(!Reset::nobody().is_of(""));
+        let of = PasswordFingerprint::of;
+        let reset = Reset::new("account", "u1", of("$2b$10$abc"));
+        assert!(reset.is_of(&of("$2b$10$abc")));
+        assert!(!reset.is_of(&of("$2b$10$abd")) && !reset.is_of(&of("")));
+        assert!(!Reset::nobody().is_of(&of("")));
     }
 
     #[test]
     fn nothing_kept_is_the_token() {
         let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([7; SECRET_BYTES]));
         assert!(is_token(&token));
-        let record = Record { reset: Reset::new("account", "u1", "$2b$10$abc"), expires: 7 };
+        let record = Record { reset: Reset::new("account", "u1", PasswordFingerprint::of("$2b$10$abc")), expires: 7 };
         let kept = format!("{} {}", key(&token), serde_json::to_string(&record).unwrap());
         assert!(!kept.contains(&token[PREFIX.len()..]) && !kept.contains("$2b$"), "{kept}");
     }

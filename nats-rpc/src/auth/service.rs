@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use self::credential::Credential;
 use super::revision;
 use crate::connection::{Connection, KvBucket, KvError};
+use crate::decode::from_json;
 use crate::error::RpcError;
 use crate::guard::Guard;
 use crate::message::Request;
@@ -165,8 +166,8 @@ impl ServiceCredentials {
     /// The record of a service as the stream's leader has it, and the revision that a write replaces.
     async fn read(&self, name: &str) -> Result<(Option<Record>, u64), ServiceCredentialError> {
         let current = self.0.current().await.map_err(unavailable)?;
-        let (value, revision) = revision::latest(&current.store, name).await.map_err(unavailable)?;
-        let record = value.map(|value| serde_json::from_slice(&value)).transpose().map_err(unavailable)?;
+        let (value, revision) = revision::latest(&current, name).await.map_err(unavailable)?;
+        let record = value.map(|value| from_json(&value)).transpose().map_err(unavailable)?;
         Ok((record, revision))
     }
 }

@@ -7,6 +7,7 @@ mod error;
 mod id;
 mod judge;
 mod living;
+mod old_tokens;
 mod outage;
 mod record;
 mod refresh;
@@ -18,10 +19,11 @@ use std::sync::Arc;
 use async_nats::jetstream;
 
 use self::bucket::{Bucket, Write};
-use self::chain::{Chain, Pepper};
+use self::chain::Pepper;
 use self::config::Limits;
 use self::id::SessionId;
-use self::judge::{Judgement, judge};
+use self::judge::Judgement;
+use self::old_tokens::OldTokens;
 use self::outage::Outages;
 use self::record::Record;
 use self::token::RefreshToken;
@@ -76,6 +78,7 @@ pub struct Sessions {
     limits: Limits,
     revoker: Option<Arc<Revoker>>,
     outages: Outages,
+    old_tokens: OldTokens,
     clock: Clock,
 }
 
@@ -165,6 +168,7 @@ impl Sessions {
             limits,
             revoker,
             outages: Outages::default(),
+            old_tokens: OldTokens::default(),
             clock,
         })
     }
@@ -172,7 +176,9 @@ impl Sessions {
     /// Begins a session. If the user then has more than the cap allows, the oldest end:
     /// [`Issued::displaced`].
     ///
-    /// Several that begin at once may be over the cap together, until the next one begins.
+    /// Sessions that begin at once, on any instance, are in one order: by the time they began, then by id. Each ends
+    /// none but older ones, so the newest always live. Where the clocks of instances differ, sessions may be over the
+    /// cap until the next one begins.
     ///
     /// # Errors
     /// [`SessionError::Unavailable`] if it cannot be stored.
@@ -197,8 +203,7 @@ impl Sessions {
     pub async fn look_up(&self, refresh_token: &str) -> Result<LiveSession, SessionError> {
         let presented = RefreshToken::parse(refresh_token).ok_or(SessionError::Invalid)?;
         let (record, _) = self.bucket.read(presented.sid).await?.ok_or(SessionError::Invalid)?;
-        let chain = self.chain(&record, &presented)?;
-        match judge(&record, &presented, &chain, self.clock.unix_millis(), self.limits.grace) {
+        match self.judge_token(&record, &presented, self.limits.grace).await? {
             Judgement::Current | Judgement::Repeated => Ok(LiveSession::new(presented.sid, record)),
             Judgement::Reused | Judgement::Spent | Judgement::Invalid => Err(SessionError::Invalid),
         }
@@ -213,8 +218,7 @@ impl Sessions {
         let presented = RefreshToken::parse(refresh_token).ok_or(SessionError::Invalid)?;
         let id = presented.sid;
         let (record, _) = self.bucket.read(id).await?.ok_or(SessionError::Invalid)?;
-        let chain = self.chain(&record, &presented)?;
-        match judge(&record, &presented, &chain, self.clock.unix_millis(), self.limits.grace) {
+        match self.judge_token(&record, &presented, self.limits.grace).await? {
             Judgement::Invalid => Err(SessionError::Invalid),
             _ => self.finish(id, record).await,
         }
@@ -232,13 +236,12 @@ impl Sessions {
         Ok(session)
     }
 
-    fn chain<'a>(&'a self, record: &Record, presented: &RefreshToken) -> Result<Chain<'a>, SessionError> {
+    fn pepper(&self, record: &Record, presented: &RefreshToken) -> Result<&Pepper, SessionError> {
         let pepper = self.peppers.iter().find(|pepper| pepper.id() == record.pepper);
-        let Some(pepper) = pepper else {
+        pepper.ok_or_else(|| {
             tracing::warn!(sid = %presented.sid, "session of an unknown pepper refused");
-            return Err(SessionError::Invalid);
-        };
-        Ok(Chain::new(pepper, presented.sid))
+            SessionError::Invalid
+        })
     }
 }
 

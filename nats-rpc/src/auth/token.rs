@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::keys::SigningKeys;
 use crate::error::RpcError;
+use crate::inbox_token::unrelated_id;
 use crate::jwt::{ACCESS_TOKEN_TYPE, Clock, DEFAULT_AUDIENCE, DEFAULT_ISSUER, SecretKey, Signer};
 
 /// How long an access token lives unless configured: 15 min.
@@ -168,7 +169,7 @@ impl TokenIssuer {
             sub: grant.sub,
             iat,
             exp,
-            jti: &nuid::next(),
+            jti: &unrelated_id(),
             sid: grant.sid,
             ep: grant.epoch,
             rep: grant.realm,

@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::error::{CallError, RemoteError};
+use crate::decode::from_json;
 use crate::wire;
 
 /// The body of an error answer, as far as it is one of ours.
@@ -24,7 +25,7 @@ pub(crate) fn decode<R: DeserializeOwned>(headers: Option<&HeaderMap>, body: &[u
     }
     // Services of other makes answer "nothing" with an empty body.
     let body = if body.is_empty() { b"null" } else { body };
-    serde_json::from_slice(body).map_err(CallError::Decode)
+    from_json(body).map_err(CallError::Decode)
 }
 
 /// The error that an answer's headers say it is.

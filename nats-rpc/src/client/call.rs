@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::Client;
 use super::answer::decode;
+use super::capture::Capture;
 use super::error::CallError;
 use super::feed::{Feed, Speech};
 use super::inbox::Inbox;
@@ -20,6 +21,7 @@ use super::retry::Backoff;
 use super::stream::{Receiver, Terms};
 use crate::connection::ConnectionState;
 use crate::deadline::{self, LONGEST};
+use crate::decode::{from_json, unwritable};
 use crate::error::Code;
 use crate::message::Headers;
 use crate::subject::Subject;
@@ -33,6 +35,8 @@ pub(super) struct Prepared {
     payload: Bytes,
     /// The id of a call in NestJS's dialect.
     id: Option<String>,
+    /// What it makes of acknowledgements by a stream that captures its subject.
+    capture: Arc<Capture>,
     /// Whether an attempt has found a connection to be sent on.
     sent: AtomicBool,
 }
@@ -44,6 +48,8 @@ impl Client {
     /// - [`CallError::Answered`]: the handler answered with an error.
     /// - [`CallError::NoResponders`]: nobody listens to `subject`, nor began to within the
     ///   [patience](Self::patience); nothing was executed.
+    /// - [`CallError::CapturedByStream`]: no reply came but the acknowledgement of a JetStream stream that captures
+    ///   `subject`; it may have executed.
     /// - [`CallError::TimedOut`], [`CallError::ConnectionLost`]: no answer came; it may have executed, unless the
     ///   former says that it was not sent.
     /// - [`CallError::Disconnected`]: there is no connection now; nothing was sent. Not with
@@ -63,7 +69,7 @@ impl Client {
     }
 
     async fn call<R: DeserializeOwned>(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<R, CallError> {
-        let call = self.prepare(subject, data)?;
+        let call = self.prepare::<R>(subject, data)?;
         let started = Instant::now();
         let until = self.deadline(self.timeout);
         self.persist(&call, started, until, || self.attempt(&call, started, until)).await
@@ -79,12 +85,12 @@ impl Client {
             // What ends this is the deadline of the whole.
             let terms = Terms { started, until, item: Duration::MAX };
             let value = only(self.open(&self.inbox, call, terms).await?).await?;
-            return serde_json::from_slice(&value).map_err(CallError::Decode);
+            return from_json(&value).map_err(CallError::Decode);
         }
         self.ready(&call.sent).await?;
         let headers = self.headers_of(call, until);
         self.check_size(&headers, &call.payload)?;
-        let answer = self.inbox.call(&call.subject, headers, call.payload.clone()).await?;
+        let answer = self.inbox.call(&call.subject, call.capture.clone(), headers, call.payload.clone()).await?;
         decode(answer.headers.as_ref(), &answer.payload)
     }
 
@@ -103,7 +109,7 @@ impl Client {
         };
         self.check_size(&headers, &call.payload)?;
         let feed = Feed::new(call.subject.clone(), speech, window);
-        let seat = inbox.seat(place, feed, headers, call.payload.clone()).await?;
+        let seat = inbox.seat(place, feed, call.capture.clone(), headers, call.payload.clone()).await?;
         Ok(Receiver::new(seat, terms))
     }
 
@@ -141,10 +147,12 @@ impl Client {
                 backoff.pause().await;
             }
         };
-        let timed_out = |_| CallError::TimedOut {
-            subject: prepared.subject.to_string(),
-            after: until.duration_since(started),
-            sent: prepared.sent.load(Ordering::Relaxed),
+        let timed_out = |_| {
+            prepared.capture.error(prepared.subject.as_str()).unwrap_or_else(|| CallError::TimedOut {
+                subject: prepared.subject.to_string(),
+                after: until.duration_since(started),
+                sent: prepared.sent.load(Ordering::Relaxed),
+            })
         };
         tokio::time::timeout_at(until.into(), call).await.map_err(timed_out)?
     }
@@ -175,33 +183,48 @@ impl Client {
     }
 
     async fn publish(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<(), CallError> {
-        let Prepared { subject, headers, payload, sent, .. } = self.prepare_with(subject, data, None)?;
+        let Prepared { subject, headers, payload, sent, .. } = self.prepare_with::<()>(subject, data, None)?;
         let until = self.deadline(self.timeout);
         let after = until.saturating_duration_since(Instant::now());
         let published = async {
-            self.ready(&sent).await?;
             let mut headers = headers.into_nats();
             trace::inject(&mut headers);
-            self.check_size(&headers, &payload)?;
-            let nats = self.connection.nats();
-            let to = subject.clone().into_nats();
-            let published = match headers.is_empty() {
-                true => nats.publish(to, payload).await,
-                false => nats.publish_with_headers(to, headers, payload).await,
-            };
-            published.map_err(|_| CallError::Disconnected)
+            let mut backoff = Backoff::default();
+            loop {
+                self.ready(&sent).await?;
+                self.check_size(&headers, &payload)?;
+                let nats = self.connection.nats();
+                let (to, payload) = (subject.clone().into_nats(), payload.clone());
+                let published = match headers.is_empty() {
+                    true => nats.publish(to, payload).await,
+                    false => nats.publish_with_headers(to, headers.clone(), payload).await,
+                };
+                if published.is_ok() {
+                    return Ok(());
+                }
+                // The client of async-nats has died, and has taken nothing.
+                sent.store(false, Ordering::Relaxed);
+                if !self.wait_for_ready {
+                    return Err(CallError::Disconnected);
+                }
+                backoff.pause().await;
+            }
         };
         let timed_out =
             |_| CallError::TimedOut { subject: subject.to_string(), after, sent: sent.load(Ordering::Relaxed) };
         tokio::time::timeout_at(until.into(), published).await.map_err(timed_out)?
     }
 
-    /// Makes everything of a call that can be wrong before it is sent.
-    pub(super) fn prepare(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<Prepared, CallError> {
-        self.prepare_with(subject, data, self.nest.then(nest::new_id))
+    /// Makes everything of a call for an `R` that can be wrong before it is sent.
+    pub(super) fn prepare<R: DeserializeOwned>(
+        &self,
+        subject: &str,
+        data: &(impl Serialize + ?Sized),
+    ) -> Result<Prepared, CallError> {
+        self.prepare_with::<R>(subject, data, self.nest.then(nest::new_id))
     }
 
-    fn prepare_with(
+    fn prepare_with<R: DeserializeOwned>(
         &self,
         subject: &str,
         data: &(impl Serialize + ?Sized),
@@ -216,13 +239,15 @@ impl Client {
             None => Subject::new(subject).map_err(|error| CallError::Invalid(error.to_string()))?,
         };
         let headers = self.headers.clone()?;
-        let payload = serde_json::to_vec(data)
-            .map_err(|error| CallError::Invalid(format!("the data cannot be written as JSON: {error}")))?;
+        let payload = serde_json::to_vec(data).map_err(|error| {
+            CallError::Invalid(format!("the data cannot be written as JSON: {}", unwritable(&error)))
+        })?;
         let payload = match target {
             Some(target) => target.envelope(&payload, id.as_deref()),
             None => payload,
         };
-        Ok(Prepared { subject, headers, payload: payload.into(), id, sent: AtomicBool::new(false) })
+        let capture = Arc::new(Capture::of::<R>());
+        Ok(Prepared { subject, headers, payload: payload.into(), id, capture, sent: AtomicBool::new(false) })
     }
 
     /// The end of a call that has `timeout`, or what is left to the handler that makes it.

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use crate::decode::DecodeError;
 use crate::error::{Code, RpcError};
 use crate::message::HeaderError;
 
@@ -52,6 +53,19 @@ pub enum CallError {
         /// What was missed.
         why: String,
     },
+    /// A JetStream stream captured the request and acknowledged it, and no other reply came by the deadline; the call
+    /// may have executed.
+    #[error(
+        "no reply from {subject:?}: the JetStream stream {stream:?} captures the subject and acknowledged the request; \
+         take the subject out of the stream, or create the stream with `no_ack`"
+    )]
+    #[non_exhaustive]
+    CapturedByStream {
+        /// The subject called.
+        subject: String,
+        /// The stream.
+        stream: String,
+    },
     /// There is no connection now; nothing was sent.
     #[error("not connected to nats-server; nothing was sent")]
     Disconnected,
@@ -84,9 +98,9 @@ pub enum CallError {
         /// The server's limit in bytes.
         max: usize,
     },
-    /// The answer is not of the type expected.
+    /// The answer is not of the type expected; the text repeats no value of it.
     #[error("the answer is not of the type expected: {0}")]
-    Decode(#[source] serde_json::Error),
+    Decode(#[source] DecodeError),
 }
 
 impl CallError {
@@ -117,14 +131,16 @@ impl From<CallError> for RpcError {
             | CallError::Disconnected
             | CallError::ConnectionLost { .. }
             | CallError::Broken { .. } => Some(Code::Unavailable),
-            CallError::TimedOut { .. } => Some(Code::DeadlineExceeded),
+            CallError::TimedOut { .. } | CallError::CapturedByStream { .. } => Some(Code::DeadlineExceeded),
             CallError::TooLarge { .. } => Some(Code::PayloadTooLarge),
             CallError::Forbidden { .. } | CallError::Deaf { .. } | CallError::Invalid(_) | CallError::Decode(_) => None,
         };
         let Some(code) = code else { return Self::internal(error) };
         let message = match &error {
             CallError::Answered(remote) => remote.message().to_owned(),
-            CallError::TimedOut { .. } => "a service that this one needs did not answer in time".to_owned(),
+            CallError::TimedOut { .. } | CallError::CapturedByStream { .. } => {
+                "a service that this one needs did not answer in time".to_owned()
+            }
             CallError::TooLarge { .. } => "a message to a service that this one needs is too large".to_owned(),
             _ => "a service that this one needs is not available".to_owned(),
         };

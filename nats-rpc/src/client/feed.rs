@@ -12,7 +12,7 @@ use super::answer::remote_error;
 use super::error::CallError;
 use super::nest::{self, Answer};
 use crate::subject::Subject;
-use crate::wire::stream::{Frame, is_inbox};
+use crate::wire::stream::{Frame, Sender};
 
 /// How many items may wait in the nest dialect, which has no way to slow the service down.
 const MOST_WAITING: usize = 1_024;
@@ -41,8 +41,13 @@ struct State {
     ended: bool,
     /// Whether anything was heard of the service.
     opened: bool,
-    /// Where the service listens. The first that answers is listened to, and no other.
+    /// Which instance answers. The first that answers is listened to, and no other.
+    sender: Option<Sender>,
+    /// Where it listens, as its last message said: nats-server gives each message of a stream that crosses accounts
+    /// another reply subject.
     origin: Option<async_nats::Subject>,
+    /// Where it was sent something last.
+    told: Option<async_nats::Subject>,
     received: u64,
     taken: u64,
     granted: u64,
@@ -80,7 +85,9 @@ impl Feed {
             end: None,
             ended: false,
             opened: false,
+            sender: None,
             origin: None,
+            told: None,
             received: 0,
             taken: 0,
             granted: window,
@@ -96,7 +103,13 @@ impl Feed {
 
     /// Whether frames for the service go to `subject`.
     pub(super) fn talks_to(&self, subject: &str) -> bool {
-        self.lock().origin.as_ref().is_some_and(|origin| origin.as_str() == subject)
+        let state = self.lock();
+        [&state.origin, &state.told].into_iter().flatten().any(|origin| origin.as_str() == subject)
+    }
+
+    /// Whether the service has answered.
+    pub(super) fn is_opened(&self) -> bool {
+        self.lock().opened
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -218,12 +231,14 @@ impl State {
             return None;
         }
         self.granted = total;
+        self.told = Some(origin.clone());
         Some((origin, Frame::Credit(total)))
     }
 
     fn hear_native(&mut self, message: Message) -> Result<Option<Said>, CallError> {
         let Message { payload, headers, reply, .. } = message;
         let frame = Frame::of(headers.as_ref());
+        let sender = Sender::of(headers.as_ref(), reply.as_ref());
         let error = || headers.as_ref().and_then(|headers| remote_error(headers, &payload));
         let Some(frame) = frame else {
             if self.opened {
@@ -240,12 +255,14 @@ impl State {
                 }
             };
         };
-        let Some(origin) = reply.filter(|reply| is_inbox(reply.as_str())) else {
-            return if self.opened { Ok(None) } else { Err(broken("the service does not say where it can be told")) };
+        // The inbox has taken away one that is not to be published to.
+        let Some(origin) = reply else {
+            return if self.opened { Ok(None) } else { Err(broken(NO_ADDRESS)) };
         };
-        if self.origin.get_or_insert_with(|| origin.clone()) != &origin {
+        if *self.sender.get_or_insert_with(|| sender.clone()) != sender {
             return Ok(Some(Said::Word((origin, Frame::Cancel))));
         }
+        self.origin = Some(origin.clone());
         self.opened = true;
         self.heard = Instant::now();
         let expected = self.received + 1;
@@ -258,7 +275,10 @@ impl State {
                 self.items.push_back(payload);
                 Ok(None)
             }
-            Frame::Ask(count) if count == self.received => Ok(Some(Said::Word((origin, Frame::Credit(self.granted))))),
+            Frame::Ping(count) if count == self.received => {
+                self.told = Some(origin.clone());
+                Ok(Some(Said::Word((origin, Frame::Credit(self.granted)))))
+            }
             Frame::End(count) if count == expected => Ok(Some(Said::End)),
             Frame::Error(count) if count == expected => {
                 Err(error().map_or_else(|| broken("it ended with an error that cannot be read"), CallError::Answered))
@@ -266,7 +286,7 @@ impl State {
             Frame::Item(count) | Frame::End(count) | Frame::Error(count) => {
                 Err(broken(format!("message {count} came where {expected} was expected")))
             }
-            Frame::Ask(count) => Err(broken(format!("{count} items were sent, and {} came", self.received))),
+            Frame::Ping(count) => Err(broken(format!("{count} items were sent, and {} came", self.received))),
             // Nothing that a service says.
             Frame::Open(_) | Frame::Credit(_) | Frame::Cancel => Ok(None),
         }
@@ -278,12 +298,12 @@ impl State {
         if matches!(answer, Answer::Foreign) {
             return Ok(None);
         }
-        // Services of ours listen for a word from their caller in this dialect too.
-        let origin = reply.filter(|reply| is_inbox(reply.as_str()));
-        if self.opened && self.origin != origin {
-            return Ok(origin.map(|origin| Said::Word((origin, Frame::Cancel))));
+        let sender = Sender::of(headers.as_ref(), reply.as_ref());
+        if *self.sender.get_or_insert_with(|| sender.clone()) != sender {
+            return Ok(reply.map(|origin| Said::Word((origin, Frame::Cancel))));
         }
-        self.origin = origin;
+        // Services of ours listen for a word from their caller in this dialect too.
+        self.origin = reply;
         self.opened = true;
         match answer {
             Answer::Item(_) if self.items.len() >= MOST_WAITING => {
@@ -303,6 +323,9 @@ impl State {
         }
     }
 }
+
+const NO_ADDRESS: &str = "its frames name no inbox for credit: set NATS_REPLY_PREFIXES if the service has an inbox \
+                          prefix of its own";
 
 /// An error that [`Feed::name`] completes.
 fn broken(why: impl Into<String>) -> CallError {

@@ -1,21 +1,24 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use async_nats::message::OutboundMessage;
 use async_nats::{HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 
+use super::capture::{Capture, Warnings};
 use super::error::CallError;
 use super::feed::{Feed, Heard, Word, is_nobody};
 use crate::connection::{Connection, Violation};
+use crate::inbox_token::{InboxToken, InboxTokens};
+use crate::reply_subject::ReplySubjects;
 use crate::subject::Subject;
-use crate::wire::stream::{Frame, is_inbox};
+use crate::wire::stream::Frame;
 
 /// How many calls may be under way at a time.
 const MAX_CALLS: usize = 4_096;
@@ -28,29 +31,36 @@ pub(super) struct Inbox {
     connection: Connection,
     prefix: String,
     pending: Arc<Pending>,
-    next: AtomicU64,
-    /// Makes tokens of numbers. They are secrets between a caller and whom it asks: who could guess the next
-    /// one could answer in another's place.
-    tokens: RandomState,
     /// Bounds the calls under way, and with them the memory that a stuck service can cost its callers.
     places: Arc<Semaphore>,
     /// The items beyond one each that streams may have on their way.
     spare: Arc<Semaphore>,
     /// The task that reads the answers, once the first call has subscribed.
-    reader: OnceCell<Reader>,
+    reader: ArcSwapOption<Reader>,
+    /// One call at a time begins to read.
+    beginning: tokio::sync::Mutex<()>,
 }
 
 type Outcome = Result<Message, CallError>;
 
-#[derive(Default)]
 struct Pending {
-    calls: Mutex<HashMap<u64, Call>>,
+    /// Of each call. A peer that guessed the token of a call could reply to it.
+    tokens: InboxTokens,
+    calls: Mutex<HashMap<InboxToken, Call>>,
+    replies: Arc<ReplySubjects>,
+    warnings: Warnings,
     /// Whether the server forbids this user its inbox: then no answer can arrive.
     deaf: AtomicBool,
 }
 
-/// Who waits for answers.
-enum Call {
+/// A call that waits for answers.
+struct Call {
+    capture: Arc<Capture>,
+    waiting: Waiting,
+}
+
+/// Who waits for them.
+enum Waiting {
     Once { subject: Subject, answer: oneshot::Sender<Outcome> },
     Feed(Arc<Feed>),
 }
@@ -78,23 +88,28 @@ impl Inbox {
 
     fn open(connection: &Connection, places: usize, spare: usize) -> Arc<Self> {
         Arc::new(Self {
-            prefix: connection.nats().new_inbox(),
+            prefix: connection.new_inbox(),
             connection: connection.clone(),
-            pending: Arc::default(),
-            next: AtomicU64::new(0),
-            tokens: RandomState::new(),
+            pending: Arc::new(Pending::new(connection.reply_subjects())),
             places: Arc::new(Semaphore::new(places)),
             spare: Arc::new(Semaphore::new(spare)),
-            reader: OnceCell::new(),
+            reader: ArcSwapOption::empty(),
+            beginning: tokio::sync::Mutex::default(),
         })
     }
 
     /// Publishes one call and waits for its answer, without an end of its own.
-    pub(super) async fn call(&self, subject: &Subject, headers: HeaderMap, payload: Bytes) -> Outcome {
-        self.reader.get_or_try_init(|| self.read()).await?;
+    pub(super) async fn call(
+        &self,
+        subject: &Subject,
+        capture: Arc<Capture>,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Outcome {
+        self.listen().await?;
         let _place = self.places.acquire().await.map_err(|_| CallError::Disconnected)?;
         let (answer, answered) = oneshot::channel();
-        let token = self.insert(Call::Once { subject: subject.clone(), answer });
+        let token = self.pending.insert(capture, Waiting::Once { subject: subject.clone(), answer });
         // Whatever ends this call, its entry goes.
         let _placed = Placed { pending: &self.pending, token };
         self.publish(subject, token, headers, payload).await?;
@@ -103,7 +118,7 @@ impl Inbox {
 
     /// Waits for a place for a call with several answers, of which `window` at most are on their way at a time.
     pub(super) async fn reserve(&self, window: u64) -> Result<Place, CallError> {
-        self.reader.get_or_try_init(|| self.read()).await?;
+        self.listen().await?;
         let call = self.places.clone().acquire_owned().await.map_err(|_| CallError::Disconnected)?;
         // One item is always covered. For more it takes what is there: a smaller window is better than a wait.
         let more = usize::try_from(window - 1).unwrap_or(usize::MAX).min(self.spare.available_permits());
@@ -116,31 +131,50 @@ impl Inbox {
         self: &Arc<Self>,
         place: Place,
         feed: Feed,
+        capture: Arc<Capture>,
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<Seat, CallError> {
         let feed = Arc::new(feed);
-        let token = self.insert(Call::Feed(feed.clone()));
+        let token = self.pending.insert(capture.clone(), Waiting::Feed(feed.clone()));
         // From here on the entry goes with the seat.
-        let seat = Seat { inbox: self.clone(), token, feed, place: Some(place) };
+        let seat = Seat { inbox: self.clone(), token, feed, capture, place: Some(place) };
         self.publish(seat.feed.subject(), token, headers, payload).await?;
         Ok(seat)
     }
 
-    fn insert(&self, call: Call) -> u64 {
-        let token = self.tokens.hash_one(self.next.fetch_add(1, Ordering::Relaxed));
-        self.pending.lock().insert(token, call);
-        token
-    }
-
-    async fn publish(&self, subject: &Subject, token: u64, headers: HeaderMap, body: Bytes) -> Result<(), CallError> {
+    async fn publish(
+        &self,
+        subject: &Subject,
+        token: InboxToken,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(), CallError> {
         if self.pending.deaf.load(Ordering::Relaxed) {
             return Err(CallError::Deaf { inbox: self.prefix.clone() });
         }
-        let reply = format!("{}.{token}", self.prefix);
+        let reply = format!("{}.{}", self.prefix, self.pending.tokens.text(token));
         let to = subject.clone().into_nats();
         let published = self.connection.nats().publish_with_reply_and_headers(to, reply, headers, body).await;
         published.map_err(|_| CallError::Disconnected)
+    }
+
+    /// Sees to it that answers are read.
+    async fn listen(&self) -> Result<(), CallError> {
+        if self.is_listening() {
+            return Ok(());
+        }
+        let _turn = self.beginning.lock().await;
+        if !self.is_listening() {
+            // No answer comes to calls of a reader that has ended.
+            self.pending.fail_all();
+            self.reader.store(Some(Arc::new(self.read().await?)));
+        }
+        Ok(())
+    }
+
+    fn is_listening(&self) -> bool {
+        self.reader.load().as_ref().is_some_and(|reader| !reader.0.is_finished())
     }
 
     async fn read(&self) -> Result<Reader, CallError> {
@@ -157,7 +191,7 @@ impl Inbox {
             prefix: self.prefix.clone(),
             pending: self.pending.clone(),
         };
-        Ok(Reader(tokio::spawn(reading.run()).abort_handle()))
+        Ok(Reader(self.connection.spawn(reading.run())))
     }
 }
 
@@ -177,14 +211,21 @@ impl Place {
 /// The entry of a call with several answers; it goes with this.
 pub(super) struct Seat {
     inbox: Arc<Inbox>,
-    token: u64,
+    token: InboxToken,
     feed: Arc<Feed>,
+    capture: Arc<Capture>,
     place: Option<Place>,
 }
 
 impl Seat {
     pub(super) fn feed(&self) -> &Feed {
         &self.feed
+    }
+
+    /// The error of a call that has got nothing but the acknowledgement of a stream so far.
+    pub(super) fn captured(&self) -> Option<CallError> {
+        let captured = self.capture.error(self.feed.subject().as_str());
+        captured.filter(|_| !self.feed.is_opened())
     }
 
     /// Tells the service something, if there is something to tell.
@@ -266,6 +307,8 @@ impl Reading {
             self.generation = live.generation;
             if let Ok(answers) = subscribe(&live.nats, &self.prefix).await {
                 self.answers = answers;
+                // That the client died has been told; the calls of the next one have lost nothing.
+                self.breaks.mark_unchanged();
                 return;
             }
         }
@@ -273,18 +316,44 @@ impl Reading {
 }
 
 impl Pending {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Call>> {
+    fn new(replies: Arc<ReplySubjects>) -> Self {
+        Self {
+            tokens: InboxTokens::default(),
+            calls: Mutex::default(),
+            replies,
+            warnings: Warnings::default(),
+            deaf: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<InboxToken, Call>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn insert(&self, capture: Arc<Capture>, waiting: Waiting) -> InboxToken {
+        let token = self.tokens.issue();
+        self.lock().insert(token, Call { capture, waiting });
+        token
+    }
+
     /// Hands a message to its call; gives what is to be said to whoever sent it.
-    fn answer(&self, message: Message) -> Option<Word> {
-        let token: u64 = message.subject.as_str().rsplit('.').next()?.parse().ok()?;
+    ///
+    /// A message with a token that was not issued here is ignored: its sender guesses.
+    fn answer(&self, mut message: Message) -> Option<Word> {
+        let token = self.tokens.recognize(&message.subject)?;
+        // The service of a stream chooses where it is sent credit.
+        message.reply = message.reply.filter(|reply| self.replies.admit(reply));
         let mut calls = self.lock();
         let feed = match calls.entry(token) {
-            Entry::Occupied(call) => match call.get() {
-                Call::Feed(feed) => feed.clone(),
-                Call::Once { .. } => {
+            Entry::Occupied(call) if call.get().capture.holds_back(&message) => {
+                let (capture, subject) = (call.get().capture.clone(), call.get().subject().clone());
+                drop(calls);
+                self.warnings.warn(subject.as_str(), &capture);
+                return None;
+            }
+            Entry::Occupied(call) => match &call.get().waiting {
+                Waiting::Feed(feed) => feed.clone(),
+                Waiting::Once { .. } => {
                     let call = call.remove();
                     drop(calls);
                     call.answer(message);
@@ -294,8 +363,7 @@ impl Pending {
             // An answer that nobody waits for any more, or a second one. A stream is to end.
             Entry::Vacant(_) => {
                 drop(calls);
-                let origin = message.reply.filter(|reply| is_inbox(reply.as_str()))?;
-                return Some((origin, Frame::Cancel));
+                return Some((message.reply?, Frame::Cancel));
             }
         };
         drop(calls);
@@ -325,9 +393,9 @@ impl Pending {
 
     /// This user may not publish to `subject`: a call, or what is said to the service of a stream.
     fn forbid(&self, subject: &str) {
-        let is_for = |call: &Call| match call {
-            Call::Once { subject: called, .. } => called.as_str() == subject,
-            Call::Feed(feed) => feed.subject().as_str() == subject || feed.talks_to(subject),
+        let is_for = |call: &Call| match &call.waiting {
+            Waiting::Once { subject: called, .. } => called.as_str() == subject,
+            Waiting::Feed(feed) => feed.subject().as_str() == subject || feed.talks_to(subject),
         };
         let forbidden: Vec<Call> = self.lock().extract_if(|_, call| is_for(call)).map(|(_, call)| call).collect();
         for call in forbidden {
@@ -338,14 +406,14 @@ impl Pending {
 
 impl Call {
     fn subject(&self) -> &Subject {
-        match self {
-            Self::Once { subject, .. } => subject,
-            Self::Feed(feed) => feed.subject(),
+        match &self.waiting {
+            Waiting::Once { subject, .. } => subject,
+            Waiting::Feed(feed) => feed.subject(),
         }
     }
 
     fn answer(self, message: Message) {
-        let Self::Once { subject, answer } = self else { return };
+        let Waiting::Once { subject, answer } = self.waiting else { return };
         let outcome = match is_nobody(&message) {
             true => Err(CallError::NoResponders { subject: subject.to_string() }),
             false => Ok(message),
@@ -355,17 +423,17 @@ impl Call {
     }
 
     fn fail(self, error: CallError) {
-        match self {
+        match self.waiting {
             // The caller may have given up in this very moment.
-            Self::Once { answer, .. } => drop(answer.send(Err(error))),
-            Self::Feed(feed) => feed.fail(error),
+            Waiting::Once { answer, .. } => drop(answer.send(Err(error))),
+            Waiting::Feed(feed) => feed.fail(error),
         }
     }
 }
 
 struct Placed<'a> {
     pending: &'a Pending,
-    token: u64,
+    token: InboxToken,
 }
 
 impl Drop for Placed<'_> {

@@ -2,6 +2,7 @@
 
 mod answer;
 mod call;
+mod capture;
 mod error;
 mod feed;
 mod inbox;
@@ -23,6 +24,7 @@ use self::retry::Budget;
 pub use self::stream::Incoming;
 use crate::connection::{ConnectError, Connection, NatsConfig};
 use crate::message::{HeaderError, Headers};
+use crate::trace::{self, TraceContext};
 use crate::wire::stream::MAX_WINDOW;
 
 /// How long a call waits when nothing else was said.
@@ -146,6 +148,20 @@ impl Client {
             client.headers = Err(error);
         }
         client
+    }
+
+    /// The same client, whose calls continue the trace that `traceparent` and `tracestate` of W3C Trace Context say.
+    ///
+    /// It is for a program that takes requests by another protocol, such as HTTP; calls of a handler continue the
+    /// trace of its request by themselves. A malformed `traceparent` is ignored, as the recommendation says, and so is
+    /// a malformed `tracestate`; an empty one is none.
+    pub fn continue_trace(&self, traceparent: &str, tracestate: &str) -> Self {
+        let Some(context) = TraceContext::parse(traceparent, tracestate) else { return self.clone() };
+        let client = self.header(trace::PARENT, context.parent());
+        match context.state() {
+            Some(state) => client.header(trace::STATE, state),
+            None => client,
+        }
     }
 
     /// The same client with another timeout. Default: 5 s.

@@ -102,13 +102,13 @@ pub(super) fn read(id: &str, headers: Option<&HeaderMap>, body: &Bytes) -> Resul
     {
         return Ok(Answer::Error(error));
     }
-    let whole: &RawValue = serde_json::from_slice(body).map_err(CallError::Decode)?;
+    let whole: &RawValue = serde_json::from_slice(body).map_err(|error| CallError::Decode(error.into()))?;
     let share = |value: &RawValue| body.slice_ref(value.get().as_bytes());
     // What is no envelope is a value by itself, and the only one.
     if !whole.get().starts_with('{') {
         return Ok(Answer::Last(share(whole)));
     }
-    let fields: Fields<'_> = serde_json::from_str(whole.get()).map_err(CallError::Decode)?;
+    let fields: Fields<'_> = serde_json::from_str(whole.get()).map_err(|error| CallError::Decode(error.into()))?;
     if fields.id.is_some_and(|given| is_truthy(given) && !is_text(given, id)) {
         return Ok(Answer::Foreign);
     }

@@ -29,6 +29,7 @@ fn name(error: &CallError) -> &'static str {
         CallError::NoResponders { .. } => "NO_RESPONDERS",
         CallError::TimedOut { .. } => "TIMED_OUT",
         CallError::ConnectionLost { .. } => "CONNECTION_LOST",
+        CallError::CapturedByStream { .. } => "CAPTURED_BY_STREAM",
         CallError::Disconnected => "DISCONNECTED",
         CallError::Forbidden { .. } => "FORBIDDEN",
         CallError::Invalid(_) => "INVALID",

@@ -19,6 +19,7 @@ use super::feed::Taken;
 use super::inbox::Seat;
 use super::observe::observed;
 use crate::deadline::LONGEST;
+use crate::decode::from_json;
 
 /// How long a service may be silent whose stream has begun. It says every second that it is still there.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -64,7 +65,7 @@ impl Client {
         subject: &str,
         data: &(impl Serialize + ?Sized),
     ) -> Result<Incoming<T>, CallError> {
-        let call = self.prepare(subject, data)?;
+        let call = self.prepare::<T>(subject, data)?;
         let started = Instant::now();
         let until = self.deadline(self.stream_timeout);
         let terms = Terms { started, until, item: self.item_timeout };
@@ -99,7 +100,7 @@ impl<T: DeserializeOwned> Stream for Incoming<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Some(item) = ready!(self.receiver.poll_next(cx)) else { return Poll::Ready(None) };
-        let item = item.and_then(|bytes| serde_json::from_slice(&bytes).map_err(CallError::Decode));
+        let item = item.and_then(|bytes| from_json(&bytes).map_err(CallError::Decode));
         if item.is_err() {
             self.receiver.close();
         }
@@ -187,6 +188,9 @@ impl Receiver {
         self.timer.as_mut().reset(first.into());
         ready!(self.timer.as_mut().poll(cx));
         let subject = self.seat.feed().subject().to_string();
+        if let Some(captured) = self.seat.captured() {
+            return Poll::Ready(captured);
+        }
         Poll::Ready(match () {
             () if first == until => CallError::TimedOut { subject, after: until.duration_since(started), sent: true },
             () if first == next => CallError::TimedOut { subject, after: item, sent: true },

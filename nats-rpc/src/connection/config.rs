@@ -9,13 +9,16 @@ use async_nats::{ConnectOptions, ServerAddr};
 mod delay;
 mod env;
 mod error;
+mod kv_api;
 mod login;
 
 use self::delay::reconnect_delay;
 pub use self::error::NatsConfigError;
+pub use self::kv_api::KvApiPrefixes;
 use self::login::Login;
 use super::watch::Watch;
 use crate::deadline::LONGEST;
+use crate::reply_subject::ReplySubjects;
 
 /// How long a dead connection may look alive: three pings without an answer.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -40,19 +43,41 @@ const SUBSCRIPTION_CAPACITY: usize = 4_096;
 pub struct NatsConfig {
     urls: String,
     login: Option<Login>,
-    root_certificate: Option<PathBuf>,
-    client_certificate: Option<(PathBuf, PathBuf)>,
-    tls: Tls,
-    name: Option<String>,
+    pub(super) root_certificate: Option<PathBuf>,
+    pub(super) client_certificate: Option<(PathBuf, PathBuf)>,
+    pub(super) tls: Tls,
+    pub(super) name: Option<String>,
     inbox_prefix: Option<String>,
+    reply_prefixes: Vec<String>,
+    pub(super) auth_js_api_prefix: Option<String>,
+    pub(super) kv_api_prefixes: KvApiPrefixes,
     pub(super) connect_timeout: Duration,
     ping_interval: Duration,
     pub(super) subscription_capacity: usize,
+    pub(super) header_filter: HeaderFilter,
+}
+
+/// When a connection goes through a filter that replaces messages with unreadable headers.
+///
+/// One such message ends a connection of async-nats and loses what is in flight on it. The filter is a relay in the
+/// process, between async-nats and nats-server: a listener on 127.0.0.1 that admits this process alone. A service
+/// answers a replaced request with 400; a call whose reply was replaced fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeaderFilter {
+    /// From the first message on that ended a connection, or when it broke three times within 10 s, until the process
+    /// ends. Costs nothing before.
+    #[default]
+    Auto,
+    /// From the start. No message is lost to the first bad one; each costs another pass through a local socket.
+    Always,
+    /// Never, where a process may not listen on a port: each bad message then costs a connection.
+    Never,
 }
 
 /// When a connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tls {
+pub(super) enum Tls {
     /// If the server, the URL or a certificate asks for it.
     Auto,
     /// Always.
@@ -74,9 +99,13 @@ impl NatsConfig {
             tls: Tls::Auto,
             name: None,
             inbox_prefix: None,
+            reply_prefixes: Vec::new(),
+            auth_js_api_prefix: None,
+            kv_api_prefixes: KvApiPrefixes::default(),
             connect_timeout: Duration::from_secs(30),
             ping_interval: PING_INTERVAL,
             subscription_capacity: SUBSCRIPTION_CAPACITY,
+            header_filter: HeaderFilter::default(),
         }
     }
 
@@ -145,6 +174,36 @@ impl NatsConfig {
         self
     }
 
+    /// Publishes to reply subjects below `prefix` as well, for peers whose inboxes are neither `_INBOX.…` nor
+    /// `_INBOX_<word>.…`; see [`ReplySubjects`].
+    ///
+    /// Services add the prefixes of their callers, and clients those of the services whose streams they read.
+    pub fn reply_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.reply_prefixes.push(prefix.into());
+        self
+    }
+
+    /// Reads the buckets that decide trust (`auth_rev`, `auth_jwks`, `gw_jwks`) by the JetStream API at `prefix`, and
+    /// watches them without a consumer on the server.
+    ///
+    /// For a server where auth has an account of its own: `prefix` is where this account imports auth's JetStream
+    /// API, such as `AUTHJS`; for auth itself it is `$JS.API`. Default: none. The buckets are then in the account of
+    /// this connection, and each process watches them with a consumer for each bucket.
+    pub fn auth_js_api_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.auth_js_api_prefix = Some(prefix.into());
+        self
+    }
+
+    /// Opens the KV bucket `bucket` by the JetStream API at `prefix`: that of another account, imported by this one.
+    ///
+    /// With `APPJS`, a record of the bucket `users` is read at `APPJS.STREAM.MSG.GET.KV_users`. Keys are written at
+    /// `$KV.users.<key>`, which this account imports under the same name. Default: the account's own API, for each
+    /// bucket.
+    pub fn kv_api_prefix(mut self, bucket: impl Into<String>, prefix: impl Into<String>) -> Self {
+        self.kv_api_prefixes.insert(bucket.into(), prefix.into());
+        self
+    }
+
     /// How long a start waits for nats-server. Default: 30 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout.min(LONGEST);
@@ -164,14 +223,34 @@ impl NatsConfig {
         self
     }
 
+    /// Chooses when messages with unreadable headers are filtered out. Default: [`HeaderFilter::Auto`].
+    pub fn header_filter(mut self, filter: HeaderFilter) -> Self {
+        self.header_filter = filter;
+        self
+    }
+
     /// The same with `name`, unless one was chosen.
     pub(crate) fn named(mut self, name: &str) -> Self {
         self.name.get_or_insert_with(|| name.to_owned());
         self
     }
 
+    /// The reply subjects that this connection publishes to.
+    pub(crate) fn reply_subjects(&self) -> Result<ReplySubjects, NatsConfigError> {
+        let add = |replies: ReplySubjects, prefix: &String| replies.with_prefix(prefix);
+        self.reply_prefixes.iter().try_fold(ReplySubjects::default(), add).map_err(|_| NatsConfigError::Variable {
+            name: "NATS_REPLY_PREFIXES",
+            wanted: "literal subjects, separated by commas, without wildcards and without a `$` at the beginning",
+        })
+    }
+
+    /// The prefixes of reply subjects that were added.
+    pub(crate) fn reply_prefixes(&self) -> &[String] {
+        &self.reply_prefixes
+    }
+
     /// The subject below which answers arrive.
-    fn inbox(&self) -> Result<String, NatsConfigError> {
+    pub(super) fn inbox(&self) -> Result<String, NatsConfigError> {
         let is_word = |text: &str| {
             !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         };
@@ -183,6 +262,17 @@ impl NatsConfig {
             }
             (None, Some(name)) if is_word(name) => Ok(format!("_INBOX_{name}")),
             (None, _) => Ok("_INBOX".to_owned()),
+        }
+    }
+
+    /// The prefix of auth's JetStream API, if that is another account's.
+    fn auth_api(&self) -> Result<Option<&str>, NatsConfigError> {
+        match self.auth_js_api_prefix.as_deref() {
+            Some(prefix) if !is_api_prefix(prefix) => {
+                let wanted = "a subject without wildcards, such as AUTHJS or $JS.API";
+                Err(NatsConfigError::Variable { name: "AUTH_JS_API_PREFIX", wanted })
+            }
+            prefix => Ok(prefix),
         }
     }
 
@@ -209,18 +299,9 @@ impl NatsConfig {
         self.urls.split(',').map(str::trim).map(without_login).collect::<Vec<_>>().join(",")
     }
 
+    /// The options of a connection to nats-server itself.
     pub(super) fn options(&self, watch: Arc<Watch>) -> Result<ConnectOptions, NatsConfigError> {
-        let mut options = ConnectOptions::new()
-            .ping_interval(self.ping_interval)
-            .subscription_capacity(self.subscription_capacity)
-            .reconnect_delay_callback(reconnect_delay)
-            .event_callback(move |event| {
-                watch.see(event);
-                std::future::ready(())
-            });
-        if let Some(login) = &self.login {
-            options = login.apply(options)?;
-        }
+        let mut options = self.common_options(watch)?;
         if let Some(path) = &self.root_certificate {
             options = options.add_root_certificates(path.clone()).require_tls(true);
         }
@@ -232,11 +313,50 @@ impl NatsConfig {
             Tls::Required => options.require_tls(true),
             Tls::First => options.tls_first(),
         };
-        if let Some(name) = &self.name {
-            options = options.name(name);
-        }
-        Ok(options.custom_inbox_prefix(self.inbox()?))
+        Ok(match &self.name {
+            Some(name) => options.name(name),
+            None => options,
+        })
     }
+
+    /// The options of a connection to a relay, which encrypts, finds other servers, and knows its clients by `secret`.
+    pub(super) fn relayed_options(&self, watch: Arc<Watch>, secret: &str) -> Result<ConnectOptions, NatsConfigError> {
+        Ok(self.common_options(watch)?.name(secret).ignore_discovered_servers())
+    }
+
+    fn common_options(&self, watch: Arc<Watch>) -> Result<ConnectOptions, NatsConfigError> {
+        self.auth_api()?;
+        if !self.kv_api_prefixes.are_good() {
+            let wanted = "subjects without wildcards as prefixes";
+            return Err(NatsConfigError::Variable { name: "NATS_KV_API_PREFIXES", wanted });
+        }
+        let options = ConnectOptions::new()
+            .ping_interval(self.ping_interval)
+            .subscription_capacity(self.subscription_capacity)
+            .reconnect_delay_callback(reconnect_delay)
+            .custom_inbox_prefix(self.inbox()?)
+            .event_callback(move |event| {
+                watch.see(event);
+                std::future::ready(())
+            });
+        match &self.login {
+            Some(login) => login.apply(options),
+            None => Ok(options),
+        }
+    }
+
+    /// Whether no connection is to be had without TLS.
+    pub(super) fn encrypts(&self) -> bool {
+        self.tls != Tls::Auto || self.root_certificate.is_some() || self.client_certificate.is_some()
+    }
+}
+
+/// Returns `true` if `text` can begin the subjects of a JetStream API: a subject without wildcards.
+fn is_api_prefix(text: &str) -> bool {
+    let is_token = |token: &str| {
+        !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>'))
+    };
+    text.split('.').all(is_token)
 }
 
 impl fmt::Debug for NatsConfig {
@@ -248,6 +368,8 @@ impl fmt::Debug for NatsConfig {
             .field("tls", &self.tls)
             .field("root_certificate", &self.root_certificate)
             .field("inbox_prefix", &self.inbox_prefix)
+            .field("reply_prefixes", &self.reply_prefixes)
+            .field("auth_js_api_prefix", &self.auth_js_api_prefix)
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
     }
@@ -267,6 +389,17 @@ mod tests {
         assert!(!format!("{error}").contains("hunter2"));
         let seed = NatsConfig::new("nats://a").nkey("SUhunter2").options(Arc::default()).unwrap_err();
         assert!(!format!("{seed} {seed:?}").contains("hunter2") && seed.to_string().contains("NATS_NKEY_SEED"));
+    }
+
+    #[test]
+    fn auth_js_api_prefix_is_a_literal_subject() {
+        let config = |prefix: &str| NatsConfig::new("nats://a").auth_js_api_prefix(prefix);
+        for good in ["AUTHJS", "$JS.API", "$JS.hub.API"] {
+            assert_eq!(config(good).auth_api().unwrap(), Some(good));
+        }
+        for bad in ["", "A.", ".A", "A B", "A.*", "A.>"] {
+            assert!(config(bad).options(Arc::default()).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::rustls;
 use tokio::time::Instant;
 
+use super::relay::Relay;
 use super::watch::Watch;
 use super::{NatsConfig, NatsConfigError};
 
@@ -13,6 +14,24 @@ use super::{NatsConfig, NatsConfigError};
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 /// How often it says so.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// A client of async-nats that is connected, and the relay that it goes through, if any.
+pub(super) struct Opened {
+    pub(super) nats: async_nats::Client,
+    pub(super) relay: Option<Relay>,
+}
+
+/// Connects through a filter of its own.
+///
+/// # Errors
+/// If the filter cannot be had, or no server answers at once.
+pub(super) async fn connect_filtered(config: &NatsConfig, watch: &Arc<Watch>) -> Result<Opened, ConnectError> {
+    let failed = |source| ConnectError::Filter { source };
+    let relay = Relay::open(config, watch).await.map_err(failed)?;
+    let options = config.relayed_options(watch.clone(), relay.secret())?;
+    let nats = options.connect(relay.url()).await.map_err(|error| failed(io::Error::other(error)))?;
+    Ok(Opened { nats, relay: Some(relay) })
+}
 
 /// A client of async-nats that is connected.
 ///
@@ -25,10 +44,7 @@ pub(super) async fn connect(config: &NatsConfig, watch: &Arc<Watch>) -> Result<a
     loop {
         let options = config.options(watch.clone())?;
         let error = match options.connect(addresses.as_slice()).await {
-            Ok(nats) => {
-                watch.connected();
-                return Ok(nats);
-            }
+            Ok(nats) => return Ok(nats),
             Err(error) => error,
         };
         match error.kind() {
@@ -100,6 +116,13 @@ pub enum ConnectError {
         waited: Duration,
         /// What async-nats said last.
         source: async_nats::ConnectError,
+    },
+    /// There is no connection through a filter; see [`HeaderFilter`](super::HeaderFilter).
+    #[error("no connection to nats-server through the header filter: {source}")]
+    #[non_exhaustive]
+    Filter {
+        /// Why.
+        source: io::Error,
     },
 }
 

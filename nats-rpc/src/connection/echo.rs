@@ -38,7 +38,7 @@ impl Connection {
 
     async fn echo_once(&self) -> Option<()> {
         let nats = self.nats();
-        let inbox = nats.new_inbox();
+        let inbox = self.new_inbox();
         let mut subscription = nats.subscribe(inbox.clone()).await.ok()?;
         nats.publish(inbox, bytes::Bytes::new()).await.ok()?;
         subscription.next().await.map(drop)

@@ -18,12 +18,6 @@ impl Connection {
             }
         }
     }
-
-    /// The subject below which answers to this connection arrive, without the last token.
-    pub(crate) fn inbox_prefix(&self) -> String {
-        let inbox = self.nats().new_inbox();
-        inbox.rsplit_once('.').map_or(inbox.clone(), |(prefix, _)| prefix.to_owned())
-    }
 }
 
 impl Violation {

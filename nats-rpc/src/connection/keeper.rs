@@ -1,28 +1,39 @@
-//! Replaces a client of async-nats that has died.
+//! Sees to one connection: knows when it broke, and replaces a client of async-nats that has died.
 //!
 //! The task of such a client can end for good (a panic on a bare carriage return in a header is one way)
 //! while its state still says that it is connected. What shows it is that its subscriptions end unasked.
+
+mod sight;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
+use self::sight::{Seen, Sight};
+use super::connect::{Opened, connect, connect_filtered};
 use super::watch::Watch;
-use super::{Live, NatsConfig, Shared, connect};
+use super::{HeaderFilter, Live, NatsConfig, Shared};
 
-/// The pause between two renewals; a peer that kills each client at once must not keep a core busy.
+/// The least time from one renewal to the next; a peer that kills each client at once must not keep a core busy.
 const PAUSE: Duration = Duration::from_millis(50);
 /// What it doubles to where no renewal can be had, such as with credentials that were taken back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a client may take to end that was told to.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+/// How often the state is looked at without an event, as events can be lost.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long async-nats may take from counting a connection to saying that it stands.
+const SETTLING: Duration = Duration::from_millis(10);
 
-/// The task that renews; it ends with the connection.
+/// The task that sees to a connection; it ends with the connection.
 pub(super) struct Keeper(AbortHandle);
 
 impl Keeper {
-    pub(super) fn spawn(shared: Weak<Shared>, nats: async_nats::Client, config: NatsConfig, watch: Arc<Watch>) -> Self {
-        Self(tokio::spawn(keep(shared, nats, config, watch)).abort_handle())
+    pub(super) fn spawn(shared: Weak<Shared>, opened: Opened, config: NatsConfig, watch: Arc<Watch>) -> Self {
+        Self(tokio::spawn(keep(shared, opened, config, watch)).abort_handle())
     }
 }
 
@@ -32,33 +43,98 @@ impl Drop for Keeper {
     }
 }
 
-async fn keep(shared: Weak<Shared>, mut nats: async_nats::Client, config: NatsConfig, watch: Arc<Watch>) {
+async fn keep(shared: Weak<Shared>, mut opened: Opened, config: NatsConfig, watch: Arc<Watch>) {
+    let mut renewed_at = None;
     loop {
-        until_it_dies(nats).await;
-        tracing::error!("the connection to nats-server died; making a new one");
-        watch.died();
-        let mut pause = PAUSE;
-        nats = loop {
-            match connect(&config, &watch).await {
-                Ok(nats) => break nats,
-                Err(error) => tracing::error!(%error, "no new connection yet"),
+        // A client that is behind a filter gains nothing from another one.
+        let replaceable = opened.relay.is_none() && config.header_filter != HeaderFilter::Never;
+        match until_it_ends(&opened.nats, &watch, replaceable).await {
+            End::Died => watch.died("the connection to nats-server died; making a new one"),
+            End::Flapping => {
+                watch.died("the connection to nats-server keeps breaking; making one behind a filter");
+                retire(&opened.nats).await;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        };
+        }
+        if let Some(renewed_at) = renewed_at {
+            tokio::time::sleep_until(renewed_at + PAUSE).await;
+        }
+        opened = renew(&config, &watch).await;
+        renewed_at = Some(Instant::now());
         let Some(shared) = shared.upgrade() else { return };
         let generation = shared.live.load().generation + 1;
-        shared.live.store(Arc::new(Live { nats: nats.clone(), generation }));
+        shared.live.store(Arc::new(Live { nats: opened.nats.clone(), generation }));
         drop(shared);
         watch.renewed(generation);
-        tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Waits for the client's subscriptions to end.
-async fn until_it_dies(nats: async_nats::Client) {
+/// Connects again: behind a filter if that can be had, as the last client may have died of what it would replace.
+async fn renew(config: &NatsConfig, watch: &Arc<Watch>) -> Opened {
+    let mut pause = PAUSE;
+    loop {
+        if config.header_filter != HeaderFilter::Never {
+            match connect_filtered(config, watch).await {
+                Ok(opened) => return opened,
+                // Without one, a connection is still better than none.
+                Err(error) => tracing::warn!(%error, "no connection behind a filter"),
+            }
+        }
+        match connect(config, watch).await {
+            Ok(nats) => return Opened { nats, relay: None },
+            Err(error) => tracing::error!(%error, "no new connection yet"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+enum End {
+    /// Its subscriptions ended unasked.
+    Died,
+    /// It comes back each time, and breaks again.
+    Flapping,
+}
+
+/// Watches a client until it has to be replaced.
+async fn until_it_ends(nats: &async_nats::Client, watch: &Watch, replaceable: bool) -> End {
     // A subject that nobody publishes to: the subscription only tells when it ends.
-    let Ok(mut sentinel) = nats.subscribe(nats.new_inbox()).await else { return };
-    drop(nats);
-    while sentinel.next().await.is_some() {}
+    let Ok(mut sentinel) = nats.subscribe(nats.new_inbox()).await else { return End::Died };
+    let mut sight = Sight::default();
+    loop {
+        tokio::select! {
+            message = sentinel.next() => match message {
+                Some(_) => continue,
+                None => return End::Died,
+            },
+            () = watch.event() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        match sight.look(nats) {
+            Seen::Connected | Seen::Nothing => watch.looked(),
+            Seen::Disconnected => watch.broken(),
+            Seen::Reconnected { unseen_break } => {
+                if unseen_break {
+                    watch.broken();
+                }
+                watch.connected();
+                if replaceable && sight.is_flapping(std::time::Instant::now()) {
+                    return End::Flapping;
+                }
+                tokio::time::sleep(SETTLING).await;
+            }
+        }
+    }
+}
+
+/// Ends a client, so that whatever subscribed on it looks for the next one.
+async fn retire(nats: &async_nats::Client) {
+    let drained = async {
+        if let Ok(mut last) = nats.subscribe(nats.new_inbox()).await
+            && nats.drain().await.is_ok()
+        {
+            while last.next().await.is_some() {}
+        }
+    };
+    // One that does not end in time ends when it can.
+    let _ = tokio::time::timeout(DRAIN_LIMIT, drained).await;
 }

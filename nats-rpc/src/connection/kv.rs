@@ -32,6 +32,8 @@ use super::Connection;
 pub struct KvBucket {
     connection: Connection,
     name: String,
+    /// The prefix of the JetStream API that has the bucket; `None`: the account's own.
+    api: Option<String>,
     current: ArcSwap<KvHandles>,
 }
 
@@ -43,19 +45,42 @@ pub struct KvHandles {
     pub store: kv::Store,
     /// JetStream on the same client, for what a store has no method for.
     pub jetstream: jetstream::Context,
+    /// The prefix of the JetStream API that has the bucket.
+    #[cfg_attr(not(feature = "jwt"), allow(dead_code, reason = "only buckets of auth are read in batches"))]
+    pub(crate) api: Box<str>,
     generation: u64,
 }
 
+impl KvHandles {
+    /// A bucket of the account's own, for one use.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn of(jetstream: &jetstream::Context, store: kv::Store) -> Self {
+        Self { store, jetstream: jetstream.clone(), api: "$JS.API".into(), generation: 0 }
+    }
+}
+
 impl KvBucket {
-    /// Opens the bucket `name`, which must exist.
+    /// Opens the bucket `name`, which must exist: in the account of the connection, or where
+    /// [`NatsConfig::kv_api_prefix`](crate::NatsConfig::kv_api_prefix) says.
     ///
     /// # Errors
     /// [`KvError::Missing`] if it does not, [`KvError::Forbidden`] if this user may not ask for it,
     /// [`KvError::JetStream`] if JetStream refuses or does not answer.
     pub async fn open(connection: &Connection, name: impl Into<String>) -> Result<Self, KvError> {
         let name = name.into();
-        let current = ArcSwap::new(find(connection, &name).await?);
-        Ok(Self { connection: connection.clone(), name, current })
+        let api = connection.kv_api_prefix(&name).map(str::to_owned);
+        Self::open_at(connection, name, api).await
+    }
+
+    /// Opens a bucket that decides trust, where auth keeps it: perhaps in an account of its own.
+    #[cfg(feature = "jwt")]
+    pub(crate) async fn open_of_auth(connection: &Connection, name: &str) -> Result<Self, KvError> {
+        Self::open_at(connection, name.to_owned(), connection.auth_js_api_prefix().map(str::to_owned)).await
+    }
+
+    async fn open_at(connection: &Connection, name: String, api: Option<String>) -> Result<Self, KvError> {
+        let current = ArcSwap::new(find(connection, &name, api.as_deref()).await?);
+        Ok(Self { connection: connection.clone(), name, api, current })
     }
 
     /// The bucket as it can be used now. Without a renewal in between this costs a look, no message.
@@ -67,7 +92,7 @@ impl KvBucket {
         if current.generation == self.connection.generation() {
             return Ok(current);
         }
-        let renewed = find(&self.connection, &self.name).await?;
+        let renewed = find(&self.connection, &self.name, self.api.as_deref()).await?;
         self.current.store(renewed.clone());
         Ok(renewed)
     }
@@ -84,10 +109,11 @@ impl fmt::Debug for KvBucket {
     }
 }
 
-async fn find(connection: &Connection, name: &str) -> Result<Arc<KvHandles>, KvError> {
+async fn find(connection: &Connection, name: &str, api: Option<&str>) -> Result<Arc<KvHandles>, KvError> {
     let live = connection.live();
-    let jetstream = jetstream::new(live.nats.clone());
-    let asked = format!("$JS.API.STREAM.INFO.KV_{name}");
+    let api = api.unwrap_or("$JS.API");
+    let jetstream = jetstream::with_prefix(live.nats.clone(), api);
+    let asked = format!("{api}.STREAM.INFO.KV_{name}");
     let inbox = connection.inbox_prefix();
     let forbidden = connection.forbidden(move |violation| violation.subject == asked || violation.is_of_inbox(&inbox));
     let found = tokio::select! {
@@ -100,7 +126,7 @@ async fn find(connection: &Connection, name: &str) -> Result<Arc<KvHandles>, KvE
         true => KvError::Missing { name: name.to_owned() },
         false => KvError::JetStream { name: name.to_owned(), source: error.into() },
     })?;
-    Ok(Arc::new(KvHandles { store, jetstream, generation: live.generation }))
+    Ok(Arc::new(KvHandles { store, jetstream, api: api.into(), generation: live.generation }))
 }
 
 /// Why a bucket cannot be used.

@@ -3,10 +3,16 @@
 mod config;
 mod connect;
 mod echo;
+mod filter;
 mod forbidden;
 mod keeper;
 mod kv;
 mod overflow;
+mod record;
+mod relay;
+#[cfg(feature = "jwt")]
+mod slot;
+mod unreadable;
 mod watch;
 
 use std::fmt;
@@ -15,32 +21,49 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use arc_swap::ArcSwap;
+use async_nats::connection::State;
 use async_nats::jetstream;
 use async_nats::message::OutboundMessage;
 use futures::Sink;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
-pub use self::config::{NatsConfig, NatsConfigError};
+pub use self::config::{HeaderFilter, KvApiPrefixes, NatsConfig, NatsConfigError};
 pub use self::connect::ConnectError;
-use self::connect::connect;
+use self::connect::{Opened, connect, connect_filtered};
 pub use self::echo::EchoError;
 use self::keeper::Keeper;
 pub use self::kv::{KvBucket, KvError, KvHandles, is_kv_conflict};
+pub use self::record::{KvReadError, KvRecord};
+#[cfg(feature = "jwt")]
+use self::slot::Slot;
 pub use self::watch::ConnectionState;
 pub(crate) use self::watch::Violation;
 use self::watch::Watch;
+use crate::inbox_token::unrelated_id;
+use crate::reply_subject::ReplySubjects;
 
 /// A connection to NATS, shared by a service and its clients; cheap to clone.
 ///
 /// Reconnects are async-nats' own, with a capped backoff. A client of async-nats that has died (a bare
-/// carriage return in a header is enough) is replaced by a new one. The state is known from events;
-/// whether messages really flow is known from an [`echo`](Self::echo).
+/// carriage return in a header is enough) is replaced by a new one, behind a [filter](HeaderFilter) that such a
+/// message does not pass. The state is what async-nats says; whether messages really flow is known from an
+/// [`echo`](Self::echo).
 #[derive(Clone)]
 pub struct Connection(Arc<Shared>);
 
 struct Shared {
     config: NatsConfig,
+    /// What its inboxes begin with.
+    inbox_prefix: String,
+    replies: Arc<ReplySubjects>,
     live: ArcSwap<Live>,
     watch: Arc<Watch>,
+    /// Where the connection's tasks live.
+    runtime: Handle,
+    /// What users of the connection share, made by the first of them.
+    #[cfg(feature = "jwt")]
+    slot: Slot,
     _keeper: Keeper,
 }
 
@@ -58,15 +81,41 @@ impl Connection {
     /// - [`ConnectError::Refused`]: the server does not accept the credentials; not retried.
     /// - [`ConnectError::Tls`]: the two do not agree on TLS, or on a certificate; not retried.
     /// - [`ConnectError::Unreachable`]: no server answered in the configured time.
+    /// - [`ConnectError::Filter`]: the [header filter](HeaderFilter::Always) cannot be had.
     pub async fn open(config: &NatsConfig) -> Result<Self, ConnectError> {
+        let connection = Self::open_one(config).await?;
+        let prefix = &connection.0.inbox_prefix;
+        if !connection.0.replies.allows(&format!("{prefix}.x")) {
+            tracing::warn!(
+                prefix,
+                "services reject reply subjects with the inbox prefix of this connection: set NATS_REPLY_PREFIXES on \
+                 them, or choose a prefix of the form _INBOX_<word>"
+            );
+        }
+        Ok(connection)
+    }
+
+    async fn open_one(config: &NatsConfig) -> Result<Self, ConnectError> {
+        let (inbox_prefix, replies) = (config.inbox()?, Arc::new(config.reply_subjects()?));
         let watch = Arc::new(Watch::default());
+        // Also before a connection through a filter: it waits for the server, and its errors tell more.
         let nats = connect(config, &watch).await?;
-        let live = ArcSwap::from_pointee(Live { nats: nats.clone(), generation: 0 });
+        let opened = match config.header_filter {
+            HeaderFilter::Always => connect_filtered(config, &watch).await?,
+            HeaderFilter::Auto | HeaderFilter::Never => Opened { nats, relay: None },
+        };
+        let live = ArcSwap::from_pointee(Live { nats: opened.nats.clone(), generation: 0 });
+        watch.connected();
         let shared = Arc::new_cyclic(|shared| Shared {
             config: config.clone(),
+            inbox_prefix,
+            replies,
             live,
             watch: watch.clone(),
-            _keeper: Keeper::spawn(shared.clone(), nats, config.clone(), watch),
+            runtime: Handle::current(),
+            #[cfg(feature = "jwt")]
+            slot: Slot::default(),
+            _keeper: Keeper::spawn(shared.clone(), opened, config.clone(), watch),
         });
         Ok(Self(shared))
     }
@@ -90,14 +139,25 @@ impl Connection {
         self.0.live.load().generation
     }
 
-    /// What the events of the connection say now.
+    /// The state of the connection now.
     pub fn state(&self) -> ConnectionState {
-        self.0.watch.state()
+        // The keeper is a moment late, and knows what async-nats does not: that its client has died.
+        match self.0.live.load().nats.connection_state() {
+            State::Connected => self.0.watch.state(),
+            State::Pending | State::Disconnected => ConnectionState::Disconnected,
+        }
     }
 
     /// Waits for the next state that `wanted` accepts; returns at once if the present one is it.
-    pub async fn wait_for(&self, wanted: impl FnMut(&ConnectionState) -> bool) {
-        self.0.watch.wait_for(wanted).await;
+    pub async fn wait_for(&self, mut wanted: impl FnMut(&ConnectionState) -> bool) {
+        let mut states = self.0.watch.states();
+        // The sender lives as long as `self`.
+        while !wanted(&self.state()) && states.changed().await.is_ok() {}
+    }
+
+    /// Returns how many messages with unreadable headers were replaced since the start ([`HeaderFilter`]).
+    pub fn unreadable_messages(&self) -> u64 {
+        self.0.watch.replaced()
     }
 
     /// How many messages were dropped since the start because their subscription was full
@@ -114,6 +174,25 @@ impl Connection {
         host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
+    /// The reply subjects that this connection publishes to; see [`NatsConfig::reply_prefix`].
+    pub fn reply_subjects(&self) -> Arc<ReplySubjects> {
+        self.0.replies.clone()
+    }
+
+    /// A new inbox of this connection, which no peer can guess.
+    pub(crate) fn new_inbox(&self) -> String {
+        format!("{}.{}", self.0.inbox_prefix, unrelated_id())
+    }
+
+    /// The subject below which replies to this connection arrive.
+    pub(crate) fn inbox_prefix(&self) -> String {
+        self.0.inbox_prefix.clone()
+    }
+
+    pub(crate) fn config(&self) -> &NatsConfig {
+        &self.0.config
+    }
+
     /// How many messages of a subscription wait before its newest are dropped.
     pub(crate) fn subscription_capacity(&self) -> usize {
         self.0.config.subscription_capacity
@@ -125,6 +204,11 @@ impl Connection {
         let mut cx = Context::from_waker(Waker::noop());
         matches!(Pin::new(&mut nats).poll_ready(&mut cx), Poll::Ready(Ok(())))
             && Pin::new(&mut nats).start_send(message).is_ok()
+    }
+
+    /// Spawns `task` where the connection's own tasks live: it ends with them, and not with a caller's runtime.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.0.runtime.spawn(task).abort_handle()
     }
 
     pub(crate) fn live(&self) -> Arc<Live> {
@@ -142,9 +226,27 @@ impl Connection {
         self.0.watch.breaks()
     }
 
+    /// Where this account reads the buckets of auth, if those are in another account or are watched without
+    /// consumers: the prefix of the JetStream API.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn auth_js_api_prefix(&self) -> Option<&str> {
+        self.0.config.auth_js_api_prefix.as_deref()
+    }
+
+    /// The prefix of the JetStream API that has the KV bucket `name`; `None`: the account's own.
+    fn kv_api_prefix(&self, name: &str) -> Option<&str> {
+        self.0.config.kv_api_prefixes.of(name)
+    }
+
+    /// What users of this connection share.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.0.slot
+    }
+
     /// Opens another connection like this one, for a thread of its own.
     pub(crate) async fn another(&self) -> Result<Self, ConnectError> {
-        Self::open(&self.0.config).await
+        Self::open_one(&self.0.config).await
     }
 
     /// What the server forbids from now on.

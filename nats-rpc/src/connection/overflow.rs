@@ -1,22 +1,20 @@
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How often the log tells of it at most: a flood of messages must not become a flood of lines.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+use crate::log_limit::LogLimit;
 
 /// Messages that were dropped because their subscription was full.
 #[derive(Default)]
 pub(super) struct Overflow {
     dropped: AtomicU64,
-    reported: Mutex<Option<Instant>>,
+    log: LogLimit,
 }
 
 impl Overflow {
     /// Counts one more, for the subscription that async-nats knows as `sid`, at `now`.
     pub(super) fn note(&self, sid: u64, now: Instant) {
         let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.is_due(now) {
+        if self.log.note(now).is_some() {
             tracing::error!(sid, dropped, "a subscription is full: its newest messages are dropped");
         }
     }
@@ -25,15 +23,6 @@ impl Overflow {
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
-
-    fn is_due(&self, now: Instant) -> bool {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = reported.is_none_or(|last| now.duration_since(last) >= REPORT_EVERY);
-        if due {
-            *reported = Some(now);
-        }
-        due
-    }
 }
 
 #[cfg(test)]
@@ -41,15 +30,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_message_is_counted_and_one_line_a_second_is_written() {
+    fn every_message_is_counted() {
         let overflow = Overflow::default();
         let start = Instant::now();
         for _ in 0..1_000 {
             overflow.note(1, start);
         }
         assert_eq!(overflow.dropped(), 1_000);
-        assert!(!overflow.is_due(start + REPORT_EVERY / 2));
-        assert!(overflow.is_due(start + REPORT_EVERY));
-        assert!(!overflow.is_due(start + REPORT_EVERY));
     }
 }

@@ -1,15 +1,17 @@
 use std::time::Instant;
 
 use async_nats::{Event, ServerError};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use super::overflow::Overflow;
+use super::unreadable::Unreadable;
+use crate::log_limit::LogLimit;
 use crate::metrics;
 
 /// Violations kept for a reader that is late.
 const KEPT_VIOLATIONS: usize = 256;
 
-/// What the events of a connection say; only an echo proves it.
+/// What async-nats says of a connection; only an echo proves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectionState {
@@ -21,7 +23,7 @@ pub enum ConnectionState {
     /// last moment, and takes no new connection: this one stays as long as it can, and then goes to another
     /// server, or to this one's successor.
     LameDuck,
-    /// The connection has ended for good.
+    /// The connection has ended for good. None does at present: one that ended is replaced.
     Closed,
 }
 
@@ -32,25 +34,36 @@ pub(crate) struct Violation {
     pub(crate) subject: String,
 }
 
-/// Turns the events of one connection into state. Its callback runs on a bounded channel, so it only notes.
+/// The state of one connection, for those who wait for it.
+///
+/// The events of async-nats come through a bounded channel that drops what does not fit in. So they tell the
+/// [keeper](super::keeper) to look, and what it sees is the state. Whatever is known from an event alone can be missed.
 pub(super) struct Watch {
+    events: Notify,
     state: watch::Sender<ConnectionState>,
     /// How often the connection broke. A state alone would not tell of a break that is over already.
     breaks: watch::Sender<u64>,
     generation: watch::Sender<u64>,
     violations: broadcast::Sender<Violation>,
     overflow: Overflow,
+    unreadable: Unreadable,
+    deaths: LogLimit,
+    relay_failures: LogLimit,
 }
 
 impl Default for Watch {
     fn default() -> Self {
         let violations = broadcast::Sender::new(KEPT_VIOLATIONS);
         Self {
+            events: Notify::new(),
             state: watch::Sender::new(ConnectionState::Disconnected),
             breaks: watch::Sender::new(0),
             generation: watch::Sender::new(0),
             violations,
             overflow: Overflow::default(),
+            unreadable: Unreadable::default(),
+            deaths: LogLimit::default(),
+            relay_failures: LogLimit::default(),
         }
     }
 }
@@ -58,17 +71,11 @@ impl Default for Watch {
 impl Watch {
     pub(super) fn see(&self, event: Event) {
         match event {
-            Event::Connected => self.connected(),
-            Event::Disconnected => {
-                tracing::warn!("nats-server is gone; reconnecting");
-                self.broken(ConnectionState::Disconnected);
-            }
+            // The keeper looks.
+            Event::Connected | Event::Disconnected | Event::Draining | Event::Closed => {}
             Event::LameDuckMode => {
                 tracing::warn!("nats-server is about to shut down");
                 self.state.send_replace(ConnectionState::LameDuck);
-            }
-            Event::Closed | Event::ClientError(async_nats::ClientError::MaxReconnects) => {
-                self.broken(ConnectionState::Closed);
             }
             Event::ServerError(ServerError::Other(text)) => match violation(&text) {
                 Some(violation) => {
@@ -88,6 +95,12 @@ impl Watch {
             }
             other => tracing::warn!(event = %other, "connection event"),
         }
+        self.events.notify_one();
+    }
+
+    /// Waits for the next event, or returns at once if one came since the last time.
+    pub(super) async fn event(&self) {
+        self.events.notified().await;
     }
 
     pub(super) fn connected(&self) {
@@ -97,21 +110,53 @@ impl Watch {
         }
     }
 
-    /// The client of async-nats has died.
-    pub(super) fn died(&self) {
-        self.broken(ConnectionState::Disconnected);
+    /// The client of async-nats has ended; `message` says so in the log.
+    pub(super) fn died(&self, message: &str) {
+        if self.deaths.note(Instant::now()).is_some() {
+            tracing::error!("{message}");
+        }
+        self.end();
     }
 
-    /// Another client has taken its place.
+    /// Another client is in its place.
     pub(super) fn renewed(&self, generation: u64) {
+        self.connected();
         self.generation.send_replace(generation);
     }
 
-    fn broken(&self, state: ConnectionState) {
+    /// The connection broke; async-nats makes another one.
+    pub(super) fn broken(&self) {
+        tracing::warn!("nats-server is gone; reconnecting");
+        self.end();
+    }
+
+    fn end(&self) {
         metrics::connection_is_up(false);
         metrics::connection_lost();
-        self.state.send_replace(state);
+        self.state.send_replace(ConnectionState::Disconnected);
         self.breaks.send_modify(|breaks| *breaks += 1);
+    }
+
+    /// Has those who wait for a state look for themselves.
+    pub(super) fn looked(&self) {
+        self.state.send_modify(|_| {});
+    }
+
+    /// A filter has replaced a message.
+    pub(super) fn unreadable(&self) {
+        self.unreadable.note(Instant::now());
+    }
+
+    /// How many messages a filter has replaced.
+    pub(super) fn replaced(&self) -> u64 {
+        self.unreadable.replaced()
+    }
+
+    /// A relay could not pass a connection on; async-nats tries again.
+    pub(super) fn relay_failed(&self, error: &std::io::Error) {
+        if self.relay_failures.note(Instant::now()).is_some() {
+            tracing::warn!(%error, "the header filter does not reach nats-server");
+        }
     }
 
     pub(super) fn breaks(&self) -> watch::Receiver<u64> {
@@ -128,9 +173,9 @@ impl Watch {
         *self.state.borrow()
     }
 
-    pub(super) async fn wait_for(&self, wanted: impl FnMut(&ConnectionState) -> bool) {
-        // The sender is `self`, so it cannot be gone.
-        let _ = self.state.subscribe().wait_for(wanted).await;
+    /// Changes with each look of the keeper.
+    pub(super) fn states(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
     }
 
     /// How many messages were dropped because a subscription was full.

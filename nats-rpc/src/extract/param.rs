@@ -1,10 +1,7 @@
-use std::fmt;
-use std::str::FromStr;
-
-use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{BindContext, Extract};
+use crate::decode::{Mismatch, Text};
 use crate::error::RpcError;
 use crate::message::Request;
 use crate::subject::Parameter;
@@ -54,130 +51,75 @@ impl<T: DeserializeOwned + Send> Extract for Param<T> {
         let tokens =
             tokens.ok_or_else(|| RpcError::invalid_argument("the subject has fewer tokens than the pattern"))?;
         let parsed = T::deserialize(Tokens(&tokens));
-        parsed.map(Self).map_err(|ParamError(why)| RpcError::invalid_argument(format!("the subject {why}")))
+        parsed.map(Self).map_err(|error| RpcError::invalid_argument(format!("the subject cannot be used: {error}")))
     }
 }
 
-/// The named tokens of one subject, as a serde data format.
+/// The named tokens of one subject, as a serde data format. Its errors repeat no token.
 struct Tokens<'a>(&'a [(&'a str, &'a str)]);
 
 impl<'a> Tokens<'a> {
-    fn only(&self) -> Result<Token<'a>, ParamError> {
+    fn only<T>(&self, read: impl FnOnce(Text<'a>) -> Result<T, Mismatch>) -> Result<T, Mismatch> {
         match self.0 {
-            [(name, text)] => Ok(Token { name, text }),
-            _ => Err(ParamError(format!("has {} parameters: take a tuple or a struct", self.0.len()))),
+            [(name, text)] => read(Text(text)).map_err(|error| named(name, &error)),
+            _ => Err(Mismatch::new(format!("it has {} parameters: take a tuple or a struct", self.0.len()))),
         }
     }
 }
 
-/// One named token.
-#[derive(Clone, Copy)]
-struct Token<'a> {
-    name: &'a str,
-    text: &'a str,
+/// The error of the parameter `name`.
+fn named(name: &str, error: &Mismatch) -> Mismatch {
+    Mismatch::new(format!("`{name}`: {}", error.why()))
 }
 
-impl Token<'_> {
-    fn parse<T: FromStr>(self, kind: &str) -> Result<T, ParamError> {
-        self.text.parse().map_err(|_| ParamError(format!("has {:?} where `{}` is {kind}", self.text, self.name)))
-    }
+/// Reads the tokens one after the other.
+struct Access<'a> {
+    tokens: std::slice::Iter<'a, (&'a str, &'a str)>,
+    value: Option<&'a (&'a str, &'a str)>,
 }
 
-#[derive(Debug)]
-struct ParamError(String);
-
-impl fmt::Display for ParamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl<'a> Access<'a> {
+    fn new(Tokens(tokens): &Tokens<'a>) -> Self {
+        Self { tokens: tokens.iter(), value: None }
     }
 }
 
-impl std::error::Error for ParamError {}
+impl<'de> SeqAccess<'de> for Access<'de> {
+    type Error = Mismatch;
 
-impl de::Error for ParamError {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(format!("does not fit: {message}"))
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Mismatch> {
+        let Some((name, text)) = self.tokens.next() else { return Ok(None) };
+        seed.deserialize(Text(text)).map(Some).map_err(|error| named(name, &error))
     }
 }
 
-macro_rules! numbers {
-    ($($method:ident $visit:ident $type:ty, $kind:literal;)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
-            visitor.$visit(self.parse::<$type>($kind)?)
-        })*
-    };
-}
+impl<'de> MapAccess<'de> for Access<'de> {
+    type Error = Mismatch;
 
-impl<'de> Deserializer<'de> for Token<'de> {
-    type Error = ParamError;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
-        visitor.visit_borrowed_str(self.text)
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mismatch> {
+        self.value = self.tokens.next();
+        self.value.map(|(name, _)| seed.deserialize(Text(name))).transpose()
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, ParamError> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, ParamError> {
-        visitor.visit_enum(self.text.into_deserializer())
-    }
-
-    numbers! {
-        deserialize_bool visit_bool bool, "true or false";
-        deserialize_i8 visit_i8 i8, "a number";
-        deserialize_i16 visit_i16 i16, "a number";
-        deserialize_i32 visit_i32 i32, "a number";
-        deserialize_i64 visit_i64 i64, "a number";
-        deserialize_i128 visit_i128 i128, "a number";
-        deserialize_u8 visit_u8 u8, "a number";
-        deserialize_u16 visit_u16 u16, "a number";
-        deserialize_u32 visit_u32 u32, "a number";
-        deserialize_u64 visit_u64 u64, "a number";
-        deserialize_u128 visit_u128 u128, "a number";
-        deserialize_f32 visit_f32 f32, "a number";
-        deserialize_f64 visit_f64 f64, "a number";
-    }
-
-    serde::forward_to_deserialize_any! {
-        char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
-    }
-}
-
-impl<'de> IntoDeserializer<'de, ParamError> for Token<'de> {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Mismatch> {
+        let Some((name, text)) = self.value.take() else { return Err(Mismatch::new("a parameter has no value")) };
+        seed.deserialize(Text(text)).map_err(|error| named(name, &error))
     }
 }
 
 macro_rules! scalars {
     ($($method:ident)*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
-            self.only()?.$method(visitor)
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+            self.only(|text| text.$method(visitor))
         })*
     };
 }
 
 impl<'de> Deserializer<'de> for Tokens<'de> {
-    type Error = ParamError;
+    type Error = Mismatch;
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, ParamError> {
-        self.only()?.deserialize_newtype_struct(name, visitor)
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Mismatch> {
+        self.only(|text| text.deserialize_newtype_struct(name, visitor))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -185,18 +127,17 @@ impl<'de> Deserializer<'de> for Tokens<'de> {
         name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, ParamError> {
-        self.only()?.deserialize_enum(name, variants, visitor)
+    ) -> Result<V::Value, Mismatch> {
+        self.only(|text| text.deserialize_enum(name, variants, visitor))
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
-        let tokens = self.0.iter().map(|(name, text)| Token { name, text });
-        visitor.visit_seq(SeqDeserializer::new(tokens))
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        visitor.visit_seq(Access::new(&self))
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, ParamError> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Mismatch> {
         if len != self.0.len() {
-            return Err(ParamError(format!("has {} parameters and the handler takes {len}", self.0.len())));
+            return Err(Mismatch::new(format!("it has {} parameters and the handler takes {len}", self.0.len())));
         }
         self.deserialize_seq(visitor)
     }
@@ -206,13 +147,12 @@ impl<'de> Deserializer<'de> for Tokens<'de> {
         _: &'static str,
         len: usize,
         visitor: V,
-    ) -> Result<V::Value, ParamError> {
+    ) -> Result<V::Value, Mismatch> {
         self.deserialize_tuple(len, visitor)
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
-        let tokens = self.0.iter().map(|&(name, text)| (name, Token { name, text }));
-        visitor.visit_map(MapDeserializer::new(tokens))
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        visitor.visit_map(Access::new(&self))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -220,7 +160,7 @@ impl<'de> Deserializer<'de> for Tokens<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, ParamError> {
+    ) -> Result<V::Value, Mismatch> {
         self.deserialize_map(visitor)
     }
 
@@ -266,8 +206,19 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_does_not_fit_is_named() {
-        assert_eq!(parse::<u8>(&[("id", "300")]).unwrap_err(), "has \"300\" where `id` is a number");
+    fn a_token_that_does_not_fit_is_named_and_not_repeated() {
+        #[derive(Deserialize, Debug)]
+        #[serde(rename_all = "lowercase")]
+        enum Kind {
+            Short,
+        }
+        for (error, name) in [
+            (parse::<u8>(&[("id", "hunter2")]).unwrap_err(), "`id`: must be a whole number from 0 to 255"),
+            (parse::<(String, bool)>(&[("a", "x"), ("b", "hunter2")]).unwrap_err(), "`b`: must be true or false"),
+            (parse::<Kind>(&[("kind", "hunter2")]).unwrap_err(), "`kind`: unknown variant, expected `short`"),
+        ] {
+            assert_eq!(error, name);
+        }
         assert!(parse::<String>(&[("a", "x"), ("b", "y")]).unwrap_err().contains("tuple"));
         assert!(parse::<(u8, u8)>(&[("a", "1")]).unwrap_err().contains("takes 2"));
     }

@@ -1,8 +1,7 @@
-mod list;
-
 use serde::de::DeserializeOwned;
 
 use super::{FromRequest, OptionalExtract};
+use crate::decode::from_json;
 use crate::error::RpcError;
 use crate::message::Request;
 
@@ -12,7 +11,8 @@ use crate::message::Request;
 /// is not `null`: `Option<Payload<T>>` gives `None` for it, `Payload<Option<T>>` accepts `null`.
 ///
 /// Answers 400 when the data is absent, is no JSON, is nested deeper than 128 levels, or does not have
-/// the shape of `T`; the message names the field and the place. A struct is read from an object alone: serde
+/// the shape of `T`; the message names the field, the type expected and the place, and repeats no value
+/// ([`from_json`](crate::from_json)). A struct is read from an object alone: serde
 /// would take an array too, field by field, and so bring in by its place what a guard removes by its name.
 /// (Of enums that are `untagged` or tagged inside, serde still takes the variants so.)
 ///
@@ -34,7 +34,7 @@ impl<T: DeserializeOwned + Send> FromRequest for Payload<T> {
     async fn from_request(request: &mut Request) -> Result<Self, RpcError> {
         let data =
             request.data().ok_or_else(|| RpcError::invalid_argument("the message has no data: send a JSON value"))?;
-        list::from_json(data)
+        from_json(data)
             .map(Self)
             .map_err(|error| RpcError::invalid_argument(format!("the data cannot be used: {error}")))
     }

@@ -14,6 +14,7 @@ pub use self::require::{RequireRole, RequireScope};
 use crate::error::RpcError;
 use crate::extract::BindContext;
 use crate::message::Request;
+use crate::readiness::Readiness;
 
 /// Decides whether a request reaches its handler; NestJS's `CanActivate`.
 ///
@@ -65,6 +66,13 @@ pub trait Guard: Send + Sync + 'static {
         false
     }
 
+    /// Returns what tells whether the guard has what it decides by; asked once, at startup. Default: nothing.
+    ///
+    /// While it says no, the service is [not ready](crate::Status::NotReady).
+    fn readiness(&self) -> Option<Readiness> {
+        None
+    }
+
     /// The instance for a handler that names the guard by its type. Default: the one that the service was
     /// given.
     ///
@@ -91,6 +99,10 @@ impl<G: Guard> Guard for Arc<G> {
 
     fn requires_principal(&self) -> bool {
         G::requires_principal(self)
+    }
+
+    fn readiness(&self) -> Option<Readiness> {
+        G::readiness(self)
     }
 }
 

@@ -15,8 +15,11 @@ use crate::wire::stream::STREAM_HEADER;
 /// of W3C Trace Context count in any spelling, as the recommendation says, and our own as they are written here.
 #[derive(Debug, Default)]
 pub(crate) struct Preface<'h> {
+    /// The shortest if there are several, as a second one must not extend the first.
     pub(crate) timeout: Option<&'h str>,
+    /// The earliest if there are several.
     pub(crate) deadline: Option<&'h str>,
+    /// Empty, which is malformed, if there are several.
     pub(crate) stream: Option<&'h str>,
     /// Empty, which is none, if there are several: nobody can tell which of them is the caller's.
     pub(crate) traceparent: Option<&'h str>,
@@ -33,7 +36,8 @@ impl<'h> Preface<'h> {
     fn read(headers: &'h HeaderMap) -> Self {
         let mut preface = Self::default();
         for (name, values) in headers.iter() {
-            let place = match name.as_ref() {
+            let name: &str = name.as_ref();
+            let place = match name {
                 TIMEOUT_HEADER => &mut preface.timeout,
                 DEADLINE_HEADER => &mut preface.deadline,
                 STREAM_HEADER => &mut preface.stream,
@@ -49,6 +53,9 @@ impl<'h> Preface<'h> {
                 _ => continue,
             };
             *place = values.first().map(HeaderValue::as_str);
+            if values.len() > 1 {
+                *place = Some(if name == STREAM_HEADER { "" } else { smallest(values) });
+            }
         }
         preface
     }
@@ -65,6 +72,13 @@ impl<'h> Preface<'h> {
             }
         }
     }
+}
+
+/// The value that is the smallest number; empty, which is none, if no value is a number.
+#[cold]
+fn smallest(values: &[HeaderValue]) -> &str {
+    let numbers = values.iter().filter_map(|value| Some((value.as_str().parse::<u64>().ok()?, value.as_str())));
+    numbers.min().map_or("", |(_, text)| text)
 }
 
 #[cfg(test)]
@@ -85,10 +99,23 @@ mod tests {
         ] {
             headers.append(name, value);
         }
-        headers.append("Rpc-Deadline", "the first value counts");
         let Preface { timeout, deadline, stream, traceparent, tracestate } = Preface::of(Some(&headers));
         let found = [timeout, deadline, stream, traceparent, tracestate.as_deref()];
         assert_eq!(found, [Some("1"), Some("2"), Some("3"), Some("4"), Some("5")]);
+    }
+
+    #[test]
+    fn second_value_extends_no_deadline_and_opens_no_stream() {
+        for (values, counts) in [(["7", "9"], "7"), (["9", "7"], "7"), (["9", "soon"], "9"), (["a", "b"], "")] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(TIMEOUT_HEADER, value);
+                headers.append(DEADLINE_HEADER, value);
+                headers.append(STREAM_HEADER, "open 5");
+            }
+            let Preface { timeout, deadline, stream, .. } = Preface::of(Some(&headers));
+            assert_eq!((timeout, deadline, stream), (Some(counts), Some(counts), Some("")), "{values:?}");
+        }
     }
 
     #[test]

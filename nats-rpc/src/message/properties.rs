@@ -12,7 +12,7 @@ proptest! {
             Err(_) => prop_assert!(headers.is_empty()),
             Ok(()) => {
                 prop_assert!(name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') && !name.is_empty());
-                prop_assert!(!value.contains(['\r', '\n']));
+                prop_assert!(value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)));
                 prop_assert_eq!(headers.get(&name), Some(value.as_str()));
                 prop_assert_eq!(headers.get(&name.to_ascii_uppercase()), Some(value.as_str()));
                 prop_assert_eq!(headers.iter().count(), 1);
@@ -21,7 +21,7 @@ proptest! {
     }
 
     #[test]
-    fn a_visible_name_and_a_value_on_one_line_are_accepted(name in "[!-9;-~]{1,20}", value in "[^\r\n]{0,40}") {
+    fn a_visible_name_and_a_value_on_one_line_are_accepted(name in "[!-9;-~]{1,20}", value in "[ -~\t]{0,40}") {
         prop_assert!(Headers::new().insert(&name, &value).is_ok());
     }
 

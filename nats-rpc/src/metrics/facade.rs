@@ -10,11 +10,13 @@ const REQUEST_SECONDS: &str = "nats_rpc_request_duration_seconds";
 const IN_FLIGHT: &str = "nats_rpc_requests_in_flight";
 const SHED: &str = "nats_rpc_requests_shed_total";
 const FOREIGN: &str = "nats_rpc_messages_foreign_total";
+const REJECTED: &str = "nats_rpc_reply_subjects_rejected_total";
 const CALLS: &str = "nats_rpc_calls_total";
 const CALL_SECONDS: &str = "nats_rpc_call_duration_seconds";
 const UP: &str = "nats_rpc_connection_up";
 const LOST: &str = "nats_rpc_connections_lost_total";
 const DROPPED: &str = "nats_rpc_messages_dropped_total";
+const UNREADABLE: &str = "nats_rpc_messages_unreadable_total";
 
 /// The outcome of a request that succeeded.
 pub(crate) const OK: &str = "OK";
@@ -27,6 +29,7 @@ pub(crate) struct RouteMetrics {
     in_flight: Gauge,
     shed: Counter,
     foreign: Counter,
+    rejected: Counter,
 }
 
 impl RouteMetrics {
@@ -44,6 +47,7 @@ impl RouteMetrics {
             in_flight: gauge!(IN_FLIGHT, &labels()),
             shed: counter!(SHED, &labels()),
             foreign: counter!(FOREIGN, &labels()),
+            rejected: counter!(REJECTED, &labels()),
         }
     }
 
@@ -66,12 +70,21 @@ impl RouteMetrics {
     pub(crate) fn foreign(&self) {
         self.foreign.increment(1);
     }
+
+    pub(crate) fn rejected_reply_subject(&self) {
+        self.rejected.increment(1);
+    }
 }
 
 impl std::fmt::Debug for RouteMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RouteMetrics").finish_non_exhaustive()
     }
+}
+
+/// Counts a request on `$SRV` whose reply subject was rejected.
+pub(crate) fn discovery_rejected(service: &str) {
+    counter!(REJECTED, "service" => service.to_owned(), "handler" => "$SRV").increment(1);
 }
 
 pub(crate) fn call_finished(took: Duration, outcome: &'static str) {
@@ -91,6 +104,10 @@ pub(crate) fn messages_dropped() {
     counter!(DROPPED).increment(1);
 }
 
+pub(crate) fn message_unreadable() {
+    counter!(UNREADABLE).increment(1);
+}
+
 /// Says once what each name means.
 fn describe() {
     static ONCE: Once = Once::new();
@@ -101,10 +118,12 @@ fn describe() {
         describe_gauge!(IN_FLIGHT, Unit::Count, "Requests that run now");
         describe_counter!(SHED, Unit::Count, "Requests answered 503 because the handler was full");
         describe_counter!(FOREIGN, Unit::Count, "Messages dropped because they were not sent to the handler");
+        describe_counter!(REJECTED, Unit::Count, "Reply subjects that were rejected, as they are not inboxes");
         describe_counter!(CALLS, Unit::Count, "Calls that ended, by their outcome");
         describe_histogram!(CALL_SECONDS, Unit::Seconds, "From a call's start to its last word, retries included");
         describe_gauge!(UP, Unit::Count, "1 while the process is connected to nats-server");
         describe_counter!(LOST, Unit::Count, "Connections to nats-server that broke");
+        describe_counter!(UNREADABLE, Unit::Count, "Messages replaced because their headers cannot be read");
         describe_counter!(DROPPED, Unit::Count, "Times that a subscription was full and lost messages");
     });
 }
@@ -115,8 +134,20 @@ mod tests {
 
     use super::*;
 
-    const ALL: [&str; 10] =
-        [REQUESTS, REQUEST_SECONDS, IN_FLIGHT, SHED, FOREIGN, CALLS, CALL_SECONDS, UP, LOST, DROPPED];
+    const ALL: [&str; 12] = [
+        REQUESTS,
+        REQUEST_SECONDS,
+        IN_FLIGHT,
+        SHED,
+        FOREIGN,
+        REJECTED,
+        CALLS,
+        CALL_SECONDS,
+        UP,
+        LOST,
+        DROPPED,
+        UNREADABLE,
+    ];
 
     /// The words of `text` that are names of ours, without what an exporter adds to a histogram's.
     fn named(text: &str) -> BTreeSet<&str> {

@@ -9,6 +9,12 @@ mod facade;
 mod nowhere;
 
 #[cfg(feature = "metrics")]
-pub(crate) use self::facade::{RouteMetrics, call_finished, connection_is_up, connection_lost, messages_dropped};
+pub(crate) use self::facade::{
+    RouteMetrics, call_finished, connection_is_up, connection_lost, discovery_rejected, message_unreadable,
+    messages_dropped,
+};
 #[cfg(not(feature = "metrics"))]
-pub(crate) use self::nowhere::{RouteMetrics, call_finished, connection_is_up, connection_lost, messages_dropped};
+pub(crate) use self::nowhere::{
+    RouteMetrics, call_finished, connection_is_up, connection_lost, discovery_rejected, message_unreadable,
+    messages_dropped,
+};

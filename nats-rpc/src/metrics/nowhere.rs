@@ -15,7 +15,11 @@ impl RouteMetrics {
     pub(crate) fn shed(&self) {}
 
     pub(crate) fn foreign(&self) {}
+
+    pub(crate) fn rejected_reply_subject(&self) {}
 }
+
+pub(crate) fn discovery_rejected(_service: &str) {}
 
 pub(crate) fn call_finished(_took: Duration, _outcome: &'static str) {}
 
@@ -24,3 +28,5 @@ pub(crate) fn connection_is_up(_up: bool) {}
 pub(crate) fn connection_lost() {}
 
 pub(crate) fn messages_dropped() {}
+
+pub(crate) fn message_unreadable() {}

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures::Stream;
@@ -7,6 +8,7 @@ use serde::Serialize;
 
 use super::{IntoReply, Written};
 use crate::error::{IntoRpcError, RpcError};
+use crate::validity::Validity;
 
 /// An answer of many items, each sent as soon as it is there; NestJS's `Observable`.
 ///
@@ -37,8 +39,9 @@ use crate::error::{IntoRpcError, RpcError};
 /// Callers use [`Client::stream`](crate::Client::stream); [`send`](crate::Client::send) is answered 400.
 /// An item that is an error, or too large for a message (413), is the last one. The handler's own limit
 /// (`timeout_ms = …`, else [`Limits::timeout`](crate::Limits::timeout)) holds for the whole stream,
-/// [`Limits::stream_idle`](crate::Limits::stream_idle) for each item: what is late ends with 504. While it
-/// lasts, a stream takes one of the handler's places.
+/// [`Limits::stream_idle`](crate::Limits::stream_idle) for each item: what is late ends with 504. A stream behind a
+/// guard ends when what the guard proved [does](crate::Validity): with 401 within a second after its token was revoked
+/// or has expired. While it lasts, a stream takes one of the handler's places.
 #[must_use = "a stream does nothing until a handler returns it"]
 pub struct Streaming<S>(S);
 
@@ -61,7 +64,7 @@ where
     S::Item: StreamItem,
 {
     fn write(self, _: &mut Vec<u8>) -> Result<Written, RpcError> {
-        Ok(Written::Stream(Items(Box::new(Box::new(Box::pin(self.0))))))
+        Ok(Written::Stream(Items(Box::new(Bound { source: Box::new(Box::pin(self.0)), validity: None }))))
     }
 }
 
@@ -81,13 +84,32 @@ impl<T: Serialize, E: IntoRpcError> StreamItem for Result<T, E> {
 
 /// The items of a handler's stream, their type erased.
 ///
-/// Behind two boxes, so that an answer without a stream is no larger for it.
-pub struct Items(Box<Box<dyn Source>>);
+/// Behind a box of its own, so that an answer without a stream is no larger for it.
+pub struct Items(Box<Bound>);
+
+struct Bound {
+    source: Box<dyn Source>,
+    /// How long what was proved about the caller holds, if that has an end.
+    validity: Option<Arc<dyn Validity>>,
+}
 
 impl Items {
+    /// Has the stream end once `validity` does not hold any more.
+    pub(super) fn bound_by(&mut self, validity: Option<Arc<dyn Validity>>) {
+        self.0.validity = validity;
+    }
+
+    /// Whether the caller may still have items.
+    ///
+    /// # Errors
+    /// The error that the stream ends with.
+    pub(crate) fn check_validity(&self) -> Result<(), RpcError> {
+        self.0.validity.as_ref().map_or(Ok(()), |validity| validity.check())
+    }
+
     /// Asks for the next item; its JSON is appended to `out`.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Option<Result<(), RpcError>>> {
-        self.0.poll_next(cx, out)
+        self.0.source.poll_next(cx, out)
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Handler, Route};
 use crate::extract::{BindContext, Extract};
 use crate::guard::{DynGuard, Guard};
 use crate::providers::Providers;
+use crate::readiness::Readiness;
 use crate::subject::Pattern;
 
 /// Collects what one route needs and does not find; the macros' tool.
@@ -19,12 +20,13 @@ pub struct Binder<'a> {
     pattern: &'a Pattern,
     /// The claims types proved so far, in the order of the guards.
     proved: Vec<TypeId>,
+    readiness: Vec<Readiness>,
     missing: Vec<String>,
 }
 
 impl<'a> Binder<'a> {
     pub(super) fn new(providers: &'a Providers, pattern: &'a Pattern, proved: Vec<TypeId>) -> Self {
-        Self { providers, pattern, proved, missing: Vec::new() }
+        Self { providers, pattern, proved, readiness: Vec::new(), missing: Vec::new() }
     }
 
     /// The provided instance of a guard that is named by its type.
@@ -45,6 +47,7 @@ impl<'a> Binder<'a> {
             return None;
         }
         self.proved.extend(guard.proves());
+        self.readiness.extend(guard.readiness());
         Some(guard)
     }
 
@@ -95,17 +98,18 @@ impl<H: Handler> Endpoint for H {
     }
 }
 
-/// Binds `route`, or says what is missing.
+/// Binds `route`, and gives what its guards are ready by; or says what is missing.
 pub(super) fn bind(
     route: &Route,
     pattern: &Pattern,
     providers: &Providers,
     proved: Vec<TypeId>,
-) -> Result<BoundHandler, Vec<String>> {
+) -> Result<(BoundHandler, Vec<Readiness>), Vec<String>> {
     let mut binder = Binder::new(providers, pattern, proved);
     let bound = (route.bind)(&mut binder);
+    let readiness = std::mem::take(&mut binder.readiness);
     match (bound, binder.finish()) {
-        (Some(bound), missing) if missing.is_empty() => Ok(bound),
+        (Some(bound), missing) if missing.is_empty() => Ok((bound, readiness)),
         (_, missing) => Err(missing),
     }
 }

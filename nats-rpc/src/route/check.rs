@@ -7,6 +7,7 @@ use super::bind::{BoundHandler, bind};
 use super::{Kind, Queue, Route, stead};
 use crate::guard::{DynGuard, Guard};
 use crate::providers::Providers;
+use crate::readiness::Readiness;
 use crate::subject::{Pattern, Subject};
 
 /// The routes of one service with their patterns and queue groups, checked against each other.
@@ -40,6 +41,8 @@ pub(crate) struct BoundRoute {
     pub(crate) entry: Entry,
     pub(crate) handler: BoundHandler,
     pub(crate) guards: Vec<Arc<dyn DynGuard>>,
+    /// What the handler's own guards are ready by.
+    pub(crate) readiness: Vec<Readiness>,
 }
 
 impl RouteTable {
@@ -100,7 +103,7 @@ impl RouteTable {
                 false => (Vec::new(), Vec::new()),
             };
             match bind(entry.route, &entry.pattern, providers, proved) {
-                Ok(handler) => bound.push(BoundRoute { entry, handler, guards }),
+                Ok((handler, readiness)) => bound.push(BoundRoute { entry, handler, guards, readiness }),
                 Err(missing) => {
                     refusals.extend(missing.into_iter().map(|why| format!("{}: {why}", place(entry.route))));
                 }
@@ -115,10 +118,12 @@ impl RouteTable {
 pub(crate) struct GlobalGuards {
     guards: Vec<Arc<dyn DynGuard>>,
     proved: Vec<TypeId>,
+    pub(crate) readiness: Vec<Readiness>,
 }
 
 impl GlobalGuards {
     pub(crate) fn push(&mut self, guard: impl Guard) {
+        self.readiness.extend(guard.readiness());
         self.proved.extend(guard.proves());
         self.guards.push(Arc::new(guard));
     }

@@ -1,13 +1,39 @@
 //! What can be found wrong with a service before there is a connection.
 
 use super::{Check, Service, StartError};
+use crate::reply_subject::ReplySubjects;
 use crate::route::{Kind, RouteTable};
+use crate::subject::overlaps;
 
 impl Service {
     /// Does the checks, each once.
     pub(super) fn run_checks(&mut self) -> Result<(), StartError> {
         let failed = |check: Check| check().err().map(|error| error.to_string());
         let refusals: Vec<_> = std::mem::take(&mut self.checks).into_iter().filter_map(failed).collect();
+        if refusals.is_empty() { Ok(()) } else { Err(StartError::Refused(refusals)) }
+    }
+
+    /// Checks the prefixes of reply subjects against the subjects of the service, without a connection.
+    ///
+    /// A peer could have the service publish to those with its permissions, were they below a prefix.
+    pub(super) fn check_reply_prefixes(&self, table: &RouteTable, prefixes: &[String]) -> Result<(), StartError> {
+        let handlers = table.entries().iter().map(|entry| entry.pattern.subject().to_owned());
+        let declared: Vec<String> = handlers.chain(self.declared_subjects()).collect();
+        let refusals: Vec<String> = prefixes
+            .iter()
+            .flat_map(|prefix| {
+                let invalid = ReplySubjects::default().with_prefix(prefix).err().map(|error| error.to_string());
+                let below = format!("{prefix}.>");
+                let overlaps = declared
+                    .iter()
+                    .filter(move |subject| overlaps(&below, subject) || overlaps(prefix, subject))
+                    .map(|subject| {
+                        format!("it overlaps with {subject:?}, to which callers could then have the service publish")
+                    });
+                let why = invalid.into_iter().chain(overlaps).collect::<Vec<_>>();
+                why.into_iter().map(move |why| format!("the reply prefix {prefix:?} cannot be used: {why}"))
+            })
+            .collect();
         if refusals.is_empty() { Ok(()) } else { Err(StartError::Refused(refusals)) }
     }
 
@@ -41,7 +67,10 @@ impl Service {
         );
         let guards_all = self.setup.iter().any(|setup| setup.guards_all);
         match RouteTable::new(&self.info.name, prefix, &self.routes, guards_all) {
-            Ok(table) if refusals.is_empty() => Ok(table),
+            Ok(table) if refusals.is_empty() => {
+                self.check_reply_prefixes(&table, &self.reply_prefixes)?;
+                Ok(table)
+            }
             Ok(_) => Err(StartError::Refused(refusals)),
             Err(more) => Err(StartError::Refused(refusals.into_iter().chain(more).collect())),
         }

@@ -1,6 +1,7 @@
 //! The command line that every service has.
 
 mod nkey;
+mod panics;
 mod routes;
 mod signals;
 
@@ -63,10 +64,12 @@ impl Service {
     /// The connection is that of [`NatsConfig::from_env`]. The log goes to standard error; `RUST_LOG` sets
     /// its level (default `info`); see [`log_to_stderr`](crate::log_to_stderr).
     ///
-    /// It ends the process itself at a second signal, and where work of [`blocking`](crate::blocking) still
+    /// It sets a panic hook that writes one line for a panic of async-nats, at most one a second, and hands all others
+    /// to the hook before it. It ends the process itself at a second signal, and where work of [`blocking`](crate::blocking) still
     /// runs after a stop: the runtime would wait for that without end.
     pub async fn main(self) -> ExitCode {
         super::log_to_stderr("info");
+        panics::log_those_of_async_nats();
         let status = self.run_command().await.unwrap_or_else(|error| {
             report(&error);
             FAILURE

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
-use async_nats::{Message, StatusCode};
+use async_nats::{HeaderValue, Message, StatusCode};
 use futures::StreamExt;
 use tokio::task::AbortHandle;
 
 use crate::connection::Connection;
+use crate::inbox_token::{InboxToken, InboxTokens};
 use crate::wire::stream::{Frame, MAX_WINDOW};
 
 /// Where the callers of all streams of one connection are heard: one subscription, made for the first stream.
@@ -18,15 +19,17 @@ use crate::wire::stream::{Frame, MAX_WINDOW};
 /// and nats-server says there that nobody listens any more.
 pub(super) struct Credits {
     connection: Connection,
+    /// The id of the service instance, which its frames carry.
+    instance: HeaderValue,
     inbox: Arc<Inbox>,
     reader: OnceLock<AbortHandle>,
 }
 
 struct Inbox {
     prefix: String,
-    next: AtomicU64,
+    tokens: InboxTokens,
     listening: AtomicBool,
-    open: Mutex<HashMap<u64, Arc<Credit>>>,
+    open: Mutex<HashMap<InboxToken, Arc<Credit>>>,
 }
 
 /// What the caller of one stream has said so far.
@@ -42,20 +45,24 @@ pub(super) struct Credit {
 /// The place of one stream in the inbox; dropping it gives the place back.
 pub(super) struct Lease {
     inbox: Arc<Inbox>,
-    token: u64,
+    token: InboxToken,
     credit: Arc<Credit>,
 }
 
 impl Credits {
-    pub(super) fn new(connection: &Connection) -> Self {
-        let inbox = Arc::new(Inbox::new(connection.nats().new_inbox()));
-        Self { connection: connection.clone(), inbox, reader: OnceLock::new() }
+    pub(super) fn new(connection: &Connection, instance: &str) -> Self {
+        let inbox = Arc::new(Inbox::new(connection.new_inbox()));
+        Self { connection: connection.clone(), instance: instance.into(), inbox, reader: OnceLock::new() }
+    }
+
+    pub(super) fn instance(&self) -> &HeaderValue {
+        &self.instance
     }
 
     /// Makes a place for a stream that may send `granted` items to begin with, and is woken by `waker`.
     pub(super) fn lease(&self, granted: u64, waker: Waker) -> Lease {
         let lease = self.inbox.lease(granted, waker);
-        self.reader.get_or_init(|| tokio::spawn(listen(self.inbox.clone(), self.connection.clone())).abort_handle());
+        self.reader.get_or_init(|| self.connection.spawn(listen(self.inbox.clone(), self.connection.clone())));
         lease
     }
 }
@@ -71,7 +78,7 @@ impl Drop for Credits {
 impl Lease {
     /// Where the caller is heard.
     pub(super) fn address(&self) -> String {
-        format!("{}.{}", self.inbox.prefix, self.token)
+        format!("{}.{}", self.inbox.prefix, self.inbox.tokens.text(self.token))
     }
 
     /// Whether the inbox is subscribed to; the waker is woken once it is.
@@ -106,11 +113,11 @@ impl Drop for Lease {
 
 impl Inbox {
     fn new(prefix: String) -> Self {
-        Self { prefix, next: AtomicU64::new(0), listening: AtomicBool::new(false), open: Mutex::default() }
+        Self { prefix, tokens: InboxTokens::default(), listening: AtomicBool::new(false), open: Mutex::default() }
     }
 
     fn lease(self: &Arc<Self>, granted: u64, waker: Waker) -> Lease {
-        let token = self.next.fetch_add(1, Ordering::Relaxed);
+        let token = self.tokens.issue();
         let credit = Arc::new(Credit {
             granted: AtomicU64::new(granted),
             sent: AtomicU64::new(0),
@@ -122,7 +129,7 @@ impl Inbox {
         Lease { inbox: self.clone(), token, credit }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Credit>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<InboxToken, Arc<Credit>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,9 +141,9 @@ impl Inbox {
     }
 
     fn hear(&self, message: &Message) {
-        let token = message.subject.as_str().rsplit('.').next().and_then(|token| token.parse().ok());
-        let credit = token.and_then(|token: u64| self.lock().get(&token).cloned());
-        // A stream that has ended in the meantime.
+        let token = self.tokens.recognize(&message.subject);
+        let credit = token.and_then(|token| self.lock().get(&token).cloned());
+        // A guessed token, or a stream that has ended in the meantime.
         let Some(credit) = credit else { return };
         let nobody = message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty();
         match Frame::of(message.headers.as_ref()) {
@@ -211,6 +218,21 @@ mod tests {
         drop((paid, cancelled, deserted));
         assert!(inbox.lock().is_empty(), "a service would remember every stream that it ever had");
         inbox.hear(&late);
+    }
+
+    #[test]
+    fn guessed_tokens_cancel_no_stream() {
+        let inbox = Arc::new(Inbox::new("_INBOX_s.x".to_owned()));
+        let [one, other] = [1, 1].map(|granted| inbox.lease(granted, Waker::noop().clone()));
+        let real = one.address();
+        let tag = real.rsplit_once('-').map(|(_, tag)| tag).unwrap();
+        for guess in ["0", "1", "0-0", "1-0", &format!("1-{tag}"), &format!("2-{tag}"), tag, ""] {
+            let subject = format!("_INBOX_s.x.{guess}").into();
+            inbox.hear(&Message { subject, ..said(&one, Some(Frame::Cancel), None) });
+        }
+        assert!(!one.is_gone() && !other.is_gone());
+        inbox.hear(&said(&one, Some(Frame::Cancel), None));
+        assert!(one.is_gone() && !other.is_gone(), "the control: the token that was issued");
     }
 
     #[test]

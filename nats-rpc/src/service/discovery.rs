@@ -15,10 +15,11 @@ use time::format_description::well_known::Rfc3339;
 use self::response::{EndpointInfo, EndpointStats, Head, InfoResponse, StatsResponse};
 use super::Info;
 use super::dispatch::Endpoint;
-use super::exchange::can_be_sent_to;
 use super::stats::RouteStats;
 use crate::connection::{Connection, Live};
 use crate::error::RpcError;
+use crate::metrics;
+use crate::reply_subject::ReplySubjects;
 use crate::route::{Contract, Kind};
 use crate::wire::{Dialect, error_headers};
 
@@ -61,11 +62,11 @@ impl Verb {
 }
 
 impl Profile {
-    pub(super) fn new(info: Info, shards: Vec<Vec<Arc<Endpoint>>>) -> Self {
+    pub(super) fn new(info: Info, id: String, shards: Vec<Vec<Arc<Endpoint>>>) -> Self {
         let routes = || shards.first().into_iter().flatten().map(|endpoint| endpoint.route.entry.route);
         Self {
             info,
-            id: nuid::next().to_string(),
+            id,
             // The present time has a year that RFC 3339 can write.
             started: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
             names: endpoint_names(routes().map(|route| route.handler)),
@@ -178,12 +179,12 @@ impl Profile {
 }
 
 /// Answers on all nine subjects, also after the connection was renewed. Ends only when it is aborted.
-pub(super) async fn respond(profile: Arc<Profile>, connection: Connection) {
+pub(super) async fn respond(profile: Arc<Profile>, connection: Connection, replies: Arc<ReplySubjects>) {
     let mut live = connection.live();
     loop {
         if let Ok(mut questions) = subscribe(&profile, &live).await {
             while let Some(question) = questions.next().await {
-                answer(&profile, &live, question).await;
+                answer(&profile, &live, &replies, question).await;
             }
         }
         live = connection.renewed(live.generation).await;
@@ -201,9 +202,12 @@ async fn subscribe(
     Ok(select_all(subscriptions))
 }
 
-async fn answer(profile: &Profile, live: &Live, question: Message) {
+async fn answer(profile: &Profile, live: &Live, replies: &ReplySubjects, question: Message) {
     // A question without a reply subject asks nobody.
-    let Some(reply) = question.reply.filter(can_be_sent_to) else { return };
+    let Some(reply) = question.reply else { return };
+    if !replies.admit(&reply) {
+        return metrics::discovery_rejected(&profile.info.name);
+    }
     let Some(verb) = Profile::verb(question.subject.as_str()) else { return };
     let max_payload = live.nats.max_payload();
     let written = profile.answer(verb).map_err(RpcError::internal);

@@ -22,6 +22,7 @@ use super::stats::Counters;
 use super::worker::{Done, Worker};
 use crate::connection::{Connection, Live};
 use crate::deadline::Allowance;
+use crate::reply_subject::ReplySubjects;
 use crate::route::BoundRoute;
 use crate::wire::Wire;
 
@@ -38,6 +39,8 @@ pub(super) struct Endpoint {
     pub(super) stream_idle: Duration,
     /// Shared by all endpoints of the service.
     pub(super) permits: Arc<Permits>,
+    /// The reply subjects that it publishes to.
+    pub(super) replies: Arc<ReplySubjects>,
     /// Shared by all endpoints of the connection.
     pub(super) credits: Arc<Credits>,
     pub(super) counters: Counters,

@@ -12,11 +12,10 @@ use super::stats::Counters;
 use crate::deadline::{self, Allowance};
 use crate::error::{Code, RpcError};
 use crate::message::{Preface, Request};
-use crate::reply::Written;
+use crate::reply::{Items, Written};
 use crate::route::{BoundRoute, HandlerSlot, Kind, Route};
-use crate::subject::MAX_SUBJECT_LEN;
 use crate::trace::{self, Origin, TraceContext};
-use crate::wire::{self, Dialect, Opened, Wire, stream};
+use crate::wire::{self, Dialect, Opened, Wire, publish_ack, stream};
 
 /// What a loop must remember of a message while its handler runs.
 pub(crate) struct Exchange {
@@ -55,7 +54,8 @@ impl Exchange {
         arrival: Instant,
         now: Instant,
     ) -> Self {
-        let reply = message.reply.take_if(|reply| can_be_sent_to(reply));
+        // Its loop has checked it.
+        let reply = message.reply.take();
         let kind = route.entry.route.kind;
         let preface = Preface::of(message.headers.as_ref());
         let deadline = deadline::of_request(&preface, arrival, now, allowance);
@@ -117,6 +117,15 @@ impl Exchange {
     /// Runs a part of the handler: in the request's span, with its deadline, its panics caught; `None` for those.
     pub(crate) fn contained<R>(&self, part: impl FnOnce() -> R) -> Option<R> {
         self.span.in_scope(|| self.scoped(|| contained(part)))
+    }
+
+    /// Whether what was proved about the caller of a stream still holds.
+    ///
+    /// # Errors
+    /// The error that the stream ends with; 500 if a guard panics.
+    pub(crate) fn check_validity(&self, items: &Items) -> Result<(), RpcError> {
+        let checked = self.contained(|| items.check_validity());
+        checked.unwrap_or_else(|| Err(RpcError::internal("a guard panicked while a stream was checked")))
     }
 
     /// Lets the calls that a handler makes inherit its deadline and its place in the trace.
@@ -215,7 +224,7 @@ impl Exchange {
                     self.dialect.finish(&written, out);
                 }
                 if out.len() <= max_payload {
-                    return Answer { headers: None, failed: None };
+                    return Answer { headers: publish_ack::told_apart(out), failed: None };
                 }
                 let size = out.len();
                 let error = RpcError::payload_too_large(format!(
@@ -270,18 +279,6 @@ impl Exchange {
             code => tracing::debug!(%code, error = error.message(), cause, "answered with an error"),
         });
     }
-}
-
-/// Whether an answer can be published to `reply`, which whoever asks chooses.
-///
-/// nats-server drops a connection that sends too long a line, and the line of an answer may be longer than
-/// the one that the question came in.
-pub(super) fn can_be_sent_to(reply: &Subject) -> bool {
-    let short = reply.len() <= MAX_SUBJECT_LEN;
-    if !short {
-        tracing::warn!(bytes = reply.len(), "a caller is not answered: its reply subject is too long");
-    }
-    short
 }
 
 /// What the completion line and the metrics call an answer that is no error.

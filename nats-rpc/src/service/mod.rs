@@ -1,5 +1,6 @@
 //! A service: handlers, what they need, and how they run against nats-server.
 
+mod account;
 mod arena;
 mod blocking;
 mod checks;
@@ -15,6 +16,7 @@ mod log;
 mod outbox;
 mod permissions;
 mod permits;
+mod ready;
 mod running;
 mod setup;
 mod shard;
@@ -29,12 +31,14 @@ mod worker;
 use std::fmt;
 use std::future::Future;
 
+pub use self::account::Account;
 pub use self::blocking::blocking;
 use self::cli::CustomCommand;
 pub use self::config::Config;
 pub use self::limits::Limits;
 pub use self::log::log_to_stderr;
 pub use self::permissions::{KvAccess, Permissions};
+pub use self::ready::NotReady;
 pub use self::running::{Running, Status};
 pub use self::setup::IntoGuard;
 use self::setup::{BoxError, Provided, Setup};
@@ -42,6 +46,7 @@ pub use self::start_error::StartError;
 pub use self::stats::RouteStats;
 use crate::connection::NatsConfig;
 use crate::providers::Providers;
+use crate::readiness::Readiness;
 use crate::route::{BoundRoute, GlobalGuards, Route, RouteTable};
 use crate::subject::{Subject, SubjectError};
 use crate::wire::Wire;
@@ -75,8 +80,10 @@ pub struct Service {
     commands: Vec<CustomCommand>,
     publishes: Vec<String>,
     buckets: Vec<KvAccess>,
+    account: Option<Account>,
     streams: bool,
     republished: Vec<String>,
+    reply_prefixes: Vec<String>,
     prefix: Result<Option<Subject>, SubjectError>,
     wire: Wire,
     limits: Limits,
@@ -112,8 +119,10 @@ impl Service {
             commands: Vec::new(),
             publishes: Vec::new(),
             buckets: Vec::new(),
+            account: None,
             streams: false,
             republished: Vec::new(),
+            reply_prefixes: Vec::new(),
             prefix: Ok(None),
             wire: Wire::default(),
             limits: Limits::default(),
@@ -242,6 +251,28 @@ impl Service {
         self
     }
 
+    /// Replies to callers whose inboxes are below `prefix` as well, such as `shop.replies`.
+    ///
+    /// A caller chooses the reply subject of its request, and the service publishes there with its own permissions.
+    /// So a service replies to [inboxes](crate::ReplySubjects) only: `_INBOX.…`, `_INBOX_<word>.…`, `_R_.…`, and those
+    /// below a prefix that is added here or with `NATS_REPLY_PREFIXES`. It rejects a request with any other reply
+    /// subject: the handler does not run, nothing is sent, and
+    /// [`rejected_reply_subjects`](RouteStats::rejected_reply_subjects) counts it. An event handler runs all the same.
+    ///
+    /// A prefix is a literal subject that does not begin with `$`. No handler, and nothing that the service
+    /// [publishes](Self::publishes), may be below it; else the service does not start.
+    ///
+    /// ```
+    /// use nats_rpc::prelude::*;
+    ///
+    /// // The callers' NestJS client has `inboxPrefix: 'shop.replies'`.
+    /// let service = Service::new("orders", "1.0.0").reply_prefix("shop.replies");
+    /// ```
+    pub fn reply_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.reply_prefixes.push(prefix.into());
+        self
+    }
+
     /// Puts all subjects below `prefix`: `staging` makes `get_user` listen to `staging.get_user`.
     pub fn subject_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.prefix = Subject::new(prefix).map(Some);
@@ -331,6 +362,8 @@ pub(crate) struct Assembled {
     pub(crate) shards: usize,
     /// The patterns of events that may come from a stream.
     pub(crate) republished: Vec<String>,
+    /// What the guards are ready by.
+    pub(crate) readiness: Vec<Readiness>,
 }
 
 impl Service {
@@ -341,7 +374,9 @@ impl Service {
             setup.run(config.clone(), &mut provided).await?;
         }
         let routes = table.bind(&provided.providers, &provided.global).map_err(StartError::Refused)?;
+        let own = routes.iter().flat_map(|route| &route.readiness);
+        let readiness = provided.global.readiness.iter().chain(own).cloned().collect();
         let Self { info, wire, limits, shards, republished, .. } = self;
-        Ok(Assembled { info, routes, wire, limits, shards, republished })
+        Ok(Assembled { info, routes, wire, limits, shards, republished, readiness })
     }
 }

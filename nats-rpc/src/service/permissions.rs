@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::discovery::VERBS;
-use super::{Service, StartError};
+use super::{Account, Service, StartError};
+use crate::route::Kind;
 
 /// What an answer may take longer than its handler's limit.
 const ANSWER_GRACE: Duration = Duration::from_secs(30);
@@ -13,7 +14,19 @@ const ANSWER_GRACE: Duration = Duration::from_secs(30);
 ///
 /// It is all that the service needs and nothing more, as far as the service was told of: the subjects of its
 /// handlers within their queue groups, its own inbox, what [`Service::publishes`], [`Service::uses_bucket`] and
-/// [`Service::streams`] declare, one answer to each request.
+/// [`Service::streams`] declare, one answer to each request. With an [`Account`], it also says what the service's
+/// account must export and import.
+///
+/// # Who may be in one account
+///
+/// nats-server sends the reply of a JetStream request to the reply subject of the request. It does not check whether
+/// the requester may publish there. So a user who may send `STREAM.INFO` or `STREAM.MSG.GET` can have JSON written into
+/// each bucket of the account. With a direct get or a pull request, the reply is what the user stored before, such as a
+/// key ring.
+///
+/// In a single account, grant `DIRECT.GET` and pull requests (`CONSUMER.MSG.NEXT`) only to users whom you trust with
+/// every bucket. With several accounts, put only the users whom you trust with its buckets into an account with
+/// JetStream. Put all others into accounts without JetStream.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -42,6 +55,8 @@ pub struct Permissions {
     pub answer_within: Option<Duration>,
     /// Whether a request may have more than one answer.
     pub streams: bool,
+    /// The exports and imports of the user's account; `None` if all users are in one account.
+    pub account: Option<Account>,
 }
 
 impl Permissions {
@@ -65,16 +80,31 @@ impl Permissions {
         let mut called: Vec<String> = subjects.into_iter().map(Into::into).collect();
         called.sort();
         called.dedup();
-        let buckets = buckets.into_iter().flat_map(|access| access.subjects());
-        let publish = std::iter::once(inbox.clone()).chain(called).chain(buckets).collect();
-        Self { publish, subscribe: vec![inbox], answer_within: None, streams: false }
+        let buckets: Vec<KvAccess> = buckets.into_iter().collect();
+        let asked = buckets.iter().flat_map(KvAccess::subjects);
+        let publish = std::iter::once(inbox.clone()).chain(called).chain(asked).collect();
+        let mut watched: Vec<String> = buckets.iter().flat_map(|access| access.watch.iter().cloned()).collect();
+        watched.sort();
+        watched.dedup();
+        let subscribe = std::iter::once(inbox).chain(watched).collect();
+        let imports = buckets.iter().filter(|access| access.owner.is_some());
+        let account = imports
+            .fold(None, |account: Option<Account>, access| Some(access.import_into(account.unwrap_or_default())));
+        Self { publish, subscribe, answer_within: None, streams: false, account }
+    }
+
+    /// The same for a user in an account that exports and imports `account`, besides the buckets of other accounts.
+    pub fn account(mut self, account: Account) -> Self {
+        self.account = Some(account.and(self.account.take().unwrap_or_default()));
+        self
     }
 }
 
 /// What a service does with a KV bucket, for [`Service::uses_bucket`].
 ///
-/// Whoever may write a bucket and follow it, or get from it directly, can make nats-server send what they
-/// wrote to any subject of the account: grant both to nobody who may not do that anyway.
+/// A user who may write a bucket and follow it, or get from it directly, can make nats-server send the written text
+/// to any subject of the account. Grant both only to a user who may publish there anyway.
+/// [`Permissions`] says which users may be in one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct KvAccess {
@@ -83,12 +113,25 @@ pub struct KvAccess {
     /// The key that is written, or `>` for all.
     write: Option<String>,
     follow: bool,
+    /// The core subjects that carry changes.
+    watch: Vec<String>,
+    batch: bool,
+    /// The account that has the bucket, and the prefix of its JetStream API here.
+    owner: Option<(String, String)>,
 }
 
 impl KvAccess {
     /// No more than opening `bucket` and seeing how it was made.
     pub fn to(bucket: impl Into<String>) -> Self {
-        Self { bucket: bucket.into(), read: false, write: None, follow: false }
+        Self {
+            bucket: bucket.into(),
+            read: false,
+            write: None,
+            follow: false,
+            watch: Vec::new(),
+            batch: false,
+            owner: None,
+        }
     }
 
     /// Reads single keys, from the leader.
@@ -110,27 +153,80 @@ impl KvAccess {
     }
 
     /// Is told of every key and every change, as a watch is, and asks the leader what the last one was.
+    ///
+    /// It takes a consumer on the server, for each process.
     pub fn follow(mut self) -> Self {
         self.follow = true;
         self
     }
 
-    fn subjects(&self) -> Vec<String> {
+    /// Reads all keys at once, by a batched direct get from any copy of the bucket.
+    ///
+    /// In a single account, this is only for a user whom every bucket is trusted to; see [`Permissions`].
+    pub fn read_all(mut self) -> Self {
+        self.batch = true;
+        self
+    }
+
+    /// Subscribes to `subject`, which carries changes: the bucket's stream republishes them there.
+    pub fn watch(mut self, subject: impl Into<String>) -> Self {
+        self.watch.push(subject.into());
+        self
+    }
+
+    /// The bucket is in `account`, whose JetStream API the service's own account imports below `api_prefix`.
+    ///
+    /// Such a bucket is never [followed](Self::follow): a consumer could be made to deliver to any subject there.
+    /// See [`NatsConfig::kv_api_prefix`](crate::NatsConfig::kv_api_prefix).
+    pub fn in_account(mut self, account: impl Into<String>, api_prefix: impl Into<String>) -> Self {
+        self.owner = Some((account.into(), api_prefix.into()));
+        self
+    }
+
+    /// The requests to the JetStream API, without its prefix.
+    fn requests(&self) -> Vec<String> {
         let bucket = &self.bucket;
-        let mut subjects = vec![format!("$JS.API.STREAM.INFO.KV_{bucket}")];
+        let mut requests = vec![format!("STREAM.INFO.KV_{bucket}")];
         // Who follows asks the leader how far there is to come: whoever delivers may be behind.
-        if self.read || self.follow {
-            subjects.push(format!("$JS.API.STREAM.MSG.GET.KV_{bucket}"));
+        if self.read || self.follow || self.batch {
+            requests.push(format!("STREAM.MSG.GET.KV_{bucket}"));
         }
-        if self.follow {
-            subjects.push(format!("$JS.API.CONSUMER.CREATE.KV_{bucket}"));
-            // A consumer that missed something is replaced, by one with a name; others cannot guess it.
-            subjects.push(format!("$JS.API.CONSUMER.CREATE.KV_{bucket}.*.$KV.{bucket}.>"));
-            subjects.push(format!("$JS.API.CONSUMER.DELETE.KV_{bucket}.*"));
-            subjects.push(format!("$JS.FC.KV_{bucket}.>"));
+        if self.batch {
+            requests.push(format!("DIRECT.GET.KV_{bucket}"));
         }
-        subjects.extend(self.write.iter().map(|key| format!("$KV.{bucket}.{key}")));
+        // A consumer delivers to any subject of its account: no other account may make one.
+        if self.follow && self.owner.is_none() {
+            // The name of a consumer is a new one each time; others cannot guess it.
+            requests.push(format!("CONSUMER.CREATE.KV_{bucket}.*.$KV.{bucket}.>"));
+            requests.push(format!("CONSUMER.DELETE.KV_{bucket}.*"));
+        }
+        requests
+    }
+
+    fn subjects(&self) -> Vec<String> {
+        let prefix = self.owner.as_ref().map_or("$JS.API", |(_, prefix)| prefix);
+        let mut subjects: Vec<String> =
+            self.requests().into_iter().map(|request| format!("{prefix}.{request}")).collect();
+        subjects.extend(self.written());
         subjects
+    }
+
+    /// The subject at which the bucket is written, if it is.
+    fn written(&self) -> Option<String> {
+        self.write.as_ref().map(|key| format!("$KV.{}.{key}", self.bucket))
+    }
+
+    /// Adds what the service's account must import, if the bucket is another one's.
+    fn import_into(&self, account: Account) -> Account {
+        let Some((owner, prefix)) = &self.owner else { return account };
+        let account = self.requests().into_iter().fold(account, |account, request| {
+            account.import_service_as(owner, format!("$JS.API.{request}"), format!("{prefix}.{request}"))
+        });
+        let account = self.watch.iter().fold(account, |account, subject| account.import_stream(owner, subject));
+        match self.written() {
+            Some(written) => account.import_service(owner, written),
+            None => account,
+        }
     }
 }
 
@@ -155,6 +251,22 @@ impl Service {
     /// Declares what the service does with a KV bucket, for [`permissions`](Self::permissions).
     pub fn uses_bucket(mut self, access: KvAccess) -> Self {
         self.buckets.push(access);
+        self
+    }
+
+    /// The subjects that it declares to publish to.
+    pub(super) fn declared_subjects(&self) -> impl Iterator<Item = String> {
+        self.publishes.iter().cloned().chain(self.buckets.iter().flat_map(KvAccess::subjects))
+    }
+
+    /// Declares that the callers of the service are in other accounts of nats-server.
+    ///
+    /// `account` has the exports and imports besides those that the service knows: its handlers, its `$SRV` subjects,
+    /// and the buckets of other accounts.
+    ///
+    /// Nothing is checked at run time: it is for [`permissions`](Self::permissions).
+    pub fn account(mut self, account: Account) -> Self {
+        self.account = Some(account);
         self
     }
 
@@ -184,12 +296,32 @@ impl Service {
 
         let own_limits = table.entries().iter().filter_map(|entry| entry.route.timeout_ms).map(Duration::from_millis);
         let longest = own_limits.chain([self.limits.timeout]).max().unwrap_or_default();
-        Ok(Permissions { subscribe, answer_within: Some(longest + ANSWER_GRACE), streams: self.streams, ..asking })
+        let account = self.account.clone().map(|account| {
+            let requests = table.entries().iter().filter(|entry| entry.route.kind == Kind::Message);
+            let export = |account: Account, subject: &str| match self.streams {
+                true => account.export_streaming_service(subject),
+                false => account.export_service(subject),
+            };
+            let account = requests.fold(account, |account, entry| export(account, entry.pattern.subject()));
+            // Each instance replies to a `$SRV` request.
+            let account = account.export_streaming_service("$SRV.>");
+            account.and(asking.account.clone().unwrap_or_default())
+        });
+        let answer_within = Some(longest + ANSWER_GRACE);
+        Ok(Permissions { subscribe, answer_within, streams: self.streams, account, ..asking })
     }
+}
+
+/// Returns `true` if nats-server replies to a request at `subject` with messages as they are stored.
+fn sends_what_is_stored(subject: &str) -> bool {
+    subject.contains(".DIRECT.GET.") || subject.contains(".CONSUMER.MSG.NEXT.")
 }
 
 impl fmt::Display for Permissions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.account.is_none() && self.publish.iter().any(|subject| sends_what_is_stored(subject)) {
+            writeln!(f, "# Sends stored messages to any subject: only for a user whom every bucket is trusted to.")?;
+        }
         writeln!(f, "permissions: {{")?;
         for (verb, subjects) in [("publish", &self.publish), ("subscribe", &self.subscribe)] {
             writeln!(f, "  {verb}: {{ allow: [")?;
@@ -205,7 +337,11 @@ impl fmt::Display for Permissions {
             let most = if self.streams { -1 } else { 1 };
             writeln!(f, "  allow_responses: {{ max: {most}, expires: \"{seconds}s\" }}")?;
         }
-        writeln!(f, "}}")
+        writeln!(f, "}}")?;
+        match &self.account {
+            Some(account) => write!(f, "{account}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -223,8 +359,42 @@ mod tests {
         );
         assert_eq!(subjects(KvAccess::to("b").write_key("k")), "$JS.API.STREAM.INFO.KV_b $KV.b.k");
         let followed = subjects(KvAccess::to("b").follow());
-        assert!(followed.contains("STREAM.MSG.GET.KV_b ") && followed.contains("CONSUMER.CREATE.KV_b "), "{followed}");
-        assert!(!followed.contains(" $KV."), "{followed}");
+        let consumer = "$JS.API.CONSUMER.CREATE.KV_b.*.$KV.b.> $JS.API.CONSUMER.DELETE.KV_b.*";
+        assert_eq!(followed, format!("$JS.API.STREAM.INFO.KV_b $JS.API.STREAM.MSG.GET.KV_b {consumer}"));
+        let all = subjects(KvAccess::to("b").read_all());
+        assert_eq!(all, "$JS.API.STREAM.INFO.KV_b $JS.API.STREAM.MSG.GET.KV_b $JS.API.DIRECT.GET.KV_b");
+    }
+
+    #[test]
+    fn direct_get_in_a_single_account_comes_with_a_warning() {
+        let printed = |access: KvAccess| Permissions::of_caller("shop", ["orders.count"], [access]).to_string();
+        assert!(printed(KvAccess::to("b").read_all()).starts_with("# "));
+        assert!(printed(KvAccess::to("b").read().follow()).starts_with("permissions: "));
+        assert!(printed(KvAccess::to("b").read_all().in_account("AUTH", "AUTHJS")).starts_with("permissions: "));
+    }
+
+    #[test]
+    fn bucket_of_another_account_is_imported() {
+        let access = KvAccess::to("b").read().watch("watch.b.>").write_key("k").in_account("AUTH", "AUTHJS");
+        let needed = Permissions::of_caller("shop", ["orders.count"], [access]);
+        let asked = ["orders.count", "AUTHJS.STREAM.INFO.KV_b", "AUTHJS.STREAM.MSG.GET.KV_b", "$KV.b.k"];
+        assert_eq!(needed.publish[1..], asked);
+        assert_eq!(needed.subscribe, ["_INBOX_shop.>", "watch.b.>"]);
+        let account = needed.clone().account(Account::new().import_service("APP", "orders.count")).account.unwrap();
+        let imports: Vec<_> = account.imports().collect();
+        assert_eq!(
+            imports,
+            [
+                r#"{ service: { account: APP, subject: "orders.count" } }"#,
+                r#"{ service: { account: AUTH, subject: "$JS.API.STREAM.INFO.KV_b" }, to: "AUTHJS.STREAM.INFO.KV_b" }"#,
+                r#"{ service: { account: AUTH, subject: "$JS.API.STREAM.MSG.GET.KV_b" }, to: "AUTHJS.STREAM.MSG.GET.KV_b" }"#,
+                r#"{ service: { account: AUTH, subject: "$KV.b.k" } }"#,
+                r#"{ stream: { account: AUTH, subject: "watch.b.>" } }"#,
+            ]
+        );
+        assert!(needed.to_string().contains("imports: ["), "{needed}");
+        let single = Permissions::of_caller("shop", ["orders.count"], [KvAccess::to("b").read()]);
+        assert!(single.account.is_none() && !single.to_string().contains("imports"), "{single}");
     }
 
     #[test]
@@ -238,6 +408,7 @@ mod tests {
             subscribe: vec!["b q".to_owned()],
             answer_within: Some(limits.timeout + ANSWER_GRACE),
             streams: false,
+            account: None,
         };
         assert!(permissions.to_string().contains(r#"max: 1, expires: "121s""#), "{permissions}");
         let permissions = Permissions { streams: true, ..permissions };

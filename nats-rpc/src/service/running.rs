@@ -13,17 +13,22 @@ use super::permits::Permits;
 use super::shard::Shard;
 use super::stats::Counters;
 use super::unfinished::Unfinished;
-use super::{Assembled, Config, Info, RouteStats, Service, StartError};
+use super::{Assembled, Config, Info, NotReady, RouteStats, Service, StartError, ready};
 use crate::connection::{Connection, EchoError, NatsConfig};
 use crate::deadline::LONGEST;
+use crate::inbox_token::unrelated_id;
+use crate::readiness::Readiness;
 use crate::route::Kind;
 
 /// Where a service is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
-    /// Every subscription is live.
+    /// Every subscription is live, and every guard has what it decides by.
     Ready,
+    /// Every subscription is live, and a guard lacks what it decides by, such as keys to verify tokens with. What it
+    /// guards is replied to with 503. The service is ready again by itself.
+    NotReady,
     /// It takes no more requests and finishes those that it has.
     Stopping,
     /// Nothing is left.
@@ -39,6 +44,7 @@ pub struct Running {
     connection: Connection,
     shards: Vec<Shard>,
     discovery: JoinSet<()>,
+    readiness: Vec<Readiness>,
     status: watch::Sender<Status>,
     drain: Duration,
     unfinished: Unfinished,
@@ -47,6 +53,8 @@ pub struct Running {
 pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<Running, StartError> {
     // What the handlers say of themselves is checked first: it needs no server.
     let table = service.table()?;
+    let nats = service.reply_prefixes.iter().fold(nats, |nats, prefix| nats.reply_prefix(prefix));
+    service.check_reply_prefixes(&table, nats.reply_prefixes())?;
     service.run_checks()?;
     let connection = Connection::open(&nats.named(&service.info.name)).await?;
     let config = Config::new(connection, &service.info.name, &service.limits);
@@ -57,14 +65,17 @@ pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<Runn
 impl Running {
     async fn serve(assembled: Assembled, config: Config) -> Result<Self, StartError> {
         let (connection, unfinished) = (config.connection().clone(), config.unfinished().clone());
-        let Assembled { info, routes, wire, limits, shards: count, republished } = assembled;
+        let Assembled { info, routes, wire, limits, shards: count, republished, readiness } = assembled;
         let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
+        let instance = unrelated_id();
+        let patterns = routes.iter().map(|route| &route.entry.pattern);
+        let replies = Arc::new(connection.config().reply_subjects()?.except(patterns));
         let permits = Arc::new(Permits::new(limits.in_flight));
         let mut shards = Vec::new();
         for number in 0..count {
             let mut shard = match count {
-                1 => Shard::here(&connection),
-                _ => Shard::on_thread(&connection, format!("{}-{number}", info.name)).await?,
+                1 => Shard::here(&connection, &instance),
+                _ => Shard::on_thread(&connection, &instance, format!("{}-{number}", info.name)).await?,
             };
             for route in &routes {
                 let own = route.entry.route;
@@ -77,6 +88,7 @@ impl Running {
                     allowance: limits.allowance(own),
                     stream_idle: limits.stream_idle.min(LONGEST),
                     permits: permits.clone(),
+                    replies: replies.clone(),
                     credits: shard.credits(),
                     counters: Counters::new(&info.name, own.handler),
                     live: AtomicBool::new(true),
@@ -88,12 +100,17 @@ impl Running {
         }
         let Info { name, version, .. } = &info;
         tracing::info!(service = name, version, handlers = routes.len(), shards = count, "ready");
-        let profile = Arc::new(Profile::new(info, shards.iter().map(|shard| shard.endpoints().to_vec()).collect()));
+        let endpoints = shards.iter().map(|shard| shard.endpoints().to_vec()).collect();
+        let profile = Arc::new(Profile::new(info, instance, endpoints));
         // Last, so that whoever finds the service can call it.
         let mut discovery = JoinSet::new();
-        discovery.spawn(discovery::respond(profile.clone(), connection.clone()));
+        discovery.spawn(discovery::respond(profile.clone(), connection.clone(), replies));
         let status = watch::Sender::new(Status::Ready);
-        Ok(Self { profile, connection, shards, discovery, status, drain: limits.drain, unfinished })
+        if !readiness.is_empty() {
+            ready::note(&readiness, &status);
+            discovery.spawn(ready::watch(readiness.clone(), status.clone()));
+        }
+        Ok(Self { profile, connection, shards, discovery, readiness, status, drain: limits.drain, unfinished })
     }
 
     /// The service's connection. Shards on threads of their own have others like it.
@@ -106,19 +123,21 @@ impl Running {
         self.status.subscribe()
     }
 
-    /// Whether requests reach the service: it is not stopping, every subscription stands, and an echo came
-    /// back within `limit`; gives the time of the slowest.
+    /// Whether the service does its work: it is not stopping, every guard has what it decides by, every subscription
+    /// stands, and an echo came back within `limit`; gives the time of the slowest.
     ///
     /// A server that has announced its end ([`ConnectionState::LameDuck`](crate::ConnectionState::LameDuck)) is no
     /// reason to say no: requests still reach the service, and if all its instances said no at once, whatever
     /// asks would take an outage for what is none.
     ///
     /// # Errors
-    /// [`EchoError`] if none did, or at once if the service is stopping or a subscription is being renewed.
-    pub async fn check(&self, limit: Duration) -> Result<Duration, EchoError> {
-        if *self.status.borrow() != Status::Ready {
-            return Err(EchoError { waited: Duration::ZERO });
+    /// [`NotReady::Dependency`] if a guard lacks something. [`NotReady::Unreachable`] if no echo came back, or at once if the
+    /// service is stopping or a subscription is being renewed.
+    pub async fn check(&self, limit: Duration) -> Result<Duration, NotReady> {
+        if matches!(*self.status.borrow(), Status::Stopping | Status::Stopped) {
+            return Err(EchoError { waited: Duration::ZERO }.into());
         }
+        ready::check(&self.readiness)?;
         let mut slowest = Duration::ZERO;
         for checked in join_all(self.shards.iter().map(|shard| shard.check(limit))).await {
             slowest = slowest.max(checked?);

@@ -40,15 +40,15 @@ pub(super) struct Shard {
 
 impl Shard {
     /// A shard in the present runtime.
-    pub(super) fn here(connection: &Connection) -> Self {
-        Self::on(connection.clone(), Handle::current(), None)
+    pub(super) fn here(connection: &Connection, instance: &str) -> Self {
+        Self::on(connection.clone(), instance, Handle::current(), None)
     }
 
     /// A shard on a thread of its own, with a connection like `connection`.
     ///
     /// # Errors
     /// If the thread or its connection cannot be had.
-    pub(super) async fn on_thread(connection: &Connection, name: String) -> Result<Self, StartError> {
+    pub(super) async fn on_thread(connection: &Connection, instance: &str, name: String) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let handle = runtime.handle().clone();
         let (thread, dropped) = oneshot::channel();
@@ -61,14 +61,14 @@ impl Shard {
         // On the shard's runtime, as the connection's tasks live where it is opened.
         let opened = handle.spawn(async move { like.another().await }).await;
         let connection = opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
-        Ok(Self::on(connection, handle, Some(thread)))
+        Ok(Self::on(connection, instance, handle, Some(thread)))
     }
 
-    fn on(connection: Connection, runtime: Handle, thread: Option<oneshot::Sender<()>>) -> Self {
+    fn on(connection: Connection, instance: &str, runtime: Handle, thread: Option<oneshot::Sender<()>>) -> Self {
         Self {
             violations: connection.violations(),
             breaks: connection.breaks(),
-            credits: Arc::new(Credits::new(&connection)),
+            credits: Arc::new(Credits::new(&connection, instance)),
             connection,
             endpoints: Vec::new(),
             loops: JoinSet::new(),

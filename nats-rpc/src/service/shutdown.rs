@@ -128,7 +128,7 @@ impl Probe {
     async fn send(connection: &Connection) -> Option<Self> {
         let nats = connection.nats();
         let sent = async {
-            let inbox = nats.new_inbox();
+            let inbox = connection.new_inbox();
             let mut subscription = nats.subscribe(inbox.clone()).await.ok()?;
             subscription.unsubscribe_after(UNREACHABLE).await.ok()?;
             nats.publish(inbox, bytes::Bytes::new()).await.ok()?;

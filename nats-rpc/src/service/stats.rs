@@ -19,6 +19,9 @@ pub(crate) struct Counters {
     shed: AtomicU64,
     expired: AtomicU64,
     foreign: AtomicU64,
+    rejected_reply_subjects: AtomicU64,
+    /// Messages that no handler took.
+    dropped: AtomicU64,
     busy_nanos: AtomicU64,
     latency: [AtomicU64; BUCKETS_MS.len() + 1],
     last_error: Mutex<String>,
@@ -34,6 +37,8 @@ impl Counters {
             shed: AtomicU64::default(),
             expired: AtomicU64::default(),
             foreign: AtomicU64::default(),
+            rejected_reply_subjects: AtomicU64::default(),
+            dropped: AtomicU64::default(),
             busy_nanos: AtomicU64::default(),
             latency: Default::default(),
             last_error: Mutex::default(),
@@ -61,7 +66,7 @@ impl Counters {
 
     /// How many messages have been finished or dropped.
     pub(crate) fn ended_so_far(&self) -> u64 {
-        self.finished_so_far() + self.foreign.load(Ordering::Relaxed)
+        self.finished_so_far() + self.dropped.load(Ordering::Relaxed)
     }
 
     pub(crate) fn failed(&self, error: &RpcError) {
@@ -85,6 +90,14 @@ impl Counters {
     pub(crate) fn foreign(&self) {
         self.metrics.foreign();
         bump(&self.foreign, 1);
+        bump(&self.dropped, 1);
+    }
+
+    /// Counts a reply subject that is not published to; the message of a request is `dropped`.
+    pub(crate) fn rejected_reply_subject(&self, dropped: bool) {
+        self.metrics.rejected_reply_subject();
+        bump(&self.rejected_reply_subjects, 1);
+        bump(&self.dropped, u64::from(dropped));
     }
 
     /// Whether a long poll was reported before; from now on it was.
@@ -101,6 +114,7 @@ impl Counters {
             shed: get(&self.shed),
             expired: get(&self.expired),
             foreign: get(&self.foreign),
+            rejected_reply_subjects: get(&self.rejected_reply_subjects),
             busy: Duration::from_nanos(get(&self.busy_nanos)),
             latency: self.latency.iter().map(get).collect(),
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -139,6 +153,7 @@ impl RouteStats {
             (&mut self.shed, other.shed),
             (&mut self.expired, other.expired),
             (&mut self.foreign, other.foreign),
+            (&mut self.rejected_reply_subjects, other.rejected_reply_subjects),
         ];
         let latency = self.latency.iter_mut().zip(other.latency.iter().copied());
         for (own, other) in pairs.into_iter().chain(latency) {
@@ -164,6 +179,9 @@ pub struct RouteStats {
     /// Messages dropped because they were not sent to the handler: those whose subject is not one that it
     /// subscribed to, and those that nats-server forwards from a stream.
     pub foreign: u64,
+    /// Reply subjects that were rejected, as they are not [inboxes](crate::ReplySubjects). Such a request is not
+    /// handled and gets no reply; such an event is handled.
+    pub rejected_reply_subjects: u64,
     /// The time from arrival to answer, of all together.
     pub busy: Duration,
     /// How many took at most 1, 2, 5, 10, 25, 50, 100, 500, 1,000 ms, and longer.

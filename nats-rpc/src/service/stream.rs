@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_nats::message::OutboundMessage;
-use async_nats::{HeaderMap, Subject};
+use async_nats::{HeaderMap, HeaderValue, Subject};
 use bytes::Bytes;
 
 use super::arena::cut;
@@ -14,22 +14,24 @@ use super::outbox::{self, Outbox};
 use super::stats::Counters;
 use crate::error::RpcError;
 use crate::reply::{Items, Written};
-use crate::wire::stream::Frame;
+use crate::wire::stream::{Frame, write_instance};
 
-/// How long a stream is silent before its caller is asked whether it is still there.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-/// How often a caller may be asked in vain: a subscriber to everything keeps nats-server from saying that
+/// How long a stream is silent before its caller is sent a `ping`.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// How many pings a caller may leave without a reply: a subscriber to everything keeps nats-server from saying that
 /// the caller itself has gone.
 const MOST_UNHEARD: u32 = 10;
-/// Room for the header of an item, in bytes.
-const FRAME_ALLOWANCE: usize = 64;
+/// Room for the headers of an item, in bytes.
+const FRAME_ALLOWANCE: usize = 96;
+/// How often it is checked that what was proved about a stream's caller still holds.
+pub(crate) const VALIDITY_EVERY: Duration = Duration::from_millis(500);
 
 /// Why an item whose message has `bytes` cannot be sent, if it is too large for that.
 pub(crate) fn too_large(bytes: usize, max_payload: usize) -> Option<RpcError> {
     (bytes + FRAME_ALLOWANCE > max_payload).then(|| {
         RpcError::payload_too_large(format!(
             "an item of {bytes} bytes is too large: nats-server takes {max_payload}, and {FRAME_ALLOWANCE} are for \
-             its header"
+             its headers"
         ))
     })
 }
@@ -40,6 +42,8 @@ pub(super) struct Streamed {
     items: Option<Items>,
     native: bool,
     lease: Lease,
+    /// The id of the service instance.
+    instance: HeaderValue,
     address: Subject,
     /// How many items were sent.
     sent: u64,
@@ -49,6 +53,8 @@ pub(super) struct Streamed {
     last_item: Instant,
     /// When the caller was last sent anything.
     last_sent: Instant,
+    /// When it was last checked that what was proved about the caller holds.
+    checked: Instant,
     /// Whether the caller was told where the stream is.
     opened: bool,
     unheard: u32,
@@ -75,10 +81,18 @@ pub(super) enum Step {
 }
 
 impl Streamed {
-    pub(super) fn new(items: Items, native: bool, lease: Lease, idle: Duration, now: Instant) -> Self {
+    pub(super) fn new(
+        items: Items,
+        native: bool,
+        lease: Lease,
+        instance: HeaderValue,
+        idle: Duration,
+        now: Instant,
+    ) -> Self {
         Self {
             items: Some(items),
             native,
+            instance,
             address: lease.address().into(),
             lease,
             sent: 0,
@@ -86,6 +100,7 @@ impl Streamed {
             idle,
             last_item: now,
             last_sent: now,
+            checked: now,
             opened: false,
             unheard: 0,
         }
@@ -228,10 +243,10 @@ impl Streamed {
 
     /// Asks whether the caller is still there. To NestJS's client it is an answer to another request, which
     /// it passes over; nats-server says if it has left.
-    pub(super) fn ask(&mut self, exchange: &Exchange, now: Instant) -> Option<OutboundMessage> {
+    pub(super) fn ping(&mut self, exchange: &Exchange, now: Instant) -> Option<OutboundMessage> {
         if self.native {
             self.unheard = if self.lease.take_heard() { 0 } else { self.unheard + 1 };
-            let headers = Some(Frame::Ask(self.sent).headers());
+            let headers = Some(Frame::Ping(self.sent).headers());
             return self.message(exchange, Bytes::new(), headers, now);
         }
         let foreign = format!(r#"{{"id":"{}"}}"#, self.address);
@@ -248,7 +263,9 @@ impl Streamed {
         self.last_sent = now;
         self.opened = true;
         let subject = exchange.reply.clone()?;
-        Some(OutboundMessage { subject, reply: Some(self.address.clone()), payload, headers })
+        let mut headers = headers.unwrap_or_default();
+        write_instance(&mut headers, &self.instance);
+        Some(OutboundMessage { subject, reply: Some(self.address.clone()), payload, headers: Some(headers) })
     }
 
     /// Whether its caller is to be told that the stream has begun, though it has no item yet: only who knows
@@ -257,16 +274,25 @@ impl Streamed {
         self.native && !self.opened && self.lease.is_heard()
     }
 
-    pub(super) fn wants_to_ask(&self, now: Instant) -> bool {
-        self.lease.is_heard() && now.duration_since(self.last_sent) >= ASK_EVERY
+    pub(super) fn wants_to_ping(&self, now: Instant) -> bool {
+        self.lease.is_heard() && now.duration_since(self.last_sent) >= PING_EVERY
     }
 
     /// Why it ends by itself, if the caller has not been heard for so long that it must have gone. It is told all
     /// the same: it may be there and not keep to the protocol.
     pub(super) fn is_unheard(&self) -> Option<RpcError> {
         (self.unheard > MOST_UNHEARD).then(|| {
-            RpcError::deadline_exceeded("the caller has answered no `ask` of the stream for too long: send `credit`")
+            RpcError::deadline_exceeded("the caller has replied to no `ping` of the stream for too long: send `credit`")
         })
+    }
+
+    /// Why it ends by itself, if what was proved about its caller does not hold any more.
+    pub(super) fn is_invalid(&mut self, exchange: &Exchange, now: Instant) -> Option<RpcError> {
+        if now.duration_since(self.checked) < VALIDITY_EVERY {
+            return None;
+        }
+        self.checked = now;
+        self.items.as_ref().and_then(|items| exchange.check_validity(items).err())
     }
 
     /// Why it ends by itself, if no item has been sent for too long.

@@ -7,6 +7,7 @@
 mod expiry;
 mod foreign;
 mod pace;
+mod reply_subject;
 mod streams;
 
 use std::collections::VecDeque;
@@ -163,8 +164,13 @@ impl<'a> Worker<'a> {
 
     /// Takes one message: runs it, lets it wait, or turns it away.
     fn receive(&mut self, message: &mut Message) {
-        if self.is_foreign(message) {
+        if self.is_foreign(message) || self.rejects_reply_subject(message) {
             return;
+        }
+        if message.status.is_some() {
+            // Headers that cannot be read arrive like this from the filter of the connection.
+            let error = RpcError::invalid_argument("the headers cannot be read, or say that this is no request");
+            return self.refuse(message, self.now, error);
         }
         if self.has_room() && self.backlog.is_empty() {
             self.admit(message, self.now);

@@ -65,6 +65,11 @@ const PARENT_LEN: usize = 55;
 const DASHES: [usize; 3] = [2, 35, 52];
 
 impl TraceContext {
+    /// The place that the two values say; a malformed one is none.
+    pub(crate) fn parse(parent: &str, state: &str) -> Option<Self> {
+        Some(Self { parent: traceparent(parent)?, state: tracestate(state) })
+    }
+
     /// Reads it from a message; one that is malformed is none.
     pub(crate) fn of(preface: &Preface<'_>) -> Option<Self> {
         let parent = traceparent(preface.traceparent?)?;
@@ -72,13 +77,17 @@ impl TraceContext {
         Some(Self { parent, state })
     }
 
-    fn parent(&self) -> &str {
+    pub(crate) fn parent(&self) -> &str {
         str::from_utf8(&self.parent).unwrap_or_default()
     }
 
     /// The 32 hexadecimal digits that all spans of the trace have in common.
     pub(crate) fn trace_id(&self) -> &str {
         self.parent().get(3..35).unwrap_or_default()
+    }
+
+    pub(crate) fn state(&self) -> Option<&str> {
+        self.state.as_deref()
     }
 
     fn write(&self, headers: &mut HeaderMap) {
@@ -152,6 +161,10 @@ fn traceparent(text: &str) -> Option<[u8; PARENT_LEN]> {
 /// and then those at the end, as the newest stand in front. A list of too many members is none.
 fn tracestate(text: &str) -> Option<Box<str>> {
     if text.is_empty() || memchr::memchr_iter(b',', text.as_bytes()).count() >= MAX_MEMBERS {
+        return None;
+    }
+    // What is passed on is what may be sent; the recommendation allows no other characters either.
+    if !text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
         return None;
     }
     if text.len() <= MAX_STATE {
@@ -235,6 +248,7 @@ mod tests {
         assert_eq!(state(&[&*a, &b, &c, &a].join(",")), Some([&*a, &b, &c].join(",")), "the last leaves");
         assert_eq!(state(&member('a', 513)), None);
         assert_eq!(state(""), None);
+        assert_eq!(state("größe=1"), None);
         let many = |members: usize| vec!["a=1"; members].join(",");
         assert_eq!(state(&many(32)), Some(many(32)));
         assert_eq!(state(&many(33)), None);

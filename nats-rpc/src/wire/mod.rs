@@ -6,6 +6,7 @@
 
 mod native;
 mod nest;
+pub(crate) mod publish_ack;
 pub(crate) mod stream;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
@@ -84,7 +85,7 @@ fn open_any(wire: Wire, subject: &str, payload: Bytes, wants_answer: bool) -> Re
     if wire == Wire::Nest {
         return nest::parse(&payload)?.open(wants_answer);
     }
-    match nest::recognise(subject, &payload) {
+    match nest::recognise(subject, &payload)? {
         Some(envelope) => envelope.open(wants_answer),
         None => Ok(native::open(payload)),
     }
@@ -137,10 +138,17 @@ pub(crate) fn error_headers(error: &RpcError) -> HeaderMap {
     headers
 }
 
-/// `text` as far as a header can hold it: on one line, and short.
+/// `text` as far as a header can hold it: short, on one line, and of printable ASCII.
+///
+/// Clients exist that drop all headers of a message for one byte that is not ASCII, so that an error reads as a success.
+/// The body has the full text.
 fn header_text(text: &str) -> HeaderValue {
-    let end = text.floor_char_boundary(MAX_ERROR_HEADER);
-    let line: String = text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let printable = |c: char| match c {
+        ' '..='~' => c,
+        c if c.is_control() => ' ',
+        _ => '?',
+    };
+    let line: String = text.chars().take(MAX_ERROR_HEADER).map(printable).collect();
     let line = line.trim();
     // An empty value would read as "no error" to the services clients.
     HeaderValue::from(if line.is_empty() { "error" } else { line })
@@ -179,8 +187,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_header_is_one_short_line_and_never_empty() {
-        for (text, header) in [("a\r\nb", "a  b"), ("", "error"), ("\n", "error"), ("plain", "plain")] {
+    fn error_header_is_one_short_printable_line_and_never_empty() {
+        let cases = [("a\r\nb", "a  b"), ("", "error"), ("\n", "error"), ("plain", "plain")];
+        for (text, header) in cases.into_iter().chain([("größe 😀", "gr??e ?"), ("\u{85}\u{2028}a", "?a")]) {
             assert_eq!(header_text(text).as_str(), header);
         }
         assert!(header_text(&"ü".repeat(1_000)).as_str().len() <= MAX_ERROR_HEADER);

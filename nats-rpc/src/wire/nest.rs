@@ -6,17 +6,20 @@
 
 pub(super) mod usual;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::marker::PhantomData;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 use memchr::memmem::Finder;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use self::usual::ID_DIGITS;
 use super::{Dialect, Opened, error_body};
+use crate::decode::DecodeError;
 use crate::error::RpcError;
 
 /// How deep and how wide an object pattern may be, as in NestJS.
@@ -30,19 +33,69 @@ pub(super) const MAX_ID: usize = 256;
 /// Searched for in every body that may be an envelope, so it is made ready once.
 static PATTERN_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"pattern\""));
 
-#[derive(Deserialize)]
+/// The fields of an object that NestJS reads. `null` is not absent: to NestJS an `id` of `null` is an id.
+#[derive(Default)]
 struct Fields<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
     pattern: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
+    /// A field that stands there more than once. JavaScript takes the last one, others the first.
+    repeated: Option<&'static str>,
 }
 
-/// Keeps `null` apart from absent: to NestJS an `id` of `null` is an id.
-fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(field_identifier, rename_all = "lowercase")]
+        enum Name {
+            Pattern,
+            Data,
+            Id,
+            #[serde(other)]
+            Other,
+        }
+
+        struct Members<'a>(PhantomData<Fields<'a>>);
+
+        impl<'de: 'a, 'a> Visitor<'de> for Members<'a> {
+            type Value = Fields<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Fields<'a>, A::Error> {
+                let mut fields = Fields::default();
+                while let Some(name) = members.next_key()? {
+                    let (field, name) = match name {
+                        Name::Pattern => (&mut fields.pattern, "pattern"),
+                        Name::Data => (&mut fields.data, "data"),
+                        Name::Id => (&mut fields.id, "id"),
+                        Name::Other => {
+                            members.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    if field.replace(members.next_value()?).is_some() {
+                        fields.repeated = Some(name);
+                    }
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+impl Fields<'_> {
+    /// Refuses an envelope of which two readers would read two things.
+    fn unambiguous(self, payload: &Bytes) -> Result<Self, (Dialect, RpcError)> {
+        let Some(name) = self.repeated else { return Ok(self) };
+        let id = self.id.filter(|id| name != "id" && id.get().len() <= MAX_ID);
+        let dialect = Dialect::Nest { id: id.map(|id| payload.slice_ref(id.get().as_bytes())) };
+        Err((dialect, RpcError::invalid_argument(format!("the message has the field `{name}` more than once"))))
+    }
 }
 
 /// A parsed envelope; the parts share the message's memory.
@@ -76,23 +129,29 @@ pub(super) fn may_be_envelope(payload: &[u8]) -> bool {
 }
 
 /// The envelope, if the body is one for `subject` (see [`Wire::Auto`](super::Wire::Auto)).
-pub(super) fn recognise(subject: &str, payload: &Bytes) -> Option<Envelope> {
+///
+/// # Errors
+/// 400 if one of the fields that decide this is there more than once.
+pub(super) fn recognise(subject: &str, payload: &Bytes) -> Result<Option<Envelope>, (Dialect, RpcError)> {
     if !may_be_envelope(payload) {
-        return None;
+        return Ok(None);
     }
-    let fields: Fields<'_> = serde_json::from_slice(payload).ok()?;
-    let ours =
-        normalised(fields.pattern?).is_some_and(|pattern| pattern == subject) || fields.id.is_some_and(is_generated_id);
-    ours.then(|| envelope(payload, &fields))
+    let Ok(fields) = serde_json::from_slice::<Fields<'_>>(payload) else { return Ok(None) };
+    let Some(pattern) = fields.pattern else { return Ok(None) };
+    let fields = fields.unambiguous(payload)?;
+    let ours = normalised(pattern).is_some_and(|pattern| pattern == subject) || fields.id.is_some_and(is_generated_id);
+    Ok(ours.then(|| envelope(payload, &fields)))
 }
 
 /// The envelope by NestJS's own rules: a body with neither `pattern` nor `data` is bare data.
 ///
 /// # Errors
-/// 400 if the body is no JSON; NestJS would leave the caller waiting.
+/// 400 if the body is no JSON, for which NestJS would leave the caller waiting, or if a field of the envelope is there
+/// more than once.
 pub(super) fn parse(payload: &Bytes) -> Result<Envelope, (Dialect, RpcError)> {
     let body = payload.strip_prefix(b"\xef\xbb\xbf".as_slice()).unwrap_or(payload);
     let broken = |error: serde_json::Error| {
+        let error = DecodeError::from(error);
         let error = RpcError::invalid_argument(format!("the message is no NestJS envelope: {error}"));
         (Dialect::Nest { id: None }, error)
     };
@@ -102,6 +161,7 @@ pub(super) fn parse(payload: &Bytes) -> Result<Envelope, (Dialect, RpcError)> {
         return Ok(Envelope { data: Some(payload.slice_ref(value.get().as_bytes())), id: None });
     }
     let fields: Fields<'_> = serde_json::from_slice(body).map_err(broken)?;
+    let fields = fields.unambiguous(payload)?;
     if fields.pattern.is_none() && fields.data.is_none() {
         return Ok(Envelope { data: Some(payload.slice_ref(body)), id: None });
     }
@@ -303,6 +363,41 @@ mod tests {
                 assert_eq!(opened(wire, "e", &request(MAX_ID + 1), wants_answer), Err(400));
             }
         }
+    }
+
+    #[test]
+    fn envelope_with_a_repeated_field_is_refused() {
+        let id = format!(r#""id":"{ID}""#);
+        for (fields, name) in [
+            (format!(r#""pattern":"e","data":1,"data":2,{id}"#), "data"),
+            (format!(r#""pattern":"e","data":1,"d\u0061ta":2,{id}"#), "data"),
+            (format!(r#""data":1,{id},"pattern":"e","data":2"#), "data"),
+            (format!(r#""pattern":"e","pattern":"f","data":1,{id}"#), "pattern"),
+            (format!(r#""pattern":"f","pattern":"e","data":1,{id}"#), "pattern"),
+            (format!(r#""pattern":"e","data":1,{id},"id":7"#), "id"),
+        ] {
+            let body = format!("{{{fields}}}");
+            for wire in [Wire::Auto, Wire::Nest] {
+                for wants_answer in [true, false] {
+                    assert_eq!(opened(wire, "e", &body, wants_answer), Err(400), "{name}: {body}");
+                }
+            }
+            assert!(!opened(Wire::Native, "e", &body, true).unwrap().0, "the body is the data");
+        }
+        let payload = format!(r#"{{"pattern":"e","data":1,"data":2,{id}}}"#);
+        let (dialect, _) = open(Wire::Auto, "e", payload.into(), true).unwrap_err();
+        assert_eq!(dialect, Dialect::Nest { id: Some(format!("\"{ID}\"").into()) }, "the caller finds its answer");
+        // Only the fields of the envelope count.
+        assert!(
+            opened(
+                Wire::Auto,
+                "e",
+                &format!(r#"{{"pattern":"e","data":{{"data":1,"data":2}},"x":1,"x":2,{id}}}"#),
+                true
+            )
+            .is_ok()
+        );
+        assert!(!opened(Wire::Auto, "e", r#"{"data":1,"data":2}"#, true).unwrap().0);
     }
 
     #[test]

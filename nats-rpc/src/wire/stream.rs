@@ -2,11 +2,19 @@
 
 use std::fmt;
 
-use async_nats::{HeaderMap, HeaderName, HeaderValue};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 
 /// The header that makes a message a frame.
 pub(crate) const STREAM_HEADER: &str = "Rpc-Stream";
 static STREAM: HeaderName = HeaderName::from_static(STREAM_HEADER);
+
+/// The header with the id of the service instance that sends a frame.
+static INSTANCE: HeaderName = HeaderName::from_static("Rpc-Instance");
+
+/// The word of [`Frame::Ping`] that is sent, and the one that later versions send. A receiver of an older version
+/// takes a frame that it does not know for the only reply, so nothing may send `ping` before all receive it.
+const PING: &str = "ask";
+const LATER_PING: &str = "ping";
 
 /// How many items a caller may grant ahead of what was sent.
 pub(crate) const MAX_WINDOW: u64 = 1_024;
@@ -18,8 +26,8 @@ pub(crate) enum Frame {
     Open(u64),
     /// An item; they count from 1.
     Item(u64),
-    /// Is the caller still there? This many items were sent.
-    Ask(u64),
+    /// Asks whether the caller is still there. This many items were sent.
+    Ping(u64),
     /// There are no more items; it counts as one.
     End(u64),
     /// An error ends the stream; it counts as an item.
@@ -49,7 +57,7 @@ impl Frame {
         match (word, number) {
             ("open", Some(Some(window @ 1..))) => Some(Self::Open(window)),
             ("item", Some(Some(count @ 1..))) => Some(Self::Item(count)),
-            ("ask", Some(Some(count))) => Some(Self::Ask(count)),
+            (PING | LATER_PING, Some(Some(count))) => Some(Self::Ping(count)),
             ("end", Some(Some(count @ 1..))) => Some(Self::End(count)),
             ("error", Some(Some(count @ 1..))) => Some(Self::Error(count)),
             ("credit", Some(Some(total))) => Some(Self::Credit(total)),
@@ -75,7 +83,7 @@ impl fmt::Display for Frame {
         match self {
             Self::Open(window) => write!(f, "open {window}"),
             Self::Item(count) => write!(f, "item {count}"),
-            Self::Ask(count) => write!(f, "ask {count}"),
+            Self::Ping(count) => write!(f, "{PING} {count}"),
             Self::End(count) => write!(f, "end {count}"),
             Self::Error(count) => write!(f, "error {count}"),
             Self::Credit(total) => write!(f, "credit {total}"),
@@ -95,12 +103,29 @@ pub(crate) fn window(header: &str) -> Result<u64, ()> {
     }
 }
 
-/// Whether `subject` can be where the other side of a stream listens.
+/// Adds the id of the instance that sends a frame.
+pub(crate) fn write_instance(headers: &mut HeaderMap, instance: &HeaderValue) {
+    headers.insert(INSTANCE.clone(), instance.clone());
+}
+
+/// Which service instance sent a frame.
 ///
-/// Whoever answers names a subject for frames to be sent to. Nobody may have messages sent to a handler
-/// that way, under the caller's permissions, so it has to be an inbox.
-pub(crate) fn is_inbox(subject: &str) -> bool {
-    subject.starts_with("_INBOX")
+/// The reply subject of a frame does not tell it: nats-server gives each frame another one when a request crosses
+/// accounts. Frames of older versions have no id; their reply subject is the same for the whole stream, as they
+/// cannot cross accounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    Instance(HeaderValue),
+    Address(Option<Subject>),
+}
+
+impl Sender {
+    pub(crate) fn of(headers: Option<&HeaderMap>, reply: Option<&Subject>) -> Self {
+        match headers.and_then(|headers| headers.get(INSTANCE.clone())) {
+            Some(instance) => Self::Instance(instance.clone()),
+            None => Self::Address(reply.cloned()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +139,7 @@ mod tests {
         prop_oneof![
             made(Frame::Open),
             made(Frame::Item),
-            any::<u64>().prop_map(Frame::Ask),
+            any::<u64>().prop_map(Frame::Ping),
             made(Frame::End),
             made(Frame::Error),
             any::<u64>().prop_map(Frame::Credit),
@@ -130,12 +155,13 @@ mod tests {
 
         #[test]
         fn no_text_is_read_as_anything_but_what_it_says(
-            text in "(open|item|ask|end|error|credit|cancel|ITEM| )?[ +-]{0,2}[0-9]{0,21} ?|.{0,12}",
+            text in "(open|item|ask|ping|end|error|credit|cancel|ITEM| )?[ +-]{0,2}[0-9]{0,21} ?|.{0,12}",
         ) {
             if let Some(frame) = Frame::parse(&text) {
                 let written = frame.to_string();
                 // Zeros in front are no other number.
                 let (word, number) = text.split_once(' ').unwrap_or((&text, ""));
+                let word = if word == LATER_PING { PING } else { word };
                 let number = number.trim_start_matches('0');
                 let number = if number.is_empty() && frame != Frame::Cancel { "0" } else { number };
                 let said = format!("{word} {number}");
@@ -155,13 +181,26 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_sent_to_inboxes_alone() {
-        for inbox in ["_INBOX.x.1", "_INBOX_users.x.1"] {
-            assert!(is_inbox(inbox), "{inbox}");
-        }
-        for other in ["users.delete", "x._INBOX.1", "_inbox.x.1", "$SRV.PING", ""] {
-            assert!(!is_inbox(other), "{other:?}");
-        }
+    fn ping_has_two_words_for_one_version() {
+        assert_eq!(Frame::parse("ask 7"), Some(Frame::Ping(7)));
+        assert_eq!(Frame::parse("ping 7"), Some(Frame::Ping(7)));
+        assert_eq!(Frame::Ping(7).to_string(), "ask 7", "receivers of the version before know no other word");
+    }
+
+    #[test]
+    fn the_instance_tells_senders_apart_and_else_the_address() {
+        let headers = |instance: &str| {
+            let mut headers = Frame::Item(1).headers();
+            write_instance(&mut headers, &HeaderValue::from(instance));
+            headers
+        };
+        let [here, there] = ["_R_.a.1", "_R_.a.2"].map(Subject::from);
+        let of = |instance: Option<&str>, reply: &Subject| Sender::of(instance.map(headers).as_ref(), Some(reply));
+        assert_eq!(of(Some("a"), &here), of(Some("a"), &there));
+        assert_ne!(of(Some("a"), &here), of(Some("b"), &here));
+        assert_eq!(of(None, &here), of(None, &here));
+        assert_ne!(of(None, &here), of(None, &there));
+        assert_ne!(of(None, &here), of(Some("a"), &here));
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod store;
 
 use std::fmt;
 
-use nats_rpc::auth::{Email, Owner};
+use nats_rpc::auth::{Email, Owner, PasswordFingerprint};
 use serde::{Deserialize, Serialize};
 use users::UserId;
 
@@ -20,6 +20,9 @@ pub struct Account {
     pub user_id: UserId,
     /// The bcrypt hash of the password.
     pub password_hash: String,
+    /// The password's fingerprint, if its hash was renewed since it was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    password_origin: Option<PasswordFingerprint>,
     /// Names of roles, such as `admin`.
     #[serde(default)]
     pub roles: Vec<String>,
@@ -40,11 +43,29 @@ impl Account {
         Self {
             user_id: UserId::generate(),
             password_hash,
+            password_origin: None,
             roles: Vec::new(),
             epoch: 0,
             sessions_epoch: 0,
             locked: false,
         }
+    }
+
+    /// What stands for the present password, also after its hash was renewed.
+    pub fn password(&self) -> PasswordFingerprint {
+        self.password_origin.clone().unwrap_or_else(|| PasswordFingerprint::of(&self.password_hash))
+    }
+
+    /// Puts another hash of the same password in place of the present one.
+    pub(crate) fn renew_hash(&mut self, hash: &str) {
+        self.password_origin = Some(self.password());
+        hash.clone_into(&mut self.password_hash);
+    }
+
+    /// Puts the hash of another password in place of the present one.
+    pub(crate) fn change_password(&mut self, hash: &str) {
+        self.password_origin = None;
+        hash.clone_into(&mut self.password_hash);
     }
 
     /// Ends every access token issued so far; sessions go on and get others.
@@ -148,6 +169,19 @@ mod tests {
         );
         account.locked = true;
         assert!(!account.admits(&third, 1));
+    }
+
+    #[test]
+    fn renewed_hash_is_of_the_same_password_and_a_changed_one_is_not() {
+        let mut account = Account::new("first".to_owned());
+        let password = account.password();
+        account.renew_hash("second");
+        account.renew_hash("third");
+        assert!(account.password() == password && account.password_hash == "third");
+        let kept = serde_json::to_string(&account).unwrap();
+        assert!(!kept.contains("first") && !kept.contains("second"), "an old hash may be a cheap one: {kept}");
+        account.change_password("fourth");
+        assert_eq!(account.password(), PasswordFingerprint::of("fourth"));
     }
 
     #[test]

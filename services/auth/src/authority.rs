@@ -5,6 +5,7 @@ mod endings;
 mod inspection;
 mod log_in;
 mod password_change;
+mod password_check;
 mod refresh;
 mod remains;
 mod sessions;
@@ -14,19 +15,21 @@ use std::error::Error;
 use std::sync::Arc;
 
 use nats_rpc::auth::{
-    Audit, AuditEvent, Backoff, Email, Grant, Owner, Password, PasswordConfig, PasswordPolicy, Passwords, ResetTokens,
-    Revoker, Session, SessionConfig, SessionError, Sessions, TokenIssuer,
+    Audit, AuditEvent, Device, DeviceTokens, Email, Grant, LoginThrottle, Owner, Password, PasswordConfig,
+    PasswordPolicy, Passwords, ResetTokens, Revoker, Session, SessionConfig, SessionError, Sessions, TokenIssuer,
+    TrustBeacon,
 };
-use nats_rpc::jwt::{JwkSet, Peer, Revocations};
+use nats_rpc::jwt::{JwkSet, Revocations};
 use nats_rpc::{Client, Config, RpcError};
 use schemars::JsonSchema;
 use serde::Serialize;
 use users::{Profile, UserCreated, UserId, Users};
 
 use crate::account::{Account, AccountKey, Accounts};
-use crate::config::Settings;
-use crate::guesses::Guesses;
+use crate::caller::Caller;
+use crate::config::{SessionLimits, Settings};
 use crate::keys::AccessKeys;
+use crate::login_throttle::Throttle;
 use crate::trust::Trust;
 
 use self::announcements::Announcements;
@@ -50,7 +53,8 @@ struct Parts {
     profiles: Users,
     passwords: Passwords,
     policy: PasswordPolicy,
-    guesses: Guesses,
+    throttle: Throttle,
+    devices: DeviceTokens,
     resets: ResetTokens,
     reset_subject: Option<String>,
     sessions: Sessions,
@@ -61,6 +65,8 @@ struct Parts {
     issuer: TokenIssuer,
     events: Client,
     audit: Audit,
+    /// Published for as long as the service runs.
+    _beacon: Arc<TrustBeacon>,
 }
 
 /// What a user holds after signing up.
@@ -78,6 +84,9 @@ pub(crate) struct SignedUp {
 pub(crate) struct Tokens {
     access_token: String,
     refresh_token: String,
+    /// By which the device is known at the next log-in; where a password was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_token: Option<String>,
 }
 
 impl Authority {
@@ -88,20 +97,23 @@ impl Authority {
         trust: Trust,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let Settings { refresh_secret, issuer, audience, bcrypt_cost, .. } = settings;
-        let Trust { audit, keys, revocations, .. } = trust;
+        let Trust { audit, keys, revocations, signer, beacon, .. } = trust;
         let policy = PasswordPolicy::new().min_chars(settings.password_min_length).forbid(&issuer).forbid(&audience);
         let events = Client::over(config.connection());
         let accounts = Accounts::open(config.connection()).await?;
-        let revoker = Arc::new(Revoker::open(config.connection()).await?);
+        let revoker = Arc::new(Revoker::open(config.connection()).await?.signed_by(&signer));
+        let SessionLimits { grace, idle, absolute, per_user } = settings.sessions;
         let session_config = SessionConfig::new(&refresh_secret).revoker(revoker.clone());
-        let backoff = Backoff::open(config.connection(), &refresh_secret).await?;
+        let session_config = session_config.grace(grace).idle(idle).absolute(absolute).cap(per_user);
+        let counts = LoginThrottle::open(config.connection(), &refresh_secret).await?;
         Ok(Self(Arc::new(Parts {
             service: config.clone(),
             accounts,
             profiles: Users::open(config.connection()).await?,
             passwords: Passwords::new(PasswordConfig::default().cost(bcrypt_cost))?,
             policy,
-            guesses: Guesses::new(backoff, settings.per_minute, audit.clone()),
+            throttle: Throttle::new(counts, settings.rate_limits, audit.clone()),
+            devices: DeviceTokens::new(&refresh_secret).lifetime(settings.device_lifetime),
             resets: ResetTokens::open(config.connection()).await?,
             reset_subject: settings.reset_subject,
             sessions: Sessions::open(config.connection(), session_config).await?,
@@ -112,6 +124,7 @@ impl Authority {
             keys,
             audit,
             events,
+            _beacon: beacon,
         })))
     }
 
@@ -124,18 +137,20 @@ impl Authority {
     ///
     /// Of several that sign up with one address at once, the compare-and-set on the account lets one
     /// through. Should the process end between account and profile, the next log-in writes the profile.
-    pub(crate) async fn sign_up(&self, email: &str, password: &str, peer: &Peer) -> Result<SignedUp, RpcError> {
-        let email = Email::parse(email).map_err(|error| RpcError::invalid_argument(error.to_string()))?;
+    pub(crate) async fn sign_up(&self, email: &str, password: &str, caller: &Caller) -> Result<SignedUp, RpcError> {
+        let email = Email::parse_new(email).map_err(|error| RpcError::invalid_argument(error.to_string()))?;
         let password = Password::parse(password)?;
         let parts = &*self.0;
         parts.policy.check(&password, &email)?;
         let key = AccountKey::of(&email);
-        parts.guesses.sign_up(&key, peer).await?;
+        let request = parts.throttle.request(caller, None);
+        parts.passwords.check(&request)?;
+        parts.throttle.sign_up(&key, caller).await?;
         // Not what decides; it spares the hashing.
         if parts.accounts.find(&key).await?.is_some() {
             return Err(taken());
         }
-        let account = Account::new(parts.passwords.hash(password).await?);
+        let account = Account::new(parts.passwords.admit(&request).await?.hash(password).await?);
         if !parts.accounts.create(&key, &account).await? {
             return Err(taken());
         }
@@ -143,7 +158,7 @@ impl Authority {
         if !self.still_stands(&key, account.user_id, Written { place: true, profile: true }).await? {
             return Err(RpcError::conflict("this account was locked or deleted meanwhile"));
         }
-        let tokens = self.begin_session(&key, &account, None).await?;
+        let tokens = self.begin_session(&key, &account, caller, None).await?;
         parts.audit.emit(AuditEvent::SignedUp { user: account.user_id.to_string() });
         let event = UserCreated { user_id: account.user_id };
         if let Err(error) = parts.events.emit(USER_CREATED, &event).await {
@@ -170,23 +185,27 @@ impl Authority {
         Ok(self.0.revocations.realm()?)
     }
 
+    /// Begins a session, of a new device or of the one that is known.
     async fn begin_session(
         &self,
         key: &AccountKey,
         account: &Account,
-        source: Option<String>,
+        caller: &Caller,
+        device: Option<&Device>,
     ) -> Result<Tokens, RpcError> {
+        let Parts { sessions, devices, throttle, audit, .. } = &*self.0;
         let owner = Owner::new(account.user_id.to_string(), key.as_str());
         let realm = self.realm()?;
         let owner = owner.in_epoch(account.epoch).in_realm(realm);
-        let issued = self.0.sessions.create(owner).await?;
+        let device_token = devices.issue(&owner, device)?;
+        let issued = sessions.create(owner).await?;
         let (user, sid) = (account.user_id.to_string(), issued.session.id.clone());
         for Session { owner, id: sid, .. } in &issued.displaced {
-            self.0.audit.emit(AuditEvent::SessionDisplaced { user: owner.user.clone(), sid: sid.clone() });
+            audit.emit(AuditEvent::SessionDisplaced { user: owner.user.clone(), sid: sid.clone() });
         }
-        self.0.audit.emit(AuditEvent::LoggedIn { user, sid, source });
+        audit.emit(AuditEvent::LoggedIn { user, sid, source: throttle.source(caller) });
         let access_token = self.access_token(&issued.session, account, realm)?;
-        Ok(Tokens { access_token, refresh_token: issued.refresh_token })
+        Ok(Tokens { access_token, refresh_token: issued.refresh_token, device_token: Some(device_token) })
     }
 
     /// An access token of `account`'s user in `session`, of the realm's epoch `realm`.
@@ -207,9 +226,10 @@ mod tests {
 
     #[test]
     fn answers_are_camel_case() {
-        let tokens = Tokens { access_token: "a".to_owned(), refresh_token: "r".to_owned() };
+        let tokens =
+            Tokens { access_token: "a".to_owned(), refresh_token: "r".to_owned(), device_token: Some("d".to_owned()) };
         let user_id = UserId::generate();
         let json = serde_json::to_string(&SignedUp { user_id, tokens }).unwrap();
-        assert_eq!(json, format!(r#"{{"userId":"{user_id}","accessToken":"a","refreshToken":"r"}}"#));
+        assert_eq!(json, format!(r#"{{"userId":"{user_id}","accessToken":"a","refreshToken":"r","deviceToken":"d"}}"#));
     }
 }

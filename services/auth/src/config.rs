@@ -1,5 +1,6 @@
 //! What the service must be told, and what it may be told.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use nats_rpc::jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError};
@@ -15,11 +16,19 @@ use nats_rpc::{SecretKey, Subject};
 /// | `JWT_REFRESH_SECRET` | the pepper of refresh tokens, at least 32 bytes, another one | none |
 /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
 /// | `BCRYPT_COST` | 10 to 15; each step doubles the work | 12 |
-/// | `SIGN_UPS_PER_MINUTE` | of each instance, by callers whose address a gateway proves, and as many by the others, 1 to 60,000; from one address 20 (or half of them, if that is less) and then one a minute | 120 |
+/// | `SIGN_UPS_PER_MINUTE` | of each instance, by callers whose address a gateway proves, and as many by the others, 1 to 60,000; from one address 20 (or half of them, if that is less) and then one a minute, from its networks up to 60 | 120 |
 /// | `LOG_INS_PER_MINUTE` | of each instance, by callers whose address no gateway proves, 1 to 60,000 | 600 |
 /// | `JWT_ASSERTION_SECRET` | with a `JWT_SECRET`: what gateways prove callers' addresses with, at least 32 bytes, another one; without, they do it with keys in the ring `gw_jwks` | none: nobody is believed |
+/// | `SESSION_GRACE_MS` | how long a used refresh token gets its successor again, as long as that was not used, 0 to 86,400,000 | 10000 |
+/// | `SESSION_IDLE_HOURS` | how long a session lives without a refresh, 1 to 87,600 | 168 |
+/// | `SESSION_ABSOLUTE_HOURS` | how long a session lives in all, 1 to 87,600 | 720 |
+/// | `SESSIONS_PER_USER` | how many sessions a user may have, 1 to 1,000; one more ends the oldest | 50 |
+/// | `DEVICE_LIFETIME_DAYS` | how long a device is known after a log-in, 1 to 400 | 90 |
 /// | `PASSWORD_MIN_LENGTH` | characters of a new password, 8 to 64 | 8 |
 /// | `PASSWORD_RESET_SUBJECT` | where a mailer is told reset tokens; **only it may subscribe there** | none: nobody is told |
+///
+/// Each secret may stand in a file, which `JWT_SECRET_FILE`, `JWT_REFRESH_SECRET_FILE` or `JWT_ASSERTION_SECRET_FILE`
+/// names. Blanks around a secret are cut off.
 #[derive(Debug)]
 pub struct Settings {
     /// `None`: the key ring.
@@ -30,7 +39,9 @@ pub struct Settings {
     pub(crate) issuer: String,
     pub(crate) audience: String,
     pub(crate) bcrypt_cost: u32,
-    pub(crate) per_minute: PerMinute,
+    pub(crate) rate_limits: RateLimits,
+    pub(crate) sessions: SessionLimits,
+    pub(crate) device_lifetime: Duration,
     pub(crate) password_min_length: usize,
     pub(crate) reset_subject: Option<String>,
     pub(crate) assertion_secret: Option<SecretKey>,
@@ -38,9 +49,33 @@ pub struct Settings {
 
 /// What each instance looks at.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PerMinute {
+pub(crate) struct RateLimits {
     pub(crate) sign_ups: u32,
     pub(crate) log_ins: u32,
+}
+
+/// The limits of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionLimits {
+    pub(crate) grace: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) absolute: Duration,
+    pub(crate) per_user: NonZeroUsize,
+}
+
+impl SessionLimits {
+    fn from_vars(vars: impl Fn(&str) -> Option<String>, refused: &mut Vec<String>) -> Self {
+        let grace = number(&vars, "SESSION_GRACE_MS", 10_000, 0..=86_400_000, refused);
+        let idle = number(&vars, "SESSION_IDLE_HOURS", 168, 1..=87_600, refused);
+        let absolute = number(&vars, "SESSION_ABSOLUTE_HOURS", 720, 1..=87_600, refused);
+        let per_user = number(&vars, "SESSIONS_PER_USER", 50, 1..=1_000, refused) as usize;
+        Self {
+            grace: Duration::from_millis(u64::from(grace)),
+            idle: Duration::from_hours(u64::from(idle)),
+            absolute: Duration::from_hours(u64::from(absolute)),
+            per_user: NonZeroUsize::new(per_user).unwrap_or(NonZeroUsize::MIN),
+        }
+    }
 }
 
 /// Two modes that never mix: what would be believed by no one is not left lying about.
@@ -64,10 +99,7 @@ impl Settings {
     /// [`SettingsError`] with all that is missing, too short, not different or out of bounds.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let mut refused = Vec::new();
-        let access_secret = match vars("JWT_SECRET").filter(|value| !value.is_empty()) {
-            Some(_) => SecretKey::from_vars("JWT_SECRET", &vars).map(Some),
-            None => Ok(None),
-        };
+        let access_secret = SecretKey::optional_from_vars("JWT_SECRET", &vars);
         let refresh_secret = SecretKey::from_vars("JWT_REFRESH_SECRET", &vars);
         if let (Ok(Some(access)), Ok(refresh)) = (&access_secret, &refresh_secret)
             && let Err(error) = access.distinct_from(refresh)
@@ -77,6 +109,9 @@ impl Settings {
         let bcrypt_cost = number(&vars, "BCRYPT_COST", 12, 10..=15, &mut refused);
         let sign_ups = number(&vars, "SIGN_UPS_PER_MINUTE", 120, 1..=60_000, &mut refused);
         let log_ins = number(&vars, "LOG_INS_PER_MINUTE", 600, 1..=60_000, &mut refused);
+        let sessions = SessionLimits::from_vars(&vars, &mut refused);
+        let days = number(&vars, "DEVICE_LIFETIME_DAYS", 90, 1..=400, &mut refused);
+        let device_lifetime = Duration::from_hours(u64::from(days) * 24);
         let password_min_length = number(&vars, "PASSWORD_MIN_LENGTH", 8, 8..=64, &mut refused) as usize;
         let others = [access_secret.as_ref().ok().and_then(Option::as_ref), refresh_secret.as_ref().ok()];
         let assertion_secret = assertion_secret(&vars, others, &mut refused);
@@ -101,7 +136,9 @@ impl Settings {
                 issuer,
                 audience,
                 bcrypt_cost,
-                per_minute: PerMinute { sign_ups, log_ins },
+                rate_limits: RateLimits { sign_ups, log_ins },
+                sessions,
+                device_lifetime,
                 password_min_length,
                 reset_subject,
                 assertion_secret,
@@ -121,13 +158,13 @@ fn assertion_secret(
     others: [Option<&SecretKey>; 2],
     refused: &mut Vec<String>,
 ) -> Option<SecretKey> {
-    let name = "JWT_ASSERTION_SECRET";
-    vars(name).filter(|text| !text.is_empty())?;
-    let secret = SecretKey::from_vars(name, vars).and_then(|secret| {
-        others.into_iter().flatten().try_for_each(|other| other.distinct_from(&secret))?;
+    let secret = SecretKey::optional_from_vars("JWT_ASSERTION_SECRET", vars).and_then(|secret| {
+        if let Some(secret) = &secret {
+            others.into_iter().flatten().try_for_each(|other| other.distinct_from(secret))?;
+        }
         Ok(secret)
     });
-    secret.map_err(|error| refused.push(error.to_string())).ok()
+    secret.map_err(|error| refused.push(error.to_string())).ok().flatten()
 }
 
 fn subject(vars: impl Fn(&str) -> Option<String>, name: &str, refused: &mut Vec<String>) -> Option<String> {
@@ -225,12 +262,55 @@ mod tests {
     }
 
     #[test]
+    fn every_secret_may_stand_in_a_file() {
+        let path = std::env::temp_dir().join(format!("nats-rpc-auth-{}", std::process::id()));
+        std::fs::write(&path, format!("{SECRET}\n")).unwrap();
+        let file = path.to_str().unwrap();
+        let settings = from(&[("JWT_SECRET_FILE", file), ("JWT_REFRESH_SECRET", OTHER)]).unwrap();
+        assert!(settings.access_secret.is_some(), "not the key ring");
+        assert!(from(&[("JWT_REFRESH_SECRET_FILE", file)]).unwrap().access_secret.is_none());
+        let both = [("JWT_SECRET", OTHER), ("JWT_REFRESH_SECRET", "a refresh secret of more than 32 bytes")];
+        let with = |vars: &[_]| from(&[&both[..], vars].concat());
+        assert!(with(&[("JWT_ASSERTION_SECRET_FILE", file)]).unwrap().assertion_secret.is_some());
+        let twice = with(&[("JWT_ASSERTION_SECRET_FILE", file), ("JWT_ASSERTION_SECRET", SECRET)]);
+        assert!(twice.unwrap_err().0[0].contains("JWT_ASSERTION_SECRET_FILE"));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn reset_tokens_go_to_a_subject_or_to_nobody() {
         let both = [("JWT_SECRET", SECRET), ("JWT_REFRESH_SECRET", OTHER)];
         let with = |value| from(&[&both[..], &[("PASSWORD_RESET_SUBJECT", value)]].concat());
         assert_eq!(from(&both).unwrap().reset_subject, None);
         assert_eq!(with("mail.reset").unwrap().reset_subject.as_deref(), Some("mail.reset"));
         assert!(with("mail.>").unwrap_err().0[0].starts_with("PASSWORD_RESET_SUBJECT "));
+    }
+
+    #[test]
+    fn all_limits_of_sessions_are_settings() {
+        let both = [("JWT_SECRET", SECRET), ("JWT_REFRESH_SECRET", OTHER)];
+        let hours = Duration::from_hours;
+        let limits = |seconds, idle, absolute, per_user| SessionLimits {
+            grace: Duration::from_secs(seconds),
+            idle: hours(idle),
+            absolute: hours(absolute),
+            per_user: NonZeroUsize::new(per_user).unwrap(),
+        };
+        let settings = from(&both).unwrap();
+        assert_eq!((settings.sessions, settings.device_lifetime), (limits(10, 168, 720, 50), hours(90 * 24)));
+        let others = [
+            ("SESSION_GRACE_MS", "60000"),
+            ("SESSION_IDLE_HOURS", "1"),
+            ("SESSION_ABSOLUTE_HOURS", "8"),
+            ("SESSIONS_PER_USER", "3"),
+            ("DEVICE_LIFETIME_DAYS", "7"),
+        ];
+        let settings = from(&[&both[..], &others].concat()).unwrap();
+        assert_eq!((settings.sessions, settings.device_lifetime), (limits(60, 1, 8, 3), hours(7 * 24)));
+        for (name, _) in others {
+            let refused = refused(&[&both[..], &[(name, "-1")]].concat());
+            assert!(refused.len() == 1 && refused[0].starts_with(name), "{refused:?}");
+        }
     }
 
     #[test]

@@ -1,21 +1,25 @@
-//! What the service answers.
+//! What the service answers. Passwords and tokens arrive in a type that cannot be shown.
 
 use nats_rpc::jwt::{JwkSet, Peer};
 use nats_rpc::prelude::*;
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::authority::{Authority, SignedUp, Tokens};
+use crate::caller::Caller;
 
 #[derive(JsonSchema, Deserialize)]
 struct Credentials {
     email: String,
-    password: String,
+    #[schemars(with = "String")]
+    password: SecretString,
 }
 
 #[derive(JsonSchema, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Refresh {
-    refresh_token: String,
+    #[schemars(with = "String")]
+    refresh_token: SecretString,
 }
 
 #[message_pattern("auth.signup")]
@@ -23,9 +27,10 @@ struct Refresh {
 async fn sign_up(
     State(authority): State<Authority>,
     peer: Peer,
+    context: Context,
     Payload(Credentials { email, password }): Payload<Credentials>,
 ) -> Result<SignedUp, RpcError> {
-    authority.sign_up(&email, &password, &peer).await
+    authority.sign_up(&email, password.expose_secret(), &Caller::new(peer, &context)).await
 }
 
 #[message_pattern("auth.login")]
@@ -33,9 +38,10 @@ async fn sign_up(
 async fn log_in(
     State(authority): State<Authority>,
     peer: Peer,
+    context: Context,
     Payload(Credentials { email, password }): Payload<Credentials>,
 ) -> Result<Tokens, RpcError> {
-    authority.log_in(&email, &password, &peer).await
+    authority.log_in(&email, password.expose_secret(), &Caller::new(peer, &context)).await
 }
 
 #[message_pattern("auth.refresh")]
@@ -44,7 +50,7 @@ async fn refresh(
     State(authority): State<Authority>,
     Payload(Refresh { refresh_token }): Payload<Refresh>,
 ) -> Result<Tokens, RpcError> {
-    authority.refresh(&refresh_token).await
+    authority.refresh(refresh_token.expose_secret()).await
 }
 
 #[message_pattern("auth.logout")]
@@ -53,14 +59,16 @@ async fn log_out(
     State(authority): State<Authority>,
     Payload(Refresh { refresh_token }): Payload<Refresh>,
 ) -> Result<(), RpcError> {
-    authority.log_out(&refresh_token).await
+    authority.log_out(refresh_token.expose_secret()).await
 }
 
 #[derive(JsonSchema, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PasswordChange {
-    current_password: String,
-    new_password: String,
+    #[schemars(with = "String")]
+    current_password: SecretString,
+    #[schemars(with = "String")]
+    new_password: SecretString,
 }
 
 #[message_pattern("auth.password.change")]
@@ -69,9 +77,17 @@ async fn change_password(
     Auth(me): Auth<UserClaims>,
     State(authority): State<Authority>,
     peer: Peer,
+    context: Context,
     Payload(PasswordChange { current_password, new_password }): Payload<PasswordChange>,
 ) -> Result<Tokens, RpcError> {
-    authority.change_password(&me, &current_password, &new_password, &peer).await
+    authority
+        .change_password(
+            &me,
+            current_password.expose_secret(),
+            new_password.expose_secret(),
+            &Caller::new(peer, &context),
+        )
+        .await
 }
 
 #[derive(JsonSchema, Deserialize)]
@@ -84,25 +100,30 @@ struct ResetRequest {
 async fn request_reset(
     State(authority): State<Authority>,
     peer: Peer,
+    context: Context,
     Payload(ResetRequest { email }): Payload<ResetRequest>,
 ) -> Result<(), RpcError> {
-    authority.request_reset(&email, &peer).await
+    authority.request_reset(&email, &Caller::new(peer, &context)).await
 }
 
 #[derive(JsonSchema, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ResetConfirmation {
-    token: String,
-    new_password: String,
+    #[schemars(with = "String")]
+    token: SecretString,
+    #[schemars(with = "String")]
+    new_password: SecretString,
 }
 
 #[message_pattern("auth.password.reset.confirm")]
 #[public]
 async fn confirm_reset(
     State(authority): State<Authority>,
+    peer: Peer,
+    context: Context,
     Payload(ResetConfirmation { token, new_password }): Payload<ResetConfirmation>,
 ) -> Result<(), RpcError> {
-    authority.confirm_reset(&token, &new_password).await
+    authority.confirm_reset(token.expose_secret(), new_password.expose_secret(), &Caller::new(peer, &context)).await
 }
 
 #[message_pattern("auth.jwks")]

@@ -5,8 +5,8 @@ use std::error::Error;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nats_rpc::auth::{
-    Audit, AuditEvent, KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig, SigningKeys,
-    TokenIssuer,
+    Audit, AuditEvent, ChangeSigner, KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig,
+    SigningKeys, TokenIssuer,
 };
 use nats_rpc::jwt::JwkSet;
 use nats_rpc::{Config, Connection, SecretKey};
@@ -46,6 +46,14 @@ impl AccessKeys {
         }
     }
 
+    /// What signs revocations and beacons.
+    pub(crate) fn change_signer(&self) -> ChangeSigner {
+        match self {
+            Self::Secret(secret) => ChangeSigner::secret(secret),
+            Self::Ring(keys) => ChangeSigner::keys(keys),
+        }
+    }
+
     /// The public keys; of a secret there are none.
     pub(crate) fn public(&self) -> JwkSet {
         match self {
@@ -66,11 +74,18 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["list"] => {
-            let mut keys = Vec::new();
+            let (mut keys, mut unusable) = (Vec::new(), Vec::new());
             for purpose in PURPOSES {
-                keys.extend(RingBucket::open(config.connection(), purpose).await?.list().await?);
+                match RingBucket::open(config.connection(), purpose).await?.list().await {
+                    Ok(of_purpose) => keys.extend(of_purpose),
+                    Err(error @ KeysError::Document { .. }) => unusable.push(error),
+                    Err(error) => return Err(error.into()),
+                }
             }
             print!("{}", table(&keys, now()));
+            for error in unusable {
+                println!("{error}");
+            }
         }
         ["rotate"] => {
             for kid in rotate(&config).await? {
@@ -110,6 +125,7 @@ async fn rotate(config: &Config) -> Result<Vec<String>, Box<dyn Error + Send + S
 
 /// Takes the key out of whichever ring has it, and gives those that went with it.
 async fn retire(config: &Config, kid: &str) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
+    let mut unusable = None;
     for purpose in PURPOSES {
         match RingBucket::open(config.connection(), purpose).await?.retire(kid).await {
             Ok(gone) => {
@@ -118,11 +134,13 @@ async fn retire(config: &Config, kid: &str) -> Result<Vec<String>, Box<dyn Error
                 }
                 return Ok(gone);
             }
+            // The other ring may have it, whatever is in this one.
             Err(KeysError::UnknownKey { .. }) => {}
+            Err(error @ KeysError::Document { .. }) => unusable = Some(error),
             Err(error) => return Err(error.into()),
         }
     }
-    Err(KeysError::unknown_key(kid).into())
+    Err(unusable.unwrap_or_else(|| KeysError::unknown_key(kid)).into())
 }
 
 /// A line for each key.

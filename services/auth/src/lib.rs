@@ -4,19 +4,21 @@
 //! - [`account`] holds what an account is, and the bucket `auth_users` that only this service opens: accounts, and
 //!   where the account of each user is. The profiles in `users` decide nothing here.
 //! - `authority` is what the handlers do.
-//! - `guesses` bounds how fast passwords can be guessed, and which addresses have signed up.
+//! - `login_throttle` bounds how fast passwords can be guessed, and which addresses have signed up.
+//! - `caller` is what is known of a caller before a password is checked: source, device, deadline.
 //! - `rate` bounds how often something happens, whoever it is that does it.
 //! - `keys` is what access tokens are signed with, and `auth keys list|rotate|retire <kid>`.
 //! - `trust` is what signs and verifies tokens, followed once for all that need it.
 //! - [`standing`] is what an operator does to users.
-//! - `users_command` is `auth users lock|unlock|delete|log-out <email>` and `auth users log-out-everybody`,
+//! - `users_command` is `auth users lock|unlock|delete|log-out <email>` and `auth users log-out-everybody`;
+//!   `look_alikes` is `auth users look-alikes`,
 //!   `services_command` is `auth services add|remove <name>`.
 //! - `roles` is `auth roles grant|revoke <email> <role>`, `reset_token` is `auth password reset-token <email>`.
 //!
 //! | subject | data | answers |
 //! |---|---|---|
-//! | `auth.signup` | `{email, password}` | `{userId, accessToken, refreshToken}`; 409 if the address has an account, 429 if too many sign up |
-//! | `auth.login` | `{email, password}` | `{accessToken, refreshToken}`; 401, whichever of the two is wrong; 429 after too many failures |
+//! | `auth.signup` | `{email, password}` | `{userId, accessToken, refreshToken, deviceToken}`; 409 if the address has an account, 429 if too many sign up |
+//! | `auth.login` | `{email, password}`, optionally a device token in the header `nrpc-device` | `{accessToken, refreshToken, deviceToken}`; 401, whichever of the two is wrong; 429 after too many failures, 503 with `retryAfterMs` while too much is to be hashed |
 //! | `auth.refresh` | `{refreshToken}` | `{accessToken, refreshToken}`; 401 |
 //! | `auth.logout` | `{refreshToken}` | nothing, also for a session that has ended |
 //! | `auth.jwks` | | the public keys of access tokens, as a JWK Set; none with `JWT_SECRET` |
@@ -25,7 +27,7 @@
 //! | `auth.sessions.end` | `{sessionId}`, with an access token | nothing; 404 if the caller has no such session |
 //! | `auth.introspect` | `{token}`, with the credential of a service that may `introspect` | `{active, token_type, sub, exp, iat, sid, iss, aud, jti, roles, scope}`, or `{active: false}` (RFC 7662) |
 //! | `auth.revoke` | one of `{token}`, `{sub}`, `{sid}`, `{jti}`, with the credential of a service that may `revoke` | nothing, also for what has ended (RFC 7009) |
-//! | `auth.password.change` | `{currentPassword, newPassword}`, with an access token | `{accessToken, refreshToken}` of a new session, every other one has ended; 403 if the current password is wrong |
+//! | `auth.password.change` | `{currentPassword, newPassword}`, with an access token | `{accessToken, refreshToken, deviceToken}` of a new session, every other one has ended; 403 if the current password is wrong |
 //! | `auth.password.reset.request` | `{email}` | nothing, whether the address has an account or not; 404 if no mailer is set up |
 //! | `auth.password.reset.confirm` | `{token, newPassword}` | nothing; every session has ended; 401 if the token is none or was used |
 //!
@@ -38,10 +40,12 @@
 
 pub mod account;
 mod authority;
+mod caller;
 mod config;
-mod guesses;
 mod handlers;
 mod keys;
+mod login_throttle;
+mod look_alikes;
 mod rate;
 mod reset_token;
 mod roles;
@@ -54,8 +58,10 @@ mod users_command;
 use std::error::Error;
 
 use async_nats::jetstream;
-use nats_rpc::auth::{Backoff, KeyPurpose, ResetTokens, Revoker, RingBucket, ServiceCredentials, Sessions};
-use nats_rpc::{Config, JwtConfig, JwtGuard, KvAccess, Service, discover};
+use nats_rpc::auth::{
+    KeyPurpose, LoginThrottle, ResetTokens, Revoker, RingBucket, ServiceCredentials, Sessions, TrustBuckets,
+};
+use nats_rpc::{Config, JwtConfig, JwtGuard, KvAccess, KvApiPrefixes, Service, discover};
 use users::{Replicas, Users};
 
 use self::account::Accounts;
@@ -71,6 +77,12 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// service starts, so `routes` and `provision` need no secrets. [`Settings`] names them.
 pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static) -> Service {
     let (for_provision, for_guard, for_peers, for_check) = (vars.clone(), vars.clone(), vars.clone(), vars.clone());
+    let buckets = TrustBuckets::from_vars(&vars);
+    // A value that cannot be used is named when the connection is opened.
+    let profiles_api = KvApiPrefixes::from_vars(&vars).unwrap_or_default().of("users").map(str::to_owned);
+    let has_profiles = profiles_api.is_none();
+    let revocations = buckets.revocations().read().write();
+    let revocations = if buckets.has_own_account() { revocations.watch("watch.auth_beacon.ask") } else { revocations };
     let trust = SharedTrust::default();
     let (trust_of_peers, trust_of_guard) = (trust.clone(), trust.clone());
     // The mailer's subject, if there is one; `Settings` says if it is none.
@@ -84,11 +96,14 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         .uses_bucket(KvAccess::to("auth_sess").read().write())
         .uses_bucket(KvAccess::to("auth_backoff").read().write())
         .uses_bucket(KvAccess::to("auth_reset").read().write())
-        .uses_bucket(KvAccess::to(KeyPurpose::AccessTokens.bucket()).read().follow().write())
-        .uses_bucket(KvAccess::to(KeyPurpose::Assertions.bucket()).read().follow().write())
-        .uses_bucket(KvAccess::to("auth_rev").read().follow().write())
+        .uses_bucket(buckets.keys(KeyPurpose::AccessTokens).write())
+        .uses_bucket(buckets.keys(KeyPurpose::Assertions).write())
+        .uses_bucket(revocations)
         .uses_bucket(KvAccess::to("auth_services").read().write())
-        .uses_bucket(KvAccess::to("users").read().write())
+        .uses_bucket(match profiles_api {
+            None => KvAccess::to("users").read().write(),
+            Some(prefix) => KvAccess::to("users").read().write().in_account("APP", prefix),
+        })
         .check(move || {
             Settings::from_vars(&for_check)?;
             JwtConfig::check_vars(&for_check).map_err(BoxError::from)
@@ -104,35 +119,58 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         })
         .provision(move |config| async move {
             let replicas = Replicas::from_vars(for_provision)?;
-            provision(&config.jetstream(), replicas).await
+            provision_own(&config.jetstream(), replicas).await?;
+            // In another account they are created by `users provision`.
+            if has_profiles {
+                Users::provision(&config.jetstream(), replicas).await?;
+            }
+            Ok::<_, BoxError>(())
         })
         .guard(async |config: Config| ServiceCredentials::open(config.connection()).await)
         .command("keys", "list | rotate | retire <kid>", keys::run)
-        .command("users", "lock|unlock|delete|log-out <email>, or log-out-everybody", users_command::run)
+        .command("users", "lock|unlock|delete|log-out <email>, log-out-everybody, or look-alikes", users_command::run)
         .command("services", "add <name> introspect|revoke ..., or remove <name>", services_command::run)
         .command("roles", "grant|revoke <email> <role>", roles::run)
         .command("password", "reset-token <email>", reset_token::run);
-    match mailer {
+    let service = match mailer {
         Some(subject) => service.publishes(subject),
         None => service,
+    };
+    if !buckets.has_own_account() {
+        return service;
     }
+    // Events about users; what the audit tells, and what a mailer is told, never leaves the account.
+    let account = buckets.exports("GATEWAY").export_stream("user.created");
+    service.publishes("watch.auth_beacon").publishes("watch.auth_beacon.ask").account(account)
 }
 
-/// Creates the buckets `auth_users`, `auth_sess`, `auth_rev`, `auth_services`, `auth_backoff`, `auth_reset`,
-/// `auth_jwks`, `gw_jwks` and `users`; those that exist keep what they hold.
+/// Creates the buckets of [`provision_own`], and `users`: all that the system needs in one account.
 ///
 /// # Errors
 /// If JetStream refuses or does not answer.
 pub async fn provision(jetstream: &jetstream::Context, replicas: Replicas) -> Result<(), Box<dyn Error + Send + Sync>> {
+    provision_own(jetstream, replicas).await?;
+    Users::provision(jetstream, replicas).await?;
+    Ok(())
+}
+
+/// Creates the buckets that decide trust: `auth_users`, `auth_sess`, `auth_rev`, `auth_services`, `auth_backoff`,
+/// `auth_reset`, `auth_jwks` and `gw_jwks`; those that exist keep what they hold.
+///
+/// # Errors
+/// If JetStream refuses or does not answer.
+pub async fn provision_own(
+    jetstream: &jetstream::Context,
+    replicas: Replicas,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     Accounts::provision(jetstream, replicas).await?;
     Sessions::provision(jetstream, replicas.get()).await?;
     Revoker::provision(jetstream, replicas.get()).await?;
     ServiceCredentials::provision(jetstream, replicas.get()).await?;
-    Backoff::provision(jetstream, replicas.get()).await?;
+    LoginThrottle::provision(jetstream, replicas.get()).await?;
     ResetTokens::provision(jetstream, replicas.get()).await?;
     RingBucket::provision(jetstream, KeyPurpose::AccessTokens, replicas.get()).await?;
     RingBucket::provision(jetstream, KeyPurpose::Assertions, replicas.get()).await?;
-    Users::provision(jetstream, replicas).await?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use nats_rpc::auth::{ServiceClaims, ServiceCredentials};
 use nats_rpc::prelude::*;
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::authority::{Authority, Introspection, OwnSessions, Revocation};
 
@@ -36,7 +37,8 @@ async fn log_out_everywhere(Auth(me): Auth<UserClaims>, State(authority): State<
 
 #[derive(JsonSchema, Deserialize)]
 struct Token {
-    token: String,
+    #[schemars(with = "String")]
+    token: SecretString,
 }
 
 #[message_pattern("auth.introspect")]
@@ -46,7 +48,7 @@ async fn introspect(
     State(guard): State<JwtGuard>,
     Payload(Token { token }): Payload<Token>,
 ) -> Result<Introspection, RpcError> {
-    authority.introspect(&guard, &token).await
+    authority.introspect(&guard, token.expose_secret()).await
 }
 
 #[message_pattern("auth.revoke")]

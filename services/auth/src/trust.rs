@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use nats_rpc::auth::{Audit, KeyPurpose, KeysError, SigningKeyConfig, TokenSettings};
+use nats_rpc::auth::{Audit, ChangeSigner, KeyPurpose, KeysError, SigningKeyConfig, TokenSettings, TrustBeacon};
 use nats_rpc::jwt::{JwtConfig, KeyRing, PeerVerifier, Revocations};
 use nats_rpc::{Client, Config, Connection};
 use tokio::sync::OnceCell;
@@ -23,6 +23,10 @@ pub(crate) struct Trust {
     pub(crate) audit: Audit,
     pub(crate) keys: AccessKeys,
     pub(crate) revocations: Revocations,
+    /// Signs what other services are told of revocations.
+    pub(crate) signer: ChangeSigner,
+    /// Kept, so that it is published.
+    pub(crate) beacon: Arc<TrustBeacon>,
     settings: TokenSettings,
     peers: PeerVerifier,
 }
@@ -56,9 +60,11 @@ impl Trust {
         if let AccessKeys::Ring(keys) = &keys {
             settings = settings.ring(keys.ring().clone());
         }
+        let signer = keys.change_signer();
+        let beacon = Arc::new(TrustBeacon::start(connection, &signer).await?);
         let revocations = settings.follow_revocations(connection).await?;
         let settings = settings.revocations(revocations.clone());
-        Ok(Self { audit, keys, revocations, settings, peers })
+        Ok(Self { audit, keys, revocations, signer, beacon, settings, peers })
     }
 
     /// What this service's own guard takes.

@@ -1,19 +1,25 @@
-//! `auth users lock|unlock|delete|log-out <email>`, and `auth users log-out-everybody`.
+//! `auth users lock|unlock|delete|log-out <email>`, `auth users log-out-everybody` and `auth users look-alikes`.
 
 use std::error::Error;
 
 use nats_rpc::Config;
 use nats_rpc::auth::{Audit, AuditEvent, Email, Revoker};
 
+use crate::look_alikes;
 use crate::standing::Standing;
 
-const USAGE: &str = "usage: auth users lock|unlock|delete|log-out <email>, or auth users log-out-everybody";
+const USAGE: &str = "usage: auth users lock|unlock|delete|log-out <email>, auth users log-out-everybody, \
+                     or auth users look-alikes";
 
 /// Runs the command with the words behind `users`.
 #[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
 pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let (told, event) = match words.as_slice() {
+        ["look-alikes"] => {
+            println!("{}", look_alikes::list(config.connection()).await?);
+            return Ok(());
+        }
         ["log-out-everybody"] => {
             let epoch = Revoker::open(config.connection()).await?.everybody().await?;
             (format!("everybody is logged out; the realm is in epoch {epoch}"), AuditEvent::RealmRevoked)

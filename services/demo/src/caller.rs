@@ -3,8 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Request, Subscriber};
-use futures::{FutureExt, StreamExt};
+use async_nats::{HeaderMap, Request};
 use nats_rpc::{CallError, Client, Connection, NatsConfig};
 use serde_json::{Value, json};
 
@@ -43,8 +42,6 @@ pub(crate) struct Caller {
     gateway_url: String,
     connection: Connection,
     client: Client,
-    /// Everything that is sent to `get_user_profile`, whoever sends it.
-    overheard: Subscriber,
 }
 
 impl Caller {
@@ -54,7 +51,6 @@ impl Caller {
             http: reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build()?,
             gateway_url: gateway_url.to_owned(),
             client: Client::over(&connection).timeout(Duration::from_secs(30)),
-            overheard: connection.nats().subscribe("get_user_profile").await?,
             connection,
         })
     }
@@ -102,16 +98,5 @@ impl Caller {
         }
         let answer = self.connection.nats().send_request(subject, request).await?;
         Ok(serde_json::from_slice(&answer.payload)?)
-    }
-
-    /// How many requests for profiles were sent over NATS since this was last asked.
-    pub(crate) async fn overheard(&mut self) -> Result<usize, BoxError> {
-        // What was published before the echo is here when the echo is.
-        self.connection.echo(Duration::from_secs(10)).await?;
-        let mut count = 0;
-        while let Some(Some(_)) = self.overheard.next().now_or_never() {
-            count += 1;
-        }
-        Ok(count)
     }
 }

@@ -1,7 +1,8 @@
 //! Starts the whole system on a real nats-server and walks through it, as `cargo demo` does.
 //!
 //! - [`walk_through`] and [`serve`] are the two things that the program does.
-//! - `nats`: the nats-server, found, obtained or named by `NATS_URL`.
+//! - `nats`: the nats-server: one of our own with the accounts of `services/nats.conf`, or the one that `NATS_URL` names.
+//! - [`Logins`]: how each part of the system connects.
 //! - [`System`]: auth, two instances of users, and the gateway, in this process.
 //! - [`walk`]: the steps, each with what it expects.
 //! - `revoked`: the steps about sessions that end.
@@ -9,6 +10,7 @@
 //! - `caller`: calls over HTTP and over NATS, with answers that can be compared.
 
 mod caller;
+mod logins;
 mod nats;
 mod report;
 mod revoked;
@@ -16,8 +18,10 @@ mod system;
 mod walk;
 
 use std::error::Error;
+use std::pin::pin;
 use std::process::ExitCode;
 
+pub use self::logins::Logins;
 pub use self::nats::{OBTAIN, obtain_here};
 pub use self::report::Report;
 pub use self::system::{Options, System};
@@ -33,7 +37,7 @@ pub async fn walk_through() -> ExitCode {
     let mut report = Report::printing();
     let walked = async {
         let server = nats::Server::start(&mut report).await?;
-        let system = System::start(Options::from_env(server.config().clone()), &mut report).await?;
+        let system = System::start(Options::from_env(server.logins().clone()), &mut report).await?;
         walk(&system, &mut report).await;
         system.stop().await;
         Ok::<_, BoxError>(())
@@ -51,9 +55,11 @@ pub async fn walk_through() -> ExitCode {
 /// Starts the system and keeps it up until SIGTERM or ctrl-c.
 pub async fn serve() -> ExitCode {
     let mut report = Report::printing();
+    // One that comes between two waits would be lost.
+    let mut signal = pin!(gateway::stop_signal());
     let started = async {
         let server = nats::Server::start(&mut report).await?;
-        let system = System::start(Options::from_env(server.config().clone()), &mut report).await?;
+        let system = System::start(Options::from_env(server.logins().clone()), &mut report).await?;
         Ok::<_, BoxError>((server, system))
     };
     let (server, system) = tokio::select! {
@@ -61,12 +67,12 @@ pub async fn serve() -> ExitCode {
             Ok(started) => started,
             Err(error) => return failure(&*error),
         },
-        () = gateway::stop_signal() => return ExitCode::from(INTERRUPTED),
+        () = &mut signal => return ExitCode::from(INTERRUPTED),
     };
     report.say(&format!("NATS_URL={}", server.url()));
     report.say(&format!("GATEWAY_URL={}", system.gateway_url()));
     report.say(&to_try(system.gateway_url()));
-    gateway::stop_signal().await;
+    signal.await;
     tokio::select! {
         () = system.stop() => ExitCode::SUCCESS,
         () = gateway::stop_signal() => ExitCode::from(INTERRUPTED),

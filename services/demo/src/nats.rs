@@ -5,21 +5,37 @@ use std::process::{ExitCode, Stdio};
 
 use nats_rpc::testing::NatsServer;
 use nats_rpc::{Connection, NatsConfig};
+use nats_rpc_tests::secured::{Layout, Nkeys};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
 use crate::BoxError;
+use crate::logins::Logins;
 use crate::report::Report;
 
 /// The argument with which the program runs [`obtain_here`].
 pub const OBTAIN: &str = "obtain-nats-server";
 /// The oldest version with what the services need: a time to live for each key.
 const MINIMUM: (u64, u64) = (2, 11);
+/// Whoever connects to a server of our own without a login: a caller that may look at the services as well.
+const VISITOR: &str = r#"
+      {
+        user: visitor, password: visitor
+        permissions: {
+          publish: { allow: [
+            "_INBOX.>", "$SRV.>", "auth.jwks", "auth.login", "auth.logout", "auth.logout_all", "auth.password.change"
+            "auth.refresh", "auth.sessions", "auth.sessions.end", "auth.signup"
+            "get_user_profile", "update_user_profile", "users.*.get"
+          ] }
+          subscribe: { allow: [ "_INBOX.>" ] }
+        }
+      }
+"#;
 
 /// A nats-server to use; one of our own ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
-    config: NatsConfig,
+    logins: Logins,
     url: String,
     _own: Option<NatsServer>,
 }
@@ -30,27 +46,39 @@ impl Server {
         let named = std::env::var("NATS_URL").ok().filter(|url| !url.is_empty());
         let expected = "nats-server 2.11 or newer with JetStream";
         let started = report.step("nats-server", expected, async {
-            let (config, url, own) = match named {
-                Some(url) => (NatsConfig::from_env()?, url, None),
+            let (logins, url, own) = match named {
+                Some(url) => (Logins::from(NatsConfig::from_env()?), url, None),
                 None => {
                     let binary = obtain().await?;
-                    let server = tokio::task::spawn_blocking(|| NatsServer::at(binary).start()).await??;
-                    (NatsConfig::new(server.url()), server.url(), Some(server))
+                    let nkeys = Nkeys::generate(Layout::Accounts);
+                    let config = with_visitor(&nkeys.server_config(None));
+                    let start = || NatsServer::at(binary).config(config).start();
+                    let server = tokio::task::spawn_blocking(start).await??;
+                    let url = server.url();
+                    let logins = Logins::each(move |user| nkeys.config(user, url.clone()));
+                    (logins, server.url(), Some(server))
                 }
             };
-            let version = check(&config).await?;
-            Ok((format!("{version} at {}", without_login(&url)), Self { config, url, _own: own }))
+            let version = check(&logins.of("deploy")).await?;
+            Ok((format!("{version} at {}", without_login(&url)), Self { logins, url, _own: own }))
         });
         started.await.ok_or_else(|| "there is no nats-server to run on".into())
     }
 
-    pub(crate) fn config(&self) -> &NatsConfig {
-        &self.config
+    pub(crate) fn logins(&self) -> &Logins {
+        &self.logins
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
+}
+
+/// The configuration with the [`VISITOR`] among the callers.
+fn with_visitor(config: &str) -> String {
+    let (before, callers) = config.split_once("\n  CLIENTS {").unwrap_or((config, ""));
+    let callers = callers.replacen("users: [", &format!("users: [{VISITOR}"), 1);
+    format!("no_auth_user: visitor\n{before}\n  CLIENTS {{{callers}")
 }
 
 /// The server's version, if the services can run on it.

@@ -9,9 +9,10 @@ use nats_rpc::{CallError, Client, Connection, JwtGuard, NatsConfig, Running, Ser
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use users::Replicas;
+use users::{Replicas, Users};
 
 use crate::BoxError;
+use crate::logins::Logins;
 use crate::report::Report;
 
 /// How many instances of users run.
@@ -23,7 +24,7 @@ const INSTANCES: usize = 2;
 /// their absence.
 #[must_use]
 pub struct Options {
-    nats: NatsConfig,
+    nats: Logins,
     vars: Vec<(&'static str, String)>,
     users: Option<Box<dyn Fn() -> Service + Send + Sync>>,
     gateway_url: Option<String>,
@@ -32,7 +33,9 @@ pub struct Options {
 impl Options {
     /// The system on the nats-server of `nats`, with a key ring, a secret made up on the spot, and the gateway
     /// on a free port of this machine.
-    pub fn new(nats: NatsConfig) -> Self {
+    ///
+    /// `nats` is one login for all parts ([`NatsConfig`]), or one for each.
+    pub fn new(nats: impl Into<Logins>) -> Self {
         let vars = vec![
             ("JWT_REFRESH_SECRET", random_secret()),
             ("GATEWAY_ADDRESS", "127.0.0.1:0".to_owned()),
@@ -41,11 +44,11 @@ impl Options {
             // The cost of the seed: enough to see, not to wait for.
             ("BCRYPT_COST", "10".to_owned()),
         ];
-        Self { nats, vars, users: None, gateway_url: None }
+        Self { nats: nats.into(), vars, users: None, gateway_url: None }
     }
 
     /// As [`new`](Self::new), but with those settings that the environment has.
-    pub(crate) fn from_env(nats: NatsConfig) -> Self {
+    pub(crate) fn from_env(nats: Logins) -> Self {
         let mut options = Self::new(nats);
         for (name, value) in &mut options.vars {
             if let Ok(set) = std::env::var(*name)
@@ -87,7 +90,7 @@ impl fmt::Debug for Options {
 #[must_use = "dropping it ends everything at once"]
 #[derive(Debug)]
 pub struct System {
-    nats: NatsConfig,
+    nats: Logins,
     auth: Running,
     users: Vec<Running>,
     gateway: Option<OwnGateway>,
@@ -116,7 +119,7 @@ impl System {
         step.await.ok_or_else(|| failed("the system"))?;
 
         let auth = auth::service(vars.clone());
-        let auth = async { Ok(("listening".to_owned(), auth.start(nats.clone()).await?)) };
+        let auth = async { Ok(("listening".to_owned(), auth.start(nats.of("auth")).await?)) };
         let auth = report.step("start auth", "handlers that listen", Box::pin(auth)).await;
         let auth = auth.ok_or_else(|| failed("auth"))?;
 
@@ -130,7 +133,7 @@ impl System {
                         users::service(vars.clone()).guard(|config| JwtGuard::from_vars(config, vars))
                     }
                 };
-                instances.push(service.start(nats.clone()).await?);
+                instances.push(service.start(nats.of("users")).await?);
             }
             Ok((format!("{INSTANCES} listening"), instances))
         };
@@ -141,7 +144,7 @@ impl System {
             if let Some(url) = gateway_url {
                 return Ok((url.clone(), (None, url)));
             }
-            let gateway = Gateway::bind(gateway::Config::from_vars(&vars)?, nats.clone()).await?;
+            let gateway = Gateway::bind(gateway::Config::from_vars(&vars)?, nats.of("gateway")).await?;
             let url = format!("http://{}", gateway.local_addr());
             let (stop, stopped) = oneshot::channel();
             let serving = tokio::spawn(gateway.run_until(async { drop(stopped.await) }));
@@ -163,9 +166,15 @@ impl System {
         self.has_key_ring
     }
 
-    /// How to connect to the system's nats-server.
-    pub fn nats(&self) -> &NatsConfig {
-        &self.nats
+    /// How `user` connects to the system's nats-server.
+    pub fn nats_of(&self, user: &str) -> NatsConfig {
+        self.nats.of(user)
+    }
+
+    /// How many requests the instances of users have had. An event arrives at a time of its own, and is none.
+    pub(crate) fn requests_to_users(&self) -> u64 {
+        let handlers = self.users.iter().flat_map(Running::stats);
+        handlers.filter(|stats| stats.handler != "user_created").map(|stats| stats.requests).sum()
     }
 
     /// The auth service.
@@ -198,9 +207,8 @@ impl System {
 }
 
 /// Creates the buckets, on a server where nobody else answers for the services.
-async fn provision(nats: &NatsConfig) -> Result<(String, ()), BoxError> {
-    let connection = Connection::open(nats).await?;
-    let client = Client::over(&connection).patience(Duration::ZERO);
+async fn provision(nats: &Logins) -> Result<(String, ()), BoxError> {
+    let client = Client::connect(&nats.of("client")).await?.patience(Duration::ZERO);
     for subject in ["auth.login", "get_user_profile"] {
         match client.send::<Value>(subject, &json!({})).await {
             Err(CallError::NoResponders { .. }) => {}
@@ -208,8 +216,11 @@ async fn provision(nats: &NatsConfig) -> Result<(String, ()), BoxError> {
             _ => return Err(format!("others already answer {subject:?} on this nats-server").into()),
         }
     }
-    auth::provision(&connection.jetstream(), Replicas::ONE).await?;
-    Ok(("auth_users, auth_sess, auth_backoff, auth_reset, auth_jwks, gw_jwks, users".to_owned(), ()))
+    let of_auth = Connection::open(&nats.of("deploy_auth")).await?;
+    auth::provision_own(&of_auth.jetstream(), Replicas::ONE).await?;
+    let of_users = Connection::open(&nats.of("deploy")).await?;
+    Users::provision(&of_users.jetstream(), Replicas::ONE).await?;
+    Ok(("the buckets of auth and of users".to_owned(), ()))
 }
 
 /// 64 hex digits.

@@ -112,6 +112,27 @@ fn sigterm_and_ctrl_c_end_a_system_that_serves() {
     }
 }
 
+/// The words that the program gets from `cargo demo <words>`, as cargo expands the alias.
+fn through_the_alias(words: &[&str]) -> Vec<String> {
+    let config = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cargo/config.toml")).unwrap();
+    let alias = config.lines().find_map(|line| line.strip_prefix("demo = \"")?.strip_suffix('"')).unwrap();
+    let mut all = alias.split(' ').chain(words.iter().copied());
+    // Up to the first `--` cargo reads them itself.
+    assert!(all.by_ref().any(|word| word == "--"), "{alias}");
+    all.map(str::to_owned).collect()
+}
+
+#[test]
+fn documented_command_serves() {
+    let words = through_the_alias(&["--", "--serve"]);
+    let mut demo = Demo::start(&words.iter().map(String::as_str).collect::<Vec<_>>(), |_| {});
+    let mut lines = demo.lines();
+    assert!(lines.any(|line| line.starts_with("GATEWAY_URL=")));
+    demo.signal(Signal::TERM);
+    let (status, said) = demo.end();
+    assert!(status.success(), "{said}");
+}
+
 #[test]
 fn sigterm_ends_a_walk() {
     let mut demo = Demo::start(&[], |_| {});

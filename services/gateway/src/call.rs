@@ -7,11 +7,12 @@ use std::time::Duration;
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use nats_rpc::jwt::{AssertionSigner, PEER_HEADER, PeerSigner, Refusal};
-use nats_rpc::{Client, Internal, JwtGuard, RpcError, UserClaims};
+use nats_rpc::{Client, Guard, Internal, JwtGuard, Readiness, RpcError, UserClaims};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::failure::Failure;
@@ -22,6 +23,9 @@ use crate::trust::{Signers, Trusted};
 
 /// Header by which a request is found again in the logs of all services.
 const REQUEST_ID: &str = "x-request-id";
+/// Headers of W3C Trace Context.
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 /// Header of the gateway's word for a caller.
 const ASSERTION: &str = "nrpc-assert";
 
@@ -30,6 +34,8 @@ const ASSERTION: &str = "nrpc-assert";
 pub(crate) struct Calls {
     pub(crate) client: Client,
     guard: JwtGuard,
+    /// `None` if the guard needs nothing that may be missing.
+    readiness: Option<Readiness>,
     /// Whether the gateway vouches for callers, rather than passing their tokens on.
     signer: Option<Arc<AssertionSigner>>,
     timeout: Duration,
@@ -48,18 +54,30 @@ impl Calls {
     ) -> Self {
         let Signers { callers, peers: own } = signers;
         let peers = peers.or_else(|| own.map(Arc::new));
-        Self { client, guard, signer: callers.map(Arc::new), timeout, proxies, peers }
+        let readiness = guard.readiness();
+        Self { client, guard, readiness, signer: callers.map(Arc::new), timeout, proxies, peers }
+    }
+
+    /// Whether callers can be told from each other now.
+    ///
+    /// # Errors
+    /// 503 if there is no key to verify tokens with.
+    pub(crate) fn check_guard(&self) -> Result<(), RpcError> {
+        self.readiness.as_ref().map_or(Ok(()), Readiness::check).map_err(|reason| {
+            tracing::debug!(%reason, "not ready");
+            RpcError::unavailable("no key to verify tokens with")
+        })
     }
 }
 
 /// A call on nobody's behalf.
-pub(crate) struct Anonymous(Outgoing);
+pub(crate) struct Anonymous(pub(crate) Outgoing);
 
 /// A call on behalf of a caller whose token was verified.
-pub(crate) struct Authenticated(Outgoing);
+pub(crate) struct Authenticated(pub(crate) Outgoing);
 
 /// What a call is made with, and what proves where it comes from and on whose behalf.
-struct Outgoing {
+pub(crate) struct Outgoing {
     client: Client,
     origin: Option<(IpAddr, Arc<PeerSigner>)>,
     /// The gateway's word for the caller, if that takes the place of a token.
@@ -87,6 +105,17 @@ impl Authenticated {
 
 impl Outgoing {
     async fn send(self, called: Called, body: &impl Serialize, status: StatusCode) -> Result<Response, Failure> {
+        let value: Box<RawValue> = self.fetch(called, body).await?;
+        Ok((status, axum::Json(value)).into_response())
+    }
+
+    /// The same call with a header.
+    pub(crate) fn header(self, name: &str, value: &str) -> Self {
+        Self { client: self.client.header(name, value), ..self }
+    }
+
+    /// Calls the subject and decodes the reply.
+    pub(crate) async fn fetch<T: DeserializeOwned>(self, called: Called, body: &impl Serialize) -> Result<T, Failure> {
         let subject = called.subject();
         // Written once, since what proves origin and caller is bound to these very bytes.
         let data = to_raw_value(body).internal()?;
@@ -99,8 +128,7 @@ impl Outgoing {
         if let Some((caller, signer)) = self.vouched {
             client = client.header(ASSERTION, signer.sign(&caller, subject, data.get().as_bytes())?);
         }
-        let value: Box<RawValue> = client.send(subject, &data).await?;
-        Ok((status, axum::Json(value)).into_response())
+        Ok(client.send(subject, &data).await?)
     }
 }
 
@@ -117,6 +145,7 @@ where
             Some(id) => client.header(REQUEST_ID, id.as_str()),
             None => client,
         };
+        let client = traced(client, &parts.headers);
         Ok(Self(Outgoing { client, origin: proxies.origin(parts).zip(peers), vouched: None }))
     }
 }
@@ -143,6 +172,16 @@ where
             None => Outgoing { client: call.client.bearer(token), ..call },
         }))
     }
+}
+
+/// The same client, whose calls continue the trace of the HTTP request, if that has one place in one.
+fn traced(client: Client, headers: &HeaderMap) -> Client {
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+    let mut parents = headers.get_all(TRACEPARENT).iter();
+    let (Some(parent), None) = (parents.next().and_then(text), parents.next()) else { return client };
+    // Several lines are one list (RFC 9110, section 5.3).
+    let state: Vec<_> = headers.get_all(TRACESTATE).iter().filter_map(text).collect();
+    client.continue_trace(&parent, &state.join(","))
 }
 
 /// The token of the one `authorization: Bearer <token>`; the verifier looks at its bytes.

@@ -10,6 +10,8 @@ use nats_rpc::JwtGuard;
 use nats_rpc::jwt::{JwtConfigError, PeerSigner};
 
 use crate::connections::ConnectionLimits;
+use crate::cors::Origins;
+use crate::forwarded::ProxyHeader;
 use crate::peer::Proxies;
 use crate::trust::Trust;
 
@@ -33,6 +35,7 @@ pub struct Config {
     pub(crate) connections: ConnectionLimits,
     pub(crate) proxies: Proxies,
     pub(crate) peers: Option<Arc<PeerSigner>>,
+    pub(crate) origins: Origins,
 }
 
 impl Config {
@@ -55,6 +58,7 @@ impl Config {
             },
             proxies: Proxies::default(),
             peers: None,
+            origins: Origins::default(),
         }
     }
 
@@ -73,8 +77,12 @@ impl Config {
     /// | `GATEWAY_SILENCE_MS` | how long a connection may take over the headers of a request, or not read an answer, 1 to 600,000 | 10000 |
     /// | `GATEWAY_IDLE_MS` | how long a connection may be idle before a request, 1 to 3,600,000; longer than a proxy in front keeps one | 75000 |
     /// | `GATEWAY_CONNECTIONS` | how many connections may be open, 1 to 1,000,000; further ones wait | 4096 |
-    /// | `GATEWAY_TRUSTED_PROXIES` | whose `x-forwarded-for` is believed: addresses and networks, by commas | none |
+    /// | `GATEWAY_TRUSTED_PROXIES` | proxies whose word on a caller's address is believed: addresses and networks, by commas | none |
+    /// | `GATEWAY_PROXY_HEADER` | the header in which they say it, `x-forwarded-for` or `forwarded` (RFC 7239); the other one is never read | `x-forwarded-for` |
+    /// | `GATEWAY_CORS_ORIGINS` | origins whose pages may call, by commas, such as `https://app.example.com` | none |
     /// | `JWT_ASSERTION_SECRET` | with a `JWT_SECRET`: what proves to the auth service where a caller is, and signs assertions; at least 32 bytes, another one. Without: keys of the gateway's own, published in `gw_jwks` | none |
+    ///
+    /// Each secret may stand in a file, which `JWT_SECRET_FILE` or `JWT_ASSERTION_SECRET_FILE` names.
     ///
     /// Services take assertions that run with `JWT_ACCEPT_ASSERTIONS=true`; see
     /// [`JwtConfig::open`](nats_rpc::JwtConfig::open). A key ring is looked for when the gateway
@@ -89,6 +97,16 @@ impl Config {
             let wanted = "addresses or networks with commas between them, such as 10.0.0.7, fd00::/8";
             let name = "GATEWAY_TRUSTED_PROXIES";
             config.proxies = Proxies::parse(&list).ok_or(ConfigError::Variable { name, wanted })?;
+        }
+        if let Some(header) = vars("GATEWAY_PROXY_HEADER") {
+            let (name, wanted) = ("GATEWAY_PROXY_HEADER", "x-forwarded-for or forwarded");
+            let header = ProxyHeader::parse(&header).ok_or(ConfigError::Variable { name, wanted })?;
+            config.proxies = config.proxies.reading(header);
+        }
+        if let Some(list) = vars("GATEWAY_CORS_ORIGINS") {
+            let wanted = "origins as browsers send them, with commas between them, such as https://app.example.com";
+            let name = "GATEWAY_CORS_ORIGINS";
+            config.origins = Origins::parse(&list).ok_or(ConfigError::Variable { name, wanted })?;
         }
         if let Some(address) = vars("GATEWAY_ADDRESS") {
             let wanted = "an address and a port, such as 127.0.0.1:3000";
@@ -228,6 +246,8 @@ mod tests {
             ("GATEWAY_IDLE_MS", "3600001"),
             ("GATEWAY_CONNECTIONS", "0"),
             ("GATEWAY_TRUSTED_PROXIES", "everybody"),
+            ("GATEWAY_PROXY_HEADER", "x-real-ip"),
+            ("GATEWAY_CORS_ORIGINS", "*"),
             ("JWT_ASSERTION_SECRET", "short"),
             ("GATEWAY_SEND_ASSERTIONS", "yes"),
         ] {

@@ -11,27 +11,36 @@
 //! | `POST /api/users/profile` | `get_user_profile` | 200; needs a token |
 //! | `GET /api/users/me` | `get_user_profile` of the caller | 200; needs a token |
 //! | `GET /healthz` | | 200 while the process serves |
-//! | `GET /readyz` | an echo through nats-server | 200 or 503 |
+//! | `GET /readyz` | an echo through nats-server, and a key to verify tokens with | 200 or 503 |
 //!
 //! A token that is not good is answered 401 here, and no service hears of the request. A good one is passed
 //! on in the header `authorization`, and the service verifies it again; or, if the gateway is told to send
 //! assertions, its own word for the caller takes the token's place. What goes into a call is read from the
 //! request field by field; nothing else of its body travels on.
 //!
+//! `traceparent` and `tracestate` of a request travel on, so that its trace goes on behind the gateway.
+//!
 //! Where a caller is, the auth service learns from a proof that the gateway signs (`nrpc-peer`, for subjects below
 //! `auth.`): the address of the socket, or of the first hop before the proxies that are named.
+//!
+//! A device that has logged in before is known by a cookie (`__Host-device`; `HttpOnly`, `Secure`, `SameSite=Strict`).
+//! Its value is a token of the auth service, which no body shows; the gateway sends it on in the header `nrpc-device`.
+//! Failures of others at the same account do not hold up a known device.
 //!
 //! Every error is `{code, message}`, with `details` if the service gave some. If they hold a `retryAfterMs`, the
 //! header `retry-after` says it in seconds.
 //!
 //! - `config`: settings
 //! - `connections`: how many there are, and how long one may be silent
-//! - `peer`: where a request comes from
+//! - `head`: what of a request's head is refused
+//! - `peer`: where a request comes from; `forwarded`: what proxies say of it
+//! - `cors`: which pages of other origins may call
 //! - `routes`: what is served, and which subject each route calls
 //! - [`permissions`] is what the gateway's user must be allowed on nats-server; `subjects` are what routes call
 //! - `trust`: whose tokens are believed, and whether the gateway vouches for their bearers
 //! - `call`: the call to a service, and whose it is
 //! - `body`: the request's JSON
+//! - `device`: the cookie by which a device is known at the next log-in
 //! - `failure`: errors as answers
 //! - `surround`: what each request goes through, whatever its route
 //! - `signal`: SIGTERM and ctrl-c
@@ -40,7 +49,11 @@ mod body;
 mod call;
 mod config;
 mod connections;
+mod cors;
+mod device;
 mod failure;
+mod forwarded;
+mod head;
 mod peer;
 mod routes;
 mod signal;
@@ -91,9 +104,9 @@ impl Gateway {
         let listener = taken.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let connection = Connection::open(&nats.name(subjects::NAME)).await?;
-        let Config { trust, timeout, body_limit, proxies, peers, connections: limits, .. } = config;
+        let Config { trust, timeout, body_limit, proxies, peers, origins, connections: limits, .. } = config;
         let calls = Calls::new(Client::over(&connection), trust.open(&connection).await?, proxies, peers, timeout);
-        let router = routes::router(calls, timeout, body_limit);
+        let router = routes::router(calls, timeout, body_limit, origins);
         Ok(Self { connection, listener, address, router, limits })
     }
 

@@ -6,12 +6,14 @@ use axum::extract::ConnectInfo;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
-/// The header in which proxies list the addresses that a request came by, the nearest last.
-const FORWARDED_FOR: &str = "x-forwarded-for";
+use crate::forwarded::ProxyHeader;
 
-/// The proxies whose word on addresses is taken: none unless they are named.
+/// The proxies whose word on addresses is taken, none unless they are named, and the header that has it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Proxies(Vec<Network>);
+pub(crate) struct Proxies {
+    networks: Vec<Network>,
+    header: ProxyHeader,
+}
 
 /// An address with the number of its bits that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +25,17 @@ struct Network {
 impl Proxies {
     /// Reads addresses and networks such as `10.0.0.7, 10.1.0.0/16, fd00::/8`; `None` if one is neither.
     pub(crate) fn parse(list: &str) -> Option<Self> {
-        list.split(',').map(|network| Network::parse(network.trim())).collect::<Option<_>>().map(Self)
+        let networks = list.split(',').map(|network| Network::parse(network.trim())).collect::<Option<_>>()?;
+        Some(Self { networks, header: ProxyHeader::default() })
+    }
+
+    /// The same proxies, which write `header`.
+    pub(crate) fn reading(self, header: ProxyHeader) -> Self {
+        Self { header, ..self }
     }
 
     fn contain(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(address))
+        self.networks.iter().any(|network| network.contains(address))
     }
 
     /// Where the request comes from; `None` if the server does not know its own socket.
@@ -42,12 +50,12 @@ impl Proxies {
     /// by whoever sits there, so it says nothing; nor does anything if the socket's own peer is no proxy.
     fn origin_of(&self, socket: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut origin = socket;
-        let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
-        let mut hops = lines.iter().rev().flat_map(|line| line.rsplit(',')).map(|hop| hop.trim().parse::<IpAddr>());
+        // Without a proxy at the socket, the header is not even read.
+        let mut hops = if self.contain(origin) { self.header.hops(headers) } else { Vec::new() };
         while self.contain(origin) {
-            match hops.next() {
-                Some(Ok(hop)) => origin = hop.to_canonical(),
-                Some(Err(_)) | None => break,
+            match hops.pop() {
+                Some(Some(hop)) => origin = hop.to_canonical(),
+                Some(None) | None => break,
             }
         }
         origin
@@ -84,7 +92,7 @@ mod tests {
         let proxies = if proxies.is_empty() { Proxies::default() } else { Proxies::parse(proxies).unwrap() };
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(FORWARDED_FOR, line.parse().unwrap());
+            headers.append("x-forwarded-for", line.parse().unwrap());
         }
         proxies.origin_of(socket.parse().unwrap(), &headers).to_string()
     }
@@ -101,6 +109,31 @@ mod tests {
         assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &["198.51.100.1, 10.9.9.9"]), "198.51.100.1");
         assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &["198.51.100.1", "10.9.9.9"]), "198.51.100.1");
         assert_eq!(origin("fd00::/8", "fd00::1", &["2001:db8::7"]), "2001:db8::7");
+    }
+
+    #[test]
+    fn ports_and_brackets_of_proxies_are_read() {
+        for (hop, address) in [
+            ("198.51.100.7:51234", "198.51.100.7"),
+            ("[2001:db8::7]:443", "2001:db8::7"),
+            ("[2001:db8::7]", "2001:db8::7"),
+            ("::ffff:198.51.100.7", "198.51.100.7"),
+        ] {
+            assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &[hop]), address, "{hop}");
+            let behind = format!("{hop}, 10.9.9.9:80");
+            assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &[&behind]), address, "{behind}");
+        }
+    }
+
+    #[test]
+    fn only_the_header_that_is_configured_is_read() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", "198.51.100.1".parse().unwrap());
+        headers.append("forwarded", "for=\"[2001:db8::7]:4711\";proto=https, for=10.9.9.9".parse().unwrap());
+        let proxies = Proxies::parse("10.0.0.0/8").unwrap();
+        let socket = "10.1.2.3".parse().unwrap();
+        assert_eq!(proxies.origin_of(socket, &headers).to_string(), "198.51.100.1");
+        assert_eq!(proxies.reading(ProxyHeader::Forwarded).origin_of(socket, &headers).to_string(), "2001:db8::7");
     }
 
     #[test]

@@ -9,10 +9,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use nats_rpc::RpcError;
-use serde::{Deserialize, Serialize};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::body::Json;
 use crate::call::{Anonymous, Authenticated, Calls};
+use crate::cors::Origins;
+use crate::device::KnownDevice;
 use crate::failure::Failure;
 use crate::subjects::Called;
 use crate::surround::surround;
@@ -22,8 +25,8 @@ const ECHO_LIMIT: Duration = Duration::from_secs(1);
 
 type Answer = Result<Response, Failure>;
 
-pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize) -> Router {
-    Router::new()
+pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize, origins: Origins) -> Router {
+    let router = Router::new()
         .route("/api/auth/signup", post(sign_up))
         .route("/api/auth/login", post(log_in))
         .route("/api/auth/refresh", post(refresh))
@@ -40,28 +43,41 @@ pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize) -> Rout
         .route("/readyz", get(readyz))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(body_limit))
-        .layer(middleware::from_fn_with_state(timeout, surround))
-        .with_state(calls)
+        .layer(DefaultBodyLimit::max(body_limit));
+    let router = match origins.layer() {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    // Last, which is outermost: what it adds is on every reply.
+    router.layer(middleware::from_fn_with_state(timeout, surround)).with_state(calls)
+}
+
+/// Writes a secret that goes on to the auth service; nothing else of the gateway can show it.
+fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
 }
 
 #[derive(Deserialize, Serialize)]
 struct Credentials {
     email: String,
-    password: String,
+    #[serde(serialize_with = "expose")]
+    password: SecretString,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RefreshToken {
-    refresh_token: String,
+    #[serde(serialize_with = "expose")]
+    refresh_token: SecretString,
 }
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PasswordChange {
-    current_password: String,
-    new_password: String,
+    #[serde(serialize_with = "expose")]
+    current_password: SecretString,
+    #[serde(serialize_with = "expose")]
+    new_password: SecretString,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -72,8 +88,10 @@ struct ResetRequest {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ResetConfirmation {
-    token: String,
-    new_password: String,
+    #[serde(serialize_with = "expose")]
+    token: SecretString,
+    #[serde(serialize_with = "expose")]
+    new_password: SecretString,
 }
 
 #[derive(Serialize)]
@@ -99,12 +117,12 @@ struct Health {
     status: &'static str,
 }
 
-async fn sign_up(call: Anonymous, Json(body): Json<Credentials>) -> Answer {
-    call.send(Called::SIGN_UP, &body, StatusCode::CREATED).await
+async fn sign_up(call: Anonymous, device: KnownDevice, Json(body): Json<Credentials>) -> Answer {
+    device.send(call.0, Called::SIGN_UP, &body, StatusCode::CREATED).await
 }
 
-async fn log_in(call: Anonymous, Json(body): Json<Credentials>) -> Answer {
-    call.send(Called::LOG_IN, &body, StatusCode::OK).await
+async fn log_in(call: Anonymous, device: KnownDevice, Json(body): Json<Credentials>) -> Answer {
+    device.send(call.0, Called::LOG_IN, &body, StatusCode::OK).await
 }
 
 async fn refresh(call: Anonymous, Json(body): Json<RefreshToken>) -> Answer {
@@ -115,8 +133,8 @@ async fn log_out(call: Anonymous, Json(body): Json<RefreshToken>) -> Answer {
     call.send(Called::LOG_OUT, &body, StatusCode::OK).await
 }
 
-async fn change_password(call: Authenticated, Json(body): Json<PasswordChange>) -> Answer {
-    call.send(Called::CHANGE_PASSWORD, &body).await
+async fn change_password(call: Authenticated, device: KnownDevice, Json(body): Json<PasswordChange>) -> Answer {
+    device.send(call.0, Called::CHANGE_PASSWORD, &body, StatusCode::OK).await
 }
 
 async fn request_reset(call: Anonymous, Json(body): Json<ResetRequest>) -> Answer {
@@ -153,6 +171,7 @@ async fn healthz() -> axum::Json<Health> {
 }
 
 async fn readyz(State(calls): State<Calls>) -> Answer {
+    calls.check_guard()?;
     match calls.client.connection().echo(ECHO_LIMIT).await {
         Ok(_) => Ok(axum::Json(Health { status: "ready" }).into_response()),
         Err(error) => {

@@ -1,7 +1,7 @@
 //! The subjects that routes call, and what the gateway's user must be allowed on nats-server.
 
-use nats_rpc::auth::KeyPurpose;
-use nats_rpc::{KvAccess, Permissions};
+use nats_rpc::auth::{KeyPurpose, TrustBuckets};
+use nats_rpc::{Account, Permissions};
 
 /// The name of the gateway's connection.
 pub(crate) const NAME: &str = "gateway";
@@ -45,17 +45,22 @@ impl Called {
     }
 }
 
-/// What the gateway's user must be allowed, whatever the settings; what the command `permissions` prints.
+/// What the gateway's user must be allowed; what the command `permissions` prints.
+///
+/// Of the settings, `AUTH_JS_API_PREFIX` alone makes a difference: with it, the gateway has an account of its own.
 ///
 /// ```
-/// let needed = gateway::permissions().to_string();
+/// let needed = gateway::permissions(|_| None).to_string();
 /// assert!(needed.contains(r#""auth.login""#));
 /// ```
-pub fn permissions() -> Permissions {
-    let buckets = [
-        KvAccess::to(KeyPurpose::AccessTokens.bucket()).read().follow(),
-        KvAccess::to("auth_rev").follow(),
-        KvAccess::to(KeyPurpose::Assertions.bucket()).read().write_key("ring"),
-    ];
-    Permissions::of_caller(NAME, Called::ALL.iter().copied(), buckets)
+pub fn permissions(vars: impl Fn(&str) -> Option<String>) -> Permissions {
+    let trust = TrustBuckets::from_vars(vars);
+    let (own, access) = (trust.own_keys(KeyPurpose::Assertions), trust.keys(KeyPurpose::AccessTokens));
+    let needed = Permissions::of_caller(NAME, Called::ALL.iter().copied(), [access, trust.revocations(), own]);
+    if !trust.has_own_account() {
+        return needed;
+    }
+    let of = |called: &str| if called.starts_with("auth.") { "AUTH" } else { "APP" };
+    let imported = |account: Account, called: &&str| account.import_service(of(called), called);
+    needed.account(Called::ALL.iter().fold(Account::new(), imported))
 }

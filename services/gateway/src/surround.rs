@@ -1,4 +1,5 @@
-//! What each request goes through, whatever its route: an id, a span, a time limit, one completion line.
+//! What each request goes through, whatever its route: an id, a span, a time limit, a check of its head, one
+//! completion line.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -15,8 +16,9 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::failure::Failure;
+use crate::head;
 
-static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id taken from a caller, in bytes.
 const MAX_ID_BYTES: usize = 64;
 
@@ -51,7 +53,13 @@ pub(crate) async fn surround(State(limit): State<Duration>, mut request: Request
     request.extensions_mut().insert(id.clone());
     let started = Instant::now();
     let answered = async {
-        let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+        let answer = async {
+            match head::check(&request) {
+                Ok(()) => next.run(request).await,
+                Err(failure) => failure.into_response(),
+            }
+        };
+        let answer = AssertUnwindSafe(answer).catch_unwind();
         let mut response = match tokio::time::timeout(limit, answer).await {
             Ok(Ok(response)) => response,
             Ok(Err(panic)) => Failure::from(RpcError::internal(text(&*panic))).into_response(),

@@ -1,7 +1,7 @@
 //! Whose tokens are believed, and what the gateway vouches for: where callers are, and who.
 
 use nats_rpc::auth::{KeyPurpose, KeysError, SigningKeyConfig, SigningKeys, TokenSettings};
-use nats_rpc::jwt::{AssertionSigner, DEFAULT_AUDIENCE, PeerSigner};
+use nats_rpc::jwt::{AssertionSigner, DEFAULT_AUDIENCE, JwtConfigError, PeerSigner};
 use nats_rpc::{Connection, JwtGuard, SecretKey};
 
 use crate::config::ConfigError;
@@ -77,19 +77,19 @@ impl Vouching {
             }
         };
         let audience = vars("JWT_AUDIENCE").unwrap_or_else(|| DEFAULT_AUDIENCE.to_owned());
-        let has_secret = vars(ASSERTION_SECRET).is_some();
-        if vars("JWT_SECRET").is_none() {
-            if has_secret {
+        let secret = SecretKey::optional_from_vars(ASSERTION_SECRET, &vars)?;
+        let Some(access) = SecretKey::optional_from_vars("JWT_SECRET", &vars)? else {
+            if secret.is_some() {
                 let wanted = "left out without JWT_SECRET: with a key ring, the gateway vouches with keys of its own";
                 return Err(ConfigError::Variable { name: ASSERTION_SECRET, wanted });
             }
             return Ok(Self::Keys { audience, assertions });
-        }
-        if !has_secret && !assertions {
-            return Ok(Self::Secret(Signers::default()));
-        }
-        let secret = SecretKey::from_vars(ASSERTION_SECRET, &vars)?;
-        SecretKey::from_vars("JWT_SECRET", &vars)?.distinct_from(&secret)?;
+        };
+        let Some(secret) = secret else {
+            let missing = JwtConfigError::Missing { name: ASSERTION_SECRET };
+            return if assertions { Err(missing.into()) } else { Ok(Self::Secret(Signers::default())) };
+        };
+        access.distinct_from(&secret)?;
         let callers = assertions.then(|| AssertionSigner::hs256(&secret).audience(audience.as_str()));
         Ok(Self::Secret(Signers { callers, peers: Some(PeerSigner::hs256(&secret).audience(audience)) }))
     }
@@ -118,8 +118,6 @@ impl Vouching {
 
 #[cfg(test)]
 mod tests {
-    use nats_rpc::jwt::JwtConfigError;
-
     use super::*;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";

@@ -6,9 +6,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType};
+use async_nats::jetstream::stream::StorageType;
 use async_nats::jetstream::{self, kv};
-use nats_rpc::{Connection, KvBucket, KvError, KvHandles, RpcError, is_kv_conflict};
+use futures::TryStreamExt;
+use nats_rpc::{Connection, DecodeError, KvBucket, KvError, KvHandles, RpcError, from_json, is_kv_conflict};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -82,6 +83,19 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         Ok(self.read(key).await?.record)
     }
 
+    /// The keys of all records, and of some that were removed, in no order.
+    ///
+    /// # Errors
+    /// [`RecordError::Unavailable`] if the bucket does not answer.
+    pub async fn keys(&self) -> Result<Vec<String>, RecordError> {
+        let subjects = self.current().await?.store.stream.info_with_subjects(self.subject(">")).await;
+        let subjects = subjects.map_err(|error| RecordError::Unavailable(error.into()))?;
+        let subjects: Vec<_> = subjects.try_collect().await.map_err(|error| RecordError::Unavailable(error.into()))?;
+        let before = self.subject("");
+        let keys = subjects.iter().filter_map(|(subject, _)| subject.strip_prefix(&before));
+        Ok(keys.map(str::to_owned).collect())
+    }
+
     /// Writes the first record of `key`; false if there is one already, which stays.
     ///
     /// # Errors
@@ -126,8 +140,7 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     /// # Errors
     /// [`RecordError::Unavailable`] if the bucket does not answer.
     pub async fn remove(&self, key: &str) -> Result<(), RecordError> {
-        let removed = self.current().await?.store.purge(key).await;
-        removed.map_err(|error| RecordError::Unavailable(error.into()))
+        self.publish(key, purge()).await.map(drop)
     }
 
     /// Removes the record of `key` if it `is` the one that is meant; another in its place stays.
@@ -140,10 +153,8 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
             if !record.is_some_and(|record| is(&record)) {
                 return Ok(());
             }
-            match self.current().await?.store.purge_expect_revision(key, Some(revision)).await {
-                Ok(()) => return Ok(()),
-                Err(error) if is_kv_conflict(&error) => {}
-                Err(error) => return Err(RecordError::Unavailable(error.into())),
+            if self.publish(key, purge().expected_last_subject_sequence(revision)).await? {
+                return Ok(());
             }
         }
         Err(RecordError::Contended)
@@ -151,27 +162,23 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
 
     async fn read(&self, key: &str) -> Result<Entry<T>, RecordError> {
         let current = self.current().await?;
-        let message = match current.store.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
-            Ok(message) => message,
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-                return Ok(Entry { record: None, revision: 0 });
-            }
-            Err(error) => return Err(RecordError::Unavailable(error.into())),
-        };
-        // Deletions are messages too, told by their headers; records carry neither.
-        let is_marker =
-            message.headers.get("KV-Operation").is_some() || message.headers.get("Nats-Marker-Reason").is_some();
-        let record = match is_marker {
-            true => None,
-            false => Some(serde_json::from_slice(&message.payload).map_err(RecordError::Malformed)?),
-        };
-        Ok(Entry { record, revision: message.sequence })
+        let latest = current.latest(key).await.map_err(|error| RecordError::Unavailable(error.into()))?;
+        let Some(latest) = latest else { return Ok(Entry { record: None, revision: 0 }) };
+        let record = latest.value.map(|value| from_json(&value)).transpose();
+        Ok(Entry { record: record.map_err(RecordError::Malformed)?, revision: latest.revision })
     }
 
     /// Writes in place of `revision`; false if another is there.
     async fn write(&self, key: &str, record: &T, revision: u64) -> Result<bool, RecordError> {
-        let value = serde_json::to_vec(record).map_err(RecordError::Malformed)?;
+        let value = serde_json::to_vec(record).map_err(|error| RecordError::Malformed(error.into()))?;
         let message = PublishMessage::build().payload(value.into()).expected_last_subject_sequence(revision);
+        self.publish(key, message).await
+    }
+
+    /// Publishes at `key`; false if the message is bound to another revision than the present one.
+    ///
+    /// `Store` puts the prefix of another account's API before the subject, which is imported without.
+    async fn publish(&self, key: &str, message: PublishMessage) -> Result<bool, RecordError> {
         let published = match self.current().await?.jetstream.send_publish(self.subject(key), message).await {
             Ok(acknowledged) => acknowledged.await,
             Err(error) => Err(error),
@@ -192,6 +199,11 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     }
 }
 
+/// A message that removes a key and its history.
+fn purge() -> PublishMessage {
+    PublishMessage::build().header("KV-Operation", "PURGE").header("Nats-Rollup", "sub")
+}
+
 /// A bucket that could not be created.
 #[derive(Debug, thiserror::Error)]
 #[error("the KV bucket {name} cannot be created")]
@@ -210,9 +222,9 @@ pub enum RecordError {
     /// The bucket did not answer; whether a write took place is unknown.
     #[error("the bucket is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// The value is no record.
+    /// The value is no record; the cause repeats nothing of it.
     #[error("the value is no record")]
-    Malformed(#[source] serde_json::Error),
+    Malformed(#[source] DecodeError),
     /// Others changed the record each time in between.
     #[error("too many concurrent changes")]
     Contended,

@@ -17,8 +17,8 @@ mod config;
 mod handlers;
 pub mod profile;
 
-use nats_rpc::auth::KeyPurpose;
-use nats_rpc::{KvAccess, Service, discover};
+use nats_rpc::auth::{KeyPurpose, TrustBuckets};
+use nats_rpc::{Account, KvAccess, Service, discover};
 
 pub use self::config::{Replicas, ReplicasError};
 pub use self::handlers::UserCreated;
@@ -26,8 +26,8 @@ pub use self::profile::{Profile, UserId, Users};
 
 /// The users service, which needs a [`JwtGuard`](nats_rpc::JwtGuard) yet: its handlers name one.
 ///
-/// `vars` is where settings come from: the environment in `main`, a list in a test. Only `provision` reads
-/// one, `KV_REPLICAS`.
+/// `vars` is where settings come from: the environment in `main`, a list in a test. `provision` reads
+/// `KV_REPLICAS`, `permissions` reads `AUTH_JS_API_PREFIX`.
 ///
 /// ```
 /// use nats_rpc::{JwtConfig, JwtGuard, SecretKey};
@@ -38,13 +38,14 @@ pub use self::profile::{Profile, UserId, Users};
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 pub fn service(vars: impl Fn(&str) -> Option<String> + Send + 'static) -> Service {
-    Service::new("users", env!("CARGO_PKG_VERSION"))
+    let trust = TrustBuckets::from_vars(&vars);
+    let service = Service::new("users", env!("CARGO_PKG_VERSION"))
         .description("Profiles: one's own, and any for an admin")
         .handlers(discover!())
         .uses_bucket(KvAccess::to("users").read().write())
-        .uses_bucket(KvAccess::to(KeyPurpose::AccessTokens.bucket()).read().follow())
-        .uses_bucket(KvAccess::to(KeyPurpose::Assertions.bucket()).read().follow())
-        .uses_bucket(KvAccess::to("auth_rev").follow())
+        .uses_bucket(trust.keys(KeyPurpose::AccessTokens))
+        .uses_bucket(trust.keys(KeyPurpose::Assertions))
+        .uses_bucket(trust.revocations())
         .provide_with(|config| async move { Users::open(config.connection()).await })
         .provision(move |config| {
             let replicas = Replicas::from_vars(vars);
@@ -52,5 +53,13 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Send + 'static) -> Servic
                 Users::provision(&config.jetstream(), replicas?).await?;
                 Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
             }
-        })
+        });
+    if trust.has_own_account() { service.account(account()) } else { service }
+}
+
+/// What crosses the border of the account that the profiles are in, besides the handlers and what verifying takes.
+fn account() -> Account {
+    let of_profiles = ["$JS.API.STREAM.INFO.KV_users", "$JS.API.STREAM.MSG.GET.KV_users", "$KV.users.>"];
+    let account = Account::new().import_stream("AUTH", "user.created");
+    of_profiles.into_iter().fold(account, |account, subject| account.export_service_to("AUTH", subject))
 }

@@ -186,6 +186,14 @@ impl Users {
         self.0.get(&id.to_string()).await
     }
 
+    /// The ids of all users that have a profile, and of some that were removed, in no order.
+    ///
+    /// # Errors
+    /// Those of [`Bucket::keys`].
+    pub async fn ids(&self) -> Result<Vec<UserId>, RecordError> {
+        Ok(self.0.keys().await?.iter().filter_map(|key| UserId::parse(key)).collect())
+    }
+
     /// Keeps a new user's profile; false if there is one, which stays as it is.
     ///
     /// # Errors

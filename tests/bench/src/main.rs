@@ -7,6 +7,7 @@
 //! cargo run --release -p nats-rpc-bench -- routes          one to a thousand routes
 //! cargo run --release -p nats-rpc-bench -- overload        twice the capacity
 //! cargo run --release -p nats-rpc-bench -- auth            verifying, refreshing, revoking, logging in
+//! cargo run --release -p nats-rpc-bench -- watch           3,000 services that watch revocations
 //! ```
 //!
 //! `rpc --nest` measures NestJS too, `--features peers` another framework for Rust, `--features mimalloc` all
@@ -33,6 +34,7 @@ mod rpc;
 mod start;
 mod stats;
 mod token;
+mod watch;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -87,6 +89,10 @@ fn cli() -> Command {
         ]),
         Command::new("overload").about("What callers get at twice the capacity"),
         Command::new("auth").about("Verifying, refreshing, revoking, logging in"),
+        Command::new("watch").about("3,000 services that watch revocations and keys").args([
+            number("watchers", "3000", "Services that watch without consumers"),
+            number("consumers", "900", "Services that watch with a consumer each, on a server of their own"),
+        ]),
         Command::new(auth::SERVICE).hide(true),
         Job::cli(),
     ])
@@ -103,6 +109,9 @@ fn run(matches: &ArgMatches) -> Result<(), Box<dyn Error>> {
     }
     let count = |name: &str| matches.get_one::<usize>(name).copied().unwrap_or(1).max(1);
     let file = |name: &str| matches.get_one::<PathBuf>(name).map(PathBuf::as_path);
+    if name == "watch" {
+        return watch::run(nats_rpc_tests::server, count("watchers"), count("consumers"));
+    }
     let server = nats_rpc_tests::server();
     match name {
         "rpc" => {

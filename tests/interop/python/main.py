@@ -24,7 +24,7 @@ async def stream(connection, subject, data, window):
             items.append(json.loads(frame.data))
             assert int(number) == len(items), "an item is missing"
             granted = len(items) + window
-        if word in ("item", "ask"):
+        if word in ("item", "ask", "ping"):
             await connection.publish(frame.reply, headers={"Rpc-Stream": f"credit {granted}"})
         if word in ("end", "error"):
             assert int(number) == len(items) + 1, "an item is missing"

@@ -80,7 +80,7 @@ async fn handlers_that_hang_on_all_permits_do_not_keep_another_from_its_turn() {
     let _service = service.start(nats(&server)).await.unwrap();
     let caller = foreign(&server).await;
     for number in 0..4 {
-        caller.publish_with_reply("gate.pass", "nobody", number.to_string().into()).await.unwrap();
+        caller.publish_with_reply("gate.pass", "_INBOX.nobody", number.to_string().into()).await.unwrap();
     }
     assert_eq!((soon(starts.recv()).await, soon(starts.recv()).await), (Some(0), Some(1)));
     assert_eq!(&request(&caller, "gate.quick", "").await.payload[..], b"\"quick\"");

@@ -18,6 +18,7 @@
 //! Run one part of it with `ATTACKS=jwt-header`, or a single case with its id.
 
 mod capture;
+mod echoed_values;
 mod forge;
 mod guarded;
 mod harness;

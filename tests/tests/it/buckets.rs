@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::join_all;
 use nats_rpc::auth::{
-    Backoff, KeyPurpose, KeysError, RESET_LIFETIME, Reset, ResetTokens, Revoker, RingBucket, ServiceCredentialError,
-    ServiceCredentials, Sessions, SigningKeyConfig, SigningKeys,
+    KeyPurpose, KeysError, LoginThrottle, PasswordFingerprint, RESET_LIFETIME, Reset, ResetTokens, Revoker, RingBucket,
+    ServiceCredentialError, ServiceCredentials, Sessions, SigningKeyConfig, SigningKeys,
 };
 use nats_rpc::jwt::{KeyRing, Revocations};
 use nats_rpc::testing::NatsServer;
@@ -25,7 +25,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const BUCKETS: [(&str, i32, Option<Duration>); 7] = [
     ("auth_jwks", 262_144, None),
     ("gw_jwks", 262_144, None),
-    ("auth_rev", 256, Some(MINUTE)),
+    ("auth_rev", 512, Some(MINUTE)),
     ("auth_sess", 4_096, Some(MINUTE)),
     ("auth_services", 1_024, None),
     ("auth_backoff", 1_024, Some(MINUTE)),
@@ -40,7 +40,7 @@ async fn provision(jetstream: &jetstream::Context, replicas: usize) -> [bool; 7]
         Revoker::provision(jetstream, replicas).await.is_ok(),
         Sessions::provision(jetstream, replicas).await.is_ok(),
         ServiceCredentials::provision(jetstream, replicas).await.is_ok(),
-        Backoff::provision(jetstream, replicas).await.is_ok(),
+        LoginThrottle::provision(jetstream, replicas).await.is_ok(),
         ResetTokens::provision(jetstream, replicas).await.is_ok(),
     ]
 }
@@ -77,13 +77,13 @@ async fn without_its_stream_nothing_is_said_to_be_absent_or_there_already() {
     let resets = ResetTokens::open(&connection).await.unwrap();
     let services = ServiceCredentials::open(&connection).await.unwrap();
     let ring = RingBucket::open(&connection, KeyPurpose::AccessTokens).await.unwrap();
-    let token = resets.issue(Reset::new("a", "u1", "hash")).await.unwrap();
+    let token = resets.issue(Reset::new("a", "u1", PasswordFingerprint::of("hash"))).await.unwrap();
     let credential = services.add("billing", "introspect").await.unwrap();
     for bucket in ["auth_reset", "auth_services", "auth_jwks"] {
         connection.jetstream().delete_key_value(bucket).await.unwrap();
     }
     let (issued, found, verified, listed) = soon(async {
-        let issue = resets.issue(Reset::new("a", "u1", "hash"));
+        let issue = resets.issue(Reset::new("a", "u1", PasswordFingerprint::of("hash")));
         tokio::join!(issue, resets.find(&token), services.verify(&credential), ring.list())
     })
     .await;
@@ -98,7 +98,7 @@ async fn a_reset_token_is_good_for_15_minutes_or_until_it_is_discarded() {
     let (_server, connection) = provisioned().await;
     let at = |after: Duration| move || SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + after;
     let open = async |after| ResetTokens::open(&connection).await.unwrap().clock(at(after));
-    let reset = Reset::new("account", "u1", "hash");
+    let reset = Reset::new("account", "u1", PasswordFingerprint::of("hash"));
     let token = open(Duration::ZERO).await.issue(reset.clone()).await.unwrap();
     let last = open(RESET_LIFETIME - Duration::from_millis(1)).await;
     assert_eq!(last.find(&token).await.unwrap(), Some(reset.clone()));

@@ -228,7 +228,9 @@ async fn who_is_asked_once_cannot_guess_where_the_next_call_is_answered() {
         soon(client.send::<()>("call.silent", &())).await.unwrap_err();
         let question = soon(futures::StreamExt::next(&mut asked)).await.unwrap();
         let reply = question.reply.unwrap();
-        tokens.push(reply.rsplit_once('.').unwrap().1.parse::<u64>().unwrap());
+        // A token is a number and its tag; the tag is the secret.
+        let (_, tag) = reply.rsplit_once('-').unwrap();
+        tokens.push(u64::from_str_radix(tag, 16).unwrap());
     }
     assert!(tokens[0].abs_diff(tokens[1]) > 1_000_000, "{tokens:?}");
 }

@@ -33,6 +33,11 @@ fn hostile_bytes_stop_no_service_for_long() {
 }
 
 #[test]
+fn poisoned_messages_leave_two_instances_usable() {
+    holds("poison");
+}
+
+#[test]
 fn handlers_that_misbehave_keep_no_permit() {
     holds("storm");
 }

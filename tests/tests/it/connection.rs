@@ -5,6 +5,7 @@ use std::time::Duration;
 use nats_rpc::prelude::*;
 use nats_rpc::{Client, ConnectError, Connection, ConnectionState, KvBucket, KvError, NatsConfig, StartError, Status};
 use nats_rpc_tests::{server, server_with};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use crate::support::{PATIENCE, client, nats, soon};
 
@@ -165,4 +166,70 @@ async fn messages_that_a_full_subscription_cost_are_counted_and_the_service_goes
     soon(flood).await;
     soon(running.check(PATIENCE)).await.unwrap();
     assert_eq!(client(&server).await.send::<String>("conn.ping", &()).await.unwrap(), "pong");
+}
+
+/// A server that floods one subscription and hangs up in the same breath, once it has a call that it never answers.
+async fn flooding_server() -> (String, tokio::task::JoinHandle<tokio::net::TcpStream>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut socket = BufReader::new(socket);
+        let info = r#"INFO {"server_id":"s","version":"2.15.1","proto":1,"host":"h","port":1,"headers":true,"max_payload":1048576,"client_id":1}"#;
+        socket.get_mut().write_all(format!("{info}\r\n").as_bytes()).await.unwrap();
+        let (mut flooded, mut line) = (None, String::new());
+        loop {
+            line.clear();
+            assert_ne!(socket.read_line(&mut line).await.unwrap(), 0);
+            let words: Vec<_> = line.split_whitespace().collect();
+            match *words.as_slice() {
+                ["PING"] => socket.get_mut().write_all(b"PONG\r\n").await.unwrap(),
+                ["SUB", "flood", sid] => flooded = Some(sid.to_owned()),
+                ["PUB" | "HPUB", "silent", ..] => break,
+                _ => {}
+            }
+        }
+        let flood = format!("MSG flood {} 0\r\n\r\n", flooded.unwrap()).repeat(1_000);
+        let mut socket = socket.into_inner();
+        socket.write_all(flood.as_bytes()).await.unwrap();
+        socket.shutdown().await.unwrap();
+        // Kept open: what was not read would turn the end into a reset.
+        socket
+    });
+    (url, serving)
+}
+
+/// async-nats drops events that do not fit into their channel, and with them the one that tells of the break.
+#[tokio::test]
+async fn flood_does_not_hide_a_broken_connection() {
+    let (url, serving) = flooding_server().await;
+    let connection = Connection::open(&NatsConfig::new(url).subscription_capacity(1)).await.unwrap();
+    let _unread = connection.nats().subscribe("flood").await.unwrap();
+    let client = Client::over(&connection).timeout(PATIENCE * 10);
+    let error = soon(client.send::<()>("silent", &())).await.unwrap_err();
+    assert!(matches!(error, nats_rpc::CallError::ConnectionLost { .. }), "{error}");
+    assert_eq!(connection.state(), ConnectionState::Disconnected);
+    drop(serving.await.unwrap());
+}
+
+/// The answers of all clones are read where the connection lives, not where the first call was made: in a runtime that
+/// has ended, or in one that nothing drives.
+#[tokio::test]
+async fn replies_need_no_runtime_of_the_first_call() {
+    let server = server();
+    let _running = service().start(nats(&server)).await.unwrap();
+    for ends in [true, false] {
+        let client = client(&server).await;
+        let first = client.clone();
+        let called = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            assert_eq!(runtime.block_on(first.send::<String>("conn.ping", &())).unwrap(), "pong");
+            (!ends).then_some(runtime)
+        });
+        let idle = soon(called).await.unwrap();
+        assert_eq!(soon(client.send::<String>("conn.ping", &())).await.unwrap(), "pong");
+        if let Some(idle) = idle {
+            idle.shutdown_background();
+        }
+    }
 }

@@ -1,11 +1,11 @@
-//! The system as it is deployed: on the server of `services/nats.conf`, each part as the user that it is there.
+//! The system as it is deployed: on the server of a file that is shipped, each part as the user that it is there.
 
 use ::gateway::Gateway;
 use nats_rpc::{Connection, JwtGuard, Running};
-use nats_rpc_tests::secured::Secured;
+use nats_rpc_tests::secured::{Layout, Secured};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use users::Replicas;
+use users::{Replicas, Users};
 
 use crate::support::soon;
 
@@ -41,7 +41,11 @@ impl Deployed {
     }
 
     pub(crate) async fn start_with(trust: Trust) -> Self {
-        let secured = Secured::start();
+        Self::start_on(Layout::Accounts, trust).await
+    }
+
+    pub(crate) async fn start_on(layout: Layout, trust: Trust) -> Self {
+        let secured = Secured::start_with(layout);
         provision(&secured).await;
         let vars = move |name: &str| var(trust, name);
         let auth = soon(::auth::service(vars).start(secured.config("auth"))).await.unwrap();
@@ -54,6 +58,14 @@ impl Deployed {
         tokio::spawn(gateway.run_until(async { drop(stopped.await) }));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { secured, auth, users, gateway_url, http, _gateway: stop }
+    }
+
+    /// Second instances of auth and users.
+    pub(crate) async fn second(&self, trust: Trust) -> [Running; 2] {
+        let vars = move |name: &str| var(trust, name);
+        let auth = soon(::auth::service(vars).start(self.secured.config("auth"))).await.unwrap();
+        let guarded = users::service(vars).guard(move |config| JwtGuard::from_vars(config, vars));
+        [auth, soon(guarded.start(self.secured.config("users"))).await.unwrap()]
     }
 
     /// Status and body of a `POST` to the gateway.
@@ -79,10 +91,11 @@ pub(crate) fn credentials(email: &str) -> Value {
     json!({ "email": email, "password": PASSWORD })
 }
 
-/// Creates all buckets as the one user that may.
+/// Creates all buckets as the users that may.
 pub(crate) async fn provision(secured: &Secured) {
-    let deploy = soon(Connection::open(&secured.config("deploy"))).await.unwrap();
-    soon(::auth::provision(&deploy.jetstream(), Replicas::ONE)).await.unwrap();
+    let jetstream = async |user| soon(Connection::open(&secured.config(user))).await.unwrap().jetstream();
+    soon(::auth::provision_own(&jetstream(secured.layout.deploys_auth()).await, Replicas::ONE)).await.unwrap();
+    soon(Users::provision(&jetstream("deploy").await, Replicas::ONE)).await.unwrap();
 }
 
 fn var(trust: Trust, name: &str) -> Option<String> {

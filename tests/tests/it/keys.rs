@@ -3,6 +3,7 @@
 mod assertions;
 mod attacks;
 mod commands;
+mod empty;
 mod faults;
 mod rotation;
 

@@ -4,7 +4,19 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, lowest first.
 const LAYERS: [&[&str]; 6] = [
-    &["subject", "error", "principal", "metrics"],
+    &[
+        "subject",
+        "reply_subject",
+        "inbox_token",
+        "log_limit",
+        "error",
+        "principal",
+        "validity",
+        "readiness",
+        "metrics",
+        "decode",
+        "secret_var",
+    ],
     &["message", "deadline", "trace", "wire", "connection"],
     &["providers", "reply", "extract", "guard", "jwt"],
     &["route"],

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::large_futures, reason = "a test that cannot go on should stop, and runs once")]
 
 mod admission;
+mod attack_suite;
 mod attacks;
 mod bad_input;
 mod buckets;
@@ -14,6 +15,7 @@ mod deployed;
 mod discovery;
 mod events;
 mod guards;
+mod header_injection;
 mod interop;
 mod keys;
 mod layering;
@@ -23,8 +25,10 @@ mod nest;
 mod nest_client;
 mod observability;
 mod permissions;
+mod poison;
 mod process;
 mod renewal;
+mod reply_subjects;
 mod revocation;
 mod security_doc;
 mod seen_through;
@@ -33,6 +37,8 @@ mod sessions;
 mod shards;
 mod start;
 mod stop_orders;
+mod stream_capture;
 mod streams;
 mod support;
 mod tls;
+mod watching;

@@ -1,41 +1,46 @@
-//! What `services/nats.conf` permits and forbids, each forbidden thing beside one that differs in a single
+//! What the files that are shipped permit and forbid, each forbidden thing beside one that differs in a single
 //! property and is permitted.
 
+mod accounts;
 mod buckets;
 mod deputies;
 mod inboxes;
 pub(crate) mod intruder;
+mod reply_subjects;
 
 use std::collections::BTreeSet;
 
 use nats_rpc::{CallError, Client};
-use nats_rpc_tests::secured::CONFIG;
+use nats_rpc_tests::secured::{Layout, Secured};
 use serde_json::{Value, json};
 
 use self::intruder::Intruder;
 use crate::deployed::{Deployed, Trust, credentials};
 use crate::support::{PATIENCE, soon};
 
-/// Everybody in the file.
-const USERS: [&str; 7] = ["auth", "users", "gateway", "client", "verifier", "deploy", "monitor"];
-
 #[tokio::test]
 async fn the_whole_system_works_with_the_shipped_permissions() {
-    works(Trust::Secret).await;
+    for layout in Layout::ALL {
+        works(layout, Trust::Secret).await;
+    }
 }
 
 #[tokio::test]
 async fn it_works_with_a_key_ring() {
-    works(Trust::Ring).await;
+    for layout in Layout::ALL {
+        works(layout, Trust::Ring).await;
+    }
 }
 
 #[tokio::test]
 async fn it_works_with_the_gateways_own_word() {
-    works(Trust::Assertions).await;
+    for layout in Layout::ALL {
+        works(layout, Trust::Assertions).await;
+    }
 }
 
-async fn works(trust: Trust) {
-    let system = Deployed::start_with(trust).await;
+async fn works(layout: Layout, trust: Trust) {
+    let system = Deployed::start_on(layout, trust).await;
     let signed_up = system.sign_up("ada@example.com").await;
     let (status, tokens) = system.post("/api/auth/login", None, &credentials("ada@example.com")).await;
     assert_eq!(status, 200, "{tokens}");
@@ -55,11 +60,11 @@ async fn works(trust: Trust) {
     assert_eq!(read["displayName"], "Ada");
 
     let monitor = Client::connect(&system.secured.config("monitor")).await.unwrap().timeout(PATIENCE);
-    let auth: Value = soon(monitor.connection().nats().request("$SRV.INFO.auth", "".into()))
-        .await
-        .map(|answer| serde_json::from_slice(&answer.payload).unwrap())
-        .unwrap();
-    assert_eq!(auth["name"], "auth");
+    for service in ["auth", "users"] {
+        let info = soon(monitor.connection().nats().request(format!("$SRV.INFO.{service}"), "".into())).await;
+        let info: Value = serde_json::from_slice(&info.unwrap().payload).unwrap();
+        assert_eq!(info["name"], service);
+    }
 
     let body = json!({ "refreshToken": tokens["refreshToken"] });
     assert_eq!(system.post("/api/auth/logout", None, &body).await.0, 200);
@@ -68,12 +73,18 @@ async fn works(trust: Trust) {
     system.users.check(PATIENCE).await.unwrap();
     let log = system.secured.server.log();
     let violations: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
-    assert!(violations.is_empty(), "{violations:#?}");
+    assert!(violations.is_empty(), "{layout:?} {trust:?}: {violations:#?}");
 }
 
 #[tokio::test]
 async fn a_client_calls_handlers_and_nothing_internal() {
-    let system = Deployed::start().await;
+    for layout in Layout::ALL {
+        client_calls_handlers_and_nothing_internal(layout).await;
+    }
+}
+
+async fn client_calls_handlers_and_nothing_internal(layout: Layout) {
+    let system = Deployed::start_on(layout, Trust::Secret).await;
     let client = Client::connect(&system.secured.config("client")).await.unwrap().timeout(PATIENCE * 10);
     let permitted = soon(client.send::<Value>("get_user_profile", &json!({}))).await.unwrap_err();
     assert_eq!(permitted.code().unwrap().status(), 401, "{permitted}");
@@ -88,38 +99,83 @@ async fn a_client_calls_handlers_and_nothing_internal() {
 
 #[test]
 fn the_file_grants_each_service_what_it_says_that_it_needs_and_nothing_else() {
-    let secret = nats_rpc::SecretKey::new("JWT_SECRET", "a secret of at least thirty-two bytes").unwrap();
-    let guard: nats_rpc::JwtGuard = nats_rpc::JwtGuard::new(nats_rpc::JwtConfig::hs256(secret)).unwrap();
-    let services = [::auth::service(|_| None), users::service(|_| None).guard(guard)];
-    let [auth, users] = services.map(|service| service.permissions().unwrap());
-    for (user, needed) in [("AUTH", auth), ("USERS", users), ("GATEWAY", ::gateway::permissions())] {
-        let granted = |section| granted(user, section);
-        assert_eq!(granted("publish:"), needed.publish.iter().map(String::as_str).collect(), "{needed}");
-        assert_eq!(granted("subscribe:"), needed.subscribe.iter().map(String::as_str).collect(), "{needed}");
-        let needed = needed.to_string();
-        match needed.lines().find(|line| line.contains("allow_responses")) {
-            Some(answers) => assert!(of(user).contains(answers), "{needed}"),
-            None => assert!(!of(user).contains("allow_responses"), "{needed}"),
+    for layout in Layout::ALL {
+        let secret = nats_rpc::SecretKey::new("JWT_SECRET", "a secret of at least thirty-two bytes").unwrap();
+        let guard: nats_rpc::JwtGuard = nats_rpc::JwtGuard::new(nats_rpc::JwtConfig::hs256(secret)).unwrap();
+        let vars = |user| move |name: &str| layout.var(user, name);
+        let auth = ::auth::service(vars("auth")).permissions().unwrap();
+        let users = users::service(vars("users")).guard(guard).permissions().unwrap();
+        for (user, needed) in [("AUTH", auth), ("USERS", users), ("GATEWAY", ::gateway::permissions(vars("gateway")))] {
+            let granted = |section| granted(of(layout, user), section);
+            assert_eq!(granted("publish:"), needed.publish.iter().map(String::as_str).collect(), "{needed}");
+            assert_eq!(granted("subscribe:"), needed.subscribe.iter().map(String::as_str).collect(), "{needed}");
+            let printed = needed.to_string();
+            match printed.lines().find(|line| line.contains("allow_responses")) {
+                Some(answers) => assert!(of(layout, user).contains(answers), "{needed}"),
+                None => assert!(!of(layout, user).contains("allow_responses"), "{needed}"),
+            }
+            let Some(account) = &needed.account else {
+                assert_eq!(layout, Layout::Single);
+                continue;
+            };
+            let account_of_user = account_of(layout, user);
+            assert_eq!(entries(account_of_user, "exports:"), account.exports().collect(), "{needed}");
+            assert_eq!(entries(account_of_user, "imports:"), account.imports().collect(), "{needed}");
         }
     }
 }
 
+#[tokio::test]
+async fn auth_program_provisions_its_own_account() {
+    let secured = Secured::start();
+    let provision = async |names: &[&str]| {
+        let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_auth-program"));
+        program.arg("provision").env("NATS_URL", secured.server.url()).env("NATS_CA", secured.authority.path());
+        program.env("NATS_NKEY_SEED", secured.seed("deploy_auth")).env("NATS_INBOX_PREFIX", "_INBOX_deploy_auth");
+        for name in names {
+            program.env(name, secured.layout.var("deploy_auth", name).unwrap());
+        }
+        soon(program.kill_on_drop(true).output()).await.unwrap()
+    };
+    let done = provision(&["AUTH_JS_API_PREFIX", "NATS_KV_API_PREFIXES"]).await;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(!secured.server.log().contains("Violation"));
+    // The control: it would also create the profiles, which belong to another account.
+    assert!(!provision(&["AUTH_JS_API_PREFIX"]).await.status.success());
+}
+
 /// What the file says of a user.
-fn of(user: &str) -> &'static str {
-    let (_, rest) = CONFIG.split_once(&format!("nkey: $NATS_NKEY_{user}\n")).unwrap();
-    rest.split("nkey: $").next().unwrap()
+fn of(layout: Layout, user: &str) -> &'static str {
+    let (_, rest) = layout.file().split_once(&format!("nkey: $NATS_NKEY_{user}\n")).unwrap();
+    let user = rest.split("nkey: $").next().unwrap();
+    // Behind the last user of an account comes the next account.
+    user.split("\n    ]\n").next().unwrap()
+}
+
+/// What the file says of the account of a user.
+fn account_of(layout: Layout, user: &str) -> &'static str {
+    let (before, _) = layout.file().split_once(&format!("nkey: $NATS_NKEY_{user}\n")).unwrap();
+    let begin = before.rfind("\n  }\n").or_else(|| before.rfind("accounts {")).unwrap();
+    &layout.file()[begin..before.len()]
+}
+
+/// The entries of a section, one a line.
+fn entries<'a>(text: &'a str, section: &str) -> BTreeSet<&'a str> {
+    let Some((_, rest)) = text.split_once(section) else { return BTreeSet::new() };
+    let lines = rest.split("\n    ]").next().unwrap().lines().map(str::trim);
+    lines.filter(|line| line.starts_with('{')).collect()
 }
 
 /// The subjects of a section of what the file says of a user.
-fn granted(user: &str, section: &str) -> BTreeSet<&'static str> {
-    let (_, rest) = of(user).split_once(section).unwrap();
+fn granted<'a>(user: &'a str, section: &str) -> BTreeSet<&'a str> {
+    let Some((_, rest)) = user.split_once(section) else { return BTreeSet::new() };
     let lines = rest.split(']').next().unwrap().lines().map(str::trim);
     lines.filter_map(|line| line.strip_prefix('"')?.strip_suffix('"')).collect()
 }
 
 #[tokio::test]
 async fn whoever_has_no_nkey_of_the_file_or_no_tls_is_not_let_in() {
-    let secured = nats_rpc_tests::secured::Secured::start();
+    let secured = Secured::start();
     soon(secured.options("client").connect(secured.server.url())).await.unwrap();
     let stranger = nats_rpc::NatsConfig::new(secured.server.url()).root_certificate(secured.authority.path());
     let unknown = nkeys::KeyPair::new_user().seed().unwrap();

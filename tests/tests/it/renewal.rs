@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use nats_rpc::prelude::*;
-use nats_rpc::{CallError, Client, Connection, KvBucket};
+use nats_rpc::{CallError, Client, Connection, HeaderFilter, KvBucket};
 use nats_rpc_tests::server;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -141,4 +141,24 @@ async fn a_caller_whose_client_died_is_told_and_calls_on() {
     assert!(matches!(error, CallError::ConnectionLost { .. }), "{error}");
     until_renewed(client.connection()).await;
     assert_eq!(client.send::<String>("renew.ping", &()).await.unwrap(), "pong");
+}
+
+#[tokio::test]
+async fn emit_waits_for_a_client_that_is_renewed() {
+    let server = server();
+    let client = Client::connect(&nats(&server).header_filter(HeaderFilter::Never)).await.unwrap();
+    let patient = client.timeout(PATIENCE).wait_for_ready();
+    let connection = client.connection().clone();
+    let emitting = async {
+        for generation in 1..=5 {
+            let _target = connection.nats().subscribe("renew.target").await.unwrap();
+            connection.echo(PATIENCE).await.unwrap();
+            send_raw(&server, &deadly("renew.target")).await;
+            while connection.generation() < generation {
+                patient.emit("renew.event", &()).await.unwrap();
+            }
+            patient.emit("renew.event", &()).await.unwrap();
+        }
+    };
+    soon(emitting).await;
 }

@@ -1,6 +1,7 @@
 //! Revocations on a real JetStream: how they arrive, how they last, and what happens while nobody can tell.
 
 mod copies;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;

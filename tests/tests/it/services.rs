@@ -25,14 +25,19 @@
 //! | one malformed answer ends the gateway | `gateway::an_unreadable_answer_is_500_and_the_gateway_lives` |
 //! | 201 for a read | `users::one_sees_ones_own_profile_with_id_and_email` |
 
+mod attacked;
 mod audit;
 mod auth;
 mod deletion;
+mod devices;
 mod endings;
 mod followed;
 mod gateway;
 mod guesses;
 mod held;
+mod log_in_queue;
+mod migrated;
+mod networks;
 mod new_keys;
 mod passwords;
 mod refresh;

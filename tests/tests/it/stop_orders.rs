@@ -125,7 +125,7 @@ impl Session<'_> {
             ["SUB", subject, .., sid] => {
                 self.subscriptions.insert((*sid).to_owned(), (*subject).to_owned());
             }
-            ["PUB", "answer", ..] => self.say(Said::Answer),
+            ["PUB", "_INBOX.answer", ..] => self.say(Said::Answer),
             ["PUB", subject, ..] => {
                 self.say(Said::Echo);
                 let hears = |(_, own): &(&String, &String)| own == subject;
@@ -167,7 +167,7 @@ impl Session<'_> {
         let subscribed = self.subscriptions.iter().find(|(_, subject)| *subject == SUBJECT);
         if let Some((sid, _)) = subscribed {
             self.sent += 1;
-            let message = format!("MSG {SUBJECT} {sid} answer 0\r\n\r\n");
+            let message = format!("MSG {SUBJECT} {sid} _INBOX.answer 0\r\n\r\n");
             self.write(&message).await;
         }
     }

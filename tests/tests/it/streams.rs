@@ -1,11 +1,13 @@
 //! Answers of many items: their order, their ends, and what becomes of them when a side goes away.
 
+mod accounts;
 mod by_hand;
 mod flow;
 mod gone;
 mod items;
 mod nest;
 mod protocol;
+mod versions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

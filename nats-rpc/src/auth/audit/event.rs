@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Something that an auth service did or refused, named by ids and hashes alone.
 ///
 /// `user` is a user's id, `sid` a session's id, `account` the keyed hash of an e-mail address, `source` that of
-/// where a caller is, as a gateway proved it ([`BackoffKey::hash`](crate::auth::BackoffKey::hash)). None of
+/// where a caller is, as a gateway proved it ([`ThrottleKey::hash`](crate::auth::ThrottleKey::hash)). None of
 /// these lets anybody in; `kid` is the id of a public key. As JSON: `{"event":"logged_in","user":"0192…","sid":"…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "camelCase")]

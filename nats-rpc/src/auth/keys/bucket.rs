@@ -7,17 +7,20 @@ use std::time::Duration;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
+use time::OffsetDateTime;
 
 use super::{KeyPurpose, KeysError};
 use crate::auth::doubled::doubled;
-use crate::auth::revision;
-use crate::connection::{Connection, KvBucket, KvError};
+#[cfg(feature = "auth")]
+use crate::auth::watch::ask_for_beacon;
+use crate::auth::{leader, revision};
+use crate::connection::{Connection, KvBucket, KvError, KvHandles, KvRecord};
 use crate::jwt::{Document, Entry, KeyRing, KeyRingError};
 
 /// The key of the document.
-pub(super) const RING: &str = "ring";
+pub(in crate::auth) const RING: &str = "ring";
 /// The key whose every change asks all instances for new key pairs.
-pub(super) const ROTATE: &str = "rotate";
+pub(in crate::auth) const ROTATE: &str = "rotate";
 /// Some 800 keys: an instance that starts over and over is stopped by this, at last.
 const MAX_DOCUMENT_BYTES: i32 = 262_144;
 /// How long a change is tried anew that others forestall.
@@ -26,6 +29,8 @@ const AMEND_LIMIT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause before a change is tried anew.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The KV bucket of a key ring: to provision it, and for operators to look at it and to change it.
 ///
@@ -46,6 +51,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 pub struct RingBucket {
     bucket: KvBucket,
     purpose: KeyPurpose,
+    #[cfg_attr(not(feature = "auth"), allow(dead_code, reason = "only auth is asked for a beacon"))]
+    connection: Connection,
 }
 
 /// A public key in a ring. Times in seconds since 1970.
@@ -85,6 +92,8 @@ impl From<&Entry> for PublishedKey {
 impl RingBucket {
     /// Creates the bucket with `replicas` copies (1, 3 or 5) and an empty ring; one that exists keeps its keys.
     ///
+    /// A document that cannot be used, which no instance that runs has put right, is replaced by an empty one.
+    ///
     /// # Errors
     /// [`KeysError::Provision`] if the server refuses or cannot be reached.
     pub async fn provision(
@@ -106,7 +115,10 @@ impl RingBucket {
         let empty = PublishMessage::build().payload(Bytes::from_static(br#"{"version":1,"keys":[]}"#));
         // One that was there before stays.
         let written = revision::replace(jetstream, &store, RING, empty, 0).await;
-        written.map(drop).map_err(|error| failed(error.into()))
+        if !written.map_err(|error| failed(error.into()))? {
+            mend(&KvHandles::of(jetstream, store), purpose).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Opens the bucket.
@@ -114,8 +126,9 @@ impl RingBucket {
     /// # Errors
     /// [`KeysError::NotProvisioned`] if it does not exist, [`KeysError::Bucket`] if JetStream does not give it.
     pub async fn open(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
-        let bucket = KvBucket::open(connection, purpose.bucket()).await;
-        Ok(Self { bucket: bucket.map_err(|error| not_opened(purpose, error))?, purpose })
+        let bucket = KvBucket::open_of_auth(connection, purpose.bucket()).await;
+        let bucket = bucket.map_err(|error| not_opened(purpose, error))?;
+        Ok(Self { bucket, purpose, connection: connection.clone() })
     }
 
     /// All keys in the ring, also those whose use has ended or not begun.
@@ -153,6 +166,7 @@ impl RingBucket {
             Ok(())
         };
         self.amend(None, remove).await?;
+        self.announce().await;
         Ok(gone)
     }
 
@@ -165,7 +179,11 @@ impl RingBucket {
     pub async fn rotate(&self) -> Result<(), KeysError> {
         let handles = self.bucket.current().await.map_err(|error| self.unavailable(error))?;
         // Its revision is what counts.
-        handles.store.put(ROTATE, Bytes::new()).await.map(drop).map_err(|error| self.unavailable(error))
+        let subject = revision::subject(&handles.store, ROTATE);
+        let put = async { handles.jetstream.publish(subject, Bytes::new()).await?.await };
+        put.await.map_err(|error| self.unavailable(error))?;
+        self.announce().await;
+        Ok(())
     }
 
     /// Changes the document by compare-and-set, and gives what was written.
@@ -198,10 +216,28 @@ impl RingBucket {
         }
     }
 
-    /// The value of `key` with its revision, as the stream's leader has them; 0 if it never had one.
-    pub(super) async fn read(&self, key: &str) -> Result<(Option<Bytes>, u64), KeysError> {
+    /// When the bucket was created, by which one is told from another of its name.
+    pub(super) async fn created(&self) -> Result<OffsetDateTime, KeysError> {
         let handles = self.bucket.current().await.map_err(|error| self.unavailable(error))?;
-        revision::latest(&handles.store, key).await.map_err(|error| self.unavailable(error))
+        leader::info(&handles.store).await.map(|info| info.created).map_err(|error| self.unavailable(error))
+    }
+
+    /// The value of `key` with its revision, as the stream's leader has them; 0 if it never had one.
+    pub(in crate::auth) async fn read(&self, key: &str) -> Result<(Option<Bytes>, u64), KeysError> {
+        let handles = self.current().await?;
+        let record = handles.latest(key).await.map_err(|error| self.unavailable(error))?;
+        Ok(record.map_or((None, 0), |record| (document(&handles, &record), record.revision)))
+    }
+
+    /// The bucket on the present client.
+    pub(in crate::auth) async fn current(&self) -> Result<Arc<KvHandles>, KeysError> {
+        self.bucket.current().await.map_err(|error| self.unavailable(error))
+    }
+
+    /// Asks auth to tell verifiers at once that the ring has changed. If that fails, the next beacon does.
+    async fn announce(&self) {
+        #[cfg(feature = "auth")]
+        ask_for_beacon(&self.connection).await;
     }
 
     /// Puts `document` in place of `revision`; false if another one is there.
@@ -220,6 +256,41 @@ impl RingBucket {
     fn unusable(&self, source: KeyRingError) -> KeysError {
         KeysError::Document { bucket: self.purpose.bucket(), source }
     }
+}
+
+/// The value of a record; of one whose headers no client can read, none that could be a document.
+fn document(handles: &KvHandles, record: &KvRecord) -> Option<Bytes> {
+    let (bucket, key, revision) = (&handles.store.name, &record.key, record.revision);
+    if record.has_bad_headers {
+        tracing::error!(bucket, key, revision, "ALARM: a record has headers that no client can read");
+        return record.value.as_ref().map(|_| Bytes::new());
+    }
+    record.value.clone()
+}
+
+/// Puts an empty document in place of what is no document, as nothing can be done with that.
+///
+/// An instance that runs does better: it puts back the last good one. This is for where none runs.
+async fn mend(handles: &KvHandles, purpose: KeyPurpose) -> Result<(), BoxError> {
+    let bucket = purpose.bucket();
+    let record = match handles.latest(RING).await {
+        Ok(record) => record,
+        // It is there, and whoever provisions may not read it.
+        Err(error) => {
+            tracing::warn!(%error, bucket, "the key document was not checked");
+            return Ok(());
+        }
+    };
+    let Some(record) = record else { return Ok(()) };
+    let good = |value: Bytes| KeyRing::read_own(&value).is_ok_and(|it| it.check_version(record.revision).is_ok());
+    if document(handles, &record).is_some_and(good) {
+        return Ok(());
+    }
+    tracing::warn!(bucket, revision = record.revision, "the key document cannot be used: an empty one takes its place");
+    let empty = Document { version: record.revision.saturating_add(1), keys: Vec::new() };
+    let message = PublishMessage::build().payload(serde_json::to_vec(&empty)?.into());
+    // If somebody else was faster, it is mended.
+    Ok(revision::replace(&handles.jetstream, &handles.store, RING, message, record.revision).await.map(drop)?)
 }
 
 pub(super) fn not_opened(purpose: KeyPurpose, error: KvError) -> KeysError {

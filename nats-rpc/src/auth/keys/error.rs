@@ -67,7 +67,10 @@ pub enum KeysError {
         bucket: &'static str,
     },
     /// What is in the bucket is no key document, and only an instance that knows the last good one can mend it.
-    #[error("the key document in the KV bucket {bucket} cannot be used: {source}; a running instance replaces it")]
+    #[error(
+        "the key document in the KV bucket {bucket} cannot be used: {source}; a running instance replaces \
+         it, and where none runs, `auth provision` puts an empty one there"
+    )]
     #[non_exhaustive]
     Document {
         /// The bucket.

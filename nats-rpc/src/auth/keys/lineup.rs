@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::KeyPurpose;
+use crate::inbox_token::unrelated_id;
 use crate::jwt::{Document, Entry, OwnKey};
 
 /// How long a key stays in the ring after its use has ended, in seconds: the most skew that a guard allows.
@@ -40,7 +41,7 @@ pub(super) struct Own {
 
 impl Lineup {
     pub(super) fn new(purpose: KeyPurpose, issuer: String, horizon: u64) -> Self {
-        Self { purpose, issuer, instance: nuid::next().to_string(), horizon, active: None, next: None }
+        Self { purpose, issuer, instance: unrelated_id(), horizon, active: None, next: None }
     }
 
     /// Makes the key pair that will sign next.
@@ -68,6 +69,10 @@ impl Lineup {
             let (kid, ends) = (&entry.kid, entry.not_after());
             if ends > latest {
                 tracing::error!(kid, ends, "ALARM: a key that has no end in sight is taken out of the ring");
+                return false;
+            }
+            if entry.is_weak() {
+                tracing::error!(kid, "ALARM: a weak or broken key is taken out of the ring");
                 return false;
             }
             ends.saturating_add(TRACE) > now

@@ -6,6 +6,7 @@
 //! - `follow`: the ring as verifiers see it, fed by the bucket.
 //! - `lineup`: which keys an instance has, and what it wants to be published of them.
 //! - `schedule`: what is due at a time.
+//! - `watch`: the ring as verifiers see it where there is no consumer.
 //! - `publisher`: the task that sees to it.
 
 mod bucket;
@@ -15,8 +16,11 @@ mod lineup;
 mod own;
 mod publisher;
 mod schedule;
+mod watch;
 
 pub use self::bucket::{PublishedKey, RingBucket};
+#[cfg(feature = "auth")]
+pub(super) use self::bucket::{RING, ROTATE};
 pub use self::error::KeysError;
 pub use self::own::{KeyEvent, SigningKeyConfig, SigningKeys};
 

@@ -12,6 +12,8 @@ use super::follow::Followed;
 use super::publisher::Publisher;
 use super::{KeyPurpose, KeysError};
 use crate::connection::Connection;
+#[cfg(feature = "auth")]
+use crate::jwt::DetachedSigner;
 use crate::jwt::{
     ASSERTION_ISSUER, ASSERTION_LIFETIME, ActiveKey, AssertionSigner, Clock, DEFAULT_ISSUER, JwtConfigError, KeyRing,
     PeerSigner, Publishing, Signer,
@@ -50,6 +52,9 @@ struct Shared {
     ring: KeyRing,
     config: SigningKeyConfig,
     order: Arc<Notify>,
+    /// Told of each key of this instance that was published.
+    #[cfg_attr(not(feature = "auth"), allow(dead_code, reason = "auth alone announces it"))]
+    published: Arc<Notify>,
     kid: watch::Receiver<Option<String>>,
     publisher: AbortHandle,
 }
@@ -202,16 +207,19 @@ impl SigningKeys {
     pub async fn open(connection: &Connection, config: SigningKeyConfig) -> Result<Self, KeysError> {
         config.check()?;
         let bucket = RingBucket::open(connection, config.purpose).await?;
-        let followed = match config.purpose.is_looked_up() {
+        let by_beacons = connection.auth_js_api_prefix().is_some();
+        let followed = match config.purpose.is_looked_up() && !by_beacons {
             false => Followed::start(connection, config.purpose).await?,
             true => Followed::poll(connection, config.purpose).await?,
         };
         let ring = followed.ring.clone();
-        let (active, order) = (ActiveKey::default(), Arc::new(Notify::new()));
+        let (active, order, published) = (ActiveKey::default(), Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (signing, kid) = watch::channel(None);
-        let publisher = Publisher::new(bucket, followed, config.clone(), active.clone(), order.clone(), signing);
+        let mut publisher = Publisher::new(bucket, followed, config.clone(), active.clone(), order.clone(), signing);
+        publisher.looks_up = config.purpose.is_looked_up() || by_beacons;
+        publisher.published = published.clone();
         let publisher = tokio::spawn(publisher.run()).abort_handle();
-        let keys = Self(Arc::new(Shared { active, ring, config, order, kid, publisher }));
+        let keys = Self(Arc::new(Shared { active, ring, config, order, published, kid, publisher }));
         keys.other_than(None, LIMIT).await?;
         Ok(keys)
     }
@@ -249,6 +257,18 @@ impl SigningKeys {
     /// Signs with the key that is active at the time.
     pub(in crate::auth) fn signer(&self) -> Signer {
         Signer::Ring { active: self.0.active.clone(), _publisher: Publishing(self.0.clone()) }
+    }
+
+    /// Signs what is no token with the key that is active at the time.
+    #[cfg(feature = "auth")]
+    pub(in crate::auth) fn detached_signer(&self) -> DetachedSigner {
+        DetachedSigner::Keys { active: self.0.active.clone(), _publisher: Publishing(self.0.clone()) }
+    }
+
+    /// Told of each key of this instance that was published.
+    #[cfg(feature = "auth")]
+    pub(in crate::auth) fn published(&self) -> Arc<Notify> {
+        self.0.published.clone()
     }
 
     #[cfg(feature = "auth")]

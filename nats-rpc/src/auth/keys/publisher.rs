@@ -22,6 +22,10 @@ pub(super) struct Publisher {
     active: ActiveKey,
     /// Orders of this process to rotate.
     order: Arc<Notify>,
+    /// Whether the ring has to be looked up to be seen.
+    pub(super) looks_up: bool,
+    /// Told of each key that was published.
+    pub(super) published: Arc<Notify>,
     /// The id of the key that signs.
     signing: watch::Sender<Option<String>>,
 }
@@ -38,7 +42,8 @@ impl Publisher {
         let lineup = Lineup::new(config.purpose, config.issuer.clone(), config.horizon());
         let versions = followed.ring.versions();
         let schedule = Schedule::new(&config, Instant::now());
-        Self { bucket, followed, versions, config, lineup, schedule, active, order, signing }
+        let (looks_up, published) = (config.purpose.is_looked_up(), Arc::new(Notify::new()));
+        Self { bucket, followed, versions, config, lineup, schedule, active, order, looks_up, published, signing }
     }
 
     pub(super) async fn run(mut self) {
@@ -111,12 +116,13 @@ impl Publisher {
             Ok(document) => {
                 for kid in self.lineup.written(&document) {
                     self.tell(KeyEvent::Published { kid });
+                    self.published.notify_one();
                 }
                 if let Some(own) = &self.lineup.active {
                     self.active.set(own.key.clone(), own.until);
                 }
                 self.schedule.written(Instant::now());
-                if self.config.purpose.is_looked_up() {
+                if self.looks_up {
                     self.followed.ring.look_up();
                 }
             }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
+use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use super::{MAX_BYTES, Password, PasswordError};
@@ -14,6 +15,8 @@ const MIN_CHARS: usize = 8;
 const MOST_DECORATION: usize = 6;
 /// A word of the policy's or of the address counts from this many characters on.
 const MIN_WORD: usize = 4;
+/// How many times longer NFKC makes a text of UTF-8 at most (Unicode Standard Annex 15).
+const MOST_GROWTH: usize = 11;
 /// The longest sequence whose repetition is a pattern.
 const MAX_UNIT: usize = 4;
 
@@ -92,7 +95,11 @@ impl PasswordPolicy {
         if password.0.chars().count() < self.min_chars {
             return Err(PasswordError::TooFew { at_least: self.min_chars });
         }
-        let lower = Zeroizing::new(password.0.to_lowercase());
+        // Compatibility forms, such as fullwidth letters, are the letters that they look like. What is hashed stays as
+        // it is: passwords that exist have to verify.
+        let mut compatible = Zeroizing::new(String::with_capacity(MOST_GROWTH * password.0.len()));
+        compatible.extend(password.0.nfkc());
+        let lower = Zeroizing::new(compatible.to_lowercase());
         if self.is_personal(&lower, email.into().map_or("", Email::as_str)) {
             return Err(PasswordError::Personal);
         }
@@ -196,6 +203,11 @@ mod tests {
             "m0nkey12",
             "w3lcome!!",
             "abc12345",
+            // Fullwidth, mathematical and circled letters.
+            "ｐａｓｓｗｏｒｄ",
+            "Ｐ＠ssｗ0rd",
+            "𝐩𝐚𝐬𝐬𝐰𝐨𝐫𝐝",
+            "ⓛⓔⓣⓜⓔⓘⓝ123",
         ] {
             assert_eq!(judge(common), Err(PasswordError::Common), "{common}");
         }
@@ -213,6 +225,7 @@ mod tests {
             "Nats-RPC-1",
             "nats-rpc99",
             "lovelace@ana",
+            "ｌｏｖｅｌａｃｅ1",
         ] {
             assert_eq!(judge(personal), Err(PasswordError::Personal), "{personal}");
         }
@@ -234,6 +247,7 @@ mod tests {
             "poiuytrew",
             "1qaz2wsx3e",
             &"a".repeat(71),
+            "１２３４５６７８",
         ] {
             assert_eq!(judge(pattern), Err(PasswordError::Pattern), "{pattern}");
         }

@@ -52,6 +52,49 @@ async fn password_02_13_nul_and_empty_never_reach_bcrypt() {
     }
 }
 
+/// What Node's bcrypt makes of a password: its bytes as they are, of which it reads 72.
+fn node_hash(password: &str) -> String {
+    bcrypt::hash(&password.as_bytes()[..password.len().min(72)], 10).unwrap().replacen("$2b$", "$2a$", 1)
+}
+
+#[tokio::test]
+async fn hashes_of_other_programs_verify_and_are_told_apart() {
+    let passwords = passwords();
+    let check = async |password: &str, stored: &str| {
+        let mut permit = passwords.admit(&HashRequest::new(HashPriority::Quiet)).await.unwrap();
+        permit.verify(password, Some(stored)).await.unwrap()
+    };
+    let long = "a long password of another system ".repeat(3);
+    let decomposed = "cafe\u{301} noir";
+    for migrated in [&long, &"x".repeat(72), decomposed, &format!("{decomposed}{}", "y".repeat(70))] {
+        assert_eq!(check(migrated, &node_hash(migrated)).await, PasswordMatch::Migrated, "{migrated}");
+        assert_eq!(check(&format!("?{migrated}"), &node_hash(migrated)).await, PasswordMatch::Wrong, "{migrated}");
+        // Hashed anew, it is the whole password that counts.
+        let own = passwords.hash(Password::existing(migrated).unwrap()).await.unwrap();
+        assert_eq!(check(migrated, &own).await, PasswordMatch::Right, "{migrated}");
+        assert_eq!(check(&format!("{migrated}?"), &own).await, PasswordMatch::Wrong, "{migrated}");
+    }
+    // One that is short, and one as ours are.
+    for same in ["secret", "correct horse"] {
+        assert_eq!(check(same, &node_hash(same)).await, PasswordMatch::Right, "{same}");
+    }
+    // Another spelling of the same letters is the same password once it was hashed anew.
+    let own = passwords.hash(Password::existing(decomposed).unwrap()).await.unwrap();
+    assert_eq!(check("caf\u{e9} noir", &own).await, PasswordMatch::Right);
+}
+
+#[test]
+fn a_long_password_is_hashed_as_a_digest_of_its_own() {
+    let long = "x".repeat(72);
+    let own = Password::existing(&long).unwrap();
+    assert!(own.0.len() == 43 && *own.0 != URL_SAFE_NO_PAD.encode(Sha256::digest(&long)));
+    assert_eq!(*Password::existing(&"x".repeat(71)).unwrap().0, "x".repeat(71));
+    for never in ["", "a\0b", &"x".repeat(MOST_BYTES + 1)] {
+        assert!(Password::existing(never).is_none() && Password::candidates(never).is_empty());
+    }
+    assert_eq!(Password::candidates("correct horse").len(), 1, "one bcrypt for an ordinary password");
+}
+
 #[tokio::test]
 async fn password_04_two_spellings_of_one_letter_are_one_password() {
     let passwords = passwords();
@@ -119,10 +162,10 @@ fn password_05_the_decoy_costs_what_a_stored_hash_does() {
 #[test]
 fn password_05_a_wrong_password_costs_what_the_dearest_does_that_was_met() {
     let passwords = Passwords::new(PasswordConfig::default().cost(12)).unwrap();
-    let decoy = passwords.decoy.clone();
+    let decoy = passwords.0.decoy.clone();
     let work = |stored: u32| -> u64 {
         let hash = at_cost(&decoy, stored);
-        let rest = passwords.rest(&hash);
+        let rest = passwords.0.rest(&hash);
         assert!(rest.iter().all(|hash| is_usable(hash)));
         rest.iter().chain([&hash]).map(|hash| 1_u64 << cost_of(hash).unwrap()).sum()
     };
@@ -138,17 +181,19 @@ fn password_05_a_wrong_password_costs_what_the_dearest_does_that_was_met() {
 
 #[test]
 fn password_05_only_a_wrong_password_is_filled_up() {
-    let verified = |password: &str| {
+    let verified = |candidates: &[&'static str]| {
         let seen = std::cell::RefCell::new(Vec::new());
-        let verify = |hash: &str| {
-            seen.borrow_mut().push(hash.to_owned());
-            hash == password
+        let verify = |candidate: &&'static str, hash: &str| {
+            seen.borrow_mut().push(format!("{candidate} {hash}"));
+            *candidate == hash
         };
-        let matches = matches("stored", &["rest".to_owned(), "more".to_owned()], verify);
-        (matches, seen.into_inner())
+        let matches = matches(candidates, "stored", &["rest".to_owned(), "more".to_owned()], verify);
+        (matches, seen.into_inner().join(", "))
     };
-    assert_eq!(verified("stored"), (true, vec!["stored".to_owned()]));
-    assert_eq!(verified("other"), (false, ["stored", "rest", "more"].map(str::to_owned).to_vec()));
+    assert_eq!(verified(&["stored"]), (Some(0), "stored stored".to_owned()));
+    assert_eq!(verified(&["a"]), (None, "a stored, a rest, a more".to_owned()));
+    assert_eq!(verified(&["a", "stored"]), (Some(1), "a stored, stored stored".to_owned()));
+    assert_eq!(verified(&["a", "b"]), (None, "a stored, b stored, a rest, b rest, a more, b more".to_owned()));
 }
 
 #[tokio::test]

@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::time::Duration;
 
+use crate::auth::KeysError;
 use crate::auth::follow::or_permit;
 use crate::connection::KvError;
 
 /// The bucket's name.
-pub(super) const BUCKET: &str = "auth_rev";
+pub(in crate::auth) const BUCKET: &str = "auth_rev";
 
 /// Why revocations cannot be known, or made.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum RevocationBucketError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// The keys that sign changes cannot be known, where auth has an account of its own.
+    #[error("the keys that sign revocations are not known: {0}")]
+    Keys(#[source] Box<KeysError>),
     /// JetStream did not create it.
     #[error("the KV bucket {BUCKET} cannot be created")]
     Provision(#[source] Box<dyn Error + Send + Sync>),

@@ -8,10 +8,14 @@ use tokio::task::AbortHandle;
 
 use super::bucket::{BUCKET, RevocationBucketError};
 use super::proof::{Answer, Proofs, Verdict};
-use crate::auth::follow::{Change, Follower};
+use super::watch::watch;
+use crate::auth::follow::{Change, Follower, History};
+use crate::auth::keys::KeyPurpose;
 use crate::auth::leader;
-use crate::connection::{Connection, KvBucket};
-use crate::jwt::{Clock, DenyList, Revocations, Target, Terms};
+use crate::auth::watch::Hub;
+use crate::connection::{Connection, KvBucket, KvRecord};
+use crate::decode::from_json;
+use crate::jwt::{DenyList, KeyRing, Revocations, SecretKey, Target, Terms};
 
 /// For how long nothing may prove that all revocations are known unless configured. An election in a NATS
 /// cluster takes up to ten seconds.
@@ -21,7 +25,7 @@ const PROVE_EVERY: Duration = Duration::from_secs(2);
 /// How long one proof may take.
 const PROOF_LIMIT: Duration = Duration::from_secs(2);
 /// How long a start waits for what the bucket holds.
-const LOAD_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LOAD_LIMIT: Duration = Duration::from_secs(10);
 
 impl Revocations {
     /// Follows the bucket `auth_rev` on `connection`; returns once all that it holds is here.
@@ -34,6 +38,11 @@ impl Revocations {
     ///
     /// It needs `STREAM.INFO`, `STREAM.MSG.GET`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the stream
     /// `KV_auth_rev`, as [`KvAccess::follow`](crate::KvAccess::follow) grants them.
+    ///
+    /// Where auth has an account of its own ([`NatsConfig::auth_js_api_prefix`](crate::NatsConfig::auth_js_api_prefix)),
+    /// there is no consumer. Each change and each beacon of auth is verified by the key ring; with a static secret, use
+    /// [`JwtConfig::open`](crate::JwtConfig::open), which knows it. It then needs `STREAM.INFO`, `STREAM.MSG.GET` and
+    /// `DIRECT.GET` of that stream, and to subscribe to `watch.auth_rev.>` and `watch.auth_beacon`.
     ///
     /// ```no_run
     /// use nats_rpc::jwt::{JwtConfig, JwtGuard, Revocations, SecretKey, UserClaims};
@@ -60,9 +69,27 @@ impl Revocations {
     /// # Errors
     /// As [`follow`](Self::follow).
     pub async fn follow_within(connection: &Connection, max_stale: Duration) -> Result<Self, RevocationBucketError> {
+        Self::follow_signed(connection, max_stale, None).await
+    }
+
+    /// As [`follow_within`](Self::follow_within); what arrives as a message is signed by `secret`, or else by a key of
+    /// the ring.
+    pub(in crate::auth) async fn follow_signed(
+        connection: &Connection,
+        max_stale: Duration,
+        secret: Option<&SecretKey>,
+    ) -> Result<Self, RevocationBucketError> {
         let list = Arc::new(DenyList::new(max_stale));
+        if connection.auth_js_api_prefix().is_some() {
+            let (hub, ring) = match secret {
+                Some(secret) => (Hub::of_secret(connection, secret), None),
+                None => hub_of_ring(connection).await.map(|(hub, ring)| (hub, Some(ring)))?,
+            };
+            let watching = Proving(watch(connection, hub, list.clone(), max_stale).await?);
+            return Ok(Self::new(list).fed_by((watching, ring)));
+        }
         let asked = Instant::now();
-        let follower = Follower::start(connection, BUCKET, tell(list.clone())).await?;
+        let follower = Follower::start(connection, BUCKET, History::Long, tell(list.clone())).await?;
         follower.loaded(LOAD_LIMIT).await.map_err(|_| RevocationBucketError::NotLoaded { waited: LOAD_LIMIT })?;
         // What was in the bucket when it was asked for is here.
         list.confirm(asked);
@@ -70,6 +97,17 @@ impl Revocations {
         let proving = tokio::spawn(prove(bucket, follower, list.clone(), prove_every(max_stale))).abort_handle();
         Ok(Self::new(list).fed_by(Proving(proving)))
     }
+}
+
+/// The beacons of this connection, verified by the ring that it has already, or else by one of its own.
+async fn hub_of_ring(connection: &Connection) -> Result<(Arc<Hub>, KeyRing), RevocationBucketError> {
+    if let Some(running) = Hub::running(connection) {
+        return Ok(running);
+    }
+    let ring = KeyRing::follow(connection, KeyPurpose::AccessTokens).await;
+    let ring = ring.map_err(|error| RevocationBucketError::Keys(Box::new(error)))?;
+    // The ring has a hub of its own, unless another one took its place meanwhile.
+    Ok(Hub::running(connection).unwrap_or_else(|| (Hub::of_ring(connection, &ring), ring)))
 }
 
 fn prove_every(max_stale: Duration) -> Duration {
@@ -88,22 +126,36 @@ impl Drop for Proving {
 /// Puts what the follower sees into the list.
 fn tell(list: Arc<DenyList>) -> impl FnMut(Change<'_>) + Send + 'static {
     move |change| match change {
-        Change::Begin => list.begin(),
+        Change::Begin { .. } => list.begin(),
         Change::Loaded => list.loaded(),
-        Change::Put { key, value, .. } => match Target::from_key(key) {
-            Some(target) => list.put(target, terms(key, value)),
-            None => tracing::error!(key, "a key in {BUCKET} that is no revocation"),
-        },
-        Change::Gone { key, .. } => {
-            if let Some(target) = Target::from_key(key) {
-                list.remove(&target);
-            }
-        }
+        Change::Put { key, value, .. } => put(&list, key, value),
+        Change::Gone { key, .. } => remove(&list, key),
+    }
+}
+
+/// Puts a record that was read into the list.
+pub(super) fn apply(list: &DenyList, record: &KvRecord) {
+    match &record.value {
+        Some(value) => put(list, &record.key, value),
+        None => remove(list, &record.key),
+    }
+}
+
+fn put(list: &DenyList, key: &str, value: &[u8]) {
+    match Target::from_key(key) {
+        Some(target) => list.put(target, terms(key, value)),
+        None => tracing::error!(key, "a key in {BUCKET} that is no revocation"),
+    }
+}
+
+fn remove(list: &DenyList, key: &str) {
+    if let Some(target) = Target::from_key(key) {
+        list.remove(&target);
     }
 }
 
 fn terms(key: &str, value: &[u8]) -> Terms {
-    serde_json::from_slice(value).unwrap_or_else(|error| {
+    from_json(value).unwrap_or_else(|error| {
         tracing::error!(key, %error, "a revocation that cannot be read: it is taken for the strictest");
         Terms::default()
     })
@@ -116,11 +168,10 @@ fn terms(key: &str, value: &[u8]) -> Terms {
 async fn prove(bucket: KvBucket, follower: Follower, list: Arc<DenyList>, every: Duration) {
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let clock = Clock::default();
     let mut proofs = Proofs::default();
     loop {
         tick.tick().await;
-        list.sweep(clock.unix_seconds());
+        list.sweep();
         match tokio::time::timeout(PROOF_LIMIT, ask(&bucket)).await {
             Ok(Ok(answer)) => match proofs.judge(answer, follower.seen(), Instant::now()) {
                 Verdict::Proven(moment) => list.confirm(moment),

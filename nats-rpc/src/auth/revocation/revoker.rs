@@ -6,11 +6,17 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::Republish;
 use async_nats::jetstream::{self, kv};
 
 use super::bucket::{BUCKET, RevocationBucketError};
+use super::signed::Signed;
+use super::watch::CHANGES;
 use crate::auth::revision;
+use crate::auth::signer::ChangeSigner;
+use crate::auth::watch::ask_for_beacon;
 use crate::connection::{Connection, KvBucket, KvHandles};
+use crate::decode::from_json;
 use crate::error::RpcError;
 use crate::jwt::{Clock, MAX_REVOCABLE_LIFETIME, Target, Terms, subject_digest};
 
@@ -19,7 +25,7 @@ use crate::jwt::{Clock, MAX_REVOCABLE_LIFETIME, Target, Terms, subject_digest};
 const RETENTION: Duration = Duration::from_secs(MAX_REVOCABLE_LIFETIME.as_secs() + 60 + 5);
 /// How long the trace of an expired revocation stays.
 const MARKER_TTL: Duration = Duration::from_secs(60);
-const MAX_VALUE_BYTES: i32 = 256;
+const MAX_VALUE_BYTES: i32 = 512;
 /// How often a write that lost a race is tried anew.
 const TRIES: usize = 16;
 
@@ -45,9 +51,11 @@ const TRIES: usize = 16;
 /// ```
 #[derive(Debug)]
 pub struct Revoker {
+    connection: Connection,
     bucket: KvBucket,
     clock: Clock,
     retention: Duration,
+    signer: Option<ChangeSigner>,
 }
 
 /// Why something was not revoked.
@@ -88,13 +96,20 @@ impl Revoker {
             max_value_size: MAX_VALUE_BYTES,
             num_replicas: replicas,
             limit_markers: Some(MARKER_TTL),
+            // Each change goes to whoever watches without a consumer.
+            republish: Some(Republish {
+                source: format!("$KV.{BUCKET}.>"),
+                destination: CHANGES.to_owned(),
+                headers_only: false,
+            }),
             ..kv::Config::default()
         };
         let failed = |error: Box<dyn Error + Send + Sync>| RevocationBucketError::Provision(error);
         let store = jetstream.create_or_update_key_value(config).await.map_err(|error| failed(error.into()))?;
         // The realm's epoch stays for good, so the bucket is never empty: who follows it can tell that
         // nothing is revoked from not having heard yet.
-        let message = publish(Terms { epoch: Some(0), until: None }).map_err(failed)?;
+        let terms = Terms { epoch: Some(0), until: None };
+        let message = publish(&Signed { terms, kid: None, sig: None }).map_err(failed)?;
         let written = revision::replace(jetstream, &store, &Target::Realm.key(), message, 0).await;
         written.map(drop).map_err(|error| failed(error.into()))
     }
@@ -105,11 +120,20 @@ impl Revoker {
     /// [`RevocationBucketError::Bucket`] if it was not provisioned or cannot be asked,
     /// [`RevocationBucketError::NoTtl`] if it was made without limit markers.
     pub async fn open(connection: &Connection) -> Result<Self, RevocationBucketError> {
-        let bucket = KvBucket::open(connection, BUCKET).await?;
+        let bucket = KvBucket::open_of_auth(connection, BUCKET).await?;
         if !bucket.current().await?.store.stream.cached_info().config.allow_message_ttl {
             return Err(RevocationBucketError::NoTtl);
         }
-        Ok(Self { bucket, clock: Clock::default(), retention: RETENTION })
+        Ok(Self { connection: connection.clone(), bucket, clock: Clock::default(), retention: RETENTION, signer: None })
+    }
+
+    /// Signs what it writes, so that services that watch without a consumer apply it as it arrives.
+    ///
+    /// Without a signature they read it from the bucket, up to some seconds later.
+    #[must_use]
+    pub fn signed_by(mut self, signer: &ChangeSigner) -> Self {
+        self.signer = Some(signer.clone());
+        self
     }
 
     /// Takes the time from `now` rather than from the system; for tests.
@@ -164,11 +188,13 @@ impl Revoker {
 
     /// Writes an entry that says all by being there.
     async fn put(&self, target: &Target) -> Result<(), RevocationError> {
-        let message = self.entry(target, None)?;
         let current = self.current().await?;
+        let (message, is_signed) = self.entry(&current, target, None)?;
         let sent = current.jetstream.send_publish(revision::subject(&current.store, &target.key()), message);
         let published = async { sent.await?.await.map(drop) }.await;
-        published.map_err(|error: PublishError| RevocationError::Unavailable(error.into()))
+        published.map_err(|error: PublishError| RevocationError::Unavailable(error.into()))?;
+        self.announce(is_signed).await;
+        Ok(())
     }
 
     /// Raises an epoch to what `next` makes of the known one, or leaves it; gives what it is then.
@@ -177,25 +203,42 @@ impl Revoker {
             let current = self.current().await?;
             let (known, revision) = read(&current, target).await?;
             let Some(epoch) = next(known) else { return Ok(known.unwrap_or_default()) };
-            let message = self.entry(target, Some(epoch))?;
+            let (message, is_signed) = self.entry(&current, target, Some(epoch))?;
             let key = target.key();
             let written = revision::replace(&current.jetstream, &current.store, &key, message, revision).await;
             if written.map_err(|error| RevocationError::Unavailable(error.into()))? {
+                self.announce(is_signed).await;
                 return Ok(epoch);
             }
         }
         Err(RevocationError::Contended)
     }
 
-    /// The message of an entry, with its time to live in the message itself: async-nats' `create_with_ttl`
+    /// The message of an entry and whether it is signed, with its time to live in the message itself: async-nats' `create_with_ttl`
     /// forgets it where an expired entry was, and `update` knows none.
-    fn entry(&self, target: &Target, epoch: Option<u64>) -> Result<PublishMessage, RevocationError> {
+    fn entry(
+        &self,
+        current: &KvHandles,
+        target: &Target,
+        epoch: Option<u64>,
+    ) -> Result<(PublishMessage, bool), RevocationError> {
         let until = match target {
             Target::Realm => None,
             _ => Some(self.clock.unix_seconds().saturating_add(self.retention.as_secs())),
         };
-        let message = publish(Terms { epoch, until }).map_err(RevocationError::Unavailable)?;
-        Ok(if until.is_some() { message.ttl(self.retention) } else { message })
+        // A bucket of an earlier version has no room for a signature, until `provision` has run.
+        let has_room = current.store.stream.cached_info().config.max_message_size >= MAX_VALUE_BYTES;
+        let signer = self.signer.as_ref().filter(|_| has_room).map(ChangeSigner::signer);
+        let signed = Signed::new(&target.key(), Terms { epoch, until }, signer, self.clock.unix_seconds());
+        let message = publish(&signed).map_err(RevocationError::Unavailable)?;
+        Ok((if until.is_some() { message.ttl(self.retention) } else { message }, signed.sig.is_some()))
+    }
+
+    /// What is not signed is read from the bucket: the instances of auth are asked to say that it is there.
+    async fn announce(&self, is_signed: bool) {
+        if !is_signed {
+            ask_for_beacon(&self.connection).await;
+        }
     }
 
     /// The bucket on the present client.
@@ -204,16 +247,16 @@ impl Revoker {
     }
 }
 
-fn publish(terms: Terms) -> Result<PublishMessage, Box<dyn Error + Send + Sync>> {
-    Ok(PublishMessage::build().payload(serde_json::to_vec(&terms)?.into()))
+fn publish(signed: &Signed) -> Result<PublishMessage, Box<dyn Error + Send + Sync>> {
+    Ok(PublishMessage::build().payload(serde_json::to_vec(signed)?.into()))
 }
 
 /// The epoch at a key, and the revision that a write replaces.
 async fn read(current: &KvHandles, target: &Target) -> Result<(Option<u64>, u64), RevocationError> {
-    let latest = revision::latest(&current.store, &target.key()).await;
+    let latest = revision::latest(current, &target.key()).await;
     let (value, revision) = latest.map_err(|error| RevocationError::Unavailable(error.into()))?;
     let Some(value) = value else { return Ok((None, revision)) };
-    let terms: Terms = serde_json::from_slice(&value).map_err(|error| RevocationError::Unavailable(error.into()))?;
+    let terms: Terms = from_json(&value).map_err(|error| RevocationError::Unavailable(error.into()))?;
     Ok((terms.epoch, revision))
 }
 

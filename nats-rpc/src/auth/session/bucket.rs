@@ -13,6 +13,7 @@ use super::id::SessionId;
 use super::record::Record;
 use crate::auth::revision;
 use crate::connection::{Connection, KvBucket, KvError, KvHandles};
+use crate::decode::from_json;
 
 const BUCKET: &str = "auth_sess";
 const SUBJECTS: &str = "$KV.auth_sess.";
@@ -81,10 +82,10 @@ impl Bucket {
     ///
     /// A replica that is behind would make the newest token look forged, and log its owner out.
     pub(super) async fn read(&self, id: SessionId) -> Result<Option<(Record, u64)>, SessionError> {
-        let latest = revision::latest(&self.current().await?.store, &id.key()).await;
+        let latest = revision::latest(&*self.current().await?, &id.key()).await;
         let (value, revision) = latest.map_err(|error| SessionError::Unavailable(error.into()))?;
         let Some(value) = value else { return Ok(None) };
-        let record = serde_json::from_slice(&value).map_err(|error| SessionError::Unavailable(error.into()))?;
+        let record = from_json(&value).map_err(|error| SessionError::Unavailable(error.into()))?;
         Ok(Some((record, revision)))
     }
 

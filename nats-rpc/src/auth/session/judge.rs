@@ -9,7 +9,7 @@ use super::token::{RefreshToken, digest};
 /// How often a session is refreshed before it ends: each three minutes of 30 days, and more.
 ///
 /// So every token that a session had is told from a forged one, and a thief cannot outrun its victim's by refreshing
-/// fast. That many generations are some 4 ms of work, which nobody can ask for who has not refreshed as often.
+/// fast. That many generations are some 4 ms of work, which is [done elsewhere](super::Sessions::judge_token).
 const MAX_GENERATION: u32 = 16_384;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,13 @@ pub(super) enum Judgement {
     Spent,
     /// Expired or forged: answer no, change nothing.
     Invalid,
+}
+
+/// How many generations a token that may be genuine is behind: what it costs to judge it. Zero if nothing is to be
+/// computed.
+pub(super) fn generations_behind(record: &Record, presented: &RefreshToken) -> u32 {
+    let behind = record.generation.checked_sub(presented.generation);
+    behind.filter(|behind| *behind <= MAX_GENERATION).unwrap_or(0)
 }
 
 /// Judges a token of the record's session at `now`, with `grace` in milliseconds.

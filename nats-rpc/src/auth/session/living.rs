@@ -95,12 +95,16 @@ impl Sessions {
         Ok(ended.len())
     }
 
-    /// Ends the oldest sessions of a user who has more than the cap allows, but not `newest`.
-    pub(super) async fn evict(&self, user: &str, newest: SessionId) -> Result<Vec<Session>, SessionError> {
+    /// Ends the sessions of a user beyond the cap that are older than `own`.
+    ///
+    /// All instances have the same order. A session that is beyond the cap is ended by the sessions that are newer
+    /// than it; one that is newer than `own`, or `own` itself, is left to those.
+    pub(super) async fn evict(&self, user: &str, own: SessionId) -> Result<Vec<Session>, SessionError> {
         let live = self.live(user).await?;
-        let over = live.into_iter().filter(|(id, _)| *id != newest).skip(self.limits.cap.saturating_sub(1));
+        let newer = live.iter().position(|(id, _)| *id == own).unwrap_or(0);
+        let beyond = live.into_iter().skip(self.limits.cap.max(newer + 1));
         let mut ended = Vec::new();
-        for (id, record) in over {
+        for (id, record) in beyond {
             tracing::info!(sid = %id, user, "session ended: the user has too many");
             ended.push(self.finish(id, record).await?);
         }

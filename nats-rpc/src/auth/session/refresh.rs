@@ -4,7 +4,8 @@ use std::future::ready;
 use std::time::Duration;
 
 use super::bucket::Write;
-use super::judge::{Judgement, judge};
+use super::chain::Chain;
+use super::judge::Judgement;
 use super::token::RefreshToken;
 use super::{Issued, Session, SessionError, Sessions, issued};
 
@@ -68,9 +69,8 @@ impl Sessions {
         let id = presented.sid;
         for _ in 0..TRIES {
             let (record, revision) = self.noting(self.bucket.read(id)).await?.ok_or(SessionError::Invalid)?;
-            let chain = self.chain(&record, &presented)?;
             let grace = self.outages.prolong(self.limits.grace, record.rotated_at);
-            let judgement = judge(&record, &presented, &chain, self.clock.unix_millis(), grace);
+            let judgement = self.judge_token(&record, &presented, grace).await?;
             match judgement {
                 Judgement::Current | Judgement::Repeated => {}
                 Judgement::Reused => {
@@ -81,7 +81,7 @@ impl Sessions {
                 Judgement::Spent => return Err(SessionError::Ended(self.finish(id, record).await?).into()),
                 Judgement::Invalid => return Err(SessionError::Invalid.into()),
             }
-            let successor = chain.successor(&presented);
+            let successor = Chain::new(self.pepper(&record, &presented)?, id).successor(&presented);
             let issued = issued(&successor, record.owner.clone());
             let Some(prepared) = self.noting(prepare(issued.session.clone())).await? else {
                 return Err(SessionError::Ended(self.finish(id, record).await?).into());

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use super::login::Login;
-use super::{NatsConfig, NatsConfigError, Tls};
+use super::{HeaderFilter, KvApiPrefixes, NatsConfig, NatsConfigError, Tls};
+use crate::secret_var::{SecretVarError, file_of, secret_var};
 
 impl NatsConfig {
     /// Reads the environment.
@@ -17,11 +18,15 @@ impl NatsConfig {
     /// | `NATS_CERT`, `NATS_KEY` | PEM files: the certificate to show to the server, and its key; insists on TLS | |
     /// | `NATS_TLS` | `auto`: as the server wishes; `require`: no connection without; `first`: before the server's first word, for `handshake_first` | `auto` |
     /// | `NATS_INBOX_PREFIX` | the subject below which answers arrive | `_INBOX_` and the name of service or gateway, else `_INBOX` |
+    /// | `NATS_REPLY_PREFIXES` | further inbox prefixes of peers, separated by commas; see [`reply_prefix`](Self::reply_prefix) | |
+    /// | `NATS_HEADER_FILTER` | when messages with unreadable headers are filtered out: `auto`, `always` or `never`; see [`HeaderFilter`](crate::HeaderFilter) | `auto` |
+    /// | `AUTH_JS_API_PREFIX` | where this account imports the JetStream API of auth's account, such as `AUTHJS`; for auth itself `$JS.API`; see [`auth_js_api_prefix`](Self::auth_js_api_prefix) | none: auth has no account of its own |
+    /// | `NATS_KV_API_PREFIXES` | the KV buckets of other accounts, `bucket=prefix` separated by commas; see [`kv_api_prefix`](Self::kv_api_prefix) | none: each is in the own account |
     /// | `NATS_CONNECT_TIMEOUT_MS` | how long a start waits for a server | 30000 |
     ///
     /// At most one login may be set. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a
-    /// file that holds the value, so that it need not stand in the environment; blanks around it are cut
-    /// off. An empty variable counts as none. No value is ever printed.
+    /// file that holds the value, so that it need not stand in the environment. Blanks around a secret are cut
+    /// off, in a file and in a variable. An empty variable counts as none. No value is ever printed.
     ///
     /// # Errors
     /// - [`NatsConfigError::Variable`]: a variable's value cannot be used.
@@ -51,7 +56,22 @@ impl NatsConfig {
                 return Err(NatsConfigError::Variable { name: "NATS_TLS", wanted: "auto, require or first" });
             }
         };
+        config.header_filter = match var("NATS_HEADER_FILTER").as_deref() {
+            None | Some("auto") => HeaderFilter::Auto,
+            Some("always") => HeaderFilter::Always,
+            Some("never") => HeaderFilter::Never,
+            Some(_) => {
+                return Err(NatsConfigError::Variable { name: "NATS_HEADER_FILTER", wanted: "auto, always or never" });
+            }
+        };
         config.inbox_prefix = var("NATS_INBOX_PREFIX");
+        let prefixes = var("NATS_REPLY_PREFIXES").unwrap_or_default();
+        let prefixes = prefixes.split(',').map(str::trim).filter(|prefix| !prefix.is_empty());
+        config.reply_prefixes = prefixes.map(ToOwned::to_owned).collect();
+        config.reply_subjects()?;
+        config.auth_js_api_prefix = var("AUTH_JS_API_PREFIX");
+        config.auth_api()?;
+        config.kv_api_prefixes = KvApiPrefixes::from_vars(&vars)?;
         if let Some(text) = var("NATS_CONNECT_TIMEOUT_MS") {
             let millis = text.parse().map_err(|_| NatsConfigError::Variable {
                 name: "NATS_CONNECT_TIMEOUT_MS",
@@ -83,18 +103,14 @@ fn login(var: &impl Fn(&str) -> Option<String>) -> Result<Option<Login>, NatsCon
 
 /// The value of `name`, or what the file holds that `name` with `_FILE` names.
 fn secret(var: &impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<String>, NatsConfigError> {
-    let by_file = format!("{name}_FILE");
-    match (var(name), var(&by_file)) {
-        (Some(_), Some(_)) => Err(NatsConfigError::Incomplete(format!("set {name} or {by_file}, not both"))),
-        (value, None) => Ok(value),
-        (None, Some(path)) => match std::fs::read_to_string(&path) {
-            Ok(text) if text.trim().is_empty() => {
-                Err(NatsConfigError::Incomplete(format!("the file that {by_file} names is empty")))
-            }
-            Ok(text) => Ok(Some(text.trim().to_owned())),
-            Err(source) => Err(NatsConfigError::File { name: by_file, path: path.into(), source }),
-        },
-    }
+    let by_file = file_of(name);
+    secret_var(var, name).map_err(|error| match error {
+        SecretVarError::Both => NatsConfigError::Incomplete(format!("set {name} or {by_file}, not both")),
+        SecretVarError::Blank => {
+            NatsConfigError::Incomplete(format!("{name}, or the file that {by_file} names, holds blanks alone"))
+        }
+        SecretVarError::File { path, source } => NatsConfigError::File { name: by_file, path, source },
+    })
 }
 
 fn pair(
@@ -129,6 +145,17 @@ mod tests {
         assert!(from(&[("NATS_CERT", "c")]).is_err());
         assert!(from(&[("NATS_CONNECT_TIMEOUT_MS", "soon")]).is_err());
         assert!(from(&[("NATS_TLS", "no")]).is_err());
+        assert!(from(&[("NATS_HEADER_FILTER", "no")]).is_err());
+    }
+
+    #[test]
+    fn reply_prefixes_are_a_list_of_literal_subjects() {
+        let config = from(&[("NATS_REPLY_PREFIXES", "shop.in, nest ,,")]).unwrap();
+        assert_eq!(config.reply_prefixes, ["shop.in", "nest"]);
+        for bad in ["a.*", ">", "$KV", "a,$JS.API", "a..b", "a b"] {
+            let refused = from(&[("NATS_REPLY_PREFIXES", bad)]);
+            assert!(matches!(refused, Err(NatsConfigError::Variable { name: "NATS_REPLY_PREFIXES", .. })), "{bad:?}");
+        }
     }
 
     #[test]
@@ -141,9 +168,12 @@ mod tests {
         let [full, empty] = [&full, &empty].map(|path| path.to_str().unwrap());
         let read = from(&[("NATS_TOKEN_FILE", full)]).unwrap();
         assert!(matches!(read.login, Some(Login::Token(token)) if token == "hunter2"));
+        let read = from(&[("NATS_TOKEN", " hunter2\r\n")]).unwrap();
+        assert!(matches!(read.login, Some(Login::Token(token)) if token == "hunter2"), "a line feed is no part of it");
         for vars in [
             &[("NATS_TOKEN_FILE", full), ("NATS_TOKEN", "t")][..],
             &[("NATS_TOKEN_FILE", empty)],
+            &[("NATS_USER", "u"), ("NATS_PASSWORD", "\n"), ("NATS_TOKEN_FILE", "")],
             &[("NATS_NKEY_SEED_FILE", "/no/such/file")],
             &[("NATS_PASSWORD_FILE", full)],
         ] {

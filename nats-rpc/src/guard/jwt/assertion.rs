@@ -1,9 +1,12 @@
 //! A gateway's word for a caller, bound to one message and a few seconds.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
+use super::accepted::Accepted;
 use super::bound::{BoundRules, BoundSigner, BoundVerifier};
 use super::claims::UserClaims;
 use super::clock::Clock;
@@ -77,7 +80,11 @@ impl AssertionSigner {
 
 /// Checks assertions; holds the set of those used.
 #[derive(Debug)]
-pub(crate) struct AssertionVerifier(BoundVerifier);
+pub(crate) struct AssertionVerifier {
+    bound: BoundVerifier,
+    /// The longest life of the tokens that gateways take, in seconds, if it is known.
+    token_lifetime: Option<u64>,
+}
 
 #[derive(Deserialize)]
 struct ForwardedUser {
@@ -91,19 +98,34 @@ impl AssertionVerifier {
         keys: Keys,
         audience: Box<str>,
         leeway: u64,
+        token_lifetime: Option<u64>,
         revocations: Option<Revocations>,
         clock: Clock,
     ) -> Self {
-        Self(BoundVerifier::new(keys, BoundRules { typ: TYPE, audience, leeway, revocations }, clock))
+        let bound = BoundVerifier::new(keys, BoundRules { typ: TYPE, audience, leeway, revocations }, clock);
+        Self { bound, token_lifetime }
     }
 
     /// The ring of the gateway's keys, if they are in one.
     pub(crate) fn ring(&self) -> Option<&KeyRing> {
-        self.0.ring()
+        self.bound.ring()
     }
 
-    pub(crate) fn verify(&self, assertion: &str, request: &Request, stale: Stale) -> Result<Proven, Refusal> {
-        let proven = self.0.prove(assertion, request, stale)?;
+    /// Accepts the assertion for this request, and its caller for as long as a token may last.
+    pub(crate) fn accept<C: DeserializeOwned>(
+        &self,
+        assertion: &str,
+        request: &Request,
+        stale: Stale,
+    ) -> Result<Accepted<C>, Refusal> {
+        let proven = self.verify(assertion, request, stale)?;
+        let verifier = Arc::clone(self.bound.verifier());
+        let claims = Arc::new(proven.read()?);
+        Ok(Accepted { claims, standing: proven.vouched(self.token_lifetime, verifier.revocations()), verifier, stale })
+    }
+
+    fn verify(&self, assertion: &str, request: &Request, stale: Stale) -> Result<Proven, Refusal> {
+        let proven = self.bound.prove(assertion, request, stale)?;
         if let Some(user) = forwarded_user(request)? {
             if !is_object(user.get().as_bytes()) {
                 return Err(Refusal::ForwardedUser);
@@ -113,18 +135,18 @@ impl AssertionVerifier {
                 return Err(Refusal::ForwardedUser);
             }
         }
-        self.0.use_up(&proven)?;
+        self.bound.use_up(&proven)?;
         Ok(proven)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use super::super::clock::Hand;
     use super::super::testing::{NOW, at, config, request};
-    use super::super::{JwtGuard, SecretKey};
+    use super::super::{JwtConfig, JwtGuard, SecretKey};
     use super::*;
     use crate::guard::Guard;
 
@@ -255,5 +277,40 @@ mod tests {
                 assert!(refusal(&guard, &assertion, SUBJECT, DATA).is_some(), "{first_use} {later}");
             }
         }
+    }
+
+    /// Used ids are kept for a time, and not until a time.
+    #[test]
+    fn a_step_of_the_wall_clock_replays_no_assertion() {
+        let hand = Hand::at(NOW);
+        let config = JwtConfig { clock: hand.clock(), ..config().forwarded_assertion(secret()) };
+        let guard = JwtGuard::new(config).unwrap();
+        let sign = |made| signer().clock(move || at(made)).sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
+        let once = sign(NOW);
+        assert_eq!(refusal(&guard, &once, SUBJECT, DATA), None);
+        for ahead in [NOW + 100, NOW + 200, NOW + 300] {
+            hand.step_to(ahead);
+            assert_eq!(refusal(&guard, &sign(ahead), SUBJECT, DATA), None, "{ahead}");
+        }
+        hand.step_to(NOW);
+        assert_eq!(refusal(&guard, &once, SUBJECT, DATA), Some(Refusal::Replayed));
+        assert_eq!(refusal(&guard, &sign(NOW), SUBJECT, DATA), None);
+    }
+
+    #[test]
+    fn a_stream_by_assertion_ends_after_the_longest_token() {
+        let hand = Hand::at(NOW);
+        let config = JwtConfig { clock: hand.clock(), ..config().forwarded_assertion(secret()) };
+        let guard: JwtGuard = JwtGuard::new(config).unwrap();
+        let assertion = signer().sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
+        let mut request = request(SUBJECT, &[("nrpc-assert", &assertion)], DATA);
+        futures::executor::block_on(guard.can_activate(&mut request)).unwrap();
+        let validity = request.take_validity().unwrap();
+        // Ten seconds of the assertion, an hour of a token, and five seconds of skew.
+        for (after, holds) in [(0, true), (3_614, true), (3_615, false)] {
+            hand.step_to(NOW + after);
+            assert_eq!(validity.check().is_ok(), holds, "{after}");
+        }
+        assert_eq!(validity.check().unwrap_err().code(), crate::Code::Unauthenticated);
     }
 }

@@ -2,6 +2,8 @@
 //! seconds.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,6 +20,7 @@ use super::ring::KeyRing;
 use super::signing::Signer;
 use super::verifier::{Proven, Rules, Verifier};
 use crate::error::RpcError;
+use crate::inbox_token::unrelated_id;
 use crate::message::Request;
 
 /// Who gives such a word.
@@ -65,7 +68,7 @@ impl BoundSigner {
             bh: digest(data),
             iat,
             exp,
-            jti: nuid::next().to_string(),
+            jti: unrelated_id(),
         };
         self.signer.sign(&claims, exp)
     }
@@ -73,7 +76,7 @@ impl BoundSigner {
 
 /// Checks words of one type; holds the set of those used.
 pub(super) struct BoundVerifier {
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     replays: ReplaySet,
     clock: Clock,
 }
@@ -106,9 +109,13 @@ impl BoundVerifier {
             revocations,
             epochs: false,
         };
-        let verifier = Verifier::new(keys, rules, clock.clone());
+        let verifier = Arc::new(Verifier::new(keys, rules, clock.clone()));
         // It is good from `leeway` before it was made to `leeway` after it expires.
-        Self { verifier, replays: ReplaySet::new(LIFETIME + 2 * leeway, MAX_IN_FLIGHT), clock }
+        Self { verifier, replays: ReplaySet::new(Duration::from_secs(LIFETIME + 2 * leeway), MAX_IN_FLIGHT), clock }
+    }
+
+    pub(super) fn verifier(&self) -> &Arc<Verifier> {
+        &self.verifier
     }
 
     /// The ring of the gateways' keys, if they are in one.
@@ -137,7 +144,7 @@ impl BoundVerifier {
     /// Remembers the word; refuses one that was used before.
     pub(super) fn use_up(&self, proven: &Proven) -> Result<(), Refusal> {
         let id = proven.standing.marks.jti.as_deref().ok_or(Refusal::Id)?;
-        self.replays.first_use(id, self.clock.unix_seconds())
+        self.replays.first_use(id, self.clock.steady())
     }
 }
 

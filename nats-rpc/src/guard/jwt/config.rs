@@ -277,6 +277,22 @@ pub enum JwtConfigError {
         /// Its length.
         bytes: usize,
     },
+    /// A secret is set by its variable and by the variable of its file.
+    #[error("set {name} or {name}_FILE, not both")]
+    #[non_exhaustive]
+    SecretTwice {
+        /// The variable of the secret.
+        name: &'static str,
+    },
+    /// The file of a secret cannot be read.
+    #[error("the file that {name}_FILE names cannot be read: {why}")]
+    #[non_exhaustive]
+    SecretFile {
+        /// The variable of the secret.
+        name: &'static str,
+        /// What the system said.
+        why: std::io::ErrorKind,
+    },
     /// Two secrets that protect different things are the same.
     #[error("{first} and {second} are the same; they must differ")]
     SameSecret {

@@ -13,7 +13,7 @@ pub(super) async fn fresh<T>(
         // Taken first: what arrives while the token is verified must not be waited for in vain.
         let version = ring.version();
         match verify() {
-            Err(Refusal::UnknownKeyId) if ring.newer_than(version).await => {}
+            Err(Refusal::UnknownKeyId | Refusal::NoKeys) if ring.newer_than(version).await => {}
             outcome => return outcome,
         }
     }
@@ -50,7 +50,7 @@ mod tests {
         let key = Key::ed25519("new");
         let guard = JwtGuard::<UserClaims>::new(JwtConfig::ring(soon(&key)).clock(now)).unwrap();
         let token = key.sign(&claims());
-        assert_eq!(guard.verify(&token).unwrap_err(), Refusal::UnknownKeyId);
+        assert_eq!(guard.verify(&token).unwrap_err(), Refusal::NoKeys);
         assert_eq!(guard.verify_fresh(&token).await.unwrap().sub, "u1");
     }
 
@@ -59,7 +59,7 @@ mod tests {
         let key = Key::ed25519("new");
         let guard = JwtGuard::<UserClaims>::new(JwtConfig::ring(soon(&key)).clock(now)).unwrap();
         let token = key.sign(&claims());
-        assert_eq!(guard.read_claims::<UserClaims>(&token).unwrap_err(), Refusal::UnknownKeyId);
+        assert_eq!(guard.read_claims::<UserClaims>(&token).unwrap_err(), Refusal::NoKeys);
         assert_eq!(guard.read_claims_fresh::<UserClaims>(&token).await.unwrap().sub, "u1");
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, DecodingKey};
 
+use super::clock::Clock;
 use super::header::Header;
 use super::refusal::Refusal;
 use super::ring::KeyRing;
@@ -34,6 +35,15 @@ impl VerifyingKey {
             not_before: 0,
             not_after: u64::MAX,
         }
+    }
+
+    /// Returns `true` if the key may be used now, with `leeway` (seconds); a static secret always may.
+    pub(crate) fn is_in_use(&self, clock: &Clock, leeway: u64) -> bool {
+        if (self.not_before, self.not_after) == (0, u64::MAX) {
+            return true;
+        }
+        let now = clock.unix_seconds();
+        now.saturating_add(leeway) >= self.not_before && now < self.not_after.saturating_add(leeway)
     }
 
     /// The name that the header's `alg` must equal, byte by byte.
@@ -79,8 +89,13 @@ impl Keys {
         match self {
             Self::Static { key, ignore_key_id } if kid.is_none() || *ignore_key_id => Ok((Arc::clone(key), 0)),
             Self::Static { .. } => Err(Refusal::KeyId),
-            Self::Ring(ring) => ring.find(kid.ok_or(Refusal::KeyId)?).ok_or(Refusal::UnknownKeyId),
+            Self::Ring(_) => self.find_id(kid.ok_or(Refusal::KeyId)?),
         }
+    }
+
+    /// The key of the ring that is called `kid`.
+    pub(crate) fn find_id(&self, kid: &str) -> Result<(Arc<VerifyingKey>, u64), Refusal> {
+        self.ring().and_then(|ring| ring.find(kid)).ok_or(Refusal::UnknownKeyId)
     }
 
     /// Changes whenever something is taken from the keys, so that cached verdicts of older keys are not used.

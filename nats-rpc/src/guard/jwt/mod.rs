@@ -3,12 +3,15 @@
 //! [`JwtGuard`] takes the caller's access token from the `authorization` header, checks it against a
 //! closed list of rules, and hands typed claims to the handler by way of [`Auth`](crate::Auth).
 
+mod accepted;
 mod assertion;
 mod bound;
 mod cache;
 mod claims;
 mod clock;
 mod config;
+#[cfg_attr(not(feature = "auth"), allow(dead_code, unused_imports, reason = "the part that signs is for auth"))]
+mod detached;
 mod dev;
 mod fresh;
 mod header;
@@ -43,6 +46,8 @@ pub use self::claims::UserClaims;
 pub(crate) use self::clock::Clock;
 pub(crate) use self::config::ACCESS_TOKEN_TYPE;
 pub use self::config::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfig, JwtConfigError};
+#[cfg_attr(not(feature = "auth"), allow(unused_imports, reason = "the part that signs is for auth"))]
+pub(crate) use self::detached::{DetachedSigner, DetachedVerifier, SignatureError};
 pub use self::dev::InsecureDev;
 pub(crate) use self::own_key::OwnKey;
 pub(crate) use self::peer::TYPE as PEER_TYPE;
@@ -59,6 +64,7 @@ pub use self::secret::SecretKey;
 pub(crate) use self::signing::{ActiveKey, Publishing, Signer};
 pub use self::stale::AcceptStaleRevocations;
 
+use self::accepted::{Accepted, Caller};
 use self::assertion::AssertionVerifier;
 use self::cache::TokenCache;
 use self::config::{AssertedWith, NEST_TYPE, SignedWith};
@@ -67,11 +73,12 @@ use self::keys::{Keys, VerifyingKey};
 use self::revocation::Stale;
 use self::source::{Proof, Sources, USER};
 use self::top_level::Field;
-use self::verifier::{MAX_TOKEN_BYTES, Rules, Verified, Verifier};
+use self::verifier::{MAX_TOKEN_BYTES, Rules, Verifier};
 use crate::error::RpcError;
 use crate::guard::Guard;
 use crate::message::Request;
 use crate::principal::Principal;
+use crate::readiness::Readiness;
 
 /// Lets a request pass if its access token proves who calls.
 ///
@@ -94,8 +101,8 @@ use crate::principal::Principal;
 pub struct JwtGuard<C = UserClaims>(Arc<Inner<C>>);
 
 struct Inner<C> {
-    verifier: Verifier,
-    cache: TokenCache<Verified<C>>,
+    verifier: Arc<Verifier>,
+    cache: TokenCache<Accepted<C>>,
     sources: Sources,
     assertions: Option<AssertionVerifier>,
     insecure_dev: Option<InsecureDev>,
@@ -125,7 +132,9 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
                 AssertedWith::Ring(ring) => Keys::Ring(ring.clone()),
             };
             let audience = audience.clone().unwrap_or_else(|| DEFAULT_AUDIENCE.into());
-            AssertionVerifier::new(keys, audience, leeway, config.revocations.clone(), config.clock.clone())
+            let token_lifetime = config.max_lifetime.map(|lifetime| lifetime.as_secs());
+            let (revocations, clock) = (config.revocations.clone(), config.clock.clone());
+            AssertionVerifier::new(keys, audience, leeway, token_lifetime, revocations, clock)
         });
         let rules = Rules {
             typ,
@@ -138,7 +147,7 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
             epochs: true,
         };
         Ok(Self(Arc::new(Inner {
-            verifier: Verifier::new(keys, rules, config.clock.clone()),
+            verifier: Arc::new(Verifier::new(keys, rules, config.clock.clone())),
             cache: TokenCache::new(cache::DEFAULT_CAPACITY),
             sources: Sources {
                 payload_field: config.payload_field.as_deref().map(Field::new),
@@ -167,7 +176,7 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
     /// # Errors
     /// The first rule that the token breaks. [`RpcError::from`] makes the 401 of it that tells nothing.
     pub fn verify(&self, token: &str) -> Result<Arc<C>, Refusal> {
-        self.verify_if(token, self.0.stale)
+        self.accept(token, self.0.stale).map(|accepted| Arc::clone(&accepted.claims))
     }
 
     /// Other claims of `token` than `C`, if it is good now. For those who report on tokens.
@@ -193,7 +202,7 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         self.0.verifier.revocations()
     }
 
-    fn verify_if(&self, token: &str, stale: Stale) -> Result<Arc<C>, Refusal> {
+    fn accept(&self, token: &str, stale: Stale) -> Result<Arc<Accepted<C>>, Refusal> {
         let Inner { verifier, cache, .. } = &*self.0;
         // Before the cache, which would hash all of it.
         if token.len() > MAX_TOKEN_BYTES {
@@ -202,13 +211,15 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         if let Some(known) = cache.get(token) {
             if verifier.is_current(&known.standing) {
                 verifier.check_standing(&known.standing, stale)?;
-                return Ok(Arc::clone(&known.claims));
+                return Ok(known);
             }
             cache.remove(token);
         }
-        let verified = Arc::new(verifier.verify(token, stale)?);
-        cache.insert(token, Arc::clone(&verified));
-        Ok(Arc::clone(&verified.claims))
+        let proven = verifier.prove(token, stale)?;
+        let (claims, verifier) = (Arc::new(proven.read()?), Arc::clone(verifier));
+        let accepted = Arc::new(Accepted { claims, standing: proven.standing, verifier, stale: self.0.stale });
+        cache.insert(token, Arc::clone(&accepted));
+        Ok(accepted)
     }
 
     /// As [`verify`](Self::verify), but a token of a key that this process does not know yet is looked at
@@ -223,15 +234,18 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         fresh(self.0.verifier.ring(), || self.verify(token)).await
     }
 
-    async fn authenticate(&self, request: &Request, stale: Stale) -> Result<Arc<C>, Refusal> {
+    async fn authenticate(&self, request: &Request, stale: Stale) -> Result<Caller<C>, Refusal> {
         match self.0.sources.find(request)? {
-            Proof::Token(token) => fresh(self.0.verifier.ring(), || self.verify_if(&token, stale)).await,
+            Proof::Token(token) => {
+                let accepted = fresh(self.0.verifier.ring(), || self.accept(&token, stale)).await?;
+                Ok(Caller::of(accepted, stale))
+            }
             Proof::Assertion(assertion) => {
                 let verifier = self.0.assertions.as_ref().ok_or(Refusal::NoToken)?;
-                let verify = || verifier.verify(assertion, request, stale)?.read().map(Arc::new);
-                fresh(verifier.ring(), verify).await
+                let accepted = fresh(verifier.ring(), || verifier.accept(assertion, request, stale)).await?;
+                Ok(Caller::of(Arc::new(accepted), stale))
             }
-            Proof::ForwardedUser(user) => self.believe(user.get()),
+            Proof::ForwardedUser(user) => Ok(Caller { claims: self.believe(user.get())?, validity: None }),
         }
     }
 
@@ -257,7 +271,7 @@ fn shared_secret(secret: &SecretKey, typ: &str, ignore_key_id: bool) -> Keys {
 impl<C: Principal + DeserializeOwned> JwtGuard<C> {
     /// Lets a request pass as [`can_activate`](Guard::can_activate) does.
     async fn admit(&self, request: &mut Request, stale: Stale) -> Result<(), RpcError> {
-        let principal = self.authenticate(request, stale).await?;
+        let Caller { claims, validity } = self.authenticate(request, stale).await?;
         if !self.0.keep_user_field {
             let stripped = top_level::without(request.data().unwrap_or_default(), &USER)
                 .map_err(|malformed| RpcError::invalid_argument(malformed.to_string()))?;
@@ -265,7 +279,10 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
                 request.set_data(data);
             }
         }
-        request.set_principal(principal);
+        request.set_principal(claims);
+        if let Some(validity) = validity {
+            request.add_validity(validity);
+        }
         Ok(())
     }
 }
@@ -277,6 +294,15 @@ impl<C: Principal + DeserializeOwned> Guard for JwtGuard<C> {
 
     fn proves(&self) -> Option<TypeId> {
         Some(TypeId::of::<C>())
+    }
+
+    fn readiness(&self) -> Option<Readiness> {
+        let verifier = Arc::clone(&self.0.verifier);
+        verifier.ring()?;
+        Some(Readiness::new(move || match verifier.has_key() {
+            true => Ok(()),
+            false => Err("the key ring holds no key to verify access tokens with; start the auth service".to_owned()),
+        }))
     }
 }
 

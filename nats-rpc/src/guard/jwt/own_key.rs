@@ -57,6 +57,11 @@ impl OwnKey {
         &self.jwk
     }
 
+    /// A signature of `bytes`, in base64url.
+    pub(crate) fn sign_detached(&self, bytes: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(self.pair.sign(bytes))
+    }
+
     /// A token of these claims.
     pub(crate) fn sign(&self, claims: &impl Serialize) -> Result<String, serde_json::Error> {
         let mut token = self.header.clone();

@@ -6,8 +6,8 @@ use crate::error::RpcError;
 ///
 /// The caller learns none of it: every refusal becomes the same 401, except that
 /// [`Expired`](Self::Expired) says so, because the remedy (refresh) is the caller's, and that
-/// [`StaleRevocations`](Self::StaleRevocations) and [`ReplaySetFull`](Self::ReplaySetFull) are a 503: the proof
-/// may be good, and this service cannot tell now. The reason goes to the log as the error's source.
+/// [`NoKeys`](Self::NoKeys), [`StaleRevocations`](Self::StaleRevocations) and [`ReplaySetFull`](Self::ReplaySetFull) are
+/// a 503: the proof may be good, and this service cannot tell now. The reason goes to the log as the error's source.
 ///
 /// ```
 /// use nats_rpc::RpcError;
@@ -55,6 +55,10 @@ pub enum Refusal {
     /// A key that the key ring holds for another time: before its `not_before` or after its `not_after`.
     #[error("key not in use now")]
     KeyNotInUse,
+    /// The key ring holds no key that is in use now for tokens of this type, so that no token can be verified: it is
+    /// still empty, or all its keys have ended. 503 rather than 401, as the token may be good.
+    #[error("no key to verify tokens with")]
+    NoKeys,
     /// Another algorithm than the key's only one.
     #[error("not the key's algorithm")]
     Algorithm,
@@ -136,6 +140,9 @@ impl From<Refusal> for RpcError {
             Refusal::StaleRevocations => {
                 Self::unavailable("whether the token was revoked cannot be told now").with_source(refusal)
             }
+            Refusal::NoKeys => {
+                Self::unavailable("no key to verify tokens with is published at the moment").with_source(refusal)
+            }
             Refusal::ReplaySetFull => Self::unavailable("too many calls are vouched for now").with_source(refusal),
             _ => Self::unauthenticated("unauthenticated").with_source(refusal),
         }
@@ -159,7 +166,7 @@ mod tests {
         let error = RpcError::from(Refusal::Expired);
         assert_eq!(error.code(), Code::Unauthenticated);
         assert_eq!(error.details().unwrap().get(), r#"{"reason":"token_expired"}"#);
-        for unknown in [Refusal::StaleRevocations, Refusal::ReplaySetFull] {
+        for unknown in [Refusal::NoKeys, Refusal::StaleRevocations, Refusal::ReplaySetFull] {
             assert_eq!(RpcError::from(unknown).code(), Code::Unavailable, "{unknown}");
         }
     }

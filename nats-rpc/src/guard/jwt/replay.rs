@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
 
@@ -9,37 +10,38 @@ use super::refusal::Refusal;
 
 /// A bounded set of assertion ids that forgets by time.
 ///
-/// Two generations of `window` seconds each: an id is remembered for at least one window, which is as
-/// long as an assertion can be valid, and for less than two.
+/// Two generations of one `window` each: an id is remembered for at least one window, which is as long as an assertion
+/// can be valid, and for less than two while others come. Windows are measured by the steady clock, so a wall clock
+/// that steps neither forgets ids early nor keeps them.
 pub(crate) struct ReplaySet {
     seen: Mutex<Seen>,
-    window: u64,
+    window: Duration,
     capacity: usize,
 }
 
 struct Seen {
-    since: u64,
+    since: Option<Instant>,
     current: HashSet<Box<str>, RandomState>,
     previous: HashSet<Box<str>, RandomState>,
 }
 
 impl ReplaySet {
-    pub(crate) fn new(window: u64, capacity: usize) -> Self {
-        let seen = Seen { since: 0, current: HashSet::default(), previous: HashSet::default() };
+    pub(crate) fn new(window: Duration, capacity: usize) -> Self {
+        let seen = Seen { since: None, current: HashSet::default(), previous: HashSet::default() };
         Self { seen: Mutex::new(seen), window, capacity }
     }
 
-    /// Takes note of `id` at `now` (seconds since 1970).
+    /// Takes note of `id` at `now`.
     ///
     /// Refuses an id that was seen before, and every id while the set is full: forgetting one early
     /// would let it be replayed.
-    pub(crate) fn first_use(&self, id: &str, now: u64) -> Result<(), Refusal> {
+    pub(crate) fn first_use(&self, id: &str, now: Instant) -> Result<(), Refusal> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let elapsed = now.saturating_sub(seen.since);
+        let elapsed = now.saturating_duration_since(*seen.since.get_or_insert(now));
         if elapsed >= self.window {
             let current = std::mem::take(&mut seen.current);
             seen.previous = if elapsed < 2 * self.window { current } else { HashSet::default() };
-            seen.since = now;
+            seen.since = Some(now);
         }
         if seen.current.contains(id) || seen.previous.contains(id) {
             return Err(Refusal::Replayed);
@@ -56,33 +58,32 @@ impl ReplaySet {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
     fn an_id_is_refused_for_at_least_one_window_and_forgotten_after_two() {
+        let start = Instant::now();
+        let at = |second: u32| start + second * SECOND;
         for first in 100..120 {
-            let set = ReplaySet::new(20, 10);
-            set.first_use("start", 100).unwrap();
-            set.first_use("a", first).unwrap();
+            let set = ReplaySet::new(20 * SECOND, 10);
+            set.first_use("start", at(100)).unwrap();
+            set.first_use("a", at(first)).unwrap();
             for later in [first, first + 1, first + 19] {
-                assert_eq!(set.first_use("a", later), Err(Refusal::Replayed), "{first} {later}");
+                assert_eq!(set.first_use("a", at(later)), Err(Refusal::Replayed), "{first} {later}");
             }
-            assert_eq!(set.first_use("a", first + 40), Ok(()), "{first}");
+            assert_eq!(set.first_use("a", at(first + 40)), Ok(()), "{first}");
         }
     }
 
     #[test]
     fn a_full_set_refuses_until_time_empties_it() {
-        let set = ReplaySet::new(20, 2);
-        set.first_use("a", 100).unwrap();
-        set.first_use("b", 100).unwrap();
-        assert_eq!(set.first_use("c", 110), Err(Refusal::ReplaySetFull));
-        assert_eq!(set.first_use("c", 121), Err(Refusal::ReplaySetFull));
-        assert_eq!(set.first_use("c", 141), Ok(()));
-    }
-
-    #[test]
-    fn a_clock_that_steps_back_forgets_nothing() {
-        let set = ReplaySet::new(20, 10);
-        set.first_use("a", 1_000).unwrap();
-        assert_eq!(set.first_use("a", 500), Err(Refusal::Replayed));
+        let start = Instant::now();
+        let at = |second: u32| start + second * SECOND;
+        let set = ReplaySet::new(20 * SECOND, 2);
+        set.first_use("a", at(100)).unwrap();
+        set.first_use("b", at(100)).unwrap();
+        assert_eq!(set.first_use("c", at(110)), Err(Refusal::ReplaySetFull));
+        assert_eq!(set.first_use("c", at(121)), Err(Refusal::ReplaySetFull));
+        assert_eq!(set.first_use("c", at(141)), Ok(()));
     }
 }

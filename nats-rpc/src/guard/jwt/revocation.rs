@@ -25,7 +25,7 @@ pub(crate) const MAX_REVOCABLE_LIFETIME: Duration = Duration::from_secs(3600);
 /// 503 (`UNAVAILABLE`) until it is again; a handler that would rather go on says so with
 /// [`AcceptStaleRevocations`](super::AcceptStaleRevocations).
 ///
-/// Clones are the same. Nothing stays longer than the last token that it could concern.
+/// Clones are the same. An entry stays until its bucket takes it back, or a little longer than any token lives.
 #[derive(Clone)]
 pub struct Revocations(Arc<Shared>);
 
@@ -76,6 +76,11 @@ impl Revocations {
             return Err(Refusal::StaleRevocations);
         }
         Ok(self.0.list.realm())
+    }
+
+    /// The epochs that tokens of `subject` have to be of, as far as is known.
+    pub(crate) fn epochs(&self, subject: SubjectDigest) -> Epochs {
+        self.0.list.epochs(subject)
     }
 
     /// Whether a token with `marks` is revoked, or cannot be told from one that is.

@@ -20,6 +20,8 @@ pub(crate) use self::feed::{Feed, WeakKeyRing};
 pub use self::jwks::JwkSet;
 use self::keys::{KeyIds, Keys};
 use self::unknown::Unknown;
+use super::clock::Clock;
+use super::header::same_media_type;
 use super::keys::VerifyingKey;
 
 /// The public keys that tokens may be signed with, shared by every verifier of the process.
@@ -60,8 +62,10 @@ struct Inner {
 impl KeyRing {
     /// Reads a key document.
     ///
-    /// A single key that is weak or of an unknown kind is left out, with a warning in the log. Keys may have
-    /// any id here, as those of other issuers do.
+    /// A key of an unknown kind is left out, with a warning in the log. So is a key that no key generation makes, with
+    /// an alarm: an Ed25519 point of small order or in a second encoding, a point off its curve, an RSA modulus that is
+    /// short, even or has a small factor, an exponent other than 65537. The other keys of the document stay in use.
+    /// Keys may have any id here, as those of other issuers do.
     ///
     /// # Errors
     /// [`KeyRingError`] if the document is malformed, holds private or symmetric keys, or an id twice.
@@ -81,6 +85,7 @@ impl KeyRing {
     }
 
     fn of(keys: Keys, key_ids: KeyIds) -> Self {
+        keys.report();
         let versions = watch::Sender::new(keys.document.version);
         let (unknown, feed) = (Unknown::default(), OnceLock::new());
         Self(Arc::new(Inner { keys: ArcSwap::from_pointee(keys), key_ids, versions, unknown, feed }))
@@ -96,11 +101,13 @@ impl KeyRing {
         self.take(&Keys::parse(document, self.0.key_ids)?)
     }
 
-    /// As [`replace`](Self::replace), by a document that was found at `revision` of the system's own bucket.
-    pub(crate) fn replace_at(&self, revision: u64, document: &[u8]) -> Result<(), KeyRingError> {
+    /// As [`replace`](Self::replace), by a document that was found at `revision` of the system's own bucket; returns
+    /// `true` if it has to be put right, as it holds keys that were left out for being weak.
+    pub(crate) fn replace_at(&self, revision: u64, document: &[u8]) -> Result<bool, KeyRingError> {
         let next = Keys::parse(document, self.0.key_ids)?;
         next.document.check_version(revision)?;
-        self.take(&next)
+        self.take(&next)?;
+        Ok(next.has_weak())
     }
 
     fn take(&self, next: &Keys) -> Result<(), KeyRingError> {
@@ -112,6 +119,7 @@ impl KeyRing {
         if found <= current {
             return Err(KeyRingError::Stale { current, found });
         }
+        next.report();
         // Two that arrive at once may come here in either order.
         self.0.versions.send_modify(|version| *version = found.max(*version));
         Ok(())
@@ -127,6 +135,11 @@ impl KeyRing {
         let keys = self.0.keys.load();
         let used = |kid: &str| keys.by_id.get(kid).is_some_and(|key| (key.not_before..key.not_after).contains(&now));
         JwkSet::of(keys.document.keys.iter().filter(|entry| used(&entry.kid)))
+    }
+
+    /// Returns `true` if a key for tokens of type `typ` is in use now, with `leeway` (seconds).
+    pub(crate) fn has_key(&self, typ: &str, clock: &Clock, leeway: u64) -> bool {
+        self.0.keys.load().by_id.values().any(|key| same_media_type(&key.typ, typ) && key.is_in_use(clock, leeway))
     }
 
     pub(crate) fn find(&self, kid: &str) -> Option<(Arc<VerifyingKey>, u64)> {
@@ -175,6 +188,8 @@ impl fmt::Debug for KeyRing {
 mod attacks;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+pub(crate) mod weak;
 
 #[cfg(test)]
 mod tests {
@@ -188,8 +203,15 @@ mod tests {
         r#""y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}"#,
     );
 
+    /// The key of RFC 7638, section 3.1.
     fn rsa() -> String {
-        format!(r#"{{"kty":"RSA","e":"AQAB","n":"{}"}}"#, "_".repeat(341) + "w")
+        let n = concat!(
+            "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3",
+            "oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdA",
+            "ZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-",
+            "kEgU8awapJzKnqDKgw",
+        );
+        format!(r#"{{"kty":"RSA","e":"AQAB","n":"{n}"}}"#)
     }
 
     fn document(version: u64, keys: &str) -> Vec<u8> {

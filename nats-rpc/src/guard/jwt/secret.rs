@@ -5,6 +5,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::config::JwtConfigError;
+use crate::secret_var::{SecretVarError, secret_var};
 
 /// The shortest secret taken, in bytes: the output size of SHA-256 (RFC 7518, section 3.2).
 pub(crate) const MIN_SECRET_BYTES: usize = 32;
@@ -42,13 +43,30 @@ impl SecretKey {
 
     /// Reads `name` by way of `vars`, such as `|name| std::env::var(name).ok()`.
     ///
+    /// Where `name` with `_FILE` is set in its place, the secret is what that file holds. Blanks around it are cut
+    /// off, such as the line feed that `echo secret | base64` leaves there.
+    ///
     /// # Errors
-    /// [`JwtConfigError::Missing`] if it is not set or empty, [`JwtConfigError::ShortSecret`] if it has
-    /// fewer than 32 bytes. There is no default.
+    /// [`JwtConfigError::Missing`] if neither is set, or they are empty. There is no default. Otherwise as
+    /// [`optional_from_vars`](Self::optional_from_vars).
     pub fn from_vars(name: &'static str, vars: impl Fn(&str) -> Option<String>) -> Result<Self, JwtConfigError> {
-        match vars(name).map(Zeroizing::new) {
-            Some(secret) if !secret.is_empty() => Self::new(name, secret.as_bytes()),
-            _ => Err(JwtConfigError::Missing { name }),
+        Self::optional_from_vars(name, vars)?.ok_or(JwtConfigError::Missing { name })
+    }
+
+    /// As [`from_vars`](Self::from_vars), with `None` where neither is set.
+    ///
+    /// # Errors
+    /// [`JwtConfigError::ShortSecret`] if it has fewer than 32 bytes, [`JwtConfigError::SecretTwice`] if both
+    /// variables are set, [`JwtConfigError::SecretFile`] if the file cannot be read.
+    pub fn optional_from_vars(
+        name: &'static str,
+        vars: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, JwtConfigError> {
+        match secret_var(vars, name) {
+            Ok(secret) => secret.map(|secret| Self::new(name, Zeroizing::new(secret).as_bytes())).transpose(),
+            Err(SecretVarError::Both) => Err(JwtConfigError::SecretTwice { name }),
+            Err(SecretVarError::Blank) => Err(JwtConfigError::ShortSecret { name, bytes: 0 }),
+            Err(SecretVarError::File { source, .. }) => Err(JwtConfigError::SecretFile { name, why: source.kind() }),
         }
     }
 
@@ -91,6 +109,39 @@ mod tests {
         assert_eq!(SecretKey::from_vars("JWT_SECRET", |_| None).unwrap_err(), missing);
         assert_eq!(SecretKey::from_vars("JWT_SECRET", |_| Some(String::new())).unwrap_err(), missing);
         assert!(missing.to_string().contains("JWT_SECRET"));
+    }
+
+    #[test]
+    fn secret_is_read_from_its_variable_or_its_file() {
+        const TEXT: &str = "0123456789abcdef0123456789abcdef";
+        let folder = std::env::temp_dir().join(format!("nats-rpc-secret-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let [full, blank, short] = [("full", format!("{TEXT}\n")), ("blank", " \n".into()), ("short", "tiny".into())]
+            .map(|(name, text)| {
+                let path = folder.join(name);
+                std::fs::write(&path, text).unwrap();
+                path.to_str().unwrap().to_owned()
+            });
+        let read = |value: Option<&str>, file: Option<&str>| {
+            SecretKey::optional_from_vars("A", |name| match name {
+                "A" => value.map(str::to_owned),
+                "A_FILE" => file.map(str::to_owned),
+                other => panic!("{other}"),
+            })
+            .map(|secret| secret.map(|secret| secret.as_bytes().to_vec()))
+        };
+        let line = format!("{TEXT}\r\n");
+        for good in [(Some(TEXT), None), (Some(&*line), Some("")), (None, Some(&*full)), (Some(""), Some(&*full))] {
+            assert_eq!(read(good.0, good.1), Ok(Some(TEXT.as_bytes().to_vec())), "{good:?}");
+        }
+        assert_eq!(read(None, None), Ok(None));
+        assert_eq!(read(Some(TEXT), Some(&full)), Err(JwtConfigError::SecretTwice { name: "A" }));
+        for (value, file, bytes) in [(Some("\n"), None, 0), (None, Some(&*blank), 0), (None, Some(&*short), 4)] {
+            assert_eq!(read(value, file), Err(JwtConfigError::ShortSecret { name: "A", bytes }));
+        }
+        let why = std::io::ErrorKind::NotFound;
+        assert_eq!(read(None, Some("/no/such/file")), Err(JwtConfigError::SecretFile { name: "A", why }));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

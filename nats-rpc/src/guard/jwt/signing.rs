@@ -80,6 +80,11 @@ impl ActiveKey {
         self.0.load().as_ref().map(|active| active.key.kid().to_owned())
     }
 
+    /// The key, if verifiers were told to take it at `now`.
+    pub(crate) fn usable_at(&self, now: u64) -> Option<Arc<OwnKey>> {
+        self.usable_until(now).ok()
+    }
+
     fn usable_until(&self, exp: u64) -> Result<Arc<OwnKey>, RpcError> {
         match &*self.0.load() {
             Some(active) if exp <= active.until => Ok(Arc::clone(&active.key)),

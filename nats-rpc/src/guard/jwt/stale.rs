@@ -13,6 +13,7 @@ use crate::extract::BindContext;
 use crate::guard::Guard;
 use crate::message::Request;
 use crate::principal::Principal;
+use crate::readiness::Readiness;
 
 /// A service's [`JwtGuard`], for a handler that goes on while nobody can tell what has been revoked.
 ///
@@ -41,6 +42,10 @@ impl<C: Principal + DeserializeOwned> Guard for AcceptStaleRevocations<C> {
 
     fn proves(&self) -> Option<TypeId> {
         self.0.proves()
+    }
+
+    fn readiness(&self) -> Option<Readiness> {
+        self.0.readiness()
     }
 
     fn provided(cx: &BindContext<'_>) -> Result<Arc<Self>, String> {

@@ -55,13 +55,6 @@ pub(crate) struct Verifier {
     clock: Clock,
 }
 
-/// A token's claims, and what decides for how long they hold.
-#[derive(Debug)]
-pub(crate) struct Verified<C> {
-    pub(crate) claims: Arc<C>,
-    pub(crate) standing: Standing,
-}
-
 /// A token that passed every check but the reading of the application's own claims.
 pub(crate) struct Proven {
     payload: Vec<u8>,
@@ -69,6 +62,18 @@ pub(crate) struct Proven {
 }
 
 impl Proven {
+    /// The standing of a caller whom somebody vouches for, for what goes on after the statement itself has expired.
+    ///
+    /// The caller's own token ends `lifetime` seconds later at the latest, and of what is revoked from now on it
+    /// counts whatever concerns the caller, as the statement names no epochs.
+    pub(crate) fn vouched(self, lifetime: Option<u64>, revocations: Option<&Revocations>) -> Standing {
+        let mut standing = self.standing;
+        standing.exp = lifetime.map_or(MAX_TIME, |lifetime| standing.exp.saturating_add(lifetime).min(MAX_TIME));
+        standing.kid = None;
+        standing.marks.epochs = revocations.map(|revocations| revocations.epochs(subject_digest(&standing.sub)));
+        standing
+    }
+
     /// Reads `T` from the claims; each type is read apart, so that each sees a claim that is there twice.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
         serde_json::from_slice(&self.payload).map_err(|_| Refusal::CustomClaims)
@@ -81,11 +86,23 @@ pub(crate) struct Standing {
     pub(crate) exp: u64,
     /// The generation of the keys that the signature was verified with.
     pub(crate) generation: u64,
+    /// The key's id, if it is of a ring.
+    kid: Option<Box<str>>,
     /// Until when the key may be used, as far as was known then.
     pub(crate) key_until: u64,
     pub(crate) sub: String,
     /// What the token could be revoked by.
     pub(crate) marks: Marks,
+}
+
+/// A token whose signature verifies; none of its claims was read.
+struct Signed {
+    key: Arc<VerifyingKey>,
+    /// The key's id, if it is of a ring.
+    kid: Option<Box<str>>,
+    /// The generation of the keys that it was found in.
+    generation: u64,
+    payload: Vec<u8>,
 }
 
 impl Verifier {
@@ -94,18 +111,11 @@ impl Verifier {
         Self { keys, rules, clock }
     }
 
-    /// Verifies `token` and reads `C` from it.
-    pub(crate) fn verify<C: DeserializeOwned>(&self, token: &str, stale: Stale) -> Result<Verified<C>, Refusal> {
-        let proven = self.prove(token, stale)?;
-        Ok(Verified { claims: Arc::new(proven.read()?), standing: proven.standing })
-    }
-
     /// Verifies `token` up to its standard claims and its standing.
     pub(crate) fn prove(&self, token: &str, stale: Stale) -> Result<Proven, Refusal> {
-        let (key, generation, payload) = self.authenticate(token)?;
-        let standing = self.check_claims(&payload, &key, generation)?;
-        self.check_standing(&standing, stale)?;
-        Ok(Proven { payload, standing })
+        let proven = self.check_claims(self.authenticate(token)?)?;
+        self.check_standing(&proven.standing, stale)?;
+        Ok(proven)
     }
 
     /// Whether a token that was verified before still holds. Cache hits come through here as well, so
@@ -120,22 +130,30 @@ impl Verifier {
         }
     }
 
+    /// Whether a token that was taken earlier still holds, for what goes on beyond one request.
+    ///
+    /// It costs a look at the ring where keys were taken from that, and no signature.
+    pub(crate) fn recheck(&self, standing: &Standing, stale: Stale) -> Result<(), Refusal> {
+        if let (Some(kid), false) = (&standing.kid, self.is_current(standing)) {
+            self.find_in_use(|keys| keys.find_id(kid))?;
+        }
+        self.check_standing(standing, stale)
+    }
+
+    /// Whether there is a key that tokens could be verified with now.
+    pub(crate) fn has_key(&self) -> bool {
+        self.ring().is_none_or(|ring| ring.has_key(self.rules.typ, &self.clock, self.rules.leeway))
+    }
+
     pub(crate) fn revocations(&self) -> Option<&Revocations> {
         self.rules.revocations.as_ref()
     }
 
     /// Whether the key that `standing` was verified with is known to be still in use.
     pub(crate) fn is_current(&self, standing: &Standing) -> bool {
-        standing.generation == self.keys.generation() && self.is_in_use(0, standing.key_until)
-    }
-
-    /// Whether it is a time at which a key may be used that begins and ends then; a static secret does neither.
-    fn is_in_use(&self, not_before: u64, not_after: u64) -> bool {
-        if (not_before, not_after) == (0, u64::MAX) {
-            return true;
-        }
-        let (now, leeway) = (self.clock.unix_seconds(), self.rules.leeway);
-        now.saturating_add(leeway) >= not_before && now < not_after.saturating_add(leeway)
+        // A static secret has no end.
+        let ended = || self.clock.unix_seconds() >= standing.key_until.saturating_add(self.rules.leeway);
+        standing.generation == self.keys.generation() && (standing.key_until == u64::MAX || !ended())
     }
 
     /// The ring that keys are taken from, if they can be added while the process runs.
@@ -143,8 +161,23 @@ impl Verifier {
         self.keys.ring()
     }
 
+    /// The key that `find` names, if it may be used now.
+    fn find_in_use(
+        &self,
+        find: impl FnOnce(&Keys) -> Result<(Arc<VerifyingKey>, u64), Refusal>,
+    ) -> Result<(Arc<VerifyingKey>, u64), Refusal> {
+        let refusal = match find(&self.keys) {
+            Ok((key, generation)) if key.is_in_use(&self.clock, self.rules.leeway) => return Ok((key, generation)),
+            Ok(_) => Refusal::KeyNotInUse,
+            Err(refusal @ Refusal::UnknownKeyId) => refusal,
+            Err(refusal) => return Err(refusal),
+        };
+        // Without any key, a good token cannot be told from a bad one.
+        Err(if self.has_key() { refusal } else { Refusal::NoKeys })
+    }
+
     /// From the size to the signature: who made this token?
-    fn authenticate(&self, token: &str) -> Result<(Arc<VerifyingKey>, u64, Vec<u8>), Refusal> {
+    fn authenticate(&self, token: &str) -> Result<Signed, Refusal> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refusal::TooLarge);
         }
@@ -154,10 +187,7 @@ impl Verifier {
         let parts = Parts::of(token)?;
         let header = URL_SAFE_NO_PAD.decode(parts.header).map_err(|_| Refusal::Header)?;
         let header = Header::parse(&header)?;
-        let (key, generation) = self.keys.find(&header)?;
-        if !self.is_in_use(key.not_before, key.not_after) {
-            return Err(Refusal::KeyNotInUse);
-        }
+        let (key, generation) = self.find_in_use(|keys| keys.find(&header))?;
         if header.alg != key.algorithm_name() {
             return Err(Refusal::Algorithm);
         }
@@ -169,15 +199,17 @@ impl Verifier {
             Ok(false) | Err(_) => return Err(Refusal::Signature),
         }
         let payload = URL_SAFE_NO_PAD.decode(parts.payload).map_err(|_| Refusal::Claims)?;
-        Ok((key, generation, payload))
+        let kid = self.ring().and(header.kid.as_deref()).map(Box::from);
+        Ok(Signed { key, kid, generation, payload })
     }
 
     /// From the types of the claims to their meaning: is this token for us, and now?
-    fn check_claims(&self, payload: &[u8], key: &VerifyingKey, generation: u64) -> Result<Standing, Refusal> {
-        if !is_object(payload) {
+    fn check_claims(&self, signed: Signed) -> Result<Proven, Refusal> {
+        let Signed { key, kid, generation, payload } = signed;
+        if !is_object(&payload) {
             return Err(Refusal::Claims);
         }
-        let claims: StandardClaims<'_> = serde_json::from_slice(payload).map_err(|_| Refusal::Claims)?;
+        let claims: StandardClaims<'_> = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
         let wanted = [self.rules.issuer.as_deref(), key.issuer.as_deref()];
         if wanted.into_iter().flatten().any(|issuer| claims.iss.as_deref() != Some(issuer)) {
             return Err(Refusal::Issuer);
@@ -197,7 +229,9 @@ impl Verifier {
         }
         let StandardClaims { exp, sub, jti, sid, epoch: user, realm, .. } = claims;
         let epochs = self.rules.epochs.then(|| Epochs { subject: subject_digest(&sub), user, realm });
-        Ok(Standing { exp, generation, key_until: key.not_after, sub, marks: Marks { jti, sid, epochs } })
+        let key_until = key.not_after;
+        let standing = Standing { exp, generation, kid, key_until, sub, marks: Marks { jti, sid, epochs } };
+        Ok(Proven { payload, standing })
     }
 
     fn check_times(&self, claims: &StandardClaims<'_>) -> Result<(), Refusal> {

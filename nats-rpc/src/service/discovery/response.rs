@@ -61,6 +61,7 @@ pub(super) struct StatsData {
     pub(super) shed: u64,
     pub(super) expired: u64,
     pub(super) foreign: u64,
+    pub(super) rejected_reply_subjects: u64,
     /// Requests by their time from arrival to answer.
     pub(super) latency: Vec<Bucket>,
 }
@@ -91,6 +92,7 @@ impl<'a> EndpointStats<'a> {
                 shed: stats.shed,
                 expired: stats.expired,
                 foreign: stats.foreign,
+                rejected_reply_subjects: stats.rejected_reply_subjects,
                 latency: latency.collect(),
             },
         }

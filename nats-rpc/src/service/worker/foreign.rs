@@ -1,7 +1,7 @@
 //! Messages that reach a handler without having been sent to it.
 
 use async_nats::Message;
-use async_nats::header::NATS_STREAM;
+use async_nats::header::NATS_SEQUENCE;
 
 use super::Worker;
 
@@ -24,10 +24,12 @@ impl Worker<'_> {
     }
 }
 
-/// Whether nats-server sends the message out of a stream: republished, or as the answer to a direct get.
+/// Returns `true` if nats-server sends the message out of a stream: republished, or as the reply to a direct get.
 ///
-/// Both come under the very subject of the handler, which their sender may be forbidden to publish to, and only
-/// this header, which the server sets itself, tells. A consumer sets none.
+/// Both arrive at the very subject of the handler, to which their sender may be forbidden to publish. Only the headers
+/// that nats-server adds tell them apart; a consumer adds none. `Nats-Stream` is the first of them, and a publisher
+/// can hide it: nats-server cuts two bytes off the publisher's headers, and without a line end there the next line
+/// belongs to the last value. So a later header of the server is the one to look for.
 fn is_forwarded(message: &Message) -> bool {
-    message.headers.as_ref().is_some_and(|headers| headers.get(NATS_STREAM).is_some())
+    message.headers.as_ref().is_some_and(|headers| headers.get(NATS_SEQUENCE).is_some())
 }

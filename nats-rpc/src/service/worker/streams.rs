@@ -3,7 +3,7 @@
 use std::task::Context;
 use std::time::Instant;
 
-use super::{LONG_POLL, Worker};
+use super::{LONG_POLL, Slot, Worker};
 use crate::error::RpcError;
 use crate::reply::Items;
 use crate::service::arena::cut;
@@ -18,7 +18,8 @@ impl Worker<'_> {
     pub(super) fn begin_stream(&mut self, index: usize, items: Items) {
         let slot = &mut self.slots[index];
         let Some(exchange) = &slot.exchange else { return };
-        let window = match exchange.window() {
+        // The handler may have taken long.
+        let window = match exchange.window().and_then(|window| exchange.check_validity(&items).map(|()| window)) {
             Ok(window) => window,
             Err(error) => {
                 let dropped = exchange.contained(|| drop(items));
@@ -27,7 +28,8 @@ impl Worker<'_> {
             }
         };
         let lease = self.endpoint.credits.lease(window, slot.waker.clone());
-        let stream = Streamed::new(items, exchange.is_native(), lease, self.endpoint.stream_idle, self.now);
+        let instance = self.endpoint.credits.instance().clone();
+        let stream = Streamed::new(items, exchange.is_native(), lease, instance, self.endpoint.stream_idle, self.now);
         slot.stream = Some(Box::new(stream));
         self.drive_stream(index);
     }
@@ -51,7 +53,7 @@ impl Worker<'_> {
                 self.report_long_poll(self.now - before);
             }
             match step {
-                Step::Wait => return self.ask(index, Streamed::is_unopened),
+                Step::Wait => return self.ping(index, Streamed::is_unopened),
                 Step::Item => self.send_item(index),
                 Step::Ended(result) => return self.release(index, result),
                 Step::Gone => return self.forget(index),
@@ -70,24 +72,25 @@ impl Worker<'_> {
     }
 
     /// Asks the caller of a stream whether it is there, if that is `due`.
-    fn ask(&mut self, index: usize, due: impl FnOnce(&Streamed) -> bool) {
+    fn ping(&mut self, index: usize, due: impl FnOnce(&Streamed) -> bool) {
         let slot = &mut self.slots[index];
         let (Some(exchange), Some(stream)) = (&slot.exchange, &mut slot.stream) else { return };
         if due(stream)
-            && let Some(message) = stream.ask(exchange, self.now)
+            && let Some(message) = stream.ping(exchange, self.now)
         {
             self.outbox.push(message);
         }
     }
 
-    /// Looks after a stream at a tick: asks for its caller, and ends it if nothing moves.
+    /// Looks after a stream at a tick: asks for its caller, and ends it if nothing moves or its caller's proof has ended.
     pub(super) fn tend_stream(&mut self, index: usize) {
-        let Some(stream) = &self.slots[index].stream else { return };
         let now = self.now;
-        if let Some(error) = stream.is_unheard().or_else(|| stream.is_idle(now)) {
+        let Slot { exchange: Some(exchange), stream: Some(stream), .. } = &mut self.slots[index] else { return };
+        let idle = stream.is_unheard().or_else(|| stream.is_idle(now));
+        if let Some(error) = idle.or_else(|| stream.is_invalid(exchange, now)) {
             self.cancel(index, error);
         } else {
-            self.ask(index, |stream| stream.wants_to_ask(now));
+            self.ping(index, |stream| stream.wants_to_ping(now));
         }
     }
 

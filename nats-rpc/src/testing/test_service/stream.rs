@@ -13,10 +13,11 @@ use tokio::time::{Instant, Sleep};
 
 use super::{Call, MAX_PAYLOAD, TestService, late};
 use crate::client::{CallError, decode};
+use crate::decode::from_json;
 use crate::error::RpcError;
 use crate::message::Headers;
 use crate::reply::{Items, Written};
-use crate::service::stream::too_large;
+use crate::service::stream::{VALIDITY_EVERY, too_large};
 use crate::wire::stream::{Frame, MAX_WINDOW};
 
 impl TestService {
@@ -64,6 +65,10 @@ impl TestService {
         let mut message = self.message(subject, data, true)?;
         Frame::Open(MAX_WINDOW).write(message.headers.get_or_insert_default());
         let (mut call, result) = self.begin(self.responder(subject)?, message).await;
+        let result = result.and_then(|written| match &written {
+            Written::Stream(items) => call.exchange.check_validity(items).map(|()| written),
+            _ => Ok(written),
+        });
         let rest = match result {
             Ok(Written::Stream(items)) => Rest::Items(items),
             result => match call.conclude(result).map(read::<Box<serde_json::value::RawValue>>) {
@@ -74,7 +79,8 @@ impl TestService {
         };
         let idle = self.limits.stream_idle;
         let timer = Box::pin(tokio::time::sleep_until(call.exchange.deadline.into()));
-        Ok(TestStream { call, rest, idle, last_item: Instant::now(), timer, item: PhantomData })
+        let now = Instant::now();
+        Ok(TestStream { call, rest, idle, last_item: now, checked: now, timer, item: PhantomData })
     }
 }
 
@@ -88,6 +94,8 @@ pub struct TestStream<T> {
     /// How long it may be without an item.
     idle: Duration,
     last_item: Instant,
+    /// When it was last checked that what was proved about the caller holds.
+    checked: Instant,
     timer: Pin<Box<Sleep>>,
     item: PhantomData<fn() -> T>,
 }
@@ -110,6 +118,12 @@ impl<T: DeserializeOwned> TestStream<T> {
     fn poll_items(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Result<Written, RpcError>>> {
         let Rest::Items(items) = &mut self.rest else { return Poll::Ready(Err(Ok(Written::Nothing))) };
         let Call { exchange, out, .. } = &mut self.call;
+        if self.checked.elapsed() >= VALIDITY_EVERY {
+            self.checked = Instant::now();
+            if let Err(error) = exchange.check_validity(items) {
+                return Poll::Ready(Err(Err(error)));
+            }
+        }
         out.clear();
         let polled = exchange.contained(|| items.poll_next(cx, out));
         match polled.unwrap_or_else(|| Poll::Ready(Some(Err(RpcError::internal("the handler's stream panicked"))))) {
@@ -122,8 +136,13 @@ impl<T: DeserializeOwned> TestStream<T> {
             Poll::Pending => {}
         }
         let (idle_end, deadline) = (self.last_item + self.idle, Instant::from(exchange.deadline));
-        self.timer.as_mut().reset(idle_end.min(deadline));
+        self.timer.as_mut().reset(idle_end.min(deadline).min(self.checked + VALIDITY_EVERY));
         ready!(self.timer.as_mut().poll(cx));
+        if Instant::now() < idle_end.min(deadline) {
+            // It is time for the next check.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let idle = || RpcError::deadline_exceeded("the handler's stream has had no item for too long");
         Poll::Ready(Err(Err(if idle_end < deadline { idle() } else { late() })))
     }
@@ -148,14 +167,14 @@ impl<T: DeserializeOwned> Stream for TestStream<T> {
         let item = match &this.rest {
             Rest::Ended => return Poll::Ready(None),
             Rest::One(item) => {
-                let item = serde_json::from_slice(item);
+                let item = from_json(item);
                 this.rest = Rest::Ended;
                 item
             }
             Rest::Items(_) => match ready!(this.poll_items(cx)) {
                 Ok(()) => {
                     this.last_item = Instant::now();
-                    serde_json::from_slice(&this.call.out)
+                    from_json(&this.call.out)
                 }
                 Err(end) => return Poll::Ready(this.end(end).map(Err)),
             },
@@ -207,8 +226,8 @@ mod tests {
 
         #[message_pattern("sizes", crate = "crate")]
         pub(super) async fn sizes() -> Streaming<impl Stream<Item = Result<String, RpcError>>> {
-            // Quotes take two bytes, and a frame's header 64.
-            let fits = MAX_PAYLOAD - 66;
+            // Quotes take two bytes, and a frame's headers 96.
+            let fits = MAX_PAYLOAD - 98;
             Streaming::new(stream::iter([1, fits, fits + 1]).map(|size| Ok("x".repeat(size))))
         }
 
@@ -285,5 +304,58 @@ mod tests {
         assert_eq!(items.next().await.unwrap().unwrap(), before + 1);
         drop(items);
         assert_eq!(std::sync::Arc::strong_count(&held), before);
+    }
+
+    /// A proof that can be taken back; it counts how often it is asked for.
+    struct Pass {
+        holds: std::sync::atomic::AtomicBool,
+        asked: std::sync::atomic::AtomicUsize,
+    }
+
+    impl crate::Validity for Pass {
+        fn check(&self) -> Result<(), RpcError> {
+            self.asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            match self.holds.load(std::sync::atomic::Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err(RpcError::unauthenticated("taken back")),
+            }
+        }
+    }
+
+    struct Passes(std::sync::Arc<Pass>);
+
+    impl crate::Guard for Passes {
+        async fn can_activate(&self, request: &mut crate::Request) -> Result<(), RpcError> {
+            request.add_validity(self.0.clone());
+            Ok(())
+        }
+    }
+
+    /// A service behind two such guards, of which one is taken back.
+    fn passes() -> (TestService, std::sync::Arc<Pass>) {
+        use handlers::{one, pending};
+        let pass = std::sync::Arc::new(Pass { holds: true.into(), asked: 0.into() });
+        let service = Service::new("streams", "1.0.0").handlers(crate::handlers![one, pending]);
+        let other = std::sync::Arc::new(Pass { holds: true.into(), asked: 0.into() });
+        let service = service.guard_all(Passes(pass.clone())).guard_all(Passes(other));
+        (TestService::new(service).unwrap(), pass)
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_once_its_callers_proof_does() {
+        use std::sync::atomic::Ordering;
+        let (service, pass) = passes();
+        let mut items = service.stream::<u8>("pending", &()).await.unwrap();
+        assert_eq!(items.next().await.unwrap().unwrap(), 1);
+        pass.holds.store(false, Ordering::SeqCst);
+        let ended = tokio::time::timeout(Duration::from_secs(10), items.next()).await.expect("it ends by itself");
+        assert_eq!(ended.unwrap().unwrap_err().code(), Some(crate::Code::Unauthenticated));
+        assert!(items.next().await.is_none());
+        // And does not begin after that; what is no stream is not asked about.
+        let refused = service.stream::<u8>("pending", &()).await.unwrap_err();
+        assert_eq!(refused.code(), Some(crate::Code::Unauthenticated));
+        let asked = pass.asked.load(Ordering::SeqCst);
+        assert_eq!(service.send::<u8>("one", &()).await.unwrap(), 7);
+        assert_eq!(pass.asked.load(Ordering::SeqCst), asked);
     }
 }

@@ -112,17 +112,18 @@ impl Accounts {
     pub async fn rehash(&self, key: &AccountKey, old: &str, new: &str) -> Result<(), RecordError> {
         let swap = |account: &mut Account| {
             if account.password_hash == old {
-                new.clone_into(&mut account.password_hash);
+                account.renew_hash(new);
             }
             Ok::<_, RecordError>(())
         };
         self.0.accounts.change(key.as_str(), swap).await.map(drop)
     }
 
-    /// Puts the hash `new` in place of the one that `seen` has, and ends every session and token.
+    /// Puts the hash `new` in place of the password that `seen` has, and ends every session and token.
     ///
-    /// `None` if the password was changed since `seen` was read, or the account is gone. Doing it again with the
-    /// same hash, where an answer was lost, changes nothing more.
+    /// `None` if the password was changed since `seen` was read, or the account is gone. A log-in that renewed the
+    /// hash of the same password meanwhile is no change. Doing it again with the same hash, where an answer was
+    /// lost, changes nothing more.
     ///
     /// # Errors
     /// Those of [`Bucket::change`].
@@ -136,10 +137,10 @@ impl Accounts {
             if account.user_id == seen.user_id && account.password_hash == new {
                 return Err(Overtaken::ByItself(Box::new(account.clone())));
             }
-            if account.user_id != seen.user_id || account.password_hash != seen.password_hash {
+            if account.user_id != seen.user_id || account.password() != seen.password() {
                 return Err(Overtaken::Changed);
             }
-            new.clone_into(&mut account.password_hash);
+            account.change_password(new);
             account.end_sessions();
             Ok(())
         };

@@ -4,6 +4,7 @@ use nats_rpc::auth::{AuditEvent, SessionError};
 use nats_rpc::jwt::Refusal;
 use nats_rpc::{JwtGuard, RpcError};
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use users::UserId;
 
@@ -61,7 +62,8 @@ struct AccessClaims {
 #[derive(JsonSchema, Deserialize)]
 pub(crate) struct Revocation {
     /// An access or a refresh token (RFC 7009).
-    token: Option<String>,
+    #[schemars(with = "Option<String>")]
+    token: Option<SecretString>,
     /// All tokens and sessions of a user.
     sub: Option<String>,
     /// A session.
@@ -103,10 +105,11 @@ impl Authority {
     pub(crate) async fn revoke(&self, guard: &JwtGuard, what: Revocation) -> Result<(), RpcError> {
         match what {
             Revocation { token: Some(token), sub: None, sid: None, jti: None } => {
+                let token = token.expose_secret();
                 if token.starts_with(REFRESH_TOKEN) {
-                    return self.log_out(&token).await;
+                    return self.log_out(token).await;
                 }
-                match access_token(guard, &token).await?.and_then(|known| known.of_access) {
+                match access_token(guard, token).await?.and_then(|known| known.of_access) {
                     Some(OfAccess { jti, .. }) => self.revoke_token(jti).await,
                     None => Ok(()),
                 }
@@ -150,7 +153,7 @@ async fn access_token(guard: &JwtGuard, token: &str) -> Result<Option<Known>, Rp
         Ok(AccessClaims { sub, exp, iat, sid, rest }) => {
             Ok(Some(Known { token_type: "Bearer", sub, exp, iat, sid, of_access: Some(rest) }))
         }
-        Err(refusal @ Refusal::StaleRevocations) => Err(refusal.into()),
+        Err(refusal @ (Refusal::NoKeys | Refusal::StaleRevocations)) => Err(refusal.into()),
         Err(_) => Ok(None),
     }
 }

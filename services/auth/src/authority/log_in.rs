@@ -1,51 +1,30 @@
 //! Logging in: one answer and one price for everything that is wrong.
 
 use nats_rpc::RpcError;
-use nats_rpc::auth::{AuditEvent, Email, Password, Passwords};
-use nats_rpc::jwt::Peer;
+use nats_rpc::auth::{Device, Email, Password};
 use users::Profile;
 
+use super::password_check::Proven;
 use super::remains::Written;
 use super::{Authority, Tokens};
 use crate::account::{Account, AccountKey};
-use crate::guesses::name_of;
+use crate::caller::Caller;
+use crate::login_throttle::name_of;
 
 impl Authority {
     /// Begins a session; 401 for an unknown address and for a wrong password, at the same price.
-    ///
-    /// Both read the same buckets, count the attempt alike, and run one bcrypt of the same cost. A place
-    /// among the hashing comes first, so that a flood costs no more than the places there are.
-    pub(crate) async fn log_in(&self, email: &str, password: &str, peer: &Peer) -> Result<Tokens, RpcError> {
-        let parts = &*self.0;
-        let admitted = parts.passwords.admit()?;
+    pub(crate) async fn log_in(&self, email: &str, password: &str, caller: &Caller) -> Result<Tokens, RpcError> {
         let name = name_of(email);
-        let attempt = parts.guesses.password(&name, peer).await?;
         let email = Email::parse(email).ok();
         let key = email.as_ref().map(AccountKey::of);
-        let account = match &key {
-            Some(key) => parts.accounts.find(key).await?,
-            None => None,
-        };
-        let known = account.as_ref().map(|account| account.user_id);
-        // A locked account looks and costs like none.
-        let account = account.filter(|account| !account.locked);
-        let stored = account.as_ref().map(|account| account.password_hash.as_str());
-        if let (Some(user), Some(false)) = (known, stored.map(Passwords::is_usable)) {
-            parts.audit.emit(AuditEvent::PasswordHashUnusable { user: user.to_string() });
+        let proven = self.check_password(&name, key.as_ref(), password, caller).await?;
+        let (Some(email), Some(key), Some(proven)) = (email, key, proven) else { return Err(wrong()) };
+        let Proven { account, outdated, device } = proven;
+        if outdated {
+            self.strengthen(&key, &account, password, caller, device.as_ref()).await;
         }
-        let matches = admitted.verify(password, stored).await?;
-        let (Some(email), Some(key), Some(account), true) = (email, key, account, matches) else {
-            let source = attempt.source();
-            let account = parts.guesses.account(&name);
-            let user = known.map(|user| user.to_string());
-            parts.audit.emit(AuditEvent::LogInRefused { account, user, source });
-            return Err(wrong());
-        };
-        let source = attempt.source();
-        attempt.succeeded().await;
-        self.strengthen(&key, &account, password).await;
         self.complete(&key, &account, &email).await?;
-        self.begin_session(&key, &account, source).await
+        self.begin_session(&key, &account, caller, device.as_ref()).await
     }
 
     /// Writes what is missing: the note of where the account is, so that whoever holds a token is found by their id,
@@ -67,15 +46,21 @@ impl Authority {
         Ok(())
     }
 
-    /// Hashes a password anew that was stored at a lower cost than today's; a log-in does not fail over it.
-    async fn strengthen(&self, key: &AccountKey, account: &Account, password: &str) {
+    /// Hashes a password anew that was stored by another program, or at a lower cost than today's; a log-in does not
+    /// fail over it.
+    async fn strengthen(
+        &self,
+        key: &AccountKey,
+        account: &Account,
+        password: &str,
+        caller: &Caller,
+        device: Option<&Device>,
+    ) {
         let parts = &*self.0;
-        if !parts.passwords.is_weak(&account.password_hash) {
-            return;
-        }
-        let Ok(password) = Password::parse(password) else { return };
+        let Some(password) = Password::existing(password) else { return };
         let strengthened = async {
-            let hash = parts.passwords.hash(password).await?;
+            let mut permit = parts.passwords.admit(&parts.throttle.request(caller, device)).await?;
+            let hash = permit.hash(password).await?;
             parts.accounts.rehash(key, &account.password_hash, &hash).await?;
             Ok::<_, RpcError>(())
         };

@@ -1,13 +1,17 @@
 //! Choosing another password: by who knows the present one, and by who owns the mailbox.
 
-use nats_rpc::auth::{AuditEvent, Email, Password, RESET_LIFETIME, Reset};
-use nats_rpc::jwt::Peer;
+use nats_rpc::auth::{AuditEvent, Email, HashPriority, HashRequest, Password, RESET_LIFETIME, Reset};
 use nats_rpc::{RpcError, UserClaims};
 use serde::Serialize;
 use users::UserId;
 
+use super::password_check::Proven;
 use super::{Authority, Tokens};
 use crate::account::{Account, AccountKey};
+use crate::caller::Caller;
+
+/// The network of callers that hold a reset token: each account is a source in it.
+const RESET: &str = "reset";
 
 /// What the mailer is told: whom to write to, and the token to write.
 #[derive(Serialize)]
@@ -29,23 +33,17 @@ impl Authority {
         me: &UserClaims,
         current: &str,
         new: &str,
-        peer: &Peer,
+        caller: &Caller,
     ) -> Result<Tokens, RpcError> {
         let parts = &*self.0;
-        let admitted = parts.passwords.admit()?;
         let new = Password::parse(new)?;
         let (key, account) = self.own_account(me).await?;
         parts.policy.check(&new, self.address(&key, &account).await.as_ref())?;
-        let attempt = parts.guesses.password(key.as_str(), peer).await?;
-        if !admitted.verify(current, Some(&account.password_hash)).await? {
-            let (user, source) = (Some(account.user_id.to_string()), attempt.source());
-            let account = parts.guesses.account(key.as_str());
-            parts.audit.emit(AuditEvent::LogInRefused { account, user, source });
-            return Err(RpcError::forbidden("the current password is wrong"));
-        }
-        let source = attempt.source();
-        attempt.succeeded().await;
-        let hash = parts.passwords.hash(new).await?;
+        let proven = self.check_password(key.as_str(), Some(&key), current, caller).await?;
+        let wrong = || RpcError::forbidden("the current password is wrong");
+        let Proven { account, device, .. } =
+            proven.filter(|proven| proven.account.user_id == account.user_id).ok_or_else(wrong)?;
+        let hash = parts.passwords.admit(&parts.throttle.request(caller, device.as_ref())).await?.hash(new).await?;
         let event = AuditEvent::PasswordChanged { user: account.user_id.to_string() };
         let replaced = {
             let key = key.clone();
@@ -55,20 +53,20 @@ impl Authority {
         };
         let overtaken = || RpcError::conflict("the password was changed a moment ago by another");
         let changed = replaced.await?.ok_or_else(overtaken)?;
-        self.begin_session(&key, &changed, source).await
+        self.begin_session(&key, &changed, caller, device.as_ref()).await
     }
 
     /// Has a reset token sent to `email`, if it has an account: one answer at one price in either case.
     ///
     /// Both read the account and write one record that expires; only the event for the mailer, which nobody
     /// waits for, is left out where there is nobody to write to.
-    pub(crate) async fn request_reset(&self, email: &str, peer: &Peer) -> Result<(), RpcError> {
+    pub(crate) async fn request_reset(&self, email: &str, caller: &Caller) -> Result<(), RpcError> {
         let parts = &*self.0;
         let subject = parts.reset_subject.as_deref();
         let subject = subject.ok_or_else(|| RpcError::not_found("this system sends no mail to reset passwords"))?;
         let email = Email::parse(email).map_err(|error| RpcError::invalid_argument(error.to_string()))?;
         let key = AccountKey::of(&email);
-        let attempt = parts.guesses.reset(&key, peer).await?;
+        parts.throttle.reset(&key, caller).await?;
         let account = parts.accounts.find(&key).await?.filter(|account| !account.locked);
         let token = parts.resets.issue(account.as_ref().map_or_else(Reset::nobody, |found| reset(&key, found))).await?;
         let user = account.as_ref().map(|account| account.user_id);
@@ -79,8 +77,8 @@ impl Authority {
                 tracing::error!(%error, user = %user_id, "nobody was asked to send a reset token");
             }
         }
-        let (user, source) = (user.map(|user| user.to_string()), attempt.source());
-        let account = Some(parts.guesses.account(key.as_str()));
+        let (user, source) = (user.map(|user| user.to_string()), parts.throttle.source(caller));
+        let account = Some(parts.throttle.account(key.as_str()));
         parts.audit.emit(AuditEvent::PasswordResetRequested { account, user, source });
         Ok(())
     }
@@ -88,19 +86,21 @@ impl Authority {
     /// Puts `new` in place of the password that `token` was issued for, and ends all that the user has.
     ///
     /// The compare-and-set on that very password uses the token up, with all others that were issued for it.
-    pub(crate) async fn confirm_reset(&self, token: &str, new: &str) -> Result<(), RpcError> {
+    pub(crate) async fn confirm_reset(&self, token: &str, new: &str, caller: &Caller) -> Result<(), RpcError> {
         let invalid = || RpcError::unauthenticated("the reset token is not valid, or not any more");
         let parts = &*self.0;
-        let admitted = parts.passwords.admit()?;
+        let request = HashRequest::new(HashPriority::Quiet).source(RESET, RESET).deadline(caller.deadline());
+        parts.passwords.check(&request)?;
         let new = Password::parse(new)?;
         let reset = parts.resets.find(token).await?.ok_or_else(invalid)?;
         let key = AccountKey::remembered(reset.account.clone());
         let account = parts.accounts.find(&key).await?.filter(|account| {
-            !account.locked && account.user_id.to_string() == reset.user && reset.is_of(&account.password_hash)
+            !account.locked && account.user_id.to_string() == reset.user && reset.is_of(&account.password())
         });
         let account = account.ok_or_else(invalid)?;
         parts.policy.check(&new, self.address(&key, &account).await.as_ref())?;
-        let hash = admitted.hash(new).await?;
+        let request = request.source(RESET, key.as_str());
+        let hash = parts.passwords.admit(&request).await?.hash(new).await?;
         let event = AuditEvent::PasswordReset { user: account.user_id.to_string() };
         let token = token.to_owned();
         let replaced = self.see_through("a reset of a password", async move |authority| {
@@ -112,7 +112,7 @@ impl Authority {
                 if let Err(error) = parts.resets.discard(&token).await {
                     tracing::warn!(%error, "a used reset token stays until it expires; it opens nothing");
                 }
-                parts.guesses.forget(&key).await;
+                parts.throttle.forget(&key).await;
             };
             let (ended, ()) = tokio::join!(authority.announce_end(account), forgotten);
             Ok(Some(ended))
@@ -123,5 +123,5 @@ impl Authority {
 
 /// A reset of the password that `account` has now.
 pub(crate) fn reset(key: &AccountKey, account: &Account) -> Reset {
-    Reset::new(key.as_str(), account.user_id.to_string(), &account.password_hash)
+    Reset::new(key.as_str(), account.user_id.to_string(), account.password())
 }

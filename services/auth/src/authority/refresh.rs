@@ -31,7 +31,9 @@ impl Authority {
         let access_token =
             |session| async move { self.next_access_token(&session).await.map_err(Refused::Unanswerable) };
         match parts.sessions.refresh_with(refresh_token, access_token).await {
-            Ok((issued, access_token)) => Ok(Tokens { access_token, refresh_token: issued.refresh_token }),
+            Ok((issued, access_token)) => {
+                Ok(Tokens { access_token, refresh_token: issued.refresh_token, device_token: None })
+            }
             Err(Refused::Unanswerable(error)) => Err(error),
             Err(Refused::Session(error)) => {
                 if let SessionError::Reused(session) = &error {

@@ -53,7 +53,7 @@ pub(super) async fn rotate(system: &System, caller: &Caller, report: &mut Report
 }
 
 async fn ring(system: &System) -> Result<RingBucket, BoxError> {
-    let connection = Connection::open(system.nats()).await?;
+    let connection = Connection::open(&system.nats_of("auth")).await?;
     Ok(RingBucket::open(&connection, KeyPurpose::AccessTokens).await?)
 }
 

@@ -135,7 +135,7 @@ async fn flood(server: &NatsServer, client: &Client) -> Result<Flood, Box<dyn Er
         flooded.extend(others.ended().await?);
         for code in join_all(log_ins).await {
             // Of accounts that nobody else tries: too many are too many for the pool.
-            refused += usize::from(matches!(code?, Ok(Code::ResourceExhausted)));
+            refused += usize::from(matches!(code?, Ok(Code::Unavailable)));
         }
     }
     let (idle, flooded) = (Latency::of(&idle), Latency::of(&flooded));

@@ -59,7 +59,7 @@ async fn a_token_of_a_key_that_is_on_its_way_is_waited_for() {
     store.delete(RING).await.unwrap();
     store.put(RING, r#"{"version":1,"keys":[]}"#.into()).await.unwrap();
     let guard = guard(&b).await;
-    assert_eq!(guard.verify(&token).unwrap_err(), Refusal::UnknownKeyId);
+    assert_eq!(guard.verify(&token).unwrap_err(), Refusal::NoKeys);
     let (taken, _) =
         soon(async { tokio::join!(guard.verify_fresh(&token), async { store.put(RING, document).await.unwrap() }) })
             .await;

@@ -1,5 +1,7 @@
 //! Documents that should not be there, restarts, renewals.
 
+use std::time::SystemTime;
+
 use super::*;
 use crate::renewal::{deadly, until_renewed};
 use crate::support::{send_raw, silence};
@@ -177,4 +179,54 @@ async fn without_a_secret_and_without_a_ring_a_start_says_what_to_do() {
     assert!(soon(JwtConfig::open(&connection, open)).await.is_ok(), "a secret needs no ring");
     let refused = soon(SigningKeys::open(&connection, config())).await.unwrap_err().to_string();
     assert!(refused.contains("auth provision"), "{refused}");
+}
+
+/// Somebody who may write the bucket plants the identity point, with which anybody can forge.
+#[tokio::test]
+async fn a_weak_key_is_left_out_and_taken_out_of_the_ring() {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    let server = provisioned().await;
+    let connection = connect(&server).await;
+    let verifier = ring(&connect(&server).await).await;
+    let guard = JwtGuard::<nats_rpc::UserClaims>::new(JwtConfig::ring(verifier.clone())).unwrap();
+    let (keys, store) = (keys(&connection, config()).await, store(&server).await);
+    let good = issue(&keys);
+    until_taken(&guard, &good).await;
+
+    let point = [&[1][..], &[0; 31]].concat();
+    let x = URL_SAFE_NO_PAD.encode(&point);
+    let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
+    let weak = crate::support::thumbprint(&jwk);
+    let header = json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": weak }).to_string();
+    let payload = good.split('.').nth(1).unwrap();
+    let signed = format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header));
+    let signature = URL_SAFE_NO_PAD.encode([&point[..], &[0; 32]].concat());
+    let raw = jsonwebtoken::DecodingKey::from_ed_der(&point);
+    let verified = jsonwebtoken::crypto::verify(&signature, signed.as_bytes(), &raw, jsonwebtoken::Algorithm::EdDSA);
+    assert!(verified.unwrap(), "the control: whoever takes the key takes the token");
+    let forged = format!("{signed}.{signature}");
+
+    let mut planted = document(&store).await;
+    let mut entry = planted["keys"][0].clone();
+    (entry["kid"], entry["jwk"]) = (json!(weak), jwk);
+    planted["keys"].as_array_mut().unwrap().push(entry);
+    planted["version"] = json!(planted["version"].as_u64().unwrap() + 1);
+    let version = planted["version"].as_u64().unwrap();
+    let written = store.put(RING, planted.to_string().into()).await.unwrap();
+    soon(async {
+        // The instance puts it right at once, and no verifier takes the key in between.
+        while verifier.version() <= version {
+            assert_ne!(guard.verify(&forged).map(drop), Ok(()));
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+            assert_eq!(keys.ring().jwk_set(now).len(), 1);
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(store.entry(RING).await.unwrap().unwrap().revision > written);
+    assert_eq!(document(&store).await["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(guard.verify(&forged).unwrap_err(), Refusal::UnknownKeyId);
+    assert!(guard.verify(&good).is_ok());
 }

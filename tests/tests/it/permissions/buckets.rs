@@ -1,10 +1,9 @@
 //! JetStream: who reads and writes which bucket, and who creates streams.
 
 use async_nats::jetstream::{self, kv, stream};
-use futures::StreamExt;
-use nats_rpc_tests::secured::Secured;
+use nats_rpc_tests::secured::{Layout, Secured};
 
-use super::{Intruder, USERS};
+use super::Intruder;
 use crate::support::soon;
 
 /// Every bucket, who writes it, and who else reads it.
@@ -22,9 +21,16 @@ const BUCKETS: [(&str, &[&str], &[&str]); 9] = [
 
 #[tokio::test]
 async fn a_bucket_is_read_and_written_by_those_named_for_it() {
-    let secured = Secured::start();
+    for layout in Layout::ALL {
+        bucket_is_read_and_written_by_those_named_for_it(layout).await;
+    }
+}
+
+async fn bucket_is_read_and_written_by_those_named_for_it(layout: Layout) {
+    let secured = Secured::start_with(layout);
     create_all(&secured).await;
-    for user in USERS {
+    for user in layout.users() {
+        let user = user.as_str();
         let mut intruder = Intruder::connect(&secured, user).await;
         let jetstream = jetstream::new(intruder.nats.clone());
         for (bucket, writers, readers) in BUCKETS {
@@ -33,7 +39,8 @@ async fn a_bucket_is_read_and_written_by_those_named_for_it() {
             if (bucket, user) == ("gw_jwks", "gateway") {
                 continue;
             }
-            let get = format!("$JS.API.STREAM.MSG.GET.KV_{bucket}");
+            let api = api(layout, user, bucket);
+            let get = format!("{api}.STREAM.MSG.GET.KV_{bucket}");
             let nats = intruder.nats.clone();
             let last = async |subject: &str| {
                 let query = format!("{{\"last_by_subj\":\"{subject}\"}}");
@@ -47,13 +54,15 @@ async fn a_bucket_is_read_and_written_by_those_named_for_it() {
             } else {
                 intruder.may_not_publish(&subject).await;
                 if readers.contains(&user) {
-                    let store = soon(jetstream.get_key_value(bucket)).await.unwrap();
-                    let mut entries = soon(store.watch_with_history(">")).await.unwrap();
-                    assert_eq!(soon(entries.next()).await.unwrap().unwrap().value, "{}");
                     last(&format!("$KV.{bucket}.>")).await;
+                    let info = soon(nats.request(format!("{api}.STREAM.INFO.KV_{bucket}"), "".into())).await.unwrap();
+                    assert!(String::from_utf8_lossy(&info.payload).contains("\"state\""), "{info:?}");
                 } else {
-                    intruder.may_not_publish(&get).await;
-                    if user != "deploy" {
+                    // Who creates a ring reads it, to put an unusable one right.
+                    if user != layout.deploys_auth() || !bucket.ends_with("_jwks") {
+                        intruder.may_not_publish(&get).await;
+                    }
+                    if !user.starts_with("deploy") {
                         intruder.may_not_publish(&format!("$JS.API.STREAM.INFO.KV_{bucket}")).await;
                     }
                 }
@@ -64,7 +73,13 @@ async fn a_bucket_is_read_and_written_by_those_named_for_it() {
 
 #[tokio::test]
 async fn the_gateway_writes_the_ring_of_its_own_keys_and_no_other_key_or_ring() {
-    let secured = Secured::start();
+    for layout in Layout::ALL {
+        gateway_writes_its_ring_alone(layout).await;
+    }
+}
+
+async fn gateway_writes_its_ring_alone(layout: Layout) {
+    let secured = Secured::start_with(layout);
     create_all(&secured).await;
     let mut gateway = Intruder::connect(&secured, "gateway").await;
     for forbidden in ["$KV.gw_jwks.rotate", "$KV.auth_jwks.ring", "$JS.API.CONSUMER.CREATE.KV_gw_jwks"] {
@@ -77,10 +92,16 @@ async fn the_gateway_writes_the_ring_of_its_own_keys_and_no_other_key_or_ring() 
 
 #[tokio::test]
 async fn nobody_but_deploy_creates_streams_and_deploy_only_its_own() {
-    let secured = Secured::start();
+    for layout in Layout::ALL {
+        only_deploy_creates_streams(layout).await;
+    }
+}
+
+async fn only_deploy_creates_streams(layout: Layout) {
+    let secured = Secured::start_with(layout);
     create_all(&secured).await;
-    for user in USERS {
-        let mut intruder = Intruder::connect(&secured, user).await;
+    for user in layout.users() {
+        let mut intruder = Intruder::connect(&secured, &user).await;
         for forbidden in [
             "STREAM.CREATE.evil",
             "STREAM.UPDATE.evil",
@@ -101,7 +122,7 @@ async fn nobody_but_deploy_creates_streams_and_deploy_only_its_own() {
             intruder.may_not_publish(&format!("$JS.API.{forbidden}")).await;
         }
         let jetstream = jetstream::new(intruder.nats.clone());
-        match user {
+        match user.as_str() {
             "deploy" => {
                 let stream = soon(jetstream.get_stream("KV_users")).await.unwrap();
                 let config: stream::Config = stream.cached_info().config.clone();
@@ -115,14 +136,25 @@ async fn nobody_but_deploy_creates_streams_and_deploy_only_its_own() {
     }
 }
 
-/// Creates every bucket as the one user that may, with a key in it.
+/// The prefix of the API at which `user` finds `bucket`.
+fn api(layout: Layout, user: &str, bucket: &str) -> &'static str {
+    let is_of_services = bucket == "users";
+    match (layout, user) {
+        (Layout::Accounts, "auth") if is_of_services => "APPJS",
+        (Layout::Accounts, "users" | "gateway" | "verifier") if !is_of_services => "AUTHJS",
+        _ => "$JS.API",
+    }
+}
+
+/// Creates every bucket as the user that may, with a key in it.
 async fn create_all(secured: &Secured) {
-    let deploy = Intruder::connect(secured, "deploy").await;
-    let jetstream = jetstream::new(deploy.nats.clone());
     for (bucket, writers, _) in BUCKETS {
+        let deploy = if bucket == "users" { "deploy" } else { secured.layout.deploys_auth() };
+        let jetstream = jetstream::new(Intruder::connect(secured, deploy).await.nats);
         let config = kv::Config { bucket: bucket.to_owned(), ..kv::Config::default() };
         soon(jetstream.create_or_update_key_value(config)).await.unwrap();
-        let writer = jetstream::new(Intruder::connect(secured, writers[0]).await.nats);
+        // In the account that has the bucket.
+        let writer = jetstream::new(Intruder::connect(secured, writers.last().unwrap()).await.nats);
         let written = soon(writer.publish(format!("$KV.{bucket}.first"), "{}".into())).await.unwrap();
         soon(written.into_future()).await.unwrap();
     }

@@ -3,21 +3,29 @@
 use futures::{Stream, StreamExt, stream};
 use nats_rpc::prelude::*;
 use nats_rpc::{Client, NatsConfig};
-use nats_rpc_tests::secured::Secured;
+use nats_rpc_tests::secured::{Layout, Secured};
 
-use super::{Intruder, USERS};
+use super::Intruder;
 use crate::support::{PATIENCE, soon};
 
 #[tokio::test]
 async fn nobody_reads_the_answers_to_others() {
-    let secured = Secured::start();
-    for user in USERS {
+    for layout in Layout::ALL {
+        only_own_inboxes_are_read_and_written(layout).await;
+    }
+}
+
+async fn only_own_inboxes_are_read_and_written(layout: Layout) {
+    let secured = Secured::start_with(layout);
+    // The auditor publishes nothing and has no inbox.
+    let users: Vec<String> = layout.users().filter(|user| user != "auditor").collect();
+    for user in &users {
         let mut intruder = Intruder::connect(&secured, user).await;
         let own = format!("_INBOX_{user}.mine");
         let mut inbox = intruder.nats.subscribe(own.clone()).await.unwrap();
         intruder.nats.publish(own, "to myself".into()).await.unwrap();
         assert_eq!(soon(inbox.next()).await.unwrap().payload, "to myself");
-        for other in USERS.into_iter().filter(|other| *other != user) {
+        for other in users.iter().filter(|other| *other != user) {
             intruder.may_not_subscribe(&format!("_INBOX_{other}.>"), None).await;
             intruder.may_not_publish(&format!("_INBOX_{other}.mine")).await;
         }
@@ -29,7 +37,13 @@ async fn nobody_reads_the_answers_to_others() {
 
 #[tokio::test]
 async fn requests_go_to_the_queue_group_of_their_service_and_to_nobody_beside_it() {
-    let secured = Secured::start();
+    for layout in Layout::ALL {
+        requests_go_to_their_queue_group(layout).await;
+    }
+}
+
+async fn requests_go_to_their_queue_group(layout: Layout) {
+    let secured = Secured::start_with(layout);
     let mut users = Intruder::connect(&secured, "users").await;
     let mut requests = users.nats.queue_subscribe("get_user_profile", "users".to_owned()).await.unwrap();
     soon(users.nats.flush()).await.unwrap();
@@ -49,7 +63,13 @@ async fn requests_go_to_the_queue_group_of_their_service_and_to_nobody_beside_it
 
 #[tokio::test]
 async fn an_answer_goes_to_whoever_asked_once_and_to_nobody_else() {
-    let secured = Secured::start();
+    for layout in Layout::ALL {
+        reply_goes_to_the_sender_once(layout).await;
+    }
+}
+
+async fn reply_goes_to_the_sender_once(layout: Layout) {
+    let secured = Secured::start_with(layout);
     let mut users = Intruder::connect(&secured, "users").await;
     let mut requests = users.nats.queue_subscribe("get_user_profile", "users".to_owned()).await.unwrap();
     users.nats.publish("_INBOX_users.echo", "".into()).await.unwrap();

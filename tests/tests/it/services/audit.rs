@@ -83,7 +83,7 @@ async fn every_event_that_is_defined_is_told_where_it_happens_and_no_secret_is()
         options.var("GATEWAY_TIMEOUT_MS", "30000").var("PASSWORD_RESET_SUBJECT", RESET_SUBJECT)
     })
     .await;
-    let connection = Connection::open(bed.system.nats()).await.unwrap();
+    let connection = Connection::open(&bed.system.nats_of("auth")).await.unwrap();
     told.next("key_published").await;
     let AuditEvent::KeyRotated { kid: first_key } = told.next("key_rotated").await else { unreachable!() };
 

@@ -9,7 +9,7 @@ use nats_rpc::{Code, Connection, StartError};
 use super::*;
 
 async fn connection(bed: &Bed) -> Connection {
-    Connection::open(bed.system.nats()).await.unwrap()
+    Connection::open(&bed.system.nats_of("auth")).await.unwrap()
 }
 
 fn key(email: &str) -> AccountKey {

@@ -76,7 +76,7 @@ async fn a_log_in_under_way_leaves_nothing_of_a_user_who_is_deleted_meanwhile() 
     let (bed, mut held) = with_held("auth_backoff.password.*").await;
     let ada = bed.sign_up("ada@example.com").await;
     let deletion = async {
-        // The attempt is counted before the account is looked at, and taken back once the password was found right.
+        // The attempt begins before the account is looked at, and ends once the password was found right.
         let taken_back = held.hold(1).await;
         delete(&bed).await;
         held.release(taken_back).await;

@@ -13,7 +13,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+mod browsers;
 mod connections;
+mod heads;
 
 /// A gateway alone, before services that a test brings.
 struct Front {
@@ -29,7 +31,11 @@ impl Front {
     }
 
     async fn start_with(server: &NatsServer, configure: impl FnOnce(Config) -> Config) -> Self {
-        let config = configure(Config::new(guard()).address(([127, 0, 0, 1], 0)));
+        Self::start_as(server, configure(Config::new(guard()))).await
+    }
+
+    async fn start_as(server: &NatsServer, config: Config) -> Self {
+        let config = config.address(([127, 0, 0, 1], 0));
         let gateway = Gateway::bind(config, nats(server)).await.unwrap();
         let address = gateway.local_addr();
         let (stop, stopped) = oneshot::channel();
@@ -126,6 +132,22 @@ async fn without_nats_server_the_gateway_is_not_ready_and_recovers() {
     assert_eq!(answer(front.get("/healthz")).await.0, 200);
     server.restart().unwrap();
     soon(async { while answer(front.get("/readyz")).await.0 != 200 {} }).await;
+}
+
+#[tokio::test]
+async fn without_a_key_the_gateway_is_503_and_not_ready() {
+    let server = server();
+    let ring = nats_rpc::jwt::KeyRing::from_json(br#"{"version":1,"keys":[]}"#).unwrap();
+    let guard = JwtGuard::new(nats_rpc::JwtConfig::ring(ring.clone())).unwrap();
+    let front = Front::start_as(&server, Config::new(guard)).await;
+    let header = "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCIsImtpZCI6ImsifQ";
+    let me = async || answer(front.get("/api/users/me").bearer_auth(format!("{header}.e30.AAAA"))).await.0;
+    assert_eq!((answer(front.get("/readyz")).await.0, me().await), (503, 503));
+    assert_eq!(answer(front.get("/healthz")).await.0, 200);
+    let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
+    let key = json!({ "kid": "k", "alg": "EdDSA", "typ": "at+jwt", "iss": "i", "jwk": jwk });
+    ring.replace(json!({ "version": 2, "keys": [key] }).to_string().as_bytes()).unwrap();
+    assert_eq!((answer(front.get("/readyz")).await.0, me().await), (200, 401));
 }
 
 #[tokio::test]

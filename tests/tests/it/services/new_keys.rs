@@ -13,7 +13,7 @@ async fn a_token_of_a_key_that_auth_has_not_seen_yet_is_revoked() {
         Options::new(nats(server)).var("JWT_REFRESH_SECRET", REFRESH_SECRET).var("GATEWAY_TIMEOUT_MS", "30000")
     };
     let bed = Bed::start_on(server(), with_ring).await;
-    let connection = Connection::open(bed.system.nats()).await.unwrap();
+    let connection = Connection::open(&bed.system.nats_of("auth")).await.unwrap();
     let credentials = ServiceCredentials::open(&connection).await.unwrap();
     let credential = credentials.add("revokes", "revoke").await.unwrap();
     let revocations = soon(Revocations::follow(&connection)).await.unwrap();

@@ -22,7 +22,7 @@ fn key(email: &str) -> AccountKey {
 }
 
 async fn accounts(bed: &Bed) -> Accounts {
-    Accounts::open(&Connection::open(bed.system.nats()).await.unwrap()).await.unwrap()
+    Accounts::open(&Connection::open(&bed.system.nats_of("auth")).await.unwrap()).await.unwrap()
 }
 
 /// The costs of all hashing that this thread's services began, in order.
@@ -268,4 +268,39 @@ async fn hashing_anew_loses_to_a_change_of_the_password() {
     // Of two changes that saw the same, one wins and the other learns of it.
     assert!(accounts.replace_password(&key, &seen, &anew).await.unwrap().is_none());
     assert_eq!(bed.log_in("ada@example.com", OTHER).await.0, 200);
+}
+
+#[tokio::test]
+async fn renewed_hash_does_not_overtake_a_change_or_a_reset() {
+    let bed = Bed::start_with(|options| options.var("PASSWORD_RESET_SUBJECT", RESET_SUBJECT)).await;
+    let ada = bed.sign_up("ada@example.com").await;
+    let accounts = accounts(&bed).await;
+    let key = key("ada@example.com");
+    let hasher = Passwords::new(PasswordConfig::default().cost(10)).unwrap();
+    let hash = async |text: &str| hasher.hash(Password::parse(text).unwrap()).await.unwrap();
+    let renew = async || {
+        let stored = accounts.find(&key).await.unwrap().unwrap().password_hash;
+        let anew = hash(PASSWORD).await;
+        accounts.rehash(&key, &stored, &anew).await.unwrap();
+        assert_eq!(accounts.find(&key).await.unwrap().unwrap().password_hash, anew);
+    };
+
+    // A change saw the old hash and computes; meanwhile a log-in renews the hash; then the change writes.
+    let seen = accounts.find(&key).await.unwrap().unwrap();
+    renew().await;
+    let changed = hash(OTHER).await;
+    let replaced = accounts.replace_password(&key, &seen, &changed).await.unwrap().expect("no other change");
+    assert_eq!((replaced.password_hash, replaced.epoch), (changed, 1));
+    assert_eq!(bed.refresh(&ada.refresh_token).await.0, 401);
+    let late = hash("yet another password").await;
+    assert!(accounts.replace_password(&key, &seen, &late).await.unwrap().is_none(), "the control: a change does");
+
+    // So it is with a reset token that was issued before.
+    let back = hash(PASSWORD).await;
+    let seen = accounts.find(&key).await.unwrap().unwrap();
+    accounts.replace_password(&key, &seen, &back).await.unwrap().unwrap();
+    let token = reset_token(&bed, "ada@example.com").await;
+    renew().await;
+    assert_eq!(reset(&bed, &token, OTHER).await, 200);
+    assert_eq!(reset(&bed, &token, "yet another password").await, 401);
 }

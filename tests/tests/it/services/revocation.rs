@@ -8,7 +8,7 @@ use nats_rpc::{CallError, Connection};
 use super::*;
 
 pub(super) async fn connection(bed: &Bed) -> Connection {
-    Connection::open(bed.system.nats()).await.unwrap()
+    Connection::open(&bed.system.nats_of("auth")).await.unwrap()
 }
 
 pub(super) fn email(text: &str) -> Email {

@@ -2,8 +2,11 @@
 
 use std::net::IpAddr;
 
-use nats_rpc::CallError;
+use ::auth::account::{Account, AccountKey, Accounts};
+use ::users::{Profile, UserId, Users};
+use nats_rpc::auth::Email;
 use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
+use nats_rpc::{CallError, Connection};
 
 use super::*;
 
@@ -79,4 +82,49 @@ async fn who_finds_the_shared_bound_used_up_is_told_to_wait_until_a_place_is_fre
     let wait = details["retryAfterMs"].as_u64().unwrap();
     // A minute, but for what passed meanwhile.
     assert!((30_000..=60_000).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
+async fn address_that_looks_like_another_is_refused() {
+    let bed = Bed::start().await;
+    bed.sign_up("ada@example.com").await;
+    for alike in
+        ["\u{430}da@example.com", "ad\u{34f}a@example.com", "ada\u{fe0f}@example.com", "\u{ff41}da@example.com"]
+    {
+        let body = json!({ "email": alike, "password": PASSWORD });
+        let (status, said) = bed.post("/api/auth/signup", None, &body).await;
+        assert_eq!((status, &said["code"]), (400, &json!("INVALID_ARGUMENT")), "{alike:?}");
+        assert_eq!(bed.log_in(alike, PASSWORD).await.0, 401, "{alike:?}");
+    }
+    assert_eq!(bed.log_in("ada@example.com", PASSWORD).await.0, 200);
+    bed.sign_up("josé@example.com").await;
+}
+
+#[tokio::test]
+async fn command_lists_accounts_that_look_alike() {
+    let bed = Bed::start().await;
+    bed.sign_up("eve@example.com").await;
+    assert_eq!(bed.command(&["users", "look-alikes"]).await, "no accounts look alike");
+    let (real, ascii) = (bed.sign_up("paypal@example.com").await, bed.sign_up("paypa1@example.com").await);
+
+    // An account from before such addresses were refused; it logs in as ever.
+    let connection = Connection::open(&bed.system.nats_of("auth")).await.unwrap();
+    let (accounts, profiles) = (Accounts::open(&connection).await.unwrap(), Users::open(&connection).await.unwrap());
+    let email = Email::parse("p\u{430}ypal@example.com").unwrap();
+    let stored = accounts.find(&AccountKey::of(&Email::parse("eve@example.com").unwrap())).await.unwrap().unwrap();
+    let old = Account::new(stored.password_hash);
+    assert!(accounts.create(&AccountKey::of(&email), &old).await.unwrap());
+    profiles.create(&Profile::new(old.user_id, email.as_str())).await.unwrap();
+    assert_eq!(bed.log_in(email.as_str(), PASSWORD).await.0, 200);
+    // A profile that claims an address of another's account is not listed.
+    profiles.create(&Profile::new(UserId::generate(), "paypal@example.com")).await.unwrap();
+
+    let listed = bed.command(&["users", "look-alikes"]).await;
+    let mut expected = [
+        format!("{} paypal@example.com", real.id),
+        format!("{} paypa1@example.com", ascii.id),
+        format!("{} p\\u{{430}}ypal@example.com", old.user_id),
+    ];
+    expected.sort();
+    assert_eq!(listed, expected.join("\n"));
 }

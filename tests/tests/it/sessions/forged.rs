@@ -87,6 +87,37 @@ async fn a_look_at_a_refresh_token_uses_nothing_up() {
     assert!(sessions.look_up(&second.refresh_token).await.is_ok());
 }
 
+/// A forged token of an old generation costs thousands of HMACs, which must not keep others from being served.
+#[tokio::test]
+async fn a_flood_of_forged_old_tokens_stops_nobody() {
+    let world = World::new().await;
+    let sessions = Arc::new(world.sessions(config()).await);
+    let victim = sessions.create(owner()).await.expect("a session");
+    // As if it had been refreshed as often as may be.
+    let mut record: serde_json::Value =
+        serde_json::from_slice(&world.stored(&victim.session.id).await.payload).expect("JSON");
+    record["gen"] = serde_json::json!(16_000);
+    let key = subject(&victim.session.id).replacen(SUBJECTS, "", 1);
+    world.bucket().await.put(key, record.to_string().into()).await.expect("a write");
+
+    let attempts = (0..300).map(|_| {
+        let (sessions, token) = (Arc::clone(&sessions), forged(&victim.refresh_token));
+        tokio::spawn(async move { sessions.refresh(&token).await })
+    });
+    let attempts: Vec<_> = attempts.collect();
+    // They are judged one at a time, so most of them still wait when others have been served.
+    let mut other = sessions.create(owner()).await.expect("a session");
+    for _ in 0..5 {
+        other = sessions.refresh(&other.refresh_token).await.expect("a successor");
+    }
+    let waiting = attempts.iter().filter(|attempt| !attempt.is_finished()).count();
+    for attempt in attempts {
+        let refused = attempt.await.expect("no panic");
+        assert!(matches!(refused, Err(SessionError::Invalid | SessionError::Unavailable(_))), "{refused:?}");
+    }
+    assert!(waiting > 0, "the flood was judged before anybody else");
+}
+
 /// The same session and generation, another secret.
 pub(super) fn forged(token: &str) -> String {
     let middle = 40;

@@ -82,3 +82,27 @@ async fn refresh_13_of_sessions_that_begin_at_once_none_ends_its_own() {
     assert_eq!(sessions.list("u1").await.expect("a list").len(), 1);
     assert!(sessions.refresh(&last.refresh_token).await.is_ok());
 }
+
+#[tokio::test]
+async fn sessions_that_begin_at_once_never_end_each_other() {
+    let world = World::new().await;
+    let mut instances = Vec::new();
+    for _ in 0..2 {
+        let connection = connect(&world.server).await;
+        let sessions = Sessions::open(&connection, config().cap(NonZeroUsize::MIN)).await.expect("sessions");
+        instances.push(sessions);
+    }
+    for round in 0..40 {
+        let begun = join_all(instances.iter().map(|sessions| sessions.create(owner()))).await;
+        let mut alive = 0;
+        for issued in begun {
+            let token = issued.expect("a session").refresh_token;
+            alive += usize::from(instances[0].refresh(&token).await.is_ok());
+        }
+        assert!(alive >= 1, "round {round}: both were told of a session, and both are dead");
+    }
+    // One after the other, there is one.
+    let last = instances[1].create(owner()).await.expect("a session");
+    assert_eq!(instances[0].list("u1").await.expect("a list").len(), 1);
+    assert!(instances[0].refresh(&last.refresh_token).await.is_ok());
+}

@@ -66,3 +66,24 @@ async fn a_rotation_does_not_outlive_a_log_out() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_lost_reply_is_given_again_within_the_configured_grace() {
+    let world = World::new().await;
+    let hand = Hand::default();
+    let sessions = world.sessions(config().grace(Duration::from_secs(60)).clock(hand.clock())).await;
+    let first = sessions.create(owner()).await.expect("a session");
+    let lost = sessions.refresh(&first.refresh_token).await.expect("a successor");
+    hand.forward(Duration::from_secs(59));
+    let again = sessions.refresh(&first.refresh_token).await.expect("the same successor");
+    assert_eq!(again.refresh_token, lost.refresh_token);
+    // Once the new token was used, the old one is a thief's, however early.
+    sessions.refresh(&again.refresh_token).await.expect("a successor");
+    assert!(is_reused(&sessions.refresh(&first.refresh_token).await));
+
+    // Beyond it, the session ends as before.
+    let first = sessions.create(owner()).await.expect("a session");
+    sessions.refresh(&first.refresh_token).await.expect("a successor");
+    hand.forward(Duration::from_secs(60));
+    assert!(is_reused(&sessions.refresh(&first.refresh_token).await));
+}

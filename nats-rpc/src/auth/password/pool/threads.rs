@@ -32,24 +32,20 @@ impl Threads {
         Ok(Self { jobs })
     }
 
-    /// Runs `work` on the next thread that is free, and lets go of `held` when it has ended.
+    /// Runs `work` on the next thread that is free.
     ///
     /// # Errors
     /// 500 if it panicked.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        held: impl Send + 'static,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, RpcError> {
         let (done, result) = oneshot::channel();
         let job = move || {
-            // Dropped in this order, also by a panic: whoever learns of the end finds the room free again.
+            // Dropped after what `work` holds, also by a panic: whoever learns of the end finds that free again.
             let done = done;
-            let held = held;
-            let outcome = work();
-            drop(held);
             // Whoever asked may be gone.
-            let _ = done.send(outcome);
+            let _ = done.send(work());
         };
         self.jobs.send(Box::new(job)).map_err(|_| RpcError::internal("the threads for passwords are gone"))?;
         result.await.map_err(|_| RpcError::internal("hashing a password panicked"))
@@ -94,7 +90,7 @@ mod tests {
         let before = own();
         let threads = Threads::start(2).unwrap();
         for _ in 0..4 {
-            assert_eq!(threads.run((), own).await.unwrap(), NICE.max(before));
+            assert_eq!(threads.run(own).await.unwrap(), NICE.max(before));
         }
         assert_eq!(own(), before);
         assert_eq!(tokio::task::spawn_blocking(own).await.unwrap(), before);

@@ -10,12 +10,18 @@ use std::time::{Duration, Instant};
 use foldhash::quality::RandomState;
 
 use super::entry::{SubjectDigest, Target, Terms};
-use super::{Epochs, Marks};
+use super::{Epochs, MAX_REVOCABLE_LIFETIME, Marks};
+use crate::guard::jwt::clock::Clock;
+
+/// How long an entry is kept that its bucket does not take back: the longest life of a token, and as much skew as a
+/// guard and an issuer may have.
+const KEEP: Duration = MAX_REVOCABLE_LIFETIME.saturating_add(Duration::from_secs(2 * 60));
 
 /// Written by what follows the bucket, read by every request.
 #[derive(Debug)]
 pub(crate) struct DenyList {
     max_stale: Duration,
+    clock: Clock,
     began: Instant,
     /// Milliseconds after `began`, and one; 0: never.
     fresh_at: AtomicU64,
@@ -42,8 +48,8 @@ struct Entries<K>(HashMap<K, Entry, RandomState>);
 struct Entry {
     /// Tokens of a lower epoch are revoked; for tokens and sessions, any.
     epoch: u64,
-    /// When no token is left that it could concern.
-    until: u64,
+    /// When it was last seen; `None` for what stays until it is gone from the bucket.
+    seen: Option<Instant>,
     /// The reading in which it was last seen.
     reading: u64,
 }
@@ -51,9 +57,15 @@ struct Entry {
 impl DenyList {
     /// An empty list that was never up to date, stale whenever it was not for longer than `max_stale`.
     pub(crate) fn new(max_stale: Duration) -> Self {
+        Self::by(Clock::default(), max_stale)
+    }
+
+    /// As [`new`](Self::new), by a clock of a test.
+    pub(crate) fn by(clock: Clock, max_stale: Duration) -> Self {
         Self {
             max_stale,
-            began: Instant::now(),
+            began: clock.steady(),
+            clock,
             fresh_at: AtomicU64::new(0),
             told_stale: AtomicBool::new(false),
             known: RwLock::default(),
@@ -77,8 +89,8 @@ impl DenyList {
     pub(crate) fn put(&self, target: Target, terms: Terms) {
         self.write(|known| {
             // What cannot be read revokes all that it can be about, until it is gone from the bucket.
-            let until = terms.until.unwrap_or(u64::MAX);
-            let entry = |epoch| Entry { epoch, until, reading: known.reading };
+            let seen = terms.until.map(|_| self.clock.steady());
+            let entry = |epoch| Entry { epoch, seen, reading: known.reading };
             match target {
                 Target::Token(jti) => known.tokens.put(jti, entry(0)),
                 Target::Session(sid) => known.sessions.put(sid, entry(0)),
@@ -115,11 +127,15 @@ impl DenyList {
         });
     }
 
-    /// Forgets what can concern no token any more at `now`, in seconds since 1970.
-    pub(crate) fn sweep(&self, now: u64) {
-        let over = self.read(|known| known.any(|entry| entry.until <= now));
-        if over {
-            self.write(|known| known.retain(|entry| entry.until > now));
+    /// Forgets what can concern no token any more, in case that it has gone from the bucket unseen.
+    ///
+    /// The time that an entry names is of the wall clock, which may step ahead and back: what was forgotten in between
+    /// would not come again.
+    pub(crate) fn sweep(&self) {
+        let now = self.clock.steady();
+        let is_over = |entry: &Entry| entry.seen.is_some_and(|seen| now.saturating_duration_since(seen) > KEEP);
+        if self.read(|known| known.any(is_over)) {
+            self.write(|known| known.retain(|entry| !is_over(entry)));
         }
     }
 
@@ -157,6 +173,11 @@ impl DenyList {
 
     pub(super) fn len(&self) -> usize {
         self.read(|known| known.tokens.0.len() + known.sessions.0.len() + known.users.0.len())
+    }
+
+    pub(super) fn epochs(&self, subject: SubjectDigest) -> Epochs {
+        let user = |known: &Known| known.users.get(&subject).map_or(0, |entry| entry.epoch);
+        self.read(|known| Epochs { subject, user: user(known), realm: known.realm })
     }
 
     pub(super) fn realm(&self) -> u64 {
@@ -199,7 +220,8 @@ impl<K: Eq + Hash> Entries<K> {
     fn put(&mut self, key: K, entry: Entry) {
         let known = self.0.entry(key).or_insert(entry);
         known.epoch = known.epoch.max(entry.epoch);
-        known.until = known.until.max(entry.until);
+        // What is to stay once, stays.
+        known.seen = known.seen.and(entry.seen);
         known.reading = entry.reading;
     }
 
@@ -225,7 +247,8 @@ impl<K> Default for Entries<K> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::Log;
+    use super::super::super::clock::Hand;
+    use super::super::super::testing::{Log, NOW};
     use super::super::subject_digest;
     use super::*;
 
@@ -306,10 +329,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_revokes() {
-        let list = list();
+        let hand = Hand::at(NOW);
+        let list = DenyList::by(hand.clock(), 30 * SECOND);
         list.put(user("u1"), Terms::default());
         list.put(session("s1"), Terms::default());
-        list.sweep(u64::MAX - 1);
+        hand.pass(100 * KEEP);
+        list.sweep();
         assert!(list.revokes(&of("u1", u64::MAX - 1, 0)) && list.revokes(&in_session("s1")));
         list.put(Target::Realm, Terms::default());
         assert!(!list.revokes(&of("u2", 0, 0)));
@@ -317,29 +342,61 @@ mod tests {
 
     #[test]
     fn revocation_10_what_has_expired_is_forgotten() {
-        let list = list();
+        let hand = Hand::at(NOW);
+        let list = DenyList::by(hand.clock(), 30 * SECOND);
         for n in 0..10_000 {
-            list.put(session(&format!("s{n}")), until(100 + n % 2));
+            if n == 5_000 {
+                hand.pass(SECOND);
+            }
+            list.put(session(&format!("s{n}")), until(NOW + 3_665));
         }
-        list.sweep(99);
+        hand.pass(KEEP - SECOND);
+        list.sweep();
         assert_eq!(list.len(), 10_000);
-        list.sweep(100);
+        hand.pass(SECOND);
+        list.sweep();
         assert_eq!(list.len(), 5_000);
-        assert!(!list.revokes(&in_session("s0")) && list.revokes(&in_session("s1")));
-        list.sweep(101);
+        assert!(!list.revokes(&in_session("s0")) && list.revokes(&in_session("s5000")));
+        // One that is made again is kept as long again.
+        list.put(session("s5000"), until(NOW + 3_665));
+        hand.pass(SECOND);
+        list.sweep();
+        assert_eq!(list.len(), 1);
+    }
+
+    #[test]
+    fn a_wall_clock_that_steps_forgets_no_revocation() {
+        let hand = Hand::at(NOW);
+        let list = DenyList::by(hand.clock(), 30 * SECOND);
+        list.put(session("s1"), until(NOW + 3_665));
+        for step in [NOW + 1_000_000, NOW, 0, NOW] {
+            hand.step_to(step);
+            // What is written meanwhile is kept as well as what is there.
+            list.put(session(&format!("at-{step}")), until(NOW + 3_665));
+            list.sweep();
+            assert!(list.revokes(&in_session("s1")) && list.revokes(&in_session(&format!("at-{step}"))), "{step}");
+        }
+        hand.pass(KEEP + SECOND);
+        list.sweep();
         assert_eq!(list.len(), 0);
     }
 
     #[test]
     fn a_wave_of_revocations_gives_its_memory_back_but_for_some_room() {
-        let list = list();
+        let hand = Hand::at(NOW);
+        let list = DenyList::by(hand.clock(), 30 * SECOND);
         let capacity = || list.known.read().unwrap().sessions.0.capacity();
         for n in 0..10_000 {
-            list.put(session(&format!("s{n}")), until(if n < 100 { 200 } else { 100 }));
+            if n == 9_900 {
+                hand.pass(2 * SECOND);
+            }
+            list.put(session(&format!("s{n}")), until(NOW + 3_665));
         }
-        list.sweep(100);
+        hand.pass(KEEP - SECOND);
+        list.sweep();
         assert!(list.len() == 100 && (800..2_000).contains(&capacity()), "{}", capacity());
-        list.sweep(200);
+        hand.pass(2 * SECOND);
+        list.sweep();
         assert!(list.len() == 0 && (64..200).contains(&capacity()), "{}", capacity());
     }
 

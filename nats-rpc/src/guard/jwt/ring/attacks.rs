@@ -189,8 +189,9 @@ fn a_key_is_used_from_its_beginning_to_its_end_and_what_was_verified_before_ends
 
     use super::super::testing::{NOW, at};
 
-    let key = Key::ed25519("k");
-    let mut document: Value = serde_json::from_slice(&document(1, &[&key])).unwrap();
+    // Beside another one that is in use: alone, nothing could be verified.
+    let (key, other) = (Key::ed25519("k"), Key::ed25519("other"));
+    let mut document: Value = serde_json::from_slice(&document(1, &[&key, &other])).unwrap();
     document["keys"][0]["not_before"] = (NOW + 100).into();
     document["keys"][0]["not_after"] = (NOW + 200).into();
     let ring = KeyRing::from_json(document.to_string().as_bytes()).unwrap();
@@ -211,4 +212,40 @@ fn a_key_is_used_from_its_beginning_to_its_end_and_what_was_verified_before_ends
     ring.replace(document.to_string().as_bytes()).unwrap();
     clock.store(NOW + 250, Ordering::SeqCst);
     assert!(guard.verify(&token).is_ok());
+}
+
+#[test]
+fn without_a_key_in_use_no_token_is_told_from_another() {
+    use super::super::clock::Hand;
+    use super::super::testing::NOW;
+
+    let (key, gateways) = (Key::ed25519("k"), Key { typ: "gw+jwt".to_owned(), ..Key::ed25519("gw") });
+    let mut published: Value = serde_json::from_slice(&document(2, &[&key, &gateways])).unwrap();
+    published["keys"][0]["not_after"] = (NOW + 200).into();
+    let ring = KeyRing::from_json(&document(1, &[])).unwrap();
+    let hand = Hand::at(NOW);
+    let config = JwtConfig { clock: hand.clock(), ..JwtConfig::ring(ring.clone()) };
+    let guard = JwtGuard::<UserClaims>::new(config).unwrap();
+    let readiness = crate::guard::Guard::readiness(&guard).unwrap();
+    let (good, forged) = (key.sign(&claims()), Key::ed25519("nobody").sign(&claims()));
+    let judge = || [&good, &forged].map(|token| guard.verify(token).map(drop));
+    let unknown = [Err(Refusal::NoKeys); 2];
+    assert_eq!((judge(), readiness.check().is_ok()), (unknown, false), "a ring that was provisioned");
+    // One for another type of token verifies none of these.
+    ring.replace(published.to_string().as_bytes()).unwrap();
+    assert_eq!((judge(), readiness.check().is_ok()), ([Ok(()), Err(Refusal::UnknownKeyId)], true));
+    // It has ended, as where no instance of auth has run for long.
+    hand.step_to(NOW + 205);
+    assert_eq!((judge(), readiness.check().is_ok()), (unknown, false));
+    published["version"] = 3.into();
+    published["keys"][0]["not_after"] = (NOW + 900).into();
+    ring.replace(published.to_string().as_bytes()).unwrap();
+    assert_eq!((judge(), readiness.check().is_ok()), ([Ok(()), Err(Refusal::UnknownKeyId)], true));
+    // All were retired.
+    ring.replace(&document(4, &[&gateways])).unwrap();
+    assert_eq!((judge(), readiness.check().is_ok()), (unknown, false));
+    // What is no token at all is 401 in any case.
+    assert_eq!(guard.verify("e30.e30.AAAA").unwrap_err(), Refusal::Header);
+    let secret = JwtGuard::<UserClaims>::new(super::super::testing::config()).unwrap();
+    assert!(crate::guard::Guard::readiness(&secret).is_none(), "a secret is always there");
 }

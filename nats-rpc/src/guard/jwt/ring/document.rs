@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::KeyRingError;
+use crate::guard::jwt::jwk;
 
 /// By how much a version may be ahead of its revision. Beyond what instances write in years, whose count goes on
 /// where a bucket was made anew.
@@ -64,6 +65,11 @@ impl Entry {
     /// When its use ends; never unless it says so.
     pub(crate) fn not_after(&self) -> u64 {
         self.not_after.unwrap_or(u64::MAX)
+    }
+
+    /// Returns `true` if its key is of a known kind and no key generation makes it, so that verifiers leave it out.
+    pub(crate) fn is_weak(&self) -> bool {
+        jwk::verifying_key(self).err().is_some_and(|reason| !reason.is_unknown_kind())
     }
 
     /// Whether whatever `self` verifies, `later` verifies too.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::KeyRingError;
 use super::document::{Document, Entry};
+use crate::decode::from_json;
 use crate::guard::jwt::jwk::{self, Unusable};
 use crate::guard::jwt::keys::{VerifyingKey, is_sound_key_id};
 
@@ -15,6 +16,8 @@ pub(super) struct Keys {
     pub(super) by_id: HashMap<Box<str>, Arc<VerifyingKey>>,
     /// Counts the documents that took something away from the one before.
     pub(super) generation: u64,
+    /// The ids of keys that were left out, each with the reason.
+    left_out: Vec<(Box<str>, Unusable)>,
 }
 
 /// What keys may be called.
@@ -28,9 +31,9 @@ pub(super) enum KeyIds {
 
 impl Keys {
     pub(super) fn parse(document: &[u8], key_ids: KeyIds) -> Result<Self, KeyRingError> {
-        let document: Document =
-            serde_json::from_slice(document).map_err(|error| KeyRingError::Malformed(error.to_string()))?;
+        let document: Document = from_json(document).map_err(|error| KeyRingError::Malformed(error.to_string()))?;
         let mut by_id = HashMap::with_capacity(document.keys.len());
+        let mut left_out = Vec::new();
         for entry in &document.keys {
             let kid = entry.kid.as_str();
             if !is_sound_key_id(kid) || entry.typ.is_empty() || entry.iss.is_empty() {
@@ -49,14 +52,29 @@ impl Keys {
                 Ok((key, _)) => Some(Arc::new(key)),
                 Err(Unusable::Private) => return Err(KeyRingError::PrivateKey { kid: kid.to_owned() }),
                 Err(reason) => {
-                    tracing::warn!(kid, %reason, "key left out of the key ring");
+                    left_out.push((Box::from(kid), reason));
                     None
                 }
             };
             by_id.insert(Box::from(kid), key);
         }
         let by_id = by_id.into_iter().filter_map(|(kid, key)| Some((kid, key?))).collect();
-        Ok(Self { document: Arc::new(document), by_id, generation: 0 })
+        Ok(Self { document: Arc::new(document), by_id, generation: 0, left_out })
+    }
+
+    /// Reports the keys that were left out, once a document is in use.
+    pub(super) fn report(&self) {
+        for (kid, reason) in &self.left_out {
+            match reason.is_unknown_kind() {
+                true => tracing::warn!(kid, %reason, "key left out of the key ring"),
+                false => tracing::error!(kid, %reason, "ALARM: a weak or broken key was left out of the key ring"),
+            }
+        }
+    }
+
+    /// Returns `true` if a key was left out that nobody honest publishes.
+    pub(super) fn has_weak(&self) -> bool {
+        self.left_out.iter().any(|(_, reason)| !reason.is_unknown_kind())
     }
 
     /// These keys, as those that follow `earlier`.
@@ -70,6 +88,7 @@ impl Keys {
             document: Arc::clone(&self.document),
             by_id: self.by_id.clone(),
             generation: earlier.generation + u64::from(loses),
+            left_out: self.left_out.clone(),
         }
     }
 }

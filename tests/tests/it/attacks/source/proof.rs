@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
-use nats_rpc::auth::{Backoff, BackoffRule, KeyPurpose, SigningKeyConfig, SigningKeys};
+use nats_rpc::auth::{KeyPurpose, LoginThrottle, SigningKeyConfig, SigningKeys, ThrottlePolicy};
 use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
 use nats_rpc::{Client, Connection, SecretKey};
 use nats_rpc_tests::server;
@@ -34,7 +34,7 @@ impl Attempts {
     /// The data of an attempt at another account than all before: failures are counted by account as well.
     fn another(&self) -> Value {
         self.made.set(self.made.get() + 1);
-        json!({ "email": format!("nobody{}@example.com", self.made.get()), "password": "x" })
+        json!({ "email": format!("nobody{}@example.com", self.made.get()), "password": "x\0" })
     }
 
     /// The code that an attempt of this data ends with which brings `proof`.
@@ -79,12 +79,12 @@ pub(super) async fn proofs_of_where_a_caller_is(_: &World) {
     let pepper = SecretKey::new("JWT_REFRESH_SECRET", REFRESH_SECRET).unwrap();
     // The last failure as if it had come some hours from now, so that the wait outlasts every test.
     let later = || SystemTime::now() + Duration::from_secs(36_000);
-    let backoff = soon(Backoff::open(&connection, &pepper)).await.unwrap();
-    for _ in 1..BackoffRule::SOURCE.from {
-        soon(backoff.begin(&backoff.key("source", GUILTY), &BackoffRule::SOURCE)).await.unwrap();
+    let throttle = soon(LoginThrottle::open(&connection, &pepper)).await.unwrap();
+    for _ in 1..ThrottlePolicy::SOURCE.from {
+        soon(throttle.count(&throttle.key("source", GUILTY), &ThrottlePolicy::SOURCE)).await.unwrap();
     }
-    let backoff = backoff.clock(later);
-    soon(backoff.begin(&backoff.key("source", GUILTY), &BackoffRule::SOURCE)).await.unwrap();
+    let throttle = throttle.clock(later);
+    soon(throttle.count(&throttle.key("source", GUILTY), &ThrottlePolicy::SOURCE)).await.unwrap();
     let attempts = Attempts { client: client(&server).await, made: Cell::default() };
     attempts.believe(|data| sign(&signer(), GUILTY, data)).await;
 
@@ -138,7 +138,7 @@ pub(super) async fn proofs_of_where_a_caller_is(_: &World) {
     attempts.believe(genuine).await;
 
     // Nobody is brought into disrepute either: what is forged counts against nobody.
-    for _ in 0..BackoffRule::SOURCE.from + 5 {
+    for _ in 0..ThrottlePolicy::SOURCE.from + 5 {
         let forged = |data: &str| {
             let [header, claims] = opened(&sign(&signer(), INNOCENT, data));
             stranger.sign(&header, &claims)

@@ -1,0 +1,35 @@
+//! A reply to a caller whose proof may end.
+
+use std::sync::Arc;
+
+use super::{IntoReply, Written};
+use crate::error::RpcError;
+use crate::validity::Validity;
+
+/// A handler's reply, with how long what its guards proved holds; only a stream outlasts the check of the guards.
+///
+/// It is one whatever `T` is: of a type that is no reply, the compiler would else complain twice.
+#[doc(hidden)]
+pub struct Bounded<T> {
+    reply: T,
+    write: fn(T, &mut Vec<u8>) -> Result<Written, RpcError>,
+    validity: Option<Arc<dyn Validity>>,
+}
+
+impl<T: IntoReply> Bounded<T> {
+    pub(super) fn new(reply: T, validity: Option<Arc<dyn Validity>>) -> Self {
+        Self { reply, write: T::write, validity }
+    }
+}
+
+// No handler returns it.
+#[diagnostic::do_not_recommend]
+impl<T> IntoReply for Bounded<T> {
+    fn write(self, out: &mut Vec<u8>) -> Result<Written, RpcError> {
+        let mut written = (self.write)(self.reply, out)?;
+        if let Written::Stream(items) = &mut written {
+            items.bound_by(self.validity);
+        }
+        Ok(written)
+    }
+}

@@ -1,0 +1,54 @@
+//! How long what a guard proved about a caller holds.
+
+use std::sync::Arc;
+
+use crate::error::RpcError;
+
+/// Tells whether what a guard proved about a caller still holds.
+///
+/// Implement it where a proof can end while a handler runs, as a token that expires or is revoked. The guard gives it
+/// to the request with [`Request::add_validity`](crate::Request::add_validity). While the handler streams, the service
+/// asks twice a second, and ends the stream with the error. A handler that replies once is not interrupted.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Instant;
+///
+/// use nats_rpc::prelude::*;
+/// use nats_rpc::Validity;
+///
+/// /// A pass that ends at a moment.
+/// struct Pass { until: Instant }
+///
+/// impl Validity for Pass {
+///     fn check(&self) -> Result<(), RpcError> {
+///         if Instant::now() < self.until { Ok(()) } else { Err(RpcError::unauthenticated("the pass has ended")) }
+///     }
+/// }
+///
+/// struct Passes;
+///
+/// impl Guard for Passes {
+///     async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError> {
+///         request.add_validity(Arc::new(Pass { until: request.deadline() }));
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Validity: Send + Sync {
+    /// Returns `Ok` while the proof holds. It is called on the service's loop and must not block.
+    ///
+    /// # Errors
+    /// The error that ends the stream: 401 if the proof has ended, 503 if that cannot be told.
+    fn check(&self) -> Result<(), RpcError>;
+}
+
+/// What two guards proved; it holds while both do.
+pub(crate) struct Both(pub(crate) Arc<dyn Validity>, pub(crate) Arc<dyn Validity>);
+
+impl Validity for Both {
+    fn check(&self) -> Result<(), RpcError> {
+        self.0.check()?;
+        self.1.check()
+    }
+}

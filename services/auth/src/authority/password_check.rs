@@ -1,0 +1,120 @@
+//! Checking a password: cheap checks first, then a turn at the pool, then the password; one price for all that fail.
+
+use std::sync::Arc;
+
+use nats_rpc::RpcError;
+use nats_rpc::auth::{AuditEvent, Device, HashPermit, PasswordMatch, Passwords};
+use zeroize::Zeroizing;
+
+use super::Authority;
+use crate::account::{Account, AccountKey};
+use crate::caller::Caller;
+use crate::login_throttle::Attempt;
+
+/// An account whose password was given, and how it is stored.
+pub(super) struct Proven {
+    pub(super) account: Account,
+    /// The stored hash is of another program, or costs less than new ones.
+    pub(super) outdated: bool,
+    /// The device that the caller is known by.
+    pub(super) device: Option<Device>,
+}
+
+impl Authority {
+    /// The account at `key`, if it is there, not locked, and `password` is its password; else `None`, at one price.
+    ///
+    /// The checks run in this order: the device token and the length of the queue, which are looks at memory; the
+    /// counts of account, device and networks, which are reads; a turn at the pool; the note of the attempt; the
+    /// password.
+    ///
+    /// `name` is what the account is counted under, whether there is one or not.
+    pub(super) async fn check_password(
+        &self,
+        name: &str,
+        key: Option<&AccountKey>,
+        password: &str,
+        caller: &Caller,
+    ) -> Result<Option<Proven>, RpcError> {
+        let parts = &*self.0;
+        let device = self.known_device(key, caller).await?;
+        parts.passwords.check(&parts.throttle.request(caller, device.as_ref()))?;
+        let attempt = Arc::new(parts.throttle.attempt(name, caller, device.as_ref()).await?);
+        let device = device.filter(|_| attempt.is_of_known_device());
+        loop {
+            let permit = parts.passwords.admit(attempt.request()).await?;
+            let password = Zeroizing::new(password.to_owned());
+            let (attempt, key, name) = (Arc::clone(&attempt), key.cloned(), name.to_owned());
+            let caller_of_work = caller.clone();
+            let work = async move |authority: Self| {
+                authority.try_password(permit, &attempt, &name, key.as_ref(), &password, &caller_of_work).await
+            };
+            // It runs to its end, so that an attempt whose caller has gone is counted with its outcome.
+            let checked = self.0.service.see_through("the check of a password", work(self.clone())).await??;
+            if let Some(proven) = checked {
+                return Ok(proven.map(|proven| Proven { device, ..proven }));
+            }
+            // Others are being checked; their outcome says whether this one has to wait.
+            parts.throttle.wait_for_others(caller).await?;
+        }
+    }
+
+    /// One try in a turn of the pool, which ends when the outcome is counted; `None` if other attempts at the account
+    /// are being checked.
+    async fn try_password(
+        self,
+        mut permit: HashPermit,
+        attempt: &Attempt,
+        name: &str,
+        key: Option<&AccountKey>,
+        password: &str,
+        caller: &Caller,
+    ) -> Result<Option<Option<Proven>>, RpcError> {
+        let parts = &*self.0;
+        let Some(begun) = parts.throttle.begin(attempt).await? else { return Ok(None) };
+        let checked = async {
+            let account = match key {
+                Some(key) => parts.accounts.find(key).await?,
+                None => None,
+            };
+            let known = account.as_ref().map(|account| account.user_id);
+            // A locked account looks and costs like none.
+            let account = account.filter(|account| !account.locked);
+            let stored = account.as_ref().map(|account| account.password_hash.as_str());
+            if let (Some(user), Some(false)) = (known, stored.map(Passwords::is_usable)) {
+                parts.audit.emit(AuditEvent::PasswordHashUnusable { user: user.to_string() });
+            }
+            let matched = permit.verify(password, stored).await?;
+            Ok::<_, RpcError>((known, account.filter(|_| matched != PasswordMatch::Wrong), matched))
+        };
+        let (known, account, matched) = match checked.await {
+            Ok(checked) => checked,
+            Err(error) => {
+                parts.throttle.give_up(begun).await;
+                return Err(error);
+            }
+        };
+        let Some(account) = account else {
+            parts.throttle.failed(attempt, begun).await;
+            let user = known.map(|user| user.to_string());
+            let (account, source) = (parts.throttle.account(name), parts.throttle.source(caller));
+            parts.audit.emit(AuditEvent::LogInRefused { account, user, source });
+            return Ok(Some(None));
+        };
+        parts.throttle.succeeded(begun).await;
+        let outdated = matched == PasswordMatch::Migrated || parts.passwords.is_weak(&account.password_hash);
+        Ok(Some(Some(Proven { account, outdated, device: None })))
+    }
+
+    /// The device that a caller has a token of, if it is known to the account at `key`.
+    ///
+    /// A forged token, or one for another account, costs no read.
+    async fn known_device(&self, key: Option<&AccountKey>, caller: &Caller) -> Result<Option<Device>, RpcError> {
+        let parts = &*self.0;
+        let (Some(key), Some(token)) = (key, &caller.device) else { return Ok(None) };
+        let Some(device) = parts.devices.verify(token, key.as_str()) else { return Ok(None) };
+        let Some(account) = parts.accounts.find(key).await? else { return Ok(None) };
+        let user = account.user_id.to_string();
+        let known = device.is_of(&user) && account.admits(&device.owner(user, key.as_str()), self.realm()?);
+        Ok(known.then_some(device))
+    }
+}
