@@ -12,7 +12,7 @@
 //!
 //! `rpc --nest` measures NestJS too, `--features peers` another framework for Rust, `--features mimalloc` all
 //! that is Rust with that allocator in place of the system's. `rpc` and `instructions` put their tables into
-//! the README with `--readme README.md`.
+//! a page with `--readme docs/performance.md`.
 //!
 //! Each contestant is a process of its own, so that its CPU time and memory are its own; the load
 //! generator is this process. The CPU time of threads is read from `/proc`, so this runs on Linux only.
