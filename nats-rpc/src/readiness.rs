@@ -1,4 +1,4 @@
-//! Whether a guard can decide about any caller at all.
+//! Readiness of a guard: whether it can decide about any caller.
 
 use std::fmt;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a secret was not read. It has no part of the value.
+/// Error of a secret that was not read. It has no part of the value.
 #[derive(Debug)]
 pub(crate) enum SecretVarError {
     /// The variable and its file are set.

@@ -1,4 +1,4 @@
-//! How long what a guard proved about a caller holds.
+//! Validity of what a guard proved about a caller.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub trait Validity: Send + Sync {
     fn check(&self) -> Result<(), RpcError>;
 }
 
-/// What two guards proved; it holds while both do.
+/// Validity of two guards together; it holds while both hold.
 pub(crate) struct Both(pub(crate) Arc<dyn Validity>, pub(crate) Arc<dyn Validity>);
 
 impl Validity for Both {

@@ -1,5 +1,5 @@
 #![no_main]
-//! What is allowed as a reply subject is an inbox by its first token, or below an added prefix.
+//! An allowed reply subject is an inbox by its first token, or is below an added prefix.
 
 use libfuzzer_sys::fuzz_target;
 use nats_rpc::{MAX_SUBJECT_LEN, ReplySubjects};

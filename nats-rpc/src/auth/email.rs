@@ -102,7 +102,7 @@ impl Email {
         if is_plain { Ok(email) } else { Err(EmailError::LookAlike) }
     }
 
-    /// What all addresses have in common that look like this one (Unicode Technical Standard 39, section 4).
+    /// Skeleton that all look-alikes of this address share (Unicode Technical Standard 39, section 4).
     ///
     /// It is for comparing and no address itself: `paypa1` and `paypal` have one skeleton, and so have `rn` and `m`.
     pub fn skeleton(&self) -> String {
@@ -122,7 +122,7 @@ impl Email {
     }
 }
 
-/// Whether a part of an address, without punctuation, cannot be taken for another.
+/// Returns `true` if a part of an address, without punctuation, cannot be mistaken for another.
 fn is_distinct(part: &str) -> bool {
     if part.is_ascii() {
         return true;

@@ -28,10 +28,10 @@ const OPEN_LIMIT: Duration = Duration::from_secs(10);
 /// How long nothing may come of a history that is not all there before it is read anew: who delivers it may be
 /// behind the leader, and the next one that is asked may not.
 const SILENCE_LIMIT: Duration = Duration::from_secs(3);
-/// How long a bucket is read without a consumer after two clients in that time have died: a record that ends clients
+/// Time for which a bucket is read without a consumer after two clients died: a record that ends clients
 /// could be written again and again.
 const CALM: Duration = Duration::from_secs(60);
-/// How often it is read then.
+/// Interval of these reads.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -51,7 +51,7 @@ pub(crate) enum Change<'a> {
     Loaded,
 }
 
-/// How much a bucket holds.
+/// Size of the history of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum History {
     /// A handful of keys: they are read one by one, so that not even the first reading ends a client.
@@ -290,7 +290,7 @@ impl<See: FnMut(Change<'_>) + Send> Reading<'_, See> {
         loop {
             let open = async {
                 let handles = self.bucket.current().await?;
-                // What was the last message before the consumer began may be gone, and then never be delivered.
+                // The last message before the consumer began may be gone, and is then never delivered.
                 let info = leader::info(&handles.store).await?;
                 if at.is_some_and(|at| at.created != info.created) {
                     return Err("it is another one".into());

@@ -1,4 +1,4 @@
-//! What an auth instance signs changes and beacons with.
+//! Signer of changes and beacons of an auth instance.
 
 use std::fmt;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl ChangeSigner {
         &self.0.published
     }
 
-    /// Whether there are key rings beside the revocations.
+    /// Returns `true` if there are key rings beside the revocations.
     pub(super) fn has_rings(&self) -> bool {
         matches!(self.0.verified_by, VerifiedBy::Ring(_))
     }

@@ -23,13 +23,13 @@ const RECORD: &str = "$KV.";
 pub(super) struct Filter {
     /// Bytes that have not been looked at.
     input: BytesMut,
-    /// How many of the next bytes belong to a message that passes.
+    /// Number of the next bytes that belong to a message that passes.
     passing: usize,
-    /// How many of the next bytes belong to a message that was replaced.
+    /// Number of the next bytes that belong to a replaced message.
     skipping: usize,
 }
 
-/// What the input begins with.
+/// First frame of the input.
 #[derive(Debug, PartialEq, Eq)]
 enum Frame {
     /// Too little to tell.
@@ -73,7 +73,7 @@ impl Filter {
                     self.skipping = length;
                     return Some(Output::Replaced(replacement.into()));
                 }
-                // What comes before it leaves first.
+                // The bytes before it leave first.
                 Frame::Unreadable(..) | Frame::Partial => break,
             }
         }
@@ -194,7 +194,7 @@ mod tests {
         format!("HMSG {subject} 7 _INBOX.a {head} {all}\r\n{headers}{body}\r\n")
     }
 
-    /// What leaves the filter for `input` that comes in pieces of `size` bytes.
+    /// Returns the output of the filter for `input` in pieces of `size` bytes.
     fn filtered(input: &str, size: usize) -> String {
         let mut filter = Filter::default();
         let mut output = Vec::new();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a publisher writes into a header, the message behind it arrives.
+        /// The message behind any header arrives.
         #[test]
         fn no_header_hides_the_next_message(headers in "(NATS/1.0)?[\r\n a-c:\u{a0}]{0,40}", size in 1_usize..50) {
             let next = hmsg("next", "NATS/1.0\r\n\r\n", "");

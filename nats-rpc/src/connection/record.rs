@@ -25,7 +25,7 @@ pub struct KvRecord {
     pub value: Option<Bytes>,
     /// The revision, which a write bound to it replaces.
     pub revision: u64,
-    /// Whether the headers of the record cannot be read: no program of ours wrote it.
+    /// Is `true` if the headers of the record cannot be read: no program of this framework wrote it.
     pub has_bad_headers: bool,
 }
 
@@ -36,7 +36,7 @@ pub struct KvRecord {
 pub struct KvReadError {
     /// The bucket.
     pub bucket: String,
-    /// What went wrong.
+    /// The cause.
     pub source: Box<dyn Error + Send + Sync>,
 }
 
@@ -117,12 +117,12 @@ fn lines(headers: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines.skip(1).filter(|line| !line.is_empty())
 }
 
-/// Whether the message is the trace of a key that is gone. Deletions and expiries are messages too.
+/// Returns `true` if the message marks a deleted key. Deletions and expiries are messages too.
 fn is_marker(headers: &[u8]) -> bool {
     lines(headers).any(|line| line.starts_with(b"KV-Operation:") || line.starts_with(b"Nats-Marker-Reason:"))
 }
 
-/// Whether each line is a name and a value that a client can parse.
+/// Returns `true` if each line is a name and a value that a client can parse.
 fn are_good(headers: &[u8]) -> bool {
     let is_name = |name: &[u8]| !name.is_empty() && name.iter().all(|byte| byte.is_ascii_graphic());
     let is_value = |value: &[u8]| std::str::from_utf8(value).is_ok_and(|value| !value.contains(['\r', '\n', '\0']));

@@ -26,13 +26,13 @@ use super::NatsConfig;
 use super::filter::{Filter, Output};
 use super::watch::Watch;
 
-/// How many bytes are read at a time, at most.
+/// Largest read, in bytes.
 const CHUNK: usize = 64 * 1024;
-/// How long the first line of a connection may take.
+/// Time limit for the first line of a connection.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
-/// How many connections may be waited for at a time that have not shown the secret.
+/// Number of connections that may be open before they have shown the secret.
 const STRANGERS: usize = 8;
-/// How long nats-server may take nothing. async-nats has given it up by then, unless its pings are rarer.
+/// Time for which nats-server may accept no bytes. async-nats has given it up by then, unless its pings are rarer.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
 /// The pause after a connection that could not be accepted, for want of descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -85,7 +85,7 @@ fn secret() -> String {
     })
 }
 
-/// What the connections of one relay share.
+/// State that the connections of one relay share.
 struct Passage {
     upstream: Arc<Upstream>,
     secret: String,
@@ -247,7 +247,7 @@ mod tests {
         let hello = format!("CONNECT {{\"name\":\"{}\",\"sig\":\"s\"}}\r\nPING\r\n", relay.secret());
         let (info, client) = say(&relay, &hello).await;
         assert_eq!(info, "INFO {\"nonce\":\"n\"}");
-        // What was written before the end still arrives.
+        // Bytes that were written before the end still arrive.
         drop((client, relay));
         assert_eq!(hearing.await.unwrap(), "CONNECT {\"name\":\"users\",\"sig\":\"s\"}\r\nPING\r\n");
     }

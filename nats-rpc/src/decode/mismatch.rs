@@ -1,4 +1,4 @@
-//! What is wrong with the type of a value, said without the value.
+//! Description of a wrong type that does not repeat the value.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ impl Mismatch {
         self
     }
 
-    /// What is wrong, without the place.
+    /// The description, without the place.
     pub(crate) fn why(&self) -> &str {
         &self.why
     }

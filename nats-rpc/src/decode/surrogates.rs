@@ -1,6 +1,6 @@
 //! Halves of surrogate pairs, as `JSON.stringify` writes them for a text that was cut in the middle of a character.
 
-/// What stands in place of half a pair: an escape of the same length, so that places in the JSON stay what they are.
+/// Replacement of half a pair: an escape of the same length, so that places in the JSON stay what they are.
 const REPLACEMENT: &[u8; ESCAPE] = br"\ufffd";
 /// The length of `\ud83d`.
 const ESCAPE: usize = 6;

@@ -1,4 +1,4 @@
-//! Whether the guards of a service have what they decide by.
+//! Readiness of the guards of a service.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use super::Status;
 use crate::connection::EchoError;
 use crate::readiness::Readiness;
 
-/// How often the guards are asked.
+/// Interval at which the guards are asked.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Why a service does not do its work now, though it runs.
+/// Reason why a running service cannot do its work now.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotReady {

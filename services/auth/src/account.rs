@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn renewed_hash_is_of_the_same_password_and_a_changed_one_is_not() {
+    fn renewed_hash_is_of_the_same_password() {
         let mut account = Account::new("first".to_owned());
         let password = account.password();
         account.renew_hash("second");

@@ -33,7 +33,7 @@ const RESET_SOURCE: &str = "reset_source";
 const PAUSE_MS: std::ops::Range<u64> = 30..120;
 /// The most attempts that wait like that.
 const MOST_WAITING: usize = 32;
-/// What audit events name an account by.
+/// Name of an account in audit events.
 const ACCOUNT: &str = "account";
 
 /// For a device: as for an account, and remembered for as long as a token may live at most.
@@ -335,7 +335,7 @@ fn too_many(what: &str, retry_after_ms: u64) -> RpcError {
     RpcError::resource_exhausted(format!("too many {what}: try again later")).with_details(Details { retry_after_ms })
 }
 
-/// What attempts at the account of an address are counted under: the key of the account, one for all spellings.
+/// Key under which attempts at the account of an address are counted, one for all spellings.
 /// Text that is no address has a name too, so that it is counted.
 pub(crate) fn name_of(address: &str) -> String {
     Email::parse(address).map_or_else(|_| address.trim().to_lowercase(), |email| email.key())

@@ -1,11 +1,11 @@
-//! How each part of the system connects to nats-server.
+//! Credentials of each part of the system on nats-server.
 
 use std::fmt;
 use std::sync::Arc;
 
 use nats_rpc::NatsConfig;
 
-/// How each part of the system connects: by the name of its user in `services/nats.conf`.
+/// Credentials of each part, by the name of its user in `services/nats.conf`.
 #[derive(Clone)]
 pub struct Logins(Arc<dyn Fn(&str) -> NatsConfig + Send + Sync>);
 
@@ -15,7 +15,7 @@ impl Logins {
         Self(Arc::new(of))
     }
 
-    /// How `user` connects.
+    /// Credentials of `user`.
     pub(crate) fn of(&self, user: &str) -> NatsConfig {
         (self.0)(user)
     }

@@ -8,7 +8,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::surround::REQUEST_ID;
 
-/// How long a browser may remember what a preflight said.
+/// Time for which a browser may cache a preflight.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
 /// The origins whose pages may call: none unless they are named.
@@ -23,7 +23,7 @@ impl Origins {
         list.split(',').map(|origin| parse(origin.trim())).collect::<Option<_>>().map(Self)
     }
 
-    /// What answers preflights and marks replies; `None` where no origin is named.
+    /// Layer that answers preflights and marks replies; `None` where no origin is named.
     pub(crate) fn layer(self) -> Option<CorsLayer> {
         if self.0.is_empty() {
             return None;

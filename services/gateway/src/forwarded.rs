@@ -1,4 +1,4 @@
-//! What proxies say of the addresses that a request came by.
+//! Addresses of a request that proxies report.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -43,7 +43,7 @@ fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Failure> {
     if is_good { Ok(()) } else { Err(refused().into()) }
 }
 
-/// Whether the list in all lines of header `name` has at most `most` members, each of which is `allowed`.
+/// Returns `true` if the list in all lines of header `name` has at most `most` members, each of which is `allowed`.
 fn all(headers: &HeaderMap, name: &HeaderName, most: usize, allowed: &str) -> bool {
     let mut members = 0;
     headers.get_all(name).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).all(|member| {

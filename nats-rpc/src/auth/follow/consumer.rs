@@ -13,11 +13,11 @@ use serde::Deserialize;
 
 use crate::connection::KvHandles;
 
-/// How often a consumer that has nothing to deliver says that it is there.
+/// Interval of the heartbeats of an idle consumer.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How long it may be silent before it is replaced.
+/// Silence after which a consumer is replaced.
 const SILENCE: Duration = Duration::from_secs(15);
-/// How long a consumer lives that nobody listens to.
+/// Lifetime of a consumer without a listener.
 const INACTIVE: Duration = Duration::from_secs(30);
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -40,7 +40,7 @@ pub(super) struct Delivery {
     /// `None` if the key is gone.
     pub(super) value: Option<Bytes>,
     pub(super) revision: u64,
-    /// How many are to come that are in the bucket now.
+    /// Number of records that are still to come.
     pub(super) pending: u64,
 }
 
@@ -57,7 +57,7 @@ impl Consumer {
         let nats = handles.jetstream.client();
         let inbox = nats.new_inbox();
         let messages = nats.subscribe(inbox.clone()).await?;
-        // Nobody can guess the name, so nobody can delete the consumer or have it deliver to somebody else.
+        // The name cannot be guessed, so no other user can delete the consumer or redirect it.
         let name = nuid::next().to_string();
         let nanos = |duration: Duration| duration.as_nanos() as u64;
         let config = serde_json::json!({
@@ -94,7 +94,7 @@ impl Consumer {
                 }
                 Some(status) => return Err(format!("its consumer has ended: status {status}").into()),
             }
-            // What does not come from this consumer is from somebody else.
+            // A message of another origin is not from this consumer.
             let Some(place) = message.reply.as_deref().and_then(|reply| place(reply, &self.stream, &self.name)) else {
                 continue;
             };
@@ -122,7 +122,7 @@ fn is_marker(message: &Message) -> bool {
     has("KV-Operation") || has("Nats-Marker-Reason")
 }
 
-/// What the reply subject of a delivery says.
+/// Fields of the reply subject of a delivery.
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
     revision: u64,

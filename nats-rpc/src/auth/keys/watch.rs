@@ -30,7 +30,7 @@ pub(super) async fn watch(
     mut reports: watch::Receiver<Option<Arc<Report>>>,
 ) {
     let mut created = None;
-    // How far the bucket had come at the last read, also by keys that a verifier does not read.
+    // Last sequence of the bucket at the last read, including keys that a verifier does not read.
     let mut read = 0;
     let mut last = Instant::now();
     let (mut late_at, mut read_at) = (last + late(), None);
@@ -82,7 +82,7 @@ fn late() -> Duration {
     LATE + spread(LATE / 2)
 }
 
-/// What a beacon says of a ring of which everything up to a sequence is known.
+/// Change of a ring that a beacon announces, relative to what is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Known,

@@ -32,7 +32,7 @@ impl Signed {
     }
 }
 
-/// What is signed: a line that names its kind, the bucket, the key and both terms, one a line.
+/// The signed text: a line that names its kind, the bucket, the key and both terms, one a line.
 pub(super) fn bytes(key: &str, terms: Terms) -> Vec<u8> {
     let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
     format!("nats-rpc revocation 1\n{BUCKET}\n{key}\n{}\n{}\n", number(terms.epoch), number(terms.until)).into_bytes()

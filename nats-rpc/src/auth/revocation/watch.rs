@@ -23,7 +23,7 @@ use crate::jwt::{Clock, DenyList, SignatureError, Target};
 /// The changes of the bucket, as nats-server republishes them.
 pub(in crate::auth) const CHANGES: &str = "watch.auth_rev.>";
 const CHANGE: &str = "watch.auth_rev.";
-/// How long a read may take.
+/// Time limit of a read.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 /// The longest pause before a read that failed is tried again at a start.
 const RETRY: Duration = Duration::from_millis(500);
@@ -68,21 +68,21 @@ struct Watcher {
     bucket: KvBucket,
     hub: Arc<Hub>,
     list: Arc<DenyList>,
-    /// How long nothing may prove that the list is complete before the leader is asked.
+    /// Time without a proof of completeness after which the leader is asked.
     patience: Duration,
     state: State,
     clock: Clock,
     limit: ReadLimit,
     refused: Refused,
-    /// When the leader is asked, unless a beacon proves the list complete before.
+    /// Instant at which the leader is asked, unless a beacon proves the list complete before.
     ask_at: Instant,
-    /// When the bucket is read, as something is missing.
+    /// Instant at which the bucket is read because a change is missing.
     read_at: Option<Instant>,
     /// The way that worked last.
     by: By,
 }
 
-/// What is known of the bucket.
+/// Changes of the bucket that are known.
 #[derive(Debug, Default)]
 struct State {
     created: i64,
@@ -91,7 +91,7 @@ struct State {
     changes: Changes,
 }
 
-/// What a beacon means for this process.
+/// Consequence of a beacon for this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// The list was complete when the leader was asked.
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn list_is_complete_only_if_the_digest_is_that_of_what_was_received() {
+    fn list_is_complete_only_with_the_matching_digest() {
         let all = [(11, "a"), (12, "b")];
         let beacon = progress(10, 12, &all);
         let mut complete = state(&all);

@@ -20,15 +20,15 @@ use crate::auth::signer::ChangeSigner;
 use crate::connection::{Connection, KvBucket, KvHandles};
 use crate::jwt::{Clock, Document};
 
-/// How much later an instance publishes that did not publish the last one: one beacon is for all.
+/// Additional delay of an instance that did not publish the last beacon: one beacon serves all.
 const OTHERS_LATER: Duration = Duration::from_millis(250);
 /// Within this time the instances reply to a request for a beacon; the first one is enough.
 const ASKED: Duration = Duration::from_millis(50);
-/// How long a change that the leader has may be on its way here.
+/// Time for which a change of the leader may be in transit.
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
-/// How long making a beacon may take.
+/// Time limit for making a beacon.
 const LIMIT: Duration = Duration::from_secs(5);
-/// How many beacons a window reaches back, so that one may be lost.
+/// Number of beacons that a window reaches back, so that one may be lost.
 const REACH: usize = 3;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -95,7 +95,7 @@ struct Beacon {
     signer: ChangeSigner,
     clock: Clock,
     bucket: KvBucket,
-    /// When the stream of the revocations was created.
+    /// Creation time of the stream of the revocations.
     created: i64,
     /// Up to this sequence all changes of it are in `changes`.
     complete: u64,
@@ -114,7 +114,7 @@ impl Beacon {
             let live = connection.live();
             let mut changes = subscribed(&live.nats, CHANGES).await;
             let mut asks = subscribed(&live.nats, ASK).await;
-            // What is heard from here on is complete.
+            // From here on no change is missed.
             self.created = 0;
             tokio::select! {
                 _ = connection.renewed(live.generation) => {}
@@ -303,7 +303,7 @@ impl Ring {
     }
 }
 
-/// Whether `later` has the keys of `earlier`, each for at least as long, and no others.
+/// Returns `true` if `later` has the keys of `earlier`, each for at least as long, and no others.
 fn is_prolonged(earlier: &Document, later: &Document) -> bool {
     earlier.keys.len() == later.keys.len()
         && earlier.keys.iter().all(|key| later.entry(&key.kid).is_some_and(|it| key.outlived_by(it)))

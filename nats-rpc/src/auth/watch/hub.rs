@@ -13,7 +13,7 @@ use super::report::{Report, ReportError, SUBJECT};
 use crate::connection::Connection;
 use crate::jwt::{Clock, DetachedVerifier, KeyRing, SecretKey, SignatureError, WeakKeyRing};
 
-/// How far the clock of auth may be ahead, in milliseconds, before its beacons prove nothing.
+/// Tolerated lead of auth's clock, in milliseconds; beacons further ahead prove nothing.
 const MOST_AHEAD: u64 = 5_000;
 
 /// Receives the beacons of auth until it is dropped.

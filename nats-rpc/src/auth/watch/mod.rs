@@ -43,5 +43,5 @@ pub(super) use self::report::Window;
 pub(super) use self::report::{Progress, Report};
 pub(super) use self::window::Changes;
 
-/// How often auth publishes a beacon.
+/// Interval of beacons.
 pub(super) const BEACON_EVERY: Duration = Duration::from_secs(2);

@@ -8,13 +8,13 @@ use futures::StreamExt;
 
 use crate::connection::{KvHandles, KvRecord};
 
-/// How many records one request asks for.
+/// Number of records per request.
 const BATCH: u32 = 500;
-/// How long a batch may pause.
+/// Longest pause within a batch.
 const SILENCE_LIMIT: Duration = Duration::from_secs(3);
 /// The pause before a copy that is behind the leader is asked again.
 const BEHIND_PAUSE: Duration = Duration::from_millis(100);
-/// How often it is asked in vain before the leader is read record by record.
+/// Number of failed batches after which records are read one by one from the leader.
 const BEHIND_TRIES: usize = 20;
 
 type BoxError = Box<dyn Error + Send + Sync>;

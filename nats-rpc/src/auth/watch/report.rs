@@ -18,19 +18,19 @@ pub(super) const SUBJECT: &str = "watch.auth_beacon";
 pub(super) const ASK: &str = "watch.auth_beacon.ask";
 const KIND: &[u8] = b"nats-rpc beacon 1\n";
 
-/// How far the buckets had come at a moment, as an auth instance asked their leaders.
+/// Progress of the buckets at an instant, as an auth instance read it from their leaders.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::auth) struct Report {
-    /// When the leaders were asked, by the clock of auth: milliseconds since 1970.
+    /// Time at which the leaders were asked, by auth's clock, in milliseconds since 1970.
     pub(in crate::auth) at: u64,
     /// By the name of the bucket.
     pub(in crate::auth) buckets: BTreeMap<String, Progress>,
 }
 
-/// How far one bucket had come.
+/// Progress of one bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::auth) struct Progress {
-    /// When its stream was created, by which it is told from another one of its name: nanoseconds since 1970.
+    /// Creation time of its stream, in nanoseconds since 1970; it tells streams of one name apart.
     pub(in crate::auth) created: i64,
     /// The last sequence of the stream.
     pub(in crate::auth) last: u64,

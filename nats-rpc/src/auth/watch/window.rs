@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// How many changes are remembered; some 100 kB.
+/// Number of remembered changes; about 100 kB.
 const CAPACITY: usize = 2_048;
 
 /// The latest changes, by their sequences.

@@ -8,17 +8,17 @@ use async_nats::connection::State;
 const FLAPS: usize = 3;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// What was last seen of a client of async-nats, asked for and not told: its events are dropped in a flood.
+/// Last observed state of an async-nats client. It is asked for, as a flood drops events.
 #[derive(Default)]
 pub(super) struct Sight {
-    /// How often it had connected.
+    /// Number of its connects.
     connects: u64,
     is_down: bool,
-    /// When it was seen to have come back.
+    /// Instant at which it was seen to be connected again.
     returns: VecDeque<Instant>,
 }
 
-/// What a look shows that the last one did not.
+/// Difference between two observations.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Nothing,

@@ -14,19 +14,19 @@ use super::tls;
 use crate::connection::NatsConfig;
 use crate::connection::config::Tls;
 
-/// How long one server may take to accept a connection. Shorter than async-nats waits for the relay, so that the next
+/// Time limit for one server to accept a connection. Shorter than async-nats waits for the relay, so that the next
 /// server gets its turn.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-/// How many servers are remembered.
+/// Number of remembered servers.
 const MOST_SERVERS: usize = 64;
-/// What most first lines fit into, in bytes.
+/// Usual size of a first line, in bytes.
 const LINE: usize = 4 * 1024;
-/// How long a first line may be, in bytes.
+/// Longest first line, in bytes.
 const LINE_LIMIT: usize = 1024 * 1024;
 
 /// The servers behind a relay, and how they are connected to.
 pub(super) struct Upstream {
-    /// What nats-server is to call the connection.
+    /// Name of the connection on nats-server.
     pub(super) name: Option<String>,
     tls: Tls,
     encrypts: bool,
@@ -86,7 +86,7 @@ impl Upstream {
             return alone(&received).map(|()| (info, Box::new(socket) as _));
         }
         let info = read_info(&mut socket, &mut received).await?;
-        // What came in clear text behind it is not the server's: it waits for the client.
+        // Clear text behind it is not the server's: the server waits for the client.
         alone(&received)?;
         let asked = info.get("tls_required").and_then(Value::as_bool).unwrap_or(false);
         Ok(match self.encrypts || server.tls_required() || asked {

@@ -13,7 +13,7 @@ pub(super) struct Accepted<C> {
     pub(super) claims: Arc<C>,
     pub(super) standing: Standing,
     pub(super) verifier: Arc<Verifier>,
-    /// What the guard does while revocations are stale.
+    /// Behavior of the guard while revocations are stale.
     pub(super) stale: Stale,
 }
 
@@ -33,7 +33,7 @@ impl<C: Send + Sync> Validity for AcceptedThoughStale<C> {
     }
 }
 
-/// What a guard proved about a caller.
+/// Facts that a guard proved about a caller.
 pub(super) struct Caller<C> {
     pub(super) claims: Arc<C>,
     /// `None` for what has no end.

@@ -1,4 +1,4 @@
-//! What the log says when async-nats ends a connection by a panic.
+//! Log lines for connections that async-nats ends by a panic.
 
 use std::panic;
 use std::time::Instant;

@@ -55,7 +55,7 @@ async fn one_beacon_is_for_all_instances() {
 
 /// No instance of auth runs. Services ask the leader themselves, each three times within the bound.
 #[tokio::test]
-async fn without_beacons_the_leader_is_asked_rarely_and_guards_stay_open() {
+async fn guards_stay_open_without_beacons() {
     let mut world = World::new().await;
     let config = without_consumers(nats(&world.server));
     let verifier = Verifier::new(&config, 6 * SECOND).await;
