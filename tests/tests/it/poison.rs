@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::deployed::{Deployed, Trust, credentials};
 use crate::renewal::{deadly, until_renewed};
-use crate::support::{PATIENCE, code, foreign, nats, request, send_raw, soon};
+use crate::support::{PATIENCE, code, foreign, nats, request, send_raw, soon, until_ready};
 
 /// Headers that async-nats 0.51 cannot read. The first ends its task, the others make it connect again.
 const UNREADABLE: [&[u8]; 7] = [
@@ -75,9 +75,9 @@ async fn without_filter_each_poison_costs_a_connection() {
             while running.connection().generation() < generation {
                 tokio::task::yield_now().await;
             }
-            while running.check(PATIENCE).await.is_err() {}
         };
         soon(renewed).await;
+        until_ready(&running).await;
     }
     ping_is_answered(&server).await;
     assert_eq!(running.connection().unreadable_messages(), 0);
@@ -89,7 +89,7 @@ async fn first_poison_alone_costs_a_connection() {
     let running = start(&server, HeaderFilter::Auto).await;
     send_raw(&server, &deadly("poison.ping")).await;
     until_renewed(running.connection()).await;
-    soon(async { while running.check(PATIENCE).await.is_err() {} }).await;
+    until_ready(&running).await;
     for headers in UNREADABLE {
         send_raw(&server, &publish("poison.ping", "", headers)).await;
         ping_is_answered(&server).await;
@@ -108,10 +108,10 @@ async fn repeated_breaks_put_the_connection_behind_a_filter() {
     while connection.generation() == 0 {
         assert!(breaks < 20, "it breaks on and on");
         send_raw(&server, &publish("poison.ping", "", b"a: b\r\n\r\n")).await;
-        soon(async { while running.check(PATIENCE).await.is_err() {} }).await;
+        until_ready(&running).await;
         breaks += 1;
     }
-    soon(async { while running.check(PATIENCE).await.is_err() {} }).await;
+    until_ready(&running).await;
     for _ in 0..5 {
         send_raw(&server, &publish("poison.ping", "", b"a: b\r\n\r\n")).await;
         ping_is_answered(&server).await;
@@ -208,7 +208,7 @@ async fn filtered_service_serves_on_after_a_server_restart() {
     let running = start(&server, HeaderFilter::Always).await;
     server.kill();
     server.restart().unwrap();
-    soon(async { while running.check(PATIENCE).await.is_err() {} }).await;
+    until_ready(&running).await;
     ping_is_answered(&server).await;
     send_raw(&server, &deadly("poison.ping")).await;
     ping_is_answered(&server).await;

@@ -8,7 +8,7 @@ use nats_rpc::{CallError, Client, Connection, HeaderFilter, KvBucket};
 use nats_rpc_tests::server;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::support::{PATIENCE, code, foreign, nats, request, send_raw, soon};
+use crate::support::{PATIENCE, code, foreign, nats, request, send_raw, soon, until_ready};
 
 /// A message whose header holds a bare carriage return: async-nats 0.51 panics on it.
 pub(crate) fn deadly(subject: &str) -> Vec<u8> {
@@ -77,7 +77,7 @@ async fn a_service_whose_client_died_serves_on_and_answers_what_it_had_taken() {
 
     send_raw(&server, &deadly("renew.ping")).await;
     until_renewed(running.connection()).await;
-    soon(async { while running.check(PATIENCE).await.is_err() {} }).await;
+    until_ready(&running).await;
 
     release.add_permits(1);
     assert_eq!(code(&soon(answers.next()).await.unwrap()), 0, "the answer leaves by the new client");

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, NatsConfig};
+use nats_rpc::{Client, NatsConfig, Running};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -34,6 +34,19 @@ pub(crate) async fn foreign(server: &NatsServer) -> async_nats::Client {
 /// Ends a wait that has become a hang.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it takes far too long: a hang")
+}
+
+/// Waits until a service answers its readiness check.
+///
+/// A check without a connection fails at once, so the loop pauses: without a pause, the runtime of the test never
+/// runs the task that connects again.
+pub(crate) async fn until_ready(running: &Running) {
+    let ready = async {
+        while running.check(PATIENCE).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(ready).await;
 }
 
 /// The code in an error answer's headers; 0 for a success.

@@ -213,7 +213,12 @@ async fn a_retired_key_is_refused_by_running_services_and_replaced_at_once() {
     .await;
     let fresh = issue(&keys);
     until_taken(&guard, &fresh).await;
-    soon(async { while client.bearer(&fresh).send::<String>("keys.whoami", &()).await.is_err() {} }).await;
+    let verified = async {
+        while client.bearer(&fresh).send::<String>("keys.whoami", &()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(verified).await;
     let listed: Vec<_> = bucket(&b).await.list().await.unwrap().into_iter().map(|key| key.kid).collect();
     assert_eq!(listed, [kid(&fresh)], "a retired key does not come back");
     let refused = bucket(&b).await.retire(&kid(&stolen)).await.unwrap_err();
