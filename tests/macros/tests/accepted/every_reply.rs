@@ -1,15 +1,15 @@
-//! Whatever a handler may return, with no argument and with many.
+//! Every return type of a handler, with no argument and with many.
 #![deny(warnings, unused_qualifications)]
 
-use nats_rpc::prelude::*;
 use nats_rpc::IntoRpcError;
+use nats_rpc::prelude::*;
 
 #[derive(Debug, thiserror::Error, IntoRpcError)]
 #[error("gone")]
 #[rpc(unavailable)]
 struct Gone;
 
-type Answer<T> = Result<T, Gone>;
+type Reply<T> = Result<T, Gone>;
 
 #[message_pattern("unit")]
 async fn unit() {}
@@ -30,7 +30,7 @@ async fn result() -> Result<Vec<u8>, RpcError> {
 }
 
 #[message_pattern("own.error")]
-async fn own_error() -> Answer<()> {
+async fn own_error() -> Reply<()> {
     Err(Gone)
 }
 
@@ -62,7 +62,8 @@ async fn many(
     Ok((id, names))
 }
 
-fn main() {
+#[test]
+fn handlers_return_every_reply() {
     let routes = handlers![unit, value, tuple, result, own_error, opaque, opaque_result, old, many];
     assert_eq!(routes.len(), 9);
 }

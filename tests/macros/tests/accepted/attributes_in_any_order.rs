@@ -1,6 +1,9 @@
 #![deny(warnings)]
 
-use nats_rpc::{Auth, Guard, Principal, Request, RequireScope, RpcError, event_pattern, handlers, message_pattern, public, use_guards};
+use nats_rpc::{
+    Auth, Guard, Principal, Request, RequireScope, RpcError, event_pattern, handlers, message_pattern, public,
+    use_guards,
+};
 
 struct Caller;
 
@@ -53,7 +56,8 @@ async fn conditional_below() {}
 #[event_pattern("opened")]
 async fn open() {}
 
-fn main() {
+#[test]
+fn attributes_stand_in_any_order() {
     let routes = handlers![below, above, around, stacked, conditional, conditional_below, open];
     let guards: Vec<_> = routes.iter().map(|route| (route.pattern, route.guards.join(" "), route.public)).collect();
     let expected = [

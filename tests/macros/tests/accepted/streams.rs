@@ -29,7 +29,9 @@ async fn captures_nothing(Payload(last): Payload<u32>) -> Streaming<impl Stream<
 }
 
 #[message_pattern("fallible")]
-async fn fallible(State(numbers): State<Vec<u32>>) -> Result<Streaming<impl Stream<Item = Result<u32, Failed>>>, Failed> {
+async fn fallible(
+    State(numbers): State<Vec<u32>>,
+) -> Result<Streaming<impl Stream<Item = Result<u32, Failed>>>, Failed> {
     if numbers.is_empty() {
         return Err(Failed::Taken);
     }
@@ -41,6 +43,7 @@ async fn boxed() -> Streaming<BoxStream<'static, Result<String, Failed>>> {
     Streaming::new(stream::empty().boxed())
 }
 
-fn main() {
+#[test]
+fn handlers_return_every_stream() {
     let _ = handlers![plain, captures_nothing, fallible, boxed];
 }

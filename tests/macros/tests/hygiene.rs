@@ -162,7 +162,7 @@ fn every_macro_works_without_a_prelude_and_under_another_name() {
     ::std::assert_eq!(guarded.queue, ::renamed::Queue::Named("q"));
     ::std::assert_eq!((guarded.timeout_ms, guarded.concurrency), (Option::Some(5), Option::Some(2)));
     ::std::assert!(guarded.run_to_completion && !guarded.public && listed[0].public);
-    ::std::assert_eq!((guarded.package, guarded.module), ("nats-rpc-tests", "hygiene"));
+    ::std::assert_eq!((guarded.package, guarded.module), ("nats-rpc-macros-tests", "hygiene"));
 
     let found: ::std::vec::Vec<_> = IntoIterator::into_iter(discover!()).map(|route| route.pattern).collect();
     ::std::assert!(listed.iter().all(|route| found.contains(&route.pattern)));

@@ -1,4 +1,4 @@
-//! Attributes that another one takes off are not imported in vain.
+//! Imports of attributes that another attribute removes cause no warning.
 #![deny(warnings)]
 
 mod handlers {
@@ -6,7 +6,7 @@ mod handlers {
 
     #[message_pattern("guarded")]
     #[use_guards(RequireScope::new("a"))]
-    pub async fn guarded() {}
+    pub(super) async fn guarded() {}
 }
 
 mod more_handlers {
@@ -14,15 +14,16 @@ mod more_handlers {
 
     #[use_guards(RequireScope::new("a"))]
     #[message_pattern("guarded.too")]
-    pub async fn guarded() {}
+    pub(super) async fn guarded() {}
 
     #[message_pattern("open")]
     #[event_pattern("opened")]
     #[public]
-    pub async fn open() {}
+    pub(super) async fn open() {}
 }
 
-fn main() {
+#[test]
+fn imports_of_attributes_are_used() {
     use nats_rpc::{RequireScope, message_pattern, use_guards};
 
     #[message_pattern("inside")]
