@@ -190,11 +190,56 @@ impl Watch {
 
 /// Reads `Permissions Violation for Publish to "a.b"` and its sibling for subscriptions.
 fn violation(text: &str) -> Option<Violation> {
-    let rest = strip_prefix_ignoring_case(text.trim_matches('\''), "Permissions Violation for ")?;
+    // The server puts the whole text in single quotes; a subject may end with one too, but stands in double quotes.
+    let text = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')).unwrap_or(text);
+    let rest = strip_prefix_ignoring_case(text, "Permissions Violation for ")?;
     let (kind, rest) = rest.split_once(" to \"")?;
-    let subject = rest.split('"').next()?.to_owned();
+    let subject = unquote(rest);
     Some(Violation { publish: kind.eq_ignore_ascii_case("Publish"), subject })
 }
+
+/// Returns the text up to the closing quote, as Go's `%q` wrote it: escapes are `\"`, `\\`, `\xNN`, `\uNNNN`,
+/// `\UNNNNNNNN` and those of control characters. An escape that is none of them stays as it is.
+fn unquote(quoted: &str) -> String {
+    let mut bytes = Vec::with_capacity(quoted.len());
+    let mut rest = quoted;
+    loop {
+        let end = rest.find(['"', '\\']).unwrap_or(rest.len());
+        bytes.extend_from_slice(&rest.as_bytes()[..end]);
+        let Some(escape) = rest[end..].strip_prefix('\\') else { break };
+        let kind = escape.chars().next().unwrap_or_default();
+        let digits = match kind {
+            'x' => 2,
+            'u' => 4,
+            'U' => 8,
+            _ => 0,
+        };
+        let code = escape.get(1..=digits).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        let read = match (kind, code) {
+            ('"' | '\\', _) => Some(vec![kind as u8]),
+            ('a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v', _) => CONTROLS.iter().find(|(c, _)| *c == kind).map(|c| vec![c.1]),
+            // A byte that is no UTF-8 by itself.
+            ('x', Some(code)) => u8::try_from(code).ok().map(|byte| vec![byte]),
+            ('u' | 'U', Some(code)) => char::from_u32(code).map(|c| c.to_string().into_bytes()),
+            _ => None,
+        };
+        match read {
+            Some(read) => {
+                bytes.extend_from_slice(&read);
+                rest = &escape[kind.len_utf8() + digits..];
+            }
+            None => {
+                bytes.push(b'\\');
+                rest = escape;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Go's names of control characters.
+const CONTROLS: [(char, u8); 7] =
+    [('a', 7), ('b', 8), ('f', 12), ('n', b'\n'), ('r', b'\r'), ('t', b'\t'), ('v', 11)];
 
 fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let head = text.get(..prefix.len())?;
@@ -212,5 +257,26 @@ mod tests {
         let subscribe = violation("'Permissions Violation for Subscription to \"x\" using queue \"q\"'").unwrap();
         assert!(!subscribe.publish && subscribe.subject == "x");
         assert!(violation("Maximum Payload Violation").is_none());
+    }
+
+    #[test]
+    fn forbidden_subject_is_unquoted() {
+        let subject = |quoted: &str| {
+            let text = format!("'Permissions Violation for Subscription to \"{quoted}\" using queue \"q\"'");
+            violation(&text).unwrap().subject
+        };
+        assert_eq!(subject(r#"{\"cmd\":\"sum\"}"#), r#"{"cmd":"sum"}"#);
+        assert_eq!(subject(r#"a\\b\"c"#), r#"a\b"c"#);
+        assert_eq!(subject(r"gr\u00fc\u00dfe.\U0001f600.\x7f"), "grüße.😀.\u{7f}");
+        assert_eq!(subject(r"\xc3\xbc"), "ü");
+        assert_eq!(subject(r"a\tb\q\x1"), "a\tb\\q\\x1");
+        assert_eq!(subject("it's"), "it's");
+    }
+
+    #[test]
+    fn unfinished_text_is_read_to_its_end() {
+        for text in ["a\\", "a\\x", "a\\u12", "", "\\ü"] {
+            assert_eq!(violation(&format!("Permissions Violation for Publish to \"{text}")).unwrap().subject, text);
+        }
     }
 }

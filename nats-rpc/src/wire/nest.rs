@@ -6,6 +6,7 @@
 
 pub(super) mod usual;
 
+use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 use std::marker::PhantomData;
 use std::sync::LazyLock;
@@ -205,8 +206,7 @@ fn normalise(value: &Value, depth: usize, out: &mut String) -> Option<()> {
                 return None;
             }
             let mut members: Vec<_> = members.iter().collect();
-            // `localeCompare` for ASCII: letters without regard to case, then lower case first.
-            members.sort_by(|(a, _), (b, _)| a.to_lowercase().cmp(&b.to_lowercase()).then_with(|| b.cmp(a)));
+            members.sort_by(|(a, _), (b, _)| locale_compare(a, b));
             out.push('{');
             for (index, (key, value)) in members.into_iter().enumerate() {
                 if index > 0 {
@@ -222,6 +222,21 @@ fn normalise(value: &Value, depth: usize, out: &mut String) -> Option<()> {
         other => write!(out, "{other}").ok()?,
     }
     Some(())
+}
+
+/// Compares two keys as JavaScript's `localeCompare` does for visible ASCII: punctuation, digits, letters without
+/// their case; then lower case first. Other characters follow the letters.
+///
+/// `#[message_pattern({..})]` sorts by the same order, so that both print the same subject.
+fn locale_compare(a: &str, b: &str) -> Ordering {
+    const PUNCTUATION: &str = "_-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$";
+    let primary = |c: char| match PUNCTUATION.find(c) {
+        Some(rank) => (false, rank),
+        None => (true, u32::from(c.to_ascii_lowercase()) as usize),
+    };
+    let by_letter = a.chars().map(primary).cmp(b.chars().map(primary));
+    // In ASCII lower case is greater, so the sides change places.
+    by_letter.then_with(|| b.cmp(a))
 }
 
 fn quote(text: &str, out: &mut String) {
@@ -310,6 +325,21 @@ mod tests {
         assert!(!nest("echo", r#"{"data":1,"id":"x"}"#));
         assert!(!nest("pattern", r#"["pattern",1,"x"]"#), "an array is no envelope, whatever its members");
         assert!(!nest("echo", r#"{"pattern":"echo","#));
+    }
+
+    /// Node.js 20 printed both orders: `[…].sort((a, b) => a.localeCompare(b))`.
+    #[test]
+    fn pattern_keys_have_the_order_of_locale_compare() {
+        let mut keys = ["ABa", "a-b", "Ab", "ab1", "AB", "abA", "a1", "aB", "a_b", "aba", "ab"];
+        keys.sort_by(|a, b| locale_compare(a, b));
+        assert_eq!(keys, ["a_b", "a-b", "a1", "ab", "aB", "Ab", "AB", "ab1", "aba", "abA", "ABa"]);
+        let mut letters: Vec<_> = (b'!'..=b'~').map(|byte| char::from(byte).to_string()).collect();
+        letters.sort_by(|a, b| locale_compare(a, b));
+        let expected = "_-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$0123456789\
+                        aAbBcCdDeEfFgGhHiIjJkKlLmMnNoOpPqQrRsStTuUvVwWxXyYzZ";
+        assert_eq!(letters.concat(), expected);
+        let pattern: &RawValue = serde_json::from_str(r#"{"key1":2,"key_a":1}"#).unwrap();
+        assert_eq!(normalised(pattern).as_deref(), Some(r#"{"key_a":1,"key1":2}"#));
     }
 
     #[test]
