@@ -51,6 +51,20 @@ impl Subject {
         }
     }
 
+    /// Checks `text` and makes the prefix of a service's subjects of it.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new), and [`SubjectError::Reserved`] if the first token begins with `$`, is `_R_` or
+    /// begins with `_INBOX`: requests would be mixed with messages of nats-server or with replies.
+    pub(crate) fn prefix(text: impl AsRef<str>) -> Result<Self, SubjectError> {
+        let subject = Self::new(text)?;
+        let first = subject.as_str().split('.').next().unwrap_or_default();
+        match first.starts_with('$') || first == "_R_" || first.starts_with("_INBOX") {
+            true => Err(SubjectError::Reserved(subject.to_string())),
+            false => Ok(subject),
+        }
+    }
+
     /// The subject as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -222,7 +236,7 @@ pub enum SubjectError {
     #[error("{0:?}: a parameter is a whole token such as `{{id}}`, named once, like a Rust identifier")]
     Parameter(String),
     /// A tree of nats-server's own.
-    #[error("{0:?} begins with a token that NATS reserves ($SRV, $JS, $SYS, _INBOX)")]
+    #[error("{0:?} begins with a token that NATS reserves: choose another")]
     Reserved(String),
     /// A prefix of reply subjects that begins with `$`.
     #[error(

@@ -1,6 +1,5 @@
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +10,13 @@ mod env;
 mod error;
 mod kv_api;
 mod login;
+mod servers;
 
 use self::delay::reconnect_delay;
 pub use self::error::NatsConfigError;
 pub use self::kv_api::KvApiPrefixes;
 use self::login::Login;
+use self::servers::Servers;
 use super::watch::Watch;
 use crate::deadline::LONGEST;
 use crate::reply_subject::ReplySubjects;
@@ -89,7 +90,9 @@ pub(super) enum Tls {
 impl NatsConfig {
     /// Connects to one of `urls`, separated by commas.
     ///
-    /// Credentials in a URL, `nats://user:password@host`, are used and never printed.
+    /// Credentials in a URL, `nats://user:password@host` or `nats://token@host`, are used and never printed. They are
+    /// percent-decoded: `p%40ss` is `p@ss`. Several URLs hold the same credentials, or some hold none. Credentials in a
+    /// URL and in another setting together are an error.
     pub fn new(urls: impl Into<String>) -> Self {
         Self {
             urls: urls.into(),
@@ -276,27 +279,35 @@ impl NatsConfig {
         }
     }
 
+    /// The servers without their credentials.
+    ///
+    /// # Errors
+    /// As [`login`](Self::login).
     pub(super) fn addresses(&self) -> Result<Vec<ServerAddr>, NatsConfigError> {
-        let urls = self.urls.split(',').map(str::trim).filter(|url| !url.is_empty());
-        let addresses: Result<Vec<_>, _> = urls
-            .map(|url| ServerAddr::from_str(url).map_err(|source| NatsConfigError::Url { source: source.into() }))
-            .collect();
-        match addresses {
-            Ok(addresses) if addresses.is_empty() => {
-                Err(NatsConfigError::Incomplete("no server is named: set NATS_URL".to_owned()))
+        Ok(Servers::parse(&self.urls)?.addresses)
+    }
+
+    /// The credentials that were set, or those of the URLs.
+    ///
+    /// # Errors
+    /// If a URL cannot be read, and if both are set.
+    fn login(&self) -> Result<Option<Login>, NatsConfigError> {
+        match (&self.login, Servers::parse(&self.urls)?.login) {
+            (Some(_), Some(_)) => {
+                let why = "NATS_URL holds credentials and others are set too: remove one of them";
+                Err(NatsConfigError::Incomplete(why.to_owned()))
             }
-            addresses => addresses,
+            (Some(login), None) => Ok(Some(login.clone())),
+            (None, login) => Ok(login),
         }
     }
 
-    /// The servers without their credentials.
+    /// The servers as text, without their credentials.
     pub(super) fn servers(&self) -> String {
-        let without_login = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-            (None, Some((_, host))) => host.to_owned(),
-            _ => url.to_owned(),
-        };
-        self.urls.split(',').map(str::trim).map(without_login).collect::<Vec<_>>().join(",")
+        match self.addresses() {
+            Ok(addresses) => addresses.iter().map(ServerAddr::as_url_str).collect::<Vec<_>>().join(","),
+            Err(_) => "[unreadable]".to_owned(),
+        }
     }
 
     /// The options of a connection to nats-server itself.
@@ -339,7 +350,7 @@ impl NatsConfig {
                 watch.see(event);
                 std::future::ready(())
             });
-        match &self.login {
+        match self.login()? {
             Some(login) => login.apply(options),
             None => Ok(options),
         }
@@ -384,9 +395,10 @@ mod tests {
         let config = NatsConfig::new("nats://joe:hunter2@a:1, tls://b:2").user("joe", "hunter2");
         assert!(!format!("{config:?}").contains("hunter2"));
         assert_eq!(config.servers(), "nats://a:1,tls://b:2");
+        assert!(config.options(Arc::default()).is_err(), "two logins");
         let broken = NatsConfig::new("nats://joe:hunter2@a:port");
         let error = broken.addresses().unwrap_err();
-        assert!(!format!("{error}").contains("hunter2"));
+        assert!(!format!("{error} {broken:?}").contains("hunter2"));
         let seed = NatsConfig::new("nats://a").nkey("SUhunter2").options(Arc::default()).unwrap_err();
         assert!(!format!("{seed} {seed:?}").contains("hunter2") && seed.to_string().contains("NATS_NKEY_SEED"));
     }

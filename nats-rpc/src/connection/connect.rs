@@ -3,7 +3,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::rustls;
+use async_nats::{ConnectErrorKind, ServerAddr, rustls};
 use tokio::time::Instant;
 
 use super::relay::Relay;
@@ -48,13 +48,15 @@ pub(super) async fn connect(config: &NatsConfig, watch: &Arc<Watch>) -> Result<a
             Err(error) => error,
         };
         match error.kind() {
-            async_nats::ConnectErrorKind::AuthorizationViolation | async_nats::ConnectErrorKind::Authentication => {
-                return Err(ConnectError::Refused { servers: config.servers(), source: error });
-            }
-            async_nats::ConnectErrorKind::ServerParse => {
+            kind if refuses(kind) => match connect_to_any(config, watch, &addresses).await? {
+                Tried::Connected(nats) => return Ok(nats),
+                Tried::AllRefuse => return Err(ConnectError::Refused { servers: config.servers(), source: error }),
+                Tried::SomeUnreachable => {}
+            },
+            ConnectErrorKind::ServerParse => {
                 return Err(NatsConfigError::Url { source: error.into() }.into());
             }
-            kind if kind == async_nats::ConnectErrorKind::Tls || is_of_tls(&error) => {
+            kind if kind == ConnectErrorKind::Tls || is_of_tls(&error) => {
                 return Err(ConnectError::Tls { servers: config.servers(), why: innermost(&error), source: error });
             }
             _ => {}
@@ -73,6 +75,41 @@ pub(super) async fn connect(config: &NatsConfig, watch: &Arc<Watch>) -> Result<a
     }
 }
 
+/// The outcome of trying each server by itself.
+enum Tried {
+    Connected(async_nats::Client),
+    AllRefuse,
+    SomeUnreachable,
+}
+
+/// Tries each server by itself: async-nats gives up at the first that refuses the credentials, though another of the
+/// list may accept them.
+async fn connect_to_any(
+    config: &NatsConfig,
+    watch: &Arc<Watch>,
+    addresses: &[ServerAddr],
+) -> Result<Tried, NatsConfigError> {
+    if let [_] = addresses {
+        return Ok(Tried::AllRefuse);
+    }
+    let mut all_refuse = true;
+    for address in addresses {
+        match config.options(watch.clone())?.connect(address).await {
+            Ok(nats) => match nats.set_server_pool(addresses).await {
+                Ok(()) => return Ok(Tried::Connected(nats)),
+                // The client has ended already.
+                Err(_) => all_refuse = false,
+            },
+            Err(error) => all_refuse &= refuses(error.kind()),
+        }
+    }
+    Ok(if all_refuse { Tried::AllRefuse } else { Tried::SomeUnreachable })
+}
+
+fn refuses(kind: ConnectErrorKind) -> bool {
+    matches!(kind, ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication)
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -80,7 +117,7 @@ pub enum ConnectError {
     /// A URL or a credential cannot be used.
     #[error(transparent)]
     Config(#[from] NatsConfigError),
-    /// The server does not accept the credentials.
+    /// No server of the list accepts the credentials.
     #[error(
         "nats-server at {servers} refused the credentials: check NATS_USER and NATS_PASSWORD, NATS_TOKEN, \
          NATS_NKEY_SEED or NATS_CREDS"

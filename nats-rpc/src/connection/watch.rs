@@ -217,7 +217,9 @@ fn unquote(quoted: &str) -> String {
         let code = escape.get(1..=digits).and_then(|digits| u32::from_str_radix(digits, 16).ok());
         let read = match (kind, code) {
             ('"' | '\\', _) => Some(vec![kind as u8]),
-            ('a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v', _) => CONTROLS.iter().find(|(c, _)| *c == kind).map(|c| vec![c.1]),
+            ('a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v', _) => {
+                CONTROLS.iter().find(|(c, _)| *c == kind).map(|c| vec![c.1])
+            }
             // A byte that is no UTF-8 by itself.
             ('x', Some(code)) => u8::try_from(code).ok().map(|byte| vec![byte]),
             ('u' | 'U', Some(code)) => char::from_u32(code).map(|c| c.to_string().into_bytes()),
@@ -238,8 +240,7 @@ fn unquote(quoted: &str) -> String {
 }
 
 /// Go's names of control characters.
-const CONTROLS: [(char, u8); 7] =
-    [('a', 7), ('b', 8), ('f', 12), ('n', b'\n'), ('r', b'\r'), ('t', b'\t'), ('v', 11)];
+const CONTROLS: [(char, u8); 7] = [('a', 7), ('b', 8), ('f', 12), ('n', b'\n'), ('r', b'\r'), ('t', b'\t'), ('v', 11)];
 
 fn strip_prefix_ignoring_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let head = text.get(..prefix.len())?;

@@ -34,8 +34,8 @@ pub(super) struct Profile {
     info: Info,
     id: String,
     started: String,
-    /// The endpoints by shard, in the order of the handlers.
-    shards: Vec<Vec<Arc<Endpoint>>>,
+    /// The endpoints of each handler, one for each shard that runs it. Each handler has one at least.
+    handlers: Vec<Vec<Arc<Endpoint>>>,
     names: Vec<String>,
     contracts: Vec<Contract>,
     /// What the counters showed when they were last reset.
@@ -62,8 +62,8 @@ impl Verb {
 }
 
 impl Profile {
-    pub(super) fn new(info: Info, id: String, shards: Vec<Vec<Arc<Endpoint>>>) -> Self {
-        let routes = || shards.first().into_iter().flatten().map(|endpoint| endpoint.route.entry.route);
+    pub(super) fn new(info: Info, id: String, handlers: Vec<Vec<Arc<Endpoint>>>) -> Self {
+        let routes = || handlers.iter().flat_map(|shards| shards.first()).map(|endpoint| endpoint.route.entry.route);
         Self {
             info,
             id,
@@ -72,7 +72,7 @@ impl Profile {
             names: endpoint_names(routes().map(|route| route.handler)),
             contracts: routes().map(|route| (route.contract)()).collect(),
             baseline: Mutex::new(Vec::new()),
-            shards,
+            handlers,
         }
     }
 
@@ -95,14 +95,13 @@ impl Profile {
 
     fn totals(&self) -> Vec<RouteStats> {
         let read = |endpoint: &Arc<Endpoint>| endpoint.counters.read(endpoint.route.entry.route.handler);
-        let mut shards = self.shards.iter();
-        let mut totals: Vec<_> = shards.next().into_iter().flatten().map(read).collect();
-        for shard in shards {
-            for (total, endpoint) in totals.iter_mut().zip(shard) {
-                total.add(&read(endpoint));
-            }
-        }
-        totals
+        let total = |shards: &Vec<Arc<Endpoint>>| {
+            shards.iter().map(read).reduce(|mut total, shard| {
+                total.add(&shard);
+                total
+            })
+        };
+        self.handlers.iter().filter_map(total).collect()
     }
 
     fn lock_baseline(&self) -> std::sync::MutexGuard<'_, Vec<RouteStats>> {
@@ -110,7 +109,7 @@ impl Profile {
     }
 
     fn endpoints(&self) -> impl Iterator<Item = EndpointInfo<'_>> {
-        let endpoints = self.shards.first().into_iter().flatten();
+        let endpoints = self.handlers.iter().flat_map(|shards| shards.first());
         endpoints.zip(&self.names).zip(&self.contracts).map(|((endpoint, name), contract)| {
             let entry = &endpoint.route.entry;
             let route = entry.route;

@@ -17,8 +17,11 @@ use crate::route::Route;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Requests of one handler that run at a time; a handler's own `concurrency = …` wins. Default: 256.
+    ///
+    /// [Shards](crate::Service::shards) divide it among them. A handler whose limit is below the number of shards
+    /// runs on that many shards alone.
     pub concurrency: usize,
-    /// Requests of one handler that wait for a place. Default: 256.
+    /// Requests of one handler that wait for a place; shards divide it among them. Default: 256.
     ///
     /// A handler that only computes never waits for anything, and is never seen to have no place. Behind one,
     /// as many may wait as this says, or as it finishes in 50 ms; that is looked at each 10 ms once it has

@@ -274,8 +274,10 @@ impl Service {
     }
 
     /// Puts all subjects below `prefix`: `staging` makes `get_user` listen to `staging.get_user`.
+    ///
+    /// The start fails if `prefix` is no subject or begins with a token that NATS reserves: `$…`, `_INBOX…` or `_R_`.
     pub fn subject_prefix(mut self, prefix: impl AsRef<str>) -> Self {
-        self.prefix = Subject::new(prefix).map(Some);
+        self.prefix = Subject::prefix(prefix).map(Some);
         self
     }
 
@@ -294,7 +296,9 @@ impl Service {
     /// Spreads the service over `shards` threads, each with a connection of its own in the same queue groups.
     ///
     /// Default: 1, which runs in the caller's runtime. More pay once one core is full: each message then
-    /// costs a little more, as threads and connections share the work.
+    /// costs a little more, as threads and connections share the work. Each message of a handler without a queue
+    /// group is handled once: one shard subscribes to it. The shards divide `concurrency` and
+    /// [`Limits::backlog`] among them.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards.max(1);
         self

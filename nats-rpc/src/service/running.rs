@@ -62,6 +62,19 @@ pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<Runn
     Running::serve(assembled, config).await
 }
 
+/// The part of a handler's limits that one shard has.
+struct Share {
+    of: usize,
+    number: usize,
+}
+
+impl Share {
+    /// Returns the shard's part of `limit`; those of all shards make up `limit`.
+    fn of_limit(&self, limit: usize) -> usize {
+        limit / self.of + usize::from(self.number < limit % self.of)
+    }
+}
+
 impl Running {
     async fn serve(assembled: Assembled, config: Config) -> Result<Self, StartError> {
         let (connection, unfinished) = (config.connection().clone(), config.unfinished().clone());
@@ -72,19 +85,32 @@ impl Running {
         let replies = Arc::new(connection.config().reply_subjects()?.except(patterns));
         let permits = Arc::new(Permits::new(limits.in_flight));
         let mut shards = Vec::new();
+        let mut endpoints: Vec<Vec<_>> = routes.iter().map(|_| Vec::new()).collect();
         for number in 0..count {
             let mut shard = match count {
                 1 => Shard::here(&connection, &instance),
                 _ => Shard::on_thread(&connection, &instance, format!("{}-{number}", info.name)).await?,
             };
-            for route in &routes {
+            for (index, route) in routes.iter().enumerate() {
                 let own = route.entry.route;
+                // The first shard of a handler is another one for each, so that those of one shard are spread.
+                let share = Share { of: count, number: (number + index) % count };
+                let concurrency = own.concurrency.unwrap_or(limits.concurrency).max(1);
+                let (concurrency, backlog) = match route.entry.queue {
+                    Some(_) => (share.of_limit(concurrency), share.of_limit(limits.backlog)),
+                    // Without a queue group, each subscription gets each message.
+                    None if share.number == 0 => (concurrency, limits.backlog),
+                    None => continue,
+                };
+                if concurrency == 0 {
+                    continue;
+                }
                 let endpoint = Endpoint {
                     route: route.clone(),
                     wire,
                     republished: own.kind == Kind::Event && republished.iter().any(|pattern| pattern == own.pattern),
-                    concurrency: own.concurrency.unwrap_or(limits.concurrency).max(1),
-                    backlog: limits.backlog,
+                    concurrency,
+                    backlog,
                     allowance: limits.allowance(own),
                     stream_idle: limits.stream_idle.min(LONGEST),
                     permits: permits.clone(),
@@ -93,14 +119,13 @@ impl Running {
                     counters: Counters::new(&info.name, own.handler),
                     live: AtomicBool::new(true),
                 };
-                shard.subscribe(endpoint).await?;
+                endpoints[index].push(shard.subscribe(endpoint).await?);
             }
             shard.confirm().await?;
             shards.push(shard);
         }
         let Info { name, version, .. } = &info;
         tracing::info!(service = name, version, handlers = routes.len(), shards = count, "ready");
-        let endpoints = shards.iter().map(|shard| shard.endpoints().to_vec()).collect();
         let profile = Arc::new(Profile::new(info, instance, endpoints));
         // Last, so that whoever finds the service can call it.
         let mut discovery = JoinSet::new();

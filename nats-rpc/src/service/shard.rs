@@ -79,7 +79,7 @@ impl Shard {
         }
     }
 
-    pub(super) async fn subscribe(&mut self, endpoint: Endpoint) -> Result<(), StartError> {
+    pub(super) async fn subscribe(&mut self, endpoint: Endpoint) -> Result<Arc<Endpoint>, StartError> {
         let place = endpoint.route.entry.route.location().to_string();
         let subscribed = endpoint.subscribe(&self.connection.live()).await;
         let intake = subscribed.map_err(|error| StartError::Refused(vec![format!("{place}: {error}")]))?;
@@ -87,9 +87,9 @@ impl Shard {
         let (orders, taken) = mpsc::unbounded();
         let serving = dispatch::serve(endpoint.clone(), intake, self.connection.clone(), taken);
         self.loops.spawn_on(serving, &self.runtime);
-        self.endpoints.push(endpoint);
+        self.endpoints.push(endpoint.clone());
         self.orders.push(orders);
-        Ok(())
+        Ok(endpoint)
     }
 
     /// Waits until the server has seen every subscription, and asks how it will end one.
@@ -131,10 +131,6 @@ impl Shard {
 
     pub(super) fn credits(&self) -> Arc<Credits> {
         self.credits.clone()
-    }
-
-    pub(super) fn endpoints(&self) -> &[Arc<Endpoint>] {
-        &self.endpoints
     }
 
     /// Waits until the shard can serve no more by itself, and says why.

@@ -24,10 +24,21 @@ pub(crate) struct Counters {
     dropped: AtomicU64,
     busy_nanos: AtomicU64,
     latency: [AtomicU64; BUCKETS_MS.len() + 1],
-    last_error: Mutex<String>,
+    last_error: Mutex<LastError>,
     long_poll_reported: AtomicBool,
     metrics: RouteMetrics,
 }
+
+/// The last error of one handler on one thread.
+#[derive(Debug, Default)]
+struct LastError {
+    text: String,
+    /// The position of the error among those of all threads.
+    order: u64,
+}
+
+/// Orders the errors of all threads.
+static ERRORS: AtomicU64 = AtomicU64::new(0);
 
 impl Counters {
     pub(crate) fn new(service: &str, handler: &'static str) -> Self {
@@ -77,9 +88,10 @@ impl Counters {
         let message = error.message();
         let message = &message[..message.floor_char_boundary(MAX_LAST_ERROR)];
         let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-        last.clear();
+        last.order = ERRORS.fetch_add(1, Ordering::Relaxed) + 1;
+        last.text.clear();
         // Writing into a string cannot fail.
-        let _ = write!(last, "{}:{message}", error.code().status());
+        let _ = write!(last.text, "{}:{message}", error.code().status());
     }
 
     pub(crate) fn shed(&self) {
@@ -107,6 +119,7 @@ impl Counters {
 
     pub(crate) fn read(&self, handler: &'static str) -> RouteStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
         RouteStats {
             handler,
             requests: get(&self.requests),
@@ -117,7 +130,8 @@ impl Counters {
             rejected_reply_subjects: get(&self.rejected_reply_subjects),
             busy: Duration::from_nanos(get(&self.busy_nanos)),
             latency: self.latency.iter().map(get).collect(),
-            last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            last_error: last.text.clone(),
+            last_error_order: last.order,
         }
     }
 }
@@ -132,7 +146,8 @@ impl RouteStats {
     pub(super) fn add(&mut self, other: &Self) {
         self.combine(other, u64::wrapping_add);
         self.busy += other.busy;
-        if self.last_error.is_empty() {
+        if self.last_error_order < other.last_error_order {
+            self.last_error_order = other.last_error_order;
             self.last_error.clone_from(&other.last_error);
         }
     }
@@ -188,4 +203,29 @@ pub struct RouteStats {
     pub latency: Vec<u64>,
     /// The last error as `code:message`, empty if there was none.
     pub last_error: String,
+    /// The position of the last error among those of all threads; 0 if there was none.
+    pub(super) last_error_order: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_error_is_the_last_of_all_threads() {
+        let [first, second] = ["h", "h"].map(|handler| Counters::new("s", handler));
+        let fail = |counters: &Counters, text: &str| counters.failed(&RpcError::conflict(text.to_owned()));
+        let last = || {
+            let mut total = first.read("h");
+            total.add(&second.read("h"));
+            total.last_error
+        };
+        assert_eq!(last(), "");
+        fail(&second, "of the second");
+        assert_eq!(last(), "409:of the second");
+        fail(&first, "of the first");
+        assert_eq!(last(), "409:of the first");
+        fail(&second, "again");
+        assert_eq!(last(), "409:again");
+    }
 }

@@ -51,12 +51,65 @@ async fn wrong_credentials_are_refused_at_once() {
 }
 
 #[tokio::test]
+async fn credentials_of_the_url_are_used() {
+    let server = server_with(|builder| builder.config("authorization { user: joe, password: \"p@ss,/\" }"));
+    let url = |credentials: &str| server.url().replace("nats://", &format!("nats://{credentials}@"));
+    let running = soon(service().start(NatsConfig::new(url("joe:p%40ss%2C%2F")))).await.unwrap();
+    soon(running.stop()).await;
+    let error = soon(service().start(NatsConfig::new(url("joe:hunter2")))).await.unwrap_err();
+    assert!(matches!(error, StartError::Connect(ConnectError::Refused { .. })), "{error}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+
+    let server = server_with(|builder| builder.config("authorization { token: s3cret }"));
+    let url = server.url().replace("nats://", "nats://s3cret@");
+    soon(soon(service().start(NatsConfig::new(url))).await.unwrap().stop()).await;
+}
+
+/// The user is known to one server of two; each of 8 starts would find the other one first by chance.
+#[tokio::test]
+async fn server_that_refuses_the_login_is_passed_over() {
+    let good = server_with(|builder| builder.config("authorization { user: u, password: p }"));
+    let bad = server_with(|builder| builder.config("authorization { user: other, password: p }"));
+    let nats = |urls: String| NatsConfig::new(urls).user("u", "p").connect_timeout(PATIENCE * 10);
+    for _ in 0..8 {
+        let running = soon(service().start(nats(format!("{},{}", bad.url(), good.url())))).await.unwrap();
+        soon(running.check(PATIENCE)).await.unwrap();
+        soon(running.stop()).await;
+    }
+    let error = soon(service().start(nats(format!("{},{}", bad.url(), bad.url())))).await.unwrap_err();
+    assert!(matches!(error, StartError::Connect(ConnectError::Refused { .. })), "{error}");
+}
+
+#[tokio::test]
 async fn a_forbidden_subscription_stops_the_start() {
     let config = r#"authorization { users: [ { user: u, password: p, permissions: { publish: ">", subscribe: ["_INBOX_conn.>"] } } ] }"#;
     let server = server_with(|builder| builder.config(config));
     let error = soon(service().start(NatsConfig::new(server.url()).user("u", "p"))).await.unwrap_err();
     let StartError::Forbidden(subjects) = &error else { panic!("{error}") };
     assert_eq!(subjects, &["conn.ping"]);
+}
+
+#[message_pattern({"cmd": "conn"})]
+async fn object_pattern() -> &'static str {
+    "pong"
+}
+
+/// nats-server writes the subject with `%q`, so quotes inside it are escaped.
+#[tokio::test]
+async fn forbidden_object_pattern_is_reported_at_once() {
+    let config = r#"authorization { users: [
+        { user: all, password: p },
+        { user: u, password: p, permissions: { publish: ["_INBOX.>", "_INBOX_conn.>"], subscribe: ["_INBOX_conn.>", "_INBOX.>"] } } ] }"#;
+    let server = server_with(|builder| builder.config(config));
+    let service = || Service::new("conn", "1.0.0").handlers(handlers![object_pattern]);
+    let error = soon(service().start(NatsConfig::new(server.url()).user("u", "p"))).await.unwrap_err();
+    let StartError::Forbidden(subjects) = &error else { panic!("{error}") };
+    assert_eq!(subjects, &[r#"{"cmd":"conn"}"#]);
+
+    let _running = soon(service().start(NatsConfig::new(server.url()).user("all", "p"))).await.unwrap();
+    let client = Client::connect(&NatsConfig::new(server.url()).user("u", "p")).await.unwrap().timeout(PATIENCE * 10);
+    let error = soon(client.nest().send::<String>(r#"{"cmd": "conn"}"#, &())).await.unwrap_err();
+    assert!(matches!(error, nats_rpc::CallError::Forbidden { .. }), "{error}");
 }
 
 #[tokio::test]

@@ -1,12 +1,15 @@
 //! A service spread over threads, and work that would hold one up.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use futures::StreamExt;
 use nats_rpc::prelude::*;
 use nats_rpc_tests::server;
 
-use crate::support::{client, nats, soon};
+use crate::support::{client, foreign, nats, soon};
 
 type Threads = Arc<Mutex<HashSet<String>>>;
 
@@ -42,6 +45,76 @@ async fn the_threads_share_the_messages_and_each_is_answered_once() {
     soon(running.stop()).await;
     let error = client.patience(std::time::Duration::ZERO).send::<()>("shard.work", &()).await.unwrap_err();
     assert!(matches!(error, nats_rpc::CallError::NoResponders { .. }), "{error}");
+}
+
+#[derive(Clone, Default)]
+struct Load {
+    running: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    all: Arc<AtomicUsize>,
+}
+
+impl Load {
+    async fn work(&self) {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(running, Ordering::SeqCst);
+        self.all.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        self.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[message_pattern("shard.each", queue = none)]
+async fn each(State(load): State<Load>) {
+    load.work().await;
+}
+
+#[message_pattern("shard.one", concurrency = 1)]
+async fn one(State(load): State<Load>) {
+    load.work().await;
+}
+
+#[message_pattern("shard.four", concurrency = 4)]
+async fn four(State(load): State<Load>) {
+    load.work().await;
+}
+
+/// Each shard has a connection, and each subscription without a queue group gets each message.
+#[tokio::test]
+async fn handler_without_queue_group_runs_once() {
+    let server = server();
+    let load = Load::default();
+    let service = Service::new("shard", "1.0.0").handlers(handlers![each, one]).provide(load.clone()).shards(3);
+    let running = service.start(nats(&server)).await.unwrap();
+    let caller = foreign(&server).await;
+    let mut replies = caller.subscribe("_INBOX.each").await.unwrap();
+    for _ in 0..10 {
+        caller.publish_with_reply("shard.each", "_INBOX.each", "".into()).await.unwrap();
+    }
+    for _ in 0..10 {
+        soon(replies.next()).await.unwrap();
+    }
+    soon(running.check(crate::support::PATIENCE)).await.unwrap();
+    assert_eq!(load.all.load(Ordering::SeqCst), 10);
+    assert_eq!(running.stats()[0].requests, 10);
+    soon(running.stop()).await;
+    assert_eq!(load.all.load(Ordering::SeqCst), 10);
+}
+
+#[tokio::test]
+async fn concurrency_counts_for_all_shards_together() {
+    for (subject, limit) in [("shard.one", 1), ("shard.four", 4)] {
+        let server = server();
+        let load = Load::default();
+        let service = Service::new("shard", "1.0.0").handlers(handlers![one, four]).provide(load.clone()).shards(3);
+        let running = service.start(nats(&server)).await.unwrap();
+        let client = client(&server).await;
+        let calls = (0..40).map(|_| client.send::<()>(subject, &()));
+        soon(futures::future::try_join_all(calls)).await.unwrap();
+        assert_eq!(load.all.load(Ordering::SeqCst), 40);
+        assert!(load.most.load(Ordering::SeqCst) <= limit, "{} of {limit}", load.most.load(Ordering::SeqCst));
+        soon(running.stop()).await;
+    }
 }
 
 #[tokio::test]

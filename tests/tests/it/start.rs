@@ -100,6 +100,16 @@ async fn what_cannot_be_made_stops_the_start() {
 }
 
 #[tokio::test]
+async fn reserved_prefix_stops_the_start() {
+    let server = server();
+    for prefix in ["$SRV", "$JS.API", "$KV.users", "_INBOX", "_INBOX_start", "_R_", "a..b", "a.*"] {
+        let service = Service::new("start", "1.0.0").handlers(handlers![open]).subject_prefix(prefix);
+        let error = service.start(nats(&server)).await.unwrap_err();
+        assert!(matches!(error, StartError::Refused(_)), "{prefix}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_prefix_keeps_systems_apart_on_one_server() {
     let server = server();
     let service = |prefix| Service::new("start", "1.0.0").handlers(handlers![open]).subject_prefix(prefix);

@@ -24,7 +24,7 @@ impl NatsConfig {
     /// | `NATS_KV_API_PREFIXES` | the KV buckets of other accounts, `bucket=prefix` separated by commas; see [`kv_api_prefix`](Self::kv_api_prefix) | none: each is in the own account |
     /// | `NATS_CONNECT_TIMEOUT_MS` | how long a start waits for a server | 30000 |
     ///
-    /// At most one login may be set. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a
+    /// At most one login may be set, that of `NATS_URL` (`nats://user:password@host`, `nats://token@host`) among them. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a
     /// file that holds the value, so that it need not stand in the environment. Blanks around a secret are cut
     /// off, in a file and in a variable. An empty variable counts as none. No value is ever printed.
     ///
@@ -45,6 +45,7 @@ impl NatsConfig {
         let var = |name: &str| vars(name).filter(|value| !value.is_empty());
         let mut config = Self::new(var("NATS_URL").unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned()));
         config.login = login(&var)?;
+        config.login()?;
         config.root_certificate = var("NATS_CA").map(Into::into);
         config.client_certificate = pair("NATS_CERT", var("NATS_CERT"), "NATS_KEY", var("NATS_KEY"))?
             .map(|(certificate, key)| (certificate.into(), key.into()));
@@ -142,6 +143,9 @@ mod tests {
         assert!(from(&[]).is_ok());
         assert!(from(&[("NATS_USER", "u")]).is_err());
         assert!(from(&[("NATS_USER", "u"), ("NATS_PASSWORD", "p"), ("NATS_TOKEN", "t")]).is_err());
+        assert!(from(&[("NATS_URL", "nats://u:p@a")]).is_ok());
+        assert!(from(&[("NATS_URL", "nats://u:p@a"), ("NATS_USER", "u"), ("NATS_PASSWORD", "p")]).is_err());
+        assert!(from(&[("NATS_URL", "nats://a:port")]).is_err());
         assert!(from(&[("NATS_CERT", "c")]).is_err());
         assert!(from(&[("NATS_CONNECT_TIMEOUT_MS", "soon")]).is_err());
         assert!(from(&[("NATS_TLS", "no")]).is_err());

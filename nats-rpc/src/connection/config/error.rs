@@ -18,7 +18,10 @@ pub enum NatsConfigError {
     #[error("{0}")]
     Incomplete(String),
     /// A server's URL cannot be parsed.
-    #[error("NATS_URL holds a server that is no URL such as nats://127.0.0.1:4222")]
+    #[error(
+        "NATS_URL holds a server that is no URL such as nats://127.0.0.1:4222 ({source}); percent-encode special \
+         characters of a user or password, such as %40 for @"
+    )]
     #[non_exhaustive]
     Url {
         /// What the parser said.

@@ -5,7 +5,7 @@ use async_nats::ConnectOptions;
 use super::NatsConfigError;
 
 /// How a connection says whose it is.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Login {
     User { name: String, password: String },
     Token(String),
