@@ -74,17 +74,17 @@ pub(crate) fn current() -> Option<Instant> {
     CURRENT.get()
 }
 
-/// Runs `poll` as part of a handler whose deadline is `deadline`.
+/// Runs `poll` as part of a handler whose calls inherit `deadline`, if any.
 // It stands round each poll of a handler.
 #[inline(always)]
-pub(crate) fn scoped<R>(deadline: Instant, poll: impl FnOnce() -> R) -> R {
+pub(crate) fn scoped<R>(deadline: Option<Instant>, poll: impl FnOnce() -> R) -> R {
     struct Restore(Option<Instant>);
     impl Drop for Restore {
         fn drop(&mut self) {
             CURRENT.set(self.0);
         }
     }
-    let _restore = Restore(CURRENT.replace(Some(deadline)));
+    let _restore = Restore(CURRENT.replace(deadline));
     poll()
 }
 
@@ -137,9 +137,9 @@ mod tests {
 
     #[test]
     fn the_current_deadline_ends_with_its_poll_even_by_a_panic() {
-        let deadline = Instant::now();
+        let deadline = Some(Instant::now());
         let _ = std::panic::catch_unwind(|| scoped(deadline, || panic!("handler")));
         assert_eq!(current(), None);
-        assert_eq!(scoped(deadline, current), Some(deadline));
+        assert_eq!(scoped(deadline, current), deadline);
     }
 }

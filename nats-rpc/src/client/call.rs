@@ -32,13 +32,13 @@ use crate::wire::stream::Frame;
 pub(super) struct Prepared {
     pub(super) subject: Subject,
     headers: Headers,
-    payload: Bytes,
+    pub(super) payload: Bytes,
     /// The id of a call in NestJS's dialect.
     id: Option<String>,
     /// What it makes of acknowledgements by a stream that captures its subject.
-    capture: Arc<Capture>,
-    /// Whether an attempt has found a connection to be sent on.
-    sent: AtomicBool,
+    pub(super) capture: Arc<Capture>,
+    /// Whether the connection has taken an attempt.
+    pub(super) sent: AtomicBool,
 }
 
 impl Client {
@@ -71,7 +71,7 @@ impl Client {
     async fn call<R: DeserializeOwned>(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<R, CallError> {
         let call = self.prepare::<R>(subject, data)?;
         let started = Instant::now();
-        let until = self.deadline(self.timeout);
+        let until = self.deadline(started, self.timeout);
         self.persist(&call, started, until, || self.attempt(&call, started, until)).await
     }
 
@@ -87,16 +87,16 @@ impl Client {
             let value = only(self.open(&self.inbox, call, terms).await?).await?;
             return from_json(&value).map_err(CallError::Decode);
         }
-        self.ready(&call.sent).await?;
+        self.ready().await?;
         let headers = self.headers_of(call, until);
         self.check_size(&headers, &call.payload)?;
-        let answer = self.inbox.call(&call.subject, call.capture.clone(), headers, call.payload.clone()).await?;
+        let answer = self.inbox.call(call, headers).await?;
         decode(answer.headers.as_ref(), &answer.payload)
     }
 
     /// Sends a call that may have several answers.
     pub(super) async fn open(&self, inbox: &Arc<Inbox>, call: &Prepared, terms: Terms) -> Result<Receiver, CallError> {
-        self.ready(&call.sent).await?;
+        self.ready().await?;
         let place = inbox.reserve(self.window).await?;
         let window = place.window();
         let mut headers = self.headers_of(call, terms.until);
@@ -109,7 +109,7 @@ impl Client {
         };
         self.check_size(&headers, &call.payload)?;
         let feed = Feed::new(call.subject.clone(), speech, window);
-        let seat = inbox.seat(place, feed, call.capture.clone(), headers, call.payload.clone()).await?;
+        let seat = inbox.seat(place, feed, call, headers).await?;
         Ok(Receiver::new(seat, terms))
     }
 
@@ -147,14 +147,18 @@ impl Client {
                 backoff.pause().await;
             }
         };
-        let timed_out = |_| {
+        let timed_out = || {
             prepared.capture.error(prepared.subject.as_str()).unwrap_or_else(|| CallError::TimedOut {
                 subject: prepared.subject.to_string(),
-                after: until.duration_since(started),
+                after: until.saturating_duration_since(started),
                 sent: prepared.sent.load(Ordering::Relaxed),
             })
         };
-        tokio::time::timeout_at(until.into(), call).await.map_err(timed_out)?
+        // A timeout polls once before it looks at the time.
+        if until <= started {
+            return Err(timed_out());
+        }
+        tokio::time::timeout_at(until.into(), call).await.map_err(|_| timed_out())?
     }
 
     fn is_worth_another(&self, error: &CallError, patient: bool) -> bool {
@@ -183,15 +187,15 @@ impl Client {
     }
 
     async fn publish(&self, subject: &str, data: &(impl Serialize + ?Sized)) -> Result<(), CallError> {
-        let Prepared { subject, headers, payload, sent, .. } = self.prepare_with::<()>(subject, data, None)?;
-        let until = self.deadline(self.timeout);
-        let after = until.saturating_duration_since(Instant::now());
+        let Prepared { subject, headers, payload, .. } = self.prepare_with::<()>(subject, data, None)?;
+        let started = Instant::now();
+        let after = self.deadline(started, self.timeout).saturating_duration_since(started);
         let published = async {
             let mut headers = headers.into_nats();
             trace::inject(&mut headers);
             let mut backoff = Backoff::default();
             loop {
-                self.ready(&sent).await?;
+                self.ready().await?;
                 self.check_size(&headers, &payload)?;
                 let nats = self.connection.nats();
                 let (to, payload) = (subject.clone().into_nats(), payload.clone());
@@ -203,16 +207,19 @@ impl Client {
                     return Ok(());
                 }
                 // The client of async-nats has died, and has taken nothing.
-                sent.store(false, Ordering::Relaxed);
                 if !self.wait_for_ready {
                     return Err(CallError::Disconnected);
                 }
                 backoff.pause().await;
             }
         };
-        let timed_out =
-            |_| CallError::TimedOut { subject: subject.to_string(), after, sent: sent.load(Ordering::Relaxed) };
-        tokio::time::timeout_at(until.into(), published).await.map_err(timed_out)?
+        // What was taken by the connection has ended the wait.
+        let timed_out = || CallError::TimedOut { subject: subject.to_string(), after, sent: false };
+        // A timeout polls once before it looks at the time.
+        if after.is_zero() {
+            return Err(timed_out());
+        }
+        tokio::time::timeout(after, published).await.map_err(|_| timed_out())?
     }
 
     /// Makes everything of a call for an `R` that can be wrong before it is sent.
@@ -250,9 +257,9 @@ impl Client {
         Ok(Prepared { subject, headers, payload: payload.into(), id, capture, sent: AtomicBool::new(false) })
     }
 
-    /// The end of a call that has `timeout`, or what is left to the handler that makes it.
-    pub(super) fn deadline(&self, timeout: Duration) -> Instant {
-        let own = Instant::now() + timeout.min(LONGEST);
+    /// The end of a call that began at `started` and has `timeout`, or what is left to the handler that makes it.
+    pub(super) fn deadline(&self, started: Instant, timeout: Duration) -> Instant {
+        let own = started + timeout.min(LONGEST);
         deadline::current().map_or(own, |inherited| inherited.min(own))
     }
 
@@ -265,8 +272,8 @@ impl Client {
         }
     }
 
-    /// Fails fast while there is no connection, or waits for one; notes in `sent` that there was one.
-    async fn ready(&self, sent: &AtomicBool) -> Result<(), CallError> {
+    /// Fails fast while there is no connection, or waits for one.
+    async fn ready(&self) -> Result<(), CallError> {
         let is_up = |state: &ConnectionState| matches!(state, ConnectionState::Connected | ConnectionState::LameDuck);
         if !is_up(&self.connection.state()) {
             if !self.wait_for_ready {
@@ -274,7 +281,6 @@ impl Client {
             }
             self.connection.wait_for(is_up).await;
         }
-        sent.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -23,9 +23,11 @@ pub enum CallError {
     },
     /// No answer came by the deadline; the call may have executed if it was [sent](Self::TimedOut::sent).
     #[error(
-        "{} {subject:?} within {after:?}; {}",
-        if *sent { "no answer from" } else { "no connection to nats-server for a call of" },
-        if *sent { "it may have executed" } else { "it was not sent" },
+        "{subject:?} timed out after {after:?}: {}",
+        match sent {
+            true => "no reply came; it may have executed",
+            false => "it was not sent, for want of a connection, of time, or of room beside calls that wait for a reply",
+        },
     )]
     #[non_exhaustive]
     TimedOut {
@@ -33,8 +35,11 @@ pub enum CallError {
         subject: String,
         /// How long it was waited for.
         after: Duration,
-        /// Whether it may have been sent. If not, a client that
-        /// [waits for a connection](crate::Client::wait_for_ready) had none in all that time.
+        /// Whether it may have been sent.
+        ///
+        /// A call is not sent if its deadline had passed before, if a client that [waits for a
+        /// connection](crate::Client::wait_for_ready) had none in all that time, or if too many calls of the client
+        /// waited for their replies.
         sent: bool,
     },
     /// The connection broke while the answer was awaited; the call may have executed.

@@ -11,6 +11,7 @@ use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 
+use super::call::Prepared;
 use super::capture::{Capture, Warnings};
 use super::error::CallError;
 use super::feed::{Feed, Heard, Word, is_nobody};
@@ -99,20 +100,14 @@ impl Inbox {
     }
 
     /// Publishes one call and waits for its answer, without an end of its own.
-    pub(super) async fn call(
-        &self,
-        subject: &Subject,
-        capture: Arc<Capture>,
-        headers: HeaderMap,
-        payload: Bytes,
-    ) -> Outcome {
+    pub(super) async fn call(&self, call: &Prepared, headers: HeaderMap) -> Outcome {
         self.listen().await?;
         let _place = self.places.acquire().await.map_err(|_| CallError::Disconnected)?;
         let (answer, answered) = oneshot::channel();
-        let token = self.pending.insert(capture, Waiting::Once { subject: subject.clone(), answer });
+        let token = self.pending.insert(call.capture.clone(), Waiting::Once { subject: call.subject.clone(), answer });
         // Whatever ends this call, its entry goes.
         let _placed = Placed { pending: &self.pending, token };
-        self.publish(subject, token, headers, payload).await?;
+        self.publish(call, token, headers).await?;
         answered.await.unwrap_or(Err(CallError::Disconnected))
     }
 
@@ -131,32 +126,27 @@ impl Inbox {
         self: &Arc<Self>,
         place: Place,
         feed: Feed,
-        capture: Arc<Capture>,
+        call: &Prepared,
         headers: HeaderMap,
-        payload: Bytes,
     ) -> Result<Seat, CallError> {
-        let feed = Arc::new(feed);
+        let (feed, capture) = (Arc::new(feed), call.capture.clone());
         let token = self.pending.insert(capture.clone(), Waiting::Feed(feed.clone()));
         // From here on the entry goes with the seat.
         let seat = Seat { inbox: self.clone(), token, feed, capture, place: Some(place) };
-        self.publish(seat.feed.subject(), token, headers, payload).await?;
+        self.publish(call, token, headers).await?;
         Ok(seat)
     }
 
-    async fn publish(
-        &self,
-        subject: &Subject,
-        token: InboxToken,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<(), CallError> {
+    async fn publish(&self, call: &Prepared, token: InboxToken, headers: HeaderMap) -> Result<(), CallError> {
         if self.pending.deaf.load(Ordering::Relaxed) {
             return Err(CallError::Deaf { inbox: self.prefix.clone() });
         }
         let reply = format!("{}.{}", self.prefix, self.pending.tokens.text(token));
-        let to = subject.clone().into_nats();
+        let (to, body) = (call.subject.clone().into_nats(), call.payload.clone());
         let published = self.connection.nats().publish_with_reply_and_headers(to, reply, headers, body).await;
-        published.map_err(|_| CallError::Disconnected)
+        published.map_err(|_| CallError::Disconnected)?;
+        call.sent.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Sees to it that answers are read.

@@ -67,7 +67,7 @@ impl Client {
     ) -> Result<Incoming<T>, CallError> {
         let call = self.prepare::<T>(subject, data)?;
         let started = Instant::now();
-        let until = self.deadline(self.stream_timeout);
+        let until = self.deadline(started, self.stream_timeout);
         let terms = Terms { started, until, item: self.item_timeout };
         let opened = || async {
             let mut receiver = self.open(&self.streams, &call, terms).await?;

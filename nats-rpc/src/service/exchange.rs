@@ -129,8 +129,11 @@ impl Exchange {
     }
 
     /// Lets the calls that a handler makes inherit its deadline and its place in the trace.
+    ///
+    /// A handler that runs to completion outlives its deadline, so its calls have their own timeouts.
     fn scoped<R>(&self, poll: impl FnOnce() -> R) -> R {
-        deadline::scoped(self.deadline, || trace::scoped(self.trace.as_ref(), poll))
+        let inherited = (!self.route.run_to_completion).then_some(self.deadline);
+        deadline::scoped(inherited, || trace::scoped(self.trace.as_ref(), poll))
     }
 
     /// Drops the handler where it stands.

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use nats_rpc::prelude::*;
 use nats_rpc::{CallError, Client};
 use nats_rpc_tests::server;
 use tokio::sync::mpsc;
 
-use crate::support::{client, code, foreign, nats, request_with, soon};
+use crate::support::{PATIENCE, client, code, foreign, nats, request_with, soon};
 
 #[derive(Clone)]
 struct Log(mpsc::UnboundedSender<&'static str>);
@@ -52,10 +54,19 @@ async fn nested(State(client): State<Client>) -> Result<Option<u64>, RpcError> {
     Ok(client.send("late.left", &()).await?)
 }
 
+#[message_pattern("late.thorough", timeout_ms = 20, run_to_completion)]
+async fn thorough(State(client): State<Client>, State(log): State<Log>) -> Result<(), RpcError> {
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    client.send::<Option<u64>>("late.left", &()).await?;
+    client.emit("late.nobody", &()).await?;
+    let _ = log.0.send("called");
+    Ok(())
+}
+
 async fn start(server: &nats_rpc::testing::NatsServer) -> (nats_rpc::Running, mpsc::UnboundedReceiver<&'static str>) {
     let (log, lines) = mpsc::unbounded_channel();
     let service = Service::new("late", "1.0.0")
-        .handlers(handlers![never, limited, stubborn, left, nested])
+        .handlers(handlers![never, limited, stubborn, left, nested, thorough])
         .provide(Log(log))
         .provide_with(async |config: Config| Ok::<_, RpcError>(Client::over(config.connection())));
     (service.start(nats(server)).await.unwrap(), lines)
@@ -147,4 +158,49 @@ async fn a_call_ends_by_its_deadline_whatever_the_service_does() {
     let client = client(&server).await.timeout(Duration::from_millis(60));
     let error = soon(client.send::<()>("late.silent", &())).await.unwrap_err();
     assert!(matches!(error, CallError::TimedOut { sent: true, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn handler_that_runs_to_completion_calls_after_its_deadline() {
+    let server = server();
+    let (_running, mut lines) = start(&server).await;
+    let _ = client(&server).await.send::<()>("late.thorough", &()).await;
+    assert_eq!(soon(lines.recv()).await, Some("called"));
+}
+
+#[tokio::test]
+async fn call_without_time_left_is_not_published() {
+    let server = server();
+    let caller = foreign(&server).await;
+    let mut heard = caller.subscribe("late.heard").await.unwrap();
+    caller.flush().await.unwrap();
+    let client = client(&server).await.timeout(Duration::ZERO);
+    let error = client.send::<()>("late.heard", &()).await.unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { sent: false, .. }), "{error}");
+    let error = client.emit("late.heard", &()).await.unwrap_err();
+    assert!(matches!(error, CallError::TimedOut { sent: false, .. }), "{error}");
+    client.timeout(PATIENCE).emit("late.heard", &"last").await.unwrap();
+    assert_eq!(&soon(heard.next()).await.unwrap().payload[..], b"\"last\"");
+}
+
+/// A client has 4,096 calls in flight at most.
+#[tokio::test]
+async fn call_that_finds_no_room_is_not_sent() {
+    const ROOM: usize = 4_096;
+    let server = server();
+    let caller = foreign(&server).await;
+    let silent = caller.subscribe("late.silent").await.unwrap();
+    caller.flush().await.unwrap();
+    let client = client(&server).await;
+    let mut calls: FuturesUnordered<_> = (0..ROOM).map(|_| client.send::<()>("late.silent", &())).collect();
+    let brief = client.clone().timeout(Duration::from_millis(100));
+    let late = async {
+        soon(silent.take(ROOM).collect::<Vec<_>>()).await;
+        brief.send::<()>("late.silent", &()).await.unwrap_err()
+    };
+    let error = tokio::select! {
+        ended = calls.next() => panic!("nothing replies: {ended:?}"),
+        error = late => error,
+    };
+    assert!(matches!(error, CallError::TimedOut { sent: false, .. }), "{error}");
 }
