@@ -15,9 +15,8 @@
 //! - `window`: the changes between two beacons, and the digest that proves them complete.
 //! - `ask`: asking auth for a beacon out of turn.
 //! - `beacon`: publishing the beacon.
-//! - `range`: reading a bucket from a revision on.
 //!
-//! The watchers are beside what they watch: `auth/revocation/watch.rs` and `auth/keys/watch.rs`.
+//! The watchers are beside what they watch: `revocation/watch.rs` and `jwks/watch.rs`.
 
 mod ask;
 mod beacon;
