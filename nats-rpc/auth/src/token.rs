@@ -130,7 +130,7 @@ impl TokenIssuer {
     }
 
     /// Sets the issuer. A key of a ring speaks for its own alone: set it at the
-    /// [keys](super::SigningKeyConfig::issuer).
+    /// [keys](nats_rpc_jwt::SigningKeyConfig::issuer).
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = issuer.into();
         self
@@ -143,7 +143,7 @@ impl TokenIssuer {
     }
 
     /// Sets the lifetime, in whole seconds. Default: 15 min; guards take up to 1 h. With a key of a ring it
-    /// should be no longer than [theirs](super::SigningKeyConfig::token_lifetime), or issuing fails.
+    /// should be no longer than [theirs](nats_rpc_jwt::SigningKeyConfig::token_lifetime), or issuing fails.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
