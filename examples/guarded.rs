@@ -3,9 +3,11 @@
 
 use std::error::Error;
 
-use nats_rpc::auth::{Grant, TokenIssuer};
 use nats_rpc::prelude::*;
-use nats_rpc::{CallError, Client, JwtConfig, NatsConfig, SecretKey};
+use nats_rpc::{CallError, Client, NatsConfig};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::prelude::*;
+use nats_rpc_jwt::{JwtConfig, SecretKey};
 
 #[message_pattern("notes.mine")]
 #[use_guards(JwtGuard, RequireScope::new("notes:read"))]

@@ -45,3 +45,8 @@ mod guide {
         FromNestjs "from-nestjs",
     );
 }
+
+/// The examples of the README, compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,6 +1,6 @@
 //! The two guarded patterns, with the NestJS program's own guards and its own, far too short, secret.
 //!
-//! A service of yours takes [`nats_rpc::JwtGuard`]: it refuses such a secret, and answers 401 and 403.
+//! A service of yours takes [`nats_rpc_jwt::JwtGuard`]: it refuses such a secret, and answers 401 and 403.
 
 use std::sync::Arc;
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{Stream, stream};
-use nats_rpc::SecretKey;
-use nats_rpc::jwt::JwtConfigError;
 use nats_rpc::prelude::*;
+use nats_rpc_jwt::prelude::*;
+use nats_rpc_jwt::{JwtConfigError, SecretKey};
 
 #[derive(Clone, Serialize)]
 struct User {

@@ -52,7 +52,7 @@ impl InboxTokens {
 /// An id of [`nuid::next`] differs from the one before it by a number from 33 to 332. async-nats uses such ids as the
 /// tokens of its own requests, whose replies say what a bucket holds. So every id that leaves the process, be it in an
 /// inbox, on `$SRV` or in a token, comes from a generator of its own, with twelve random characters.
-pub(crate) fn unrelated_id() -> String {
+pub fn unrelated_id() -> String {
     NUID::new().next().to_string()
 }
 

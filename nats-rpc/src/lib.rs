@@ -26,14 +26,12 @@
 //!   [`Context`], `Option` of one, your own by [`FromRequest`]
 //! - **What they return**: any [`serde::Serialize`], [`Streaming`] for many items, or a `Result` of these
 //!   with [`RpcError`] or your own error that derives [`macro@IntoRpcError`]
-//! - **Who may call them**: [`Guard`], [`JwtGuard`], [`RequireRole`], [`RequireScope`]
+//! - **Who may call them**: [`Guard`], [`RequireRole`], [`RequireScope`], and `JwtGuard` of the crate `nats-rpc-jwt`
 //! - **Running them**: [`Service`], [`Limits`], [`Wire`], [`NatsConfig`]
 //! - **Calling them**: [`Client`], [`Incoming`], [`CallError`]
-//! - **Issuing tokens**: [`auth`] (feature `auth`)
+//! - **Issuing tokens**: the crate `nats-rpc-auth`
 //! - **Testing them**: [`testing`] (feature `testing`)
 
-#[cfg(feature = "jwt")]
-pub mod auth;
 mod client;
 mod connection;
 mod deadline;
@@ -42,6 +40,7 @@ mod error;
 mod extract;
 mod guard;
 mod inbox_token;
+pub mod kv;
 mod log_limit;
 mod message;
 mod metrics;
@@ -71,8 +70,6 @@ pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
 pub use self::decode::{DecodeError, from_json};
 pub use self::error::{Code, Internal, IntoRpcError, RpcError};
 pub use self::extract::{Auth, BindContext, Context, Extract, FromRequest, OptionalExtract, Param, Payload, State};
-#[cfg(feature = "jwt")]
-pub use self::guard::jwt::{self, JwtConfig, JwtGuard, SecretKey, UserClaims};
 pub use self::guard::{Guard, RequireRole, RequireScope};
 pub use self::message::{HeaderError, Headers, Request};
 pub use self::principal::Principal;
@@ -80,15 +77,17 @@ pub use self::readiness::Readiness;
 pub use self::reply::{IntoReply, Items, Streaming, Written};
 pub use self::reply_subject::ReplySubjects;
 pub use self::route::{Kind, Queue, Route};
+#[cfg(feature = "cli")]
+pub use self::service::log_to_stderr;
 pub use self::service::{
     Account, Config, IntoGuard, KvAccess, Limits, NotReady, Permissions, RouteStats, Running, Service, StartError,
-    Status, blocking, log_to_stderr,
+    Status, blocking,
 };
 pub use self::subject::{MAX_SUBJECT_LEN, Pattern, Subject, SubjectError};
 pub use self::validity::Validity;
 pub use self::wire::Wire;
 
-/// What the macros' expansion names; no part of the public interface.
+/// What the macros' expansion, nats-rpc-jwt and nats-rpc-auth name; no part of the public interface.
 #[doc(hidden)]
 pub mod __private {
     pub use core::future::Future;
@@ -99,15 +98,19 @@ pub mod __private {
 
     pub use inventory;
 
+    pub use crate::connection::Slot;
     pub use crate::error::{Code, IntoRpcError, RpcError};
     pub use crate::extract::Extract;
     pub use crate::guard::Guard;
+    pub use crate::inbox_token::unrelated_id;
+    pub use crate::log_limit::LogLimit;
     pub use crate::message::Request;
     pub use crate::reply::{Bounded, IntoReply, Probe, StreamItem, WrapPlain, WrapResult};
     pub use crate::route::{
         Binder, BoundHandler, Contract, Describe, Handler, HasRoutes, Kind, Queue, Route, Shape, Submitted, discover,
         routes,
     };
+    pub use crate::secret_var::{SecretVarError, secret_var};
 }
 
 /// Everything a file of handlers needs.
@@ -119,11 +122,4 @@ pub mod prelude {
         RequireRole, RequireScope, RpcError, Service, State, Streaming, Subject, discover, event_pattern, handlers,
         message_pattern, public, use_guards,
     };
-    #[cfg(feature = "jwt")]
-    pub use crate::{JwtGuard, UserClaims};
 }
-
-/// The examples of the README, compiled as tests.
-#[cfg(all(doctest, feature = "jwt"))]
-#[doc = include_str!("../../README.md")]
-struct Readme;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Lets a line into the log once in a period: a flood of messages must not become a flood of lines.
 #[derive(Debug)]
-pub(crate) struct LogLimit {
+pub struct LogLimit {
     period: Duration,
     state: Mutex<State>,
 }
@@ -25,12 +25,13 @@ impl Default for LogLimit {
 }
 
 impl LogLimit {
-    pub(crate) fn once_a(period: Duration) -> Self {
+    /// One line in each `period`.
+    pub fn once_a(period: Duration) -> Self {
         Self { period, state: Mutex::default() }
     }
 
     /// Counts one event. Returns the number of events since the last line if a line may be written now.
-    pub(crate) fn note(&self, now: Instant) -> Option<u64> {
+    pub fn note(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.unreported += 1;
         if state.last.is_some_and(|last| now.saturating_duration_since(last) < self.period) {

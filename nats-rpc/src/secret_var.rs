@@ -5,13 +5,18 @@ use std::path::PathBuf;
 
 /// Error of a secret that was not read. It has no part of the value.
 #[derive(Debug)]
-pub(crate) enum SecretVarError {
+pub enum SecretVarError {
     /// The variable and its file are set.
     Both,
     /// There are blanks alone.
     Blank,
     /// The file cannot be read.
-    File { path: PathBuf, source: io::Error },
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
 }
 
 /// The variable that names the file of `name`.
@@ -22,7 +27,7 @@ pub(crate) fn file_of(name: &str) -> String {
 /// The value of `name`, or what the file holds that `name` with `_FILE` names; `None` if neither is set.
 ///
 /// Blanks around it are cut off: `echo secret | base64` puts a line feed into it. An empty variable counts as none.
-pub(crate) fn secret_var(vars: impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<String>, SecretVarError> {
+pub fn secret_var(vars: impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<String>, SecretVarError> {
     let set = |name: &str| vars(name).filter(|value| !value.is_empty());
     let text = match (set(name), set(&file_of(name))) {
         (Some(_), Some(_)) => return Err(SecretVarError::Both),

@@ -7,8 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use libfuzzer_sys::fuzz_target;
-use nats_rpc::jwt::{DEFAULT_AUDIENCE, KeyRing, SecretKey};
-use nats_rpc::{JwtConfig, JwtGuard, UserClaims};
+use nats_rpc_jwt::{DEFAULT_AUDIENCE, JwtConfig, JwtGuard, KeyRing, SecretKey, UserClaims};
 use serde_json::{Value, json};
 
 /// Encodings of points of small order on Curve25519's Edwards form (y, little endian), canonical and not.

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::crypto::sign;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use libfuzzer_sys::fuzz_target;
-use nats_rpc::{JwtConfig, JwtGuard, SecretKey, UserClaims};
+use nats_rpc_jwt::{JwtConfig, JwtGuard, SecretKey, UserClaims};
 use serde_json::Value;
 
 const SECRET: &str = "a secret of the issuer and its verifiers 0123456789";

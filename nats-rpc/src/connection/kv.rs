@@ -46,15 +46,13 @@ pub struct KvHandles {
     /// JetStream on the same client, for what a store has no method for.
     pub jetstream: jetstream::Context,
     /// The prefix of the JetStream API that has the bucket.
-    #[cfg_attr(not(feature = "jwt"), allow(dead_code, reason = "only buckets of auth are read in batches"))]
-    pub(crate) api: Box<str>,
+    pub api: Box<str>,
     generation: u64,
 }
 
 impl KvHandles {
     /// A bucket of the account's own, for one use.
-    #[cfg(feature = "jwt")]
-    pub(crate) fn of(jetstream: &jetstream::Context, store: kv::Store) -> Self {
+    pub fn of(jetstream: &jetstream::Context, store: kv::Store) -> Self {
         Self { store, jetstream: jetstream.clone(), api: "$JS.API".into(), generation: 0 }
     }
 }
@@ -73,8 +71,13 @@ impl KvBucket {
     }
 
     /// Opens a bucket that decides trust, where auth keeps it: perhaps in an account of its own.
-    #[cfg(feature = "jwt")]
-    pub(crate) async fn open_of_auth(connection: &Connection, name: &str) -> Result<Self, KvError> {
+    ///
+    /// That is where [`NatsConfig::auth_js_api_prefix`](crate::NatsConfig::auth_js_api_prefix) says, or else the account
+    /// of the connection.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_of_auth(connection: &Connection, name: &str) -> Result<Self, KvError> {
         Self::open_at(connection, name.to_owned(), connection.auth_js_api_prefix().map(str::to_owned)).await
     }
 

@@ -10,7 +10,6 @@ mod kv;
 mod overflow;
 mod record;
 mod relay;
-#[cfg(feature = "jwt")]
 mod slot;
 mod unreadable;
 mod watch;
@@ -35,8 +34,7 @@ pub use self::echo::EchoError;
 use self::keeper::Keeper;
 pub use self::kv::{KvBucket, KvError, KvHandles, is_kv_conflict};
 pub use self::record::{KvReadError, KvRecord};
-#[cfg(feature = "jwt")]
-use self::slot::Slot;
+pub use self::slot::Slot;
 pub use self::watch::ConnectionState;
 pub(crate) use self::watch::Violation;
 use self::watch::Watch;
@@ -62,7 +60,6 @@ struct Shared {
     /// Where the connection's tasks live.
     runtime: Handle,
     /// What users of the connection share, made by the first of them.
-    #[cfg(feature = "jwt")]
     slot: Slot,
     _keeper: Keeper,
 }
@@ -113,7 +110,6 @@ impl Connection {
             live,
             watch: watch.clone(),
             runtime: Handle::current(),
-            #[cfg(feature = "jwt")]
             slot: Slot::default(),
             _keeper: Keeper::spawn(shared.clone(), opened, config.clone(), watch),
         });
@@ -221,6 +217,14 @@ impl Connection {
         self.live()
     }
 
+    /// Waits until the client of [`nats`](Self::nats) is newer than that of `generation`, which is
+    /// [`generation`](Self::generation) as read before a subscription.
+    ///
+    /// Subscriptions and consumers of a client that has died say nothing any more; whoever has one makes it anew then.
+    pub async fn wait_for_renewal(&self, generation: u64) {
+        self.0.watch.renewal(generation).await;
+    }
+
     /// A count of the times that the connection broke; a change means that answers may be lost.
     pub(crate) fn breaks(&self) -> tokio::sync::watch::Receiver<u64> {
         self.0.watch.breaks()
@@ -228,8 +232,7 @@ impl Connection {
 
     /// Where this account reads the buckets of auth, if those are in another account or are watched without
     /// consumers: the prefix of the JetStream API.
-    #[cfg(feature = "jwt")]
-    pub(crate) fn auth_js_api_prefix(&self) -> Option<&str> {
+    pub fn auth_js_api_prefix(&self) -> Option<&str> {
         self.0.config.auth_js_api_prefix.as_deref()
     }
 
@@ -239,8 +242,8 @@ impl Connection {
     }
 
     /// What users of this connection share.
-    #[cfg(feature = "jwt")]
-    pub(crate) fn slot(&self) -> &Slot {
+    #[doc(hidden)]
+    pub fn slot(&self) -> &Slot {
         &self.0.slot
     }
 

@@ -68,15 +68,19 @@ impl KvHandles {
         self.get(&serde_json::json!({ "last_by_subj": format!("$KV.{}.{key}", self.store.name) })).await
     }
 
-    #[cfg(feature = "jwt")]
     /// The record that was written last, whatever its key.
-    pub(crate) async fn newest(&self) -> Result<Option<KvRecord>, KvReadError> {
+    ///
+    /// # Errors
+    /// As [`latest`](Self::latest).
+    pub async fn newest(&self) -> Result<Option<KvRecord>, KvReadError> {
         self.latest(">").await
     }
 
-    #[cfg(feature = "jwt")]
     /// The first record from `revision` on.
-    pub(crate) async fn next(&self, revision: u64) -> Result<Option<KvRecord>, KvReadError> {
+    ///
+    /// # Errors
+    /// As [`latest`](Self::latest).
+    pub async fn next(&self, revision: u64) -> Result<Option<KvRecord>, KvReadError> {
         let any = format!("$KV.{}.>", self.store.name);
         self.get(&serde_json::json!({ "seq": revision, "next_by_subj": any })).await
     }

@@ -9,17 +9,26 @@ use crate::principal::Principal;
 
 /// Who calls, as the handler's guard proved it.
 ///
-/// `C` is the claims type of the guard, [`UserClaims`](crate::UserClaims) for a plain
-/// [`JwtGuard`](crate::JwtGuard). A handler that asks for claims which none of its guards proves stops
+/// `C` is the claims type of the guard, `UserClaims` for a plain `JwtGuard` of nats-rpc-jwt. A handler that asks for claims which none of its guards proves stops
 /// the start of the service. `Option<Auth<C>>` is `None` where no guard ran, as on a `#[public]` handler.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
 ///
+/// struct Caller { id: String }
+///
+/// impl Principal for Caller {
+///     fn subject(&self) -> &str { &self.id }
+/// }
+/// # struct SessionGuard;
+/// # impl Guard for SessionGuard {
+/// #     async fn can_activate(&self, _: &mut Request) -> Result<(), RpcError> { Ok(()) }
+/// # }
+///
 /// #[message_pattern("whoami")]
-/// #[use_guards(JwtGuard)]
-/// async fn whoami(me: Auth<UserClaims>) -> String {
-///     me.sub.clone()
+/// #[use_guards(SessionGuard)]
+/// async fn whoami(me: Auth<Caller>) -> String {
+///     me.id.clone()
 /// }
 /// ```
 #[derive(Debug)]

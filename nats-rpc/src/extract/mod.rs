@@ -11,6 +11,7 @@ mod subject;
 
 use std::any::TypeId;
 use std::future::Future;
+use std::sync::Arc;
 
 pub use self::auth::Auth;
 pub use self::context::Context;
@@ -92,10 +93,17 @@ impl<T: FromRequest> Extract for T {
     }
 }
 
-/// What an argument can see at start-up.
+/// What an argument or a guard can see at start-up.
 pub struct BindContext<'a> {
     pub(crate) providers: &'a Providers,
     pub(crate) pattern: &'a Pattern,
     /// The claims types that the route's guards prove.
     pub(crate) proved: &'a [TypeId],
+}
+
+impl BindContext<'_> {
+    /// The value of type `T` that the service [was given](crate::Service::provide), or the guard of that type.
+    pub fn provided<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.providers.get()
+    }
 }

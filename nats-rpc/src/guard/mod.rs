@@ -1,7 +1,5 @@
 //! Guards: who may call a handler.
 
-#[cfg(feature = "jwt")]
-pub mod jwt;
 mod require;
 
 use std::any::{TypeId, type_name};
@@ -84,7 +82,7 @@ pub trait Guard: Send + Sync + 'static {
         Self: Sized,
     {
         let name = type_name::<Self>();
-        cx.providers.get().ok_or_else(|| format!("no `{name}` was provided: add `.guard(…)` to the service"))
+        cx.provided().ok_or_else(|| format!("no `{name}` was provided: add `.guard(…)` to the service"))
     }
 }
 

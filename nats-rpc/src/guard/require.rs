@@ -8,9 +8,13 @@ use crate::message::Request;
 ///
 /// ```
 /// use nats_rpc::prelude::*;
+/// # struct SessionGuard;
+/// # impl Guard for SessionGuard {
+/// #     async fn can_activate(&self, _: &mut Request) -> Result<(), RpcError> { Ok(()) }
+/// # }
 ///
 /// #[message_pattern("users.purge")]
-/// #[use_guards(JwtGuard, RequireRole::new("admin"))]
+/// #[use_guards(SessionGuard, RequireRole::new("admin"))]
 /// async fn purge() {}
 /// ```
 #[derive(Clone, Debug)]
@@ -44,9 +48,13 @@ impl Guard for RequireRole {
 ///
 /// ```
 /// use nats_rpc::prelude::*;
+/// # struct SessionGuard;
+/// # impl Guard for SessionGuard {
+/// #     async fn can_activate(&self, _: &mut Request) -> Result<(), RpcError> { Ok(()) }
+/// # }
 ///
 /// #[message_pattern("users.list")]
-/// #[use_guards(JwtGuard, RequireScope::new("users:read"))]
+/// #[use_guards(SessionGuard, RequireScope::new("users:read"))]
 /// async fn list() {}
 /// ```
 #[derive(Clone, Debug)]

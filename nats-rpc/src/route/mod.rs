@@ -13,7 +13,9 @@ use std::fmt;
 use std::future::Future;
 
 pub use self::bind::{Binder, BoundHandler};
-pub(crate) use self::check::{BoundRoute, Entry, GlobalGuards, RouteTable};
+#[cfg(feature = "cli")]
+pub(crate) use self::check::Entry;
+pub(crate) use self::check::{BoundRoute, GlobalGuards, RouteTable};
 pub use self::contract::{Contract, Describe, Shape};
 pub(crate) use self::slot::HandlerSlot;
 use crate::error::RpcError;

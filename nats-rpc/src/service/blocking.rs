@@ -31,6 +31,7 @@ pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'stat
 }
 
 /// Whether some such work has not ended in this process.
+#[cfg(feature = "cli")]
 pub(super) fn is_underway() -> bool {
     UNDERWAY.load(Ordering::Relaxed) > 0
 }

@@ -4,6 +4,7 @@ mod account;
 mod arena;
 mod blocking;
 mod checks;
+#[cfg(feature = "cli")]
 mod cli;
 mod config;
 mod contained;
@@ -12,6 +13,7 @@ mod discovery;
 mod dispatch;
 pub(crate) mod exchange;
 mod limits;
+#[cfg(feature = "cli")]
 mod log;
 mod outbox;
 mod permissions;
@@ -33,9 +35,11 @@ use std::future::Future;
 
 pub use self::account::Account;
 pub use self::blocking::blocking;
+#[cfg(feature = "cli")]
 use self::cli::CustomCommand;
 pub use self::config::Config;
 pub use self::limits::Limits;
+#[cfg(feature = "cli")]
 pub use self::log::log_to_stderr;
 pub use self::permissions::{KvAccess, Permissions};
 pub use self::ready::NotReady;
@@ -76,7 +80,9 @@ pub struct Service {
     routes: Vec<&'static Route>,
     checks: Vec<Check>,
     setup: Vec<Setup>,
+    #[cfg(feature = "cli")]
     provision: Vec<Setup>,
+    #[cfg(feature = "cli")]
     commands: Vec<CustomCommand>,
     publishes: Vec<String>,
     buckets: Vec<KvAccess>,
@@ -115,7 +121,9 @@ impl Service {
             routes: Vec::new(),
             checks: Vec::new(),
             setup: Vec::new(),
+            #[cfg(feature = "cli")]
             provision: Vec::new(),
+            #[cfg(feature = "cli")]
             commands: Vec::new(),
             publishes: Vec::new(),
             buckets: Vec::new(),
@@ -156,7 +164,7 @@ impl Service {
     /// ```
     /// use nats_rpc::prelude::*;
     ///
-    /// let service = Service::new("users", "1.0.0").check(JwtGuard::check_env).guard(JwtGuard::from_env);
+    /// let service = Service::new("users", "1.0.0").check(|| std::env::var("API_KEY"));
     /// ```
     pub fn check<T, E: Into<BoxError>>(mut self, check: impl FnOnce() -> Result<T, E> + Send + 'static) -> Self {
         self.checks.push(Box::new(move || check().map(drop).map_err(Into::into)));
@@ -206,6 +214,7 @@ impl Service {
     /// Does `work` when the service is called with `provision`: creating streams and buckets.
     ///
     /// Only that command creates; a start checks and says what is missing.
+    #[cfg(feature = "cli")]
     pub fn provision<F, Fut, E>(mut self, work: F) -> Self
     where
         F: FnOnce(Config) -> Fut + Send + 'static,
@@ -217,6 +226,7 @@ impl Service {
     }
 
     /// Adds a command of the service's own to [`main`](Self::main); `work` gets the arguments behind its name.
+    #[cfg(feature = "cli")]
     pub fn command<F, Fut, E>(mut self, name: &'static str, about: &'static str, work: F) -> Self
     where
         F: FnOnce(Config, Vec<String>) -> Fut + Send + 'static,

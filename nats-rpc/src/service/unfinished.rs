@@ -65,12 +65,37 @@ impl Drop for Left {
     }
 }
 
-#[cfg(all(test, feature = "jwt"))]
+#[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::io::{self, Write};
 
     use super::*;
-    use crate::jwt::testing::Log;
+
+    /// Everything that is logged while its subscriber is the default.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + 'static {
+            let log = self.clone();
+            tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || log.clone()).finish()
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[tokio::test]
     async fn what_is_left_is_named_in_the_log_and_neither_what_is_done_nor_what_never_began() {

@@ -4,7 +4,7 @@ mod store;
 
 use std::fmt;
 
-use nats_rpc::auth::{Email, Owner, PasswordFingerprint};
+use nats_rpc_auth::{Email, Owner, PasswordFingerprint};
 use serde::{Deserialize, Serialize};
 use users::UserId;
 

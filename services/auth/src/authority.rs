@@ -14,13 +14,12 @@ mod whose;
 use std::error::Error;
 use std::sync::Arc;
 
-use nats_rpc::auth::{
-    Audit, AuditEvent, Device, DeviceTokens, Email, Grant, LoginThrottle, Owner, Password, PasswordConfig,
-    PasswordPolicy, Passwords, ResetTokens, Revoker, Session, SessionConfig, SessionError, Sessions, TokenIssuer,
-    TrustBeacon,
-};
-use nats_rpc::jwt::{JwkSet, Revocations};
 use nats_rpc::{Client, Config, RpcError};
+use nats_rpc_auth::{
+    Audit, AuditEvent, Device, DeviceTokens, Email, Grant, LoginThrottle, Owner, Password, PasswordConfig,
+    PasswordPolicy, Passwords, ResetTokens, Session, SessionConfig, SessionError, Sessions, TokenIssuer,
+};
+use nats_rpc_jwt::{JwkSet, Revocations, Revoker, TrustBeacon};
 use schemars::JsonSchema;
 use serde::Serialize;
 use users::{Profile, UserCreated, UserId, Users};

@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use nats_rpc::jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError};
-use nats_rpc::{SecretKey, Subject};
+use nats_rpc::Subject;
+use nats_rpc_jwt::SecretKey;
+use nats_rpc_jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError};
 
 /// The service's settings.
 ///

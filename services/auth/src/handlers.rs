@@ -1,7 +1,8 @@
 //! What the service answers. Passwords and tokens arrive in a type that cannot be shown.
 
-use nats_rpc::jwt::{JwkSet, Peer};
 use nats_rpc::prelude::*;
+use nats_rpc_jwt::prelude::*;
+use nats_rpc_jwt::{JwkSet, Peer};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nats_rpc::auth::{
-    Audit, AuditEvent, ChangeSigner, KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig,
-    SigningKeys, TokenIssuer,
+use nats_rpc::{Config, Connection};
+use nats_rpc_auth::{Audit, AuditEvent, TokenIssuer};
+use nats_rpc_jwt::SecretKey;
+use nats_rpc_jwt::{
+    ChangeSigner, JwkSet, KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig, SigningKeys,
 };
-use nats_rpc::jwt::JwkSet;
-use nats_rpc::{Config, Connection, SecretKey};
 
 const USAGE: &str = "usage: auth keys list | rotate | retire <kid>";
 /// How long `rotate` waits for the first new key.

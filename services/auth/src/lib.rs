@@ -34,7 +34,7 @@
 //! A password that is refused is a 400 whose details say why: `{"reason":"common"}`, or `personal`, `pattern`,
 //! `too_short`, `too_long`, `nul`. A 429 says in `retryAfterMs` how long to wait.
 //!
-//! Emits `user.created` with `{userId}`, and what happened as [`AuditEvent`](nats_rpc::auth::AuditEvent)s
+//! Emits `user.created` with `{userId}`, and what happened as [`AuditEvent`](nats_rpc_auth::AuditEvent)s
 //! below `auth.audit.`. Anybody may call these subjects; a password or a refresh token is
 //! the proof.
 
@@ -58,10 +58,10 @@ mod users_command;
 use std::error::Error;
 
 use async_nats::jetstream;
-use nats_rpc::auth::{
-    KeyPurpose, LoginThrottle, ResetTokens, Revoker, RingBucket, ServiceCredentials, Sessions, TrustBuckets,
-};
-use nats_rpc::{Config, JwtConfig, JwtGuard, KvAccess, KvApiPrefixes, Service, discover};
+use nats_rpc::{Config, KvAccess, KvApiPrefixes, Service, discover};
+use nats_rpc_auth::{LoginThrottle, ResetTokens, ServiceCredentials, Sessions};
+use nats_rpc_jwt::{JwtConfig, JwtGuard};
+use nats_rpc_jwt::{KeyPurpose, Revoker, RingBucket, TrustBuckets};
 use users::{Replicas, Users};
 
 use self::account::Accounts;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
 use nats_rpc::RpcError;
-use nats_rpc::auth::{
+use nats_rpc_auth::{
     Audit, AuditEvent, Device, Email, HashPriority, HashRequest, LoginThrottle, ThrottleError, ThrottleKey,
     ThrottlePolicy, ThrottledAttempt,
 };

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt::Write;
 
 use nats_rpc::Connection;
-use nats_rpc::auth::Email;
+use nats_rpc_auth::Email;
 use users::bucket::RecordError;
 use users::{UserId, Users};
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use nats_rpc::Config;
-use nats_rpc::auth::{Audit, AuditEvent, Email, RESET_LIFETIME, ResetTokens};
+use nats_rpc_auth::{Audit, AuditEvent, Email, RESET_LIFETIME, ResetTokens};
 
 use crate::account::{AccountKey, Accounts};
 use crate::authority::reset;

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use nats_rpc::Config;
-use nats_rpc::auth::{Audit, AuditEvent, Email};
+use nats_rpc_auth::{Audit, AuditEvent, Email};
 
 use crate::account::{AccountKey, Accounts, Role};
 use crate::standing::revoke_role;

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use nats_rpc::Config;
-use nats_rpc::auth::{Audit, AuditEvent, ServiceCredentials};
+use nats_rpc_auth::{Audit, AuditEvent, ServiceCredentials};
 
 const USAGE: &str = "usage: auth services add <name> introspect|revoke …, or auth services remove <name>; \
                      a name is 1 to 32 of a-z, 0-9, - and _";

@@ -1,7 +1,8 @@
 //! What the service answers about sessions and tokens: to their users, and to services.
 
-use nats_rpc::auth::{ServiceClaims, ServiceCredentials};
 use nats_rpc::prelude::*;
+use nats_rpc_auth::{ServiceClaims, ServiceCredentials};
+use nats_rpc_jwt::prelude::*;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 

@@ -3,7 +3,8 @@
 use std::error::Error;
 
 use nats_rpc::Connection;
-use nats_rpc::auth::{Email, Revoker};
+use nats_rpc_auth::Email;
+use nats_rpc_jwt::Revoker;
 use users::Users;
 
 use crate::account::{Account, AccountKey, Accounts, Role};

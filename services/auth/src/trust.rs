@@ -3,9 +3,12 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use nats_rpc::auth::{Audit, ChangeSigner, KeyPurpose, KeysError, SigningKeyConfig, TokenSettings, TrustBeacon};
-use nats_rpc::jwt::{JwtConfig, KeyRing, PeerVerifier, Revocations};
 use nats_rpc::{Client, Config, Connection};
+use nats_rpc_auth::Audit;
+use nats_rpc_jwt::{
+    ChangeSigner, JwtConfig, KeyPurpose, KeyRing, KeysError, PeerVerifier, Revocations, SigningKeyConfig,
+    TokenSettings, TrustBeacon,
+};
 use tokio::sync::OnceCell;
 
 use crate::config::Settings;

@@ -3,7 +3,8 @@
 use std::error::Error;
 
 use nats_rpc::Config;
-use nats_rpc::auth::{Audit, AuditEvent, Email, Revoker};
+use nats_rpc_auth::{Audit, AuditEvent, Email};
+use nats_rpc_jwt::Revoker;
 
 use crate::look_alikes;
 use crate::standing::Standing;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::{Gateway, GatewayError};
-use nats_rpc::{CallError, Client, Connection, JwtGuard, NatsConfig, Running, Service};
+use nats_rpc::{CallError, Client, Connection, NatsConfig, Running, Service};
+use nats_rpc_jwt::JwtGuard;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;

@@ -2,8 +2,8 @@
 
 mod keys;
 
-use nats_rpc::SecretKey;
-use nats_rpc::auth::{Grant, TokenIssuer};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::SecretKey;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

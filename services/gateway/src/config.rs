@@ -6,8 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nats_rpc::JwtGuard;
-use nats_rpc::jwt::{JwtConfigError, PeerSigner};
+use nats_rpc_jwt::{JwtConfigError, JwtGuard, PeerSigner};
 
 use crate::connections::ConnectionLimits;
 use crate::cors::Origins;
@@ -19,11 +18,11 @@ use crate::trust::Trust;
 ///
 /// ```
 /// use gateway::Config;
-/// use nats_rpc::{JwtConfig, JwtGuard, SecretKey};
+/// use nats_rpc_jwt::{JwtConfig, JwtGuard, SecretKey};
 ///
 /// let secret = SecretKey::new("JWT_SECRET", "0123456789abcdef0123456789abcdef")?;
 /// let config = Config::new(JwtGuard::new(JwtConfig::hs256(secret))?).address(([127, 0, 0, 1], 0));
-/// # Ok::<_, nats_rpc::jwt::JwtConfigError>(())
+/// # Ok::<_, nats_rpc_jwt::JwtConfigError>(())
 /// ```
 #[derive(Debug)]
 #[must_use]
@@ -85,7 +84,7 @@ impl Config {
     /// Each secret may stand in a file, which `JWT_SECRET_FILE` or `JWT_ASSERTION_SECRET_FILE` names.
     ///
     /// Services take assertions that run with `JWT_ACCEPT_ASSERTIONS=true`; see
-    /// [`JwtConfig::open`](nats_rpc::JwtConfig::open). A key ring is looked for when the gateway
+    /// [`JwtConfig::open`](nats_rpc_jwt::JwtConfig::open). A key ring is looked for when the gateway
     /// [binds](crate::Gateway::bind).
     ///
     /// # Errors

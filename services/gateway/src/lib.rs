@@ -67,8 +67,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use nats_rpc::auth::KeysError;
 use nats_rpc::{Client, ConnectError, Connection, ConnectionState, NatsConfig, NatsConfigError};
+use nats_rpc_jwt::KeysError;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 

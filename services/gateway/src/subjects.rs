@@ -1,7 +1,7 @@
 //! The subjects that routes call, and what the gateway's user must be allowed on nats-server.
 
-use nats_rpc::auth::{KeyPurpose, TrustBuckets};
 use nats_rpc::{Account, Permissions};
+use nats_rpc_jwt::{KeyPurpose, TrustBuckets};
 
 /// The name of the gateway's connection.
 pub(crate) const NAME: &str = "gateway";

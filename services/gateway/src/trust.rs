@@ -1,8 +1,11 @@
 //! Whose tokens are believed, and what the gateway vouches for: where callers are, and who.
 
-use nats_rpc::auth::{KeyPurpose, KeysError, SigningKeyConfig, SigningKeys, TokenSettings};
-use nats_rpc::jwt::{AssertionSigner, DEFAULT_AUDIENCE, JwtConfigError, PeerSigner};
-use nats_rpc::{Connection, JwtGuard, SecretKey};
+use nats_rpc::Connection;
+use nats_rpc_jwt::{
+    AssertionSigner, DEFAULT_AUDIENCE, JwtConfigError, KeyPurpose, KeysError, PeerSigner, SigningKeyConfig,
+    SigningKeys, TokenSettings,
+};
+use nats_rpc_jwt::{JwtGuard, SecretKey};
 
 use crate::config::ConfigError;
 

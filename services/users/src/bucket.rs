@@ -24,7 +24,7 @@ const TRIES: usize = 16;
 ///
 /// Reads go to the stream's leader and never to a replica that may be behind: who signed up a moment ago
 /// exists. Writes name the revision that they replace, so no change is lost to another.
-// `nats_rpc::auth` has reads and writes like these for records that expire, and keeps them to itself: what they
+// `nats_rpc_auth` has reads and writes like these for records that expire, and keeps them to itself: what they
 // promise is that no time to live is lost. This is what a service does that has nothing but what is public.
 pub struct Bucket<T> {
     bucket: KvBucket,

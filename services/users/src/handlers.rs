@@ -1,6 +1,7 @@
 //! What the service answers and hears.
 
 use nats_rpc::prelude::*;
+use nats_rpc_jwt::prelude::*;
 use schemars::JsonSchema;
 
 use crate::profile::{Profile, ProfileChange, UserId, Users};

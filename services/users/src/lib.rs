@@ -17,20 +17,20 @@ mod config;
 mod handlers;
 pub mod profile;
 
-use nats_rpc::auth::{KeyPurpose, TrustBuckets};
 use nats_rpc::{Account, KvAccess, Service, discover};
+use nats_rpc_jwt::{KeyPurpose, TrustBuckets};
 
 pub use self::config::{Replicas, ReplicasError};
 pub use self::handlers::UserCreated;
 pub use self::profile::{Profile, UserId, Users};
 
-/// The users service, which needs a [`JwtGuard`](nats_rpc::JwtGuard) yet: its handlers name one.
+/// The users service, which needs a [`JwtGuard`](nats_rpc_jwt::JwtGuard) yet: its handlers name one.
 ///
 /// `vars` is where settings come from: the environment in `main`, a list in a test. `provision` reads
 /// `KV_REPLICAS`, `permissions` reads `AUTH_JS_API_PREFIX`.
 ///
 /// ```
-/// use nats_rpc::{JwtConfig, JwtGuard, SecretKey};
+/// use nats_rpc_jwt::{JwtConfig, JwtGuard, SecretKey};
 ///
 /// let secret = SecretKey::new("JWT_SECRET", "0123456789abcdef0123456789abcdef")?;
 /// let guard: JwtGuard = JwtGuard::new(JwtConfig::hs256(secret))?;

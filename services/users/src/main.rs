@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use nats_rpc::JwtGuard;
+use nats_rpc_jwt::JwtGuard;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use nats_rpc::auth::{
-    ChangeSigner, Grant, KeyPurpose, Revoker, RingBucket, SigningKeyConfig, SigningKeys, TokenIssuer, TrustBeacon,
-};
-use nats_rpc::jwt::{KeyRing, Revocations};
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Connection, JwtConfig, JwtGuard, NatsConfig};
+use nats_rpc::{Connection, NatsConfig};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::{
+    ChangeSigner, KeyPurpose, KeyRing, Revocations, Revoker, RingBucket, SigningKeyConfig, SigningKeys, TrustBeacon,
+};
+use nats_rpc_jwt::{JwtConfig, JwtGuard};
 
 use crate::stats::median;
 

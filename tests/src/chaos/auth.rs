@@ -4,8 +4,10 @@ mod node_kill;
 mod refreshes;
 mod revocations;
 
-use nats_rpc::auth::{Grant, Revoker, SessionConfig, Sessions, TokenIssuer};
-use nats_rpc::{Connection, NatsConfig, SecretKey};
+use nats_rpc::{Connection, NatsConfig};
+use nats_rpc_auth::{Grant, SessionConfig, Sessions, TokenIssuer};
+use nats_rpc_jwt::Revoker;
+use nats_rpc_jwt::SecretKey;
 
 use super::Options;
 use super::report::Row;

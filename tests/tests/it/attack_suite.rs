@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use nats_rpc::auth::{Grant, TokenIssuer};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::{AttackError, AttackReport, AttackSuite, NatsServer};
-use nats_rpc::{JwtConfig, SecretKey};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::prelude::*;
+use nats_rpc_jwt::{JwtConfig, SecretKey};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 

@@ -6,13 +6,13 @@ use async_nats::jetstream::{self, stream};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::join_all;
-use nats_rpc::auth::{
-    KeyPurpose, KeysError, LoginThrottle, PasswordFingerprint, RESET_LIFETIME, Reset, ResetTokens, Revoker, RingBucket,
-    ServiceCredentialError, ServiceCredentials, Sessions, SigningKeyConfig, SigningKeys,
-};
-use nats_rpc::jwt::{KeyRing, Revocations};
 use nats_rpc::testing::NatsServer;
 use nats_rpc::{Code, Connection};
+use nats_rpc_auth::{
+    LoginThrottle, PasswordFingerprint, RESET_LIFETIME, Reset, ResetTokens, ServiceCredentialError, ServiceCredentials,
+    Sessions,
+};
+use nats_rpc_jwt::{KeyPurpose, KeyRing, KeysError, Revocations, Revoker, RingBucket, SigningKeyConfig, SigningKeys};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;

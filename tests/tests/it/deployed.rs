@@ -1,7 +1,8 @@
 //! The system as it is deployed: on the server of a file that is shipped, each part as the user that it is there.
 
 use ::gateway::Gateway;
-use nats_rpc::{Connection, JwtGuard, Running};
+use nats_rpc::{Connection, Running};
+use nats_rpc_jwt::JwtGuard;
 use nats_rpc_tests::secured::{Layout, Secured};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;

@@ -3,11 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use async_nats::Message;
-use nats_rpc::auth::{Grant, TokenIssuer};
-use nats_rpc::jwt::AssertionSigner;
+use nats_rpc::Running;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{JwtConfig, Running, SecretKey};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::AssertionSigner;
+use nats_rpc_jwt::prelude::*;
+use nats_rpc_jwt::{JwtConfig, SecretKey};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 

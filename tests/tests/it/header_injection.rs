@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use async_nats::Message;
 use futures::{Stream, StreamExt, stream};
-use nats_rpc::auth::{Grant, TokenIssuer};
-use nats_rpc::jwt::{AssertionSigner, PEER_HEADER, Peer, PeerSigner, PeerVerifier};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{CallError, Client, JwtConfig, Running, SecretKey};
+use nats_rpc::{CallError, Client, Running};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::prelude::*;
+use nats_rpc_jwt::{AssertionSigner, PEER_HEADER, Peer, PeerSigner, PeerVerifier};
+use nats_rpc_jwt::{JwtConfig, SecretKey};
 use nats_rpc_tests::server;
 
 use crate::support::{PATIENCE, client, code, foreign, nats, send_raw, soon};
@@ -91,7 +93,7 @@ impl World {
             JwtGuard::new(JwtConfig::hs256(secret()).forwarded_assertion(assertion_secret())).unwrap();
         let service = Service::new("lf", "1.0.0")
             .handlers(handlers![me, whereabouts, left, trace, headers, count])
-            .provide(PeerVerifier::hs256(&assertion_secret(), nats_rpc::jwt::DEFAULT_AUDIENCE))
+            .provide(PeerVerifier::hs256(&assertion_secret(), nats_rpc_jwt::DEFAULT_AUDIENCE))
             .provide(client(&server).await)
             .guard(guard)
             .start(nats(&server))

@@ -10,10 +10,11 @@ mod rotation;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, kv};
-use nats_rpc::auth::{Grant, KeyPurpose, Revoker, RingBucket, SigningKeyConfig, SigningKeys, TokenIssuer};
-use nats_rpc::jwt::{JwtGuard, KeyRing, Refusal};
+use nats_rpc::Connection;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Connection, JwtConfig};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::JwtConfig;
+use nats_rpc_jwt::{JwtGuard, KeyPurpose, KeyRing, Refusal, Revoker, RingBucket, SigningKeyConfig, SigningKeys};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 

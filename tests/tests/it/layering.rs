@@ -17,11 +17,11 @@ const LAYERS: [&[&str]; 6] = [
         "decode",
         "secret_var",
     ],
-    &["message", "deadline", "trace", "wire", "connection"],
-    &["providers", "reply", "extract", "guard", "jwt"],
+    &["message", "deadline", "trace", "wire", "connection", "kv"],
+    &["providers", "reply", "extract", "guard"],
     &["route"],
     &["service", "client", "events"],
-    &["auth", "testing"],
+    &["testing"],
 ];
 
 /// What one layer may import of its own or a higher one, each with its reason.

@@ -100,8 +100,9 @@ async fn client_calls_handlers_and_nothing_internal(layout: Layout) {
 #[test]
 fn the_file_grants_each_service_what_it_says_that_it_needs_and_nothing_else() {
     for layout in Layout::ALL {
-        let secret = nats_rpc::SecretKey::new("JWT_SECRET", "a secret of at least thirty-two bytes").unwrap();
-        let guard: nats_rpc::JwtGuard = nats_rpc::JwtGuard::new(nats_rpc::JwtConfig::hs256(secret)).unwrap();
+        let secret = nats_rpc_jwt::SecretKey::new("JWT_SECRET", "a secret of at least thirty-two bytes").unwrap();
+        let guard: nats_rpc_jwt::JwtGuard =
+            nats_rpc_jwt::JwtGuard::new(nats_rpc_jwt::JwtConfig::hs256(secret)).unwrap();
         let vars = |user| move |name: &str| layout.var(user, name);
         let auth = ::auth::service(vars("auth")).permissions().unwrap();
         let users = users::service(vars("users")).guard(guard).permissions().unwrap();

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use futures::future::join_all;
-use nats_rpc::auth::{Grant, RevocationBucketError, Revoker, TokenIssuer};
-use nats_rpc::jwt::{AcceptStaleRevocations, Refusal, Revocations};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, Connection, JwtConfig, KvError, NatsConfig, Running, SecretKey};
+use nats_rpc::{Client, Connection, KvError, NatsConfig, Running};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::prelude::*;
+use nats_rpc_jwt::{AcceptStaleRevocations, Refusal, RevocationBucketError, Revocations, Revoker};
+use nats_rpc_jwt::{JwtConfig, SecretKey};
 use nats_rpc_tests::proxy::{Proxy, Which};
 use nats_rpc_tests::server;
 

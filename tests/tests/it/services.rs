@@ -49,8 +49,9 @@ mod users;
 use std::time::Duration;
 
 use ::demo::{Options, Report, System};
+use nats_rpc::Client;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, JwtGuard, SecretKey};
+use nats_rpc_jwt::{JwtGuard, SecretKey};
 use nats_rpc_tests::server;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
@@ -143,7 +144,7 @@ fn options(server: &NatsServer) -> Options {
 
 fn guard() -> JwtGuard {
     let secret = SecretKey::new("JWT_SECRET", SECRET).unwrap();
-    JwtGuard::new(nats_rpc::JwtConfig::hs256(secret)).unwrap()
+    JwtGuard::new(nats_rpc_jwt::JwtConfig::hs256(secret)).unwrap()
 }
 
 fn http() -> reqwest::Client {

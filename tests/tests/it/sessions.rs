@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::{self, kv};
-use nats_rpc::auth::{Owner, SessionBucketError, SessionConfig, SessionError, Sessions};
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Connection, KvError, NatsConfig, SecretKey};
+use nats_rpc::{Connection, KvError, NatsConfig};
+use nats_rpc_auth::{Owner, SessionBucketError, SessionConfig, SessionError, Sessions};
+use nats_rpc_jwt::SecretKey;
 use nats_rpc_tests::server;
 
 const SUBJECTS: &str = "$KV.auth_sess.";

@@ -2,6 +2,7 @@
 
 use nats_rpc::prelude::*;
 use nats_rpc::{Client, StartError};
+use nats_rpc_jwt::prelude::*;
 use nats_rpc_tests::server;
 
 use crate::support::{client, nats};

@@ -13,12 +13,14 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use futures::StreamExt;
-use nats_rpc::auth::{
-    ChangeSigner, Grant, KeyPurpose, Revoker, RingBucket, SigningKeyConfig, SigningKeys, TokenIssuer, TrustBeacon,
-};
-use nats_rpc::jwt::{JwtGuard, KeyRing, Refusal, Revocations};
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Connection, JwtConfig, NatsConfig};
+use nats_rpc::{Connection, NatsConfig};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::JwtConfig;
+use nats_rpc_jwt::{
+    ChangeSigner, JwtGuard, KeyPurpose, KeyRing, Refusal, Revocations, Revoker, RingBucket, SigningKeyConfig,
+    SigningKeys, TrustBeacon,
+};
 use nats_rpc_tests::server;
 
 use crate::support::{PATIENCE, foreign, nats, soon};

@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use nats_rpc::auth::AuditEvent;
 use nats_rpc::{Code, RpcError};
+use nats_rpc_auth::AuditEvent;
 use tokio::time::{Instant, sleep};
 use users::UserId;
 use users::bucket::RecordError;

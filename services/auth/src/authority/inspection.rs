@@ -1,8 +1,9 @@
 //! What a service with a credential of its own may do: ask about tokens, and revoke.
 
-use nats_rpc::auth::{AuditEvent, SessionError};
-use nats_rpc::jwt::Refusal;
-use nats_rpc::{JwtGuard, RpcError};
+use nats_rpc::RpcError;
+use nats_rpc_auth::{AuditEvent, SessionError};
+use nats_rpc_jwt::JwtGuard;
+use nats_rpc_jwt::Refusal;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Logging in: one answer and one price for everything that is wrong.
 
 use nats_rpc::RpcError;
-use nats_rpc::auth::{Device, Email, Password};
+use nats_rpc_auth::{Device, Email, Password};
 use users::Profile;
 
 use super::password_check::Proven;

@@ -1,7 +1,8 @@
 //! Choosing another password: by who knows the present one, and by who owns the mailbox.
 
-use nats_rpc::auth::{AuditEvent, Email, HashPriority, HashRequest, Password, RESET_LIFETIME, Reset};
-use nats_rpc::{RpcError, UserClaims};
+use nats_rpc::RpcError;
+use nats_rpc_auth::{AuditEvent, Email, HashPriority, HashRequest, Password, RESET_LIFETIME, Reset};
+use nats_rpc_jwt::UserClaims;
 use serde::Serialize;
 use users::UserId;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nats_rpc::RpcError;
-use nats_rpc::auth::{AuditEvent, Device, HashPermit, PasswordMatch, Passwords};
+use nats_rpc_auth::{AuditEvent, Device, HashPermit, PasswordMatch, Passwords};
 use zeroize::Zeroizing;
 
 use super::Authority;

@@ -1,7 +1,7 @@
 //! Prolonging a session: everything that an answer needs is there before a token is used up.
 
 use nats_rpc::RpcError;
-use nats_rpc::auth::{AuditEvent, Session, SessionError};
+use nats_rpc_auth::{AuditEvent, Session, SessionError};
 
 use super::remains::Written;
 use super::{Authority, Tokens};

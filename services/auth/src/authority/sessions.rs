@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nats_rpc::auth::{AuditEvent, LiveSession, SessionError};
-use nats_rpc::{RpcError, UserClaims};
+use nats_rpc::RpcError;
+use nats_rpc_auth::{AuditEvent, LiveSession, SessionError};
+use nats_rpc_jwt::UserClaims;
 use schemars::JsonSchema;
 use serde::Serialize;
 

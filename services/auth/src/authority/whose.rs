@@ -1,7 +1,8 @@
 //! Whose account it is: by what auth alone writes, whatever profiles say.
 
-use nats_rpc::auth::Email;
-use nats_rpc::{RpcError, UserClaims};
+use nats_rpc::RpcError;
+use nats_rpc_auth::Email;
+use nats_rpc_jwt::UserClaims;
 use users::UserId;
 
 use super::Authority;

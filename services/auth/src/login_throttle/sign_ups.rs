@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nats_rpc::RpcError;
-use nats_rpc::auth::ThrottlePolicy;
+use nats_rpc_auth::ThrottlePolicy;
 
 use super::networks::{Networks, Size};
 use super::{Refused, Throttle, too_many};

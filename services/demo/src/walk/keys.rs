@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nats_rpc::Connection;
-use nats_rpc::auth::{KeyPurpose, RingBucket};
+use nats_rpc_jwt::{KeyPurpose, RingBucket};
 use serde_json::{Value, json};
 
 use super::{GET_PROFILE, PASSWORD, PROFILE, User, own_profile, sign_up};

@@ -6,9 +6,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use nats_rpc::auth::{Password, PasswordConfig, Passwords};
 use nats_rpc::testing::NatsServer;
 use nats_rpc::{Client, Code, Connection, NatsConfig};
+use nats_rpc_auth::{Password, PasswordConfig, Passwords};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;

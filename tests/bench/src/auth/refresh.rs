@@ -4,9 +4,10 @@ use std::error::Error;
 use std::time::Instant;
 
 use futures::future::try_join_all;
-use nats_rpc::auth::{Owner, SessionConfig, Sessions};
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Connection, NatsConfig, SecretKey};
+use nats_rpc::{Connection, NatsConfig};
+use nats_rpc_auth::{Owner, SessionConfig, Sessions};
+use nats_rpc_jwt::SecretKey;
 
 use super::{Latency, micros};
 

@@ -3,10 +3,11 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use nats_rpc::auth::{Grant, Revoker, TokenIssuer};
-use nats_rpc::jwt::Revocations;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Connection, JwtConfig, JwtGuard, NatsConfig};
+use nats_rpc::{Connection, NatsConfig};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::{JwtConfig, JwtGuard};
+use nats_rpc_jwt::{Revocations, Revoker};
 
 use super::tokens::secret;
 use super::{Latency, micros};

@@ -10,9 +10,8 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
-use nats_rpc::auth::{Grant, TokenIssuer};
-use nats_rpc::jwt::{DEFAULT_ISSUER, KeyRing};
-use nats_rpc::{JwtConfig, SecretKey};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::{DEFAULT_ISSUER, JwtConfig, KeyRing, SecretKey};
 use serde_json::{Value, json};
 
 const KID: &str = "bench";

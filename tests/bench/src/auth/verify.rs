@@ -4,7 +4,7 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::Instant;
 
-use nats_rpc::JwtGuard;
+use nats_rpc_jwt::JwtGuard;
 use serde::Serialize;
 
 use super::micros;

@@ -3,9 +3,10 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use nats_rpc::jwt::SecretKey;
 use nats_rpc::prelude::*;
 use nats_rpc::{Limits, NatsConfig, Route};
+use nats_rpc_jwt::SecretKey;
+use nats_rpc_jwt::prelude::*;
 
 use super::{Contestant, Job, User, Work, ready};
 use crate::token::{SECRET, SUBJECT};

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use nats_rpc::jwt::Refusal;
 use nats_rpc::prelude::*;
 use nats_rpc::{Client, Code, NatsConfig, Running};
+use nats_rpc_jwt::Refusal;
+use nats_rpc_jwt::prelude::*;
 use serde_json::{Value, json};
 use users::Replicas;
 

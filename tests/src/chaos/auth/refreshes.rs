@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use nats_rpc::NatsConfig;
-use nats_rpc::auth::{Owner, SessionError, Sessions};
+use nats_rpc_auth::{Owner, SessionError, Sessions};
 
 use super::{instances, open};
 use crate::chaos::Options;

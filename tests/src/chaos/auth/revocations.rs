@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use nats_rpc::auth::Revoker;
-use nats_rpc::jwt::{Refusal, Revocations};
-use nats_rpc::{JwtConfig, JwtGuard, NatsConfig, UserClaims};
+use nats_rpc::NatsConfig;
+use nats_rpc_jwt::{JwtConfig, JwtGuard, UserClaims};
+use nats_rpc_jwt::{Refusal, Revocations, Revoker};
 
 use super::{access_secret, open, revoker, token};
 use crate::chaos::Options;

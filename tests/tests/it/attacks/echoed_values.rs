@@ -3,9 +3,9 @@
 use std::error::Error;
 
 use auth::account::{AccountKey, Accounts};
-use nats_rpc::auth::Email;
 use nats_rpc::prelude::*;
 use nats_rpc::{Client, RpcError};
+use nats_rpc_auth::Email;
 use nats_rpc_tests::server;
 use serde_json::json;
 

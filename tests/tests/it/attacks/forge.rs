@@ -1,6 +1,6 @@
 //! Tokens to order, good and hostile, and the keys that sign them.
 
-#[path = "../../../../nats-rpc/src/guard/jwt/ring/testing/pair.rs"]
+#[path = "../../../../nats-rpc/jwt/src/ring/testing/pair.rs"]
 mod pair;
 
 use base64::Engine;

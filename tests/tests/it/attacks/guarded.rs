@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nats_rpc::jwt::{AcceptStaleRevocations, KeyRing};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Connection, JwtConfig, NatsConfig, Running, SecretKey};
+use nats_rpc::{Connection, NatsConfig, Running};
+use nats_rpc_jwt::prelude::*;
+use nats_rpc_jwt::{AcceptStaleRevocations, KeyRing};
+use nats_rpc_jwt::{JwtConfig, SecretKey};
 use nats_rpc_tests::server_with;
 use serde_json::{Value, json};
 

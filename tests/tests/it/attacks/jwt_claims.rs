@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nats_rpc::JwtConfig;
+use nats_rpc_jwt::JwtConfig;
 use serde_json::{Value, json};
 
 use super::forge::{HEADER, NOW, claims, claims_with, signed_with_secret};

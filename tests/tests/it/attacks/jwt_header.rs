@@ -1,8 +1,7 @@
 //! What a token's header claims of it: algorithm, key, type, and what does not belong there.
 
 use jsonwebtoken::{Algorithm, EncodingKey};
-use nats_rpc::JwtConfig;
-use nats_rpc::jwt::KeyRing;
+use nats_rpc_jwt::{JwtConfig, KeyRing};
 use serde_json::json;
 
 use super::forge::{HEADER, Key, SECRET, b64, claims, claims_with, document, sign, sign_raw, signed_with_secret};

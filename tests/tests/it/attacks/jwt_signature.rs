@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use nats_rpc::JwtConfig;
-use nats_rpc::jwt::{KeyRing, KeyRingError};
+use nats_rpc_jwt::{JwtConfig, KeyRing, KeyRingError};
 use serde_json::{Value, json};
 
 use super::forge::{Key, b64, claims, claims_with, document, resign, unb64};

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use async_nats::jetstream::kv;
-use nats_rpc::auth::Email;
 use nats_rpc::testing::NatsServer;
 use nats_rpc::{CallError, Client, Code, Connection, RemoteError, Running};
+use nats_rpc_auth::Email;
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 

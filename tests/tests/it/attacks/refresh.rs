@@ -11,11 +11,12 @@ use std::time::{Duration, SystemTime};
 use async_nats::jetstream::kv;
 use futures::StreamExt;
 use futures::future::join_all;
-use nats_rpc::auth::{Owner, Revoker, SessionConfig, Sessions};
-use nats_rpc::jwt::Revocations;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{CallError, Client, Connection, JwtConfig, Running, SecretKey};
+use nats_rpc::{CallError, Client, Connection, Running};
+use nats_rpc_auth::{Owner, SessionConfig, Sessions};
+use nats_rpc_jwt::{JwtConfig, SecretKey};
+use nats_rpc_jwt::{Revocations, Revoker};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 

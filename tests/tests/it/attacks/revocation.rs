@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::kv;
 use futures::future::join_all;
-use nats_rpc::auth::{Grant, Revoker, TokenIssuer};
-use nats_rpc::jwt::Revocations;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, Connection, ConnectionState, JwtConfig, NatsConfig, Running};
+use nats_rpc::{Client, Connection, ConnectionState, NatsConfig, Running};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::JwtConfig;
+use nats_rpc_jwt::{Revocations, Revoker};
 use nats_rpc_tests::proxy::{Proxy, Which};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};

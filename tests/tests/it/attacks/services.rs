@@ -2,7 +2,8 @@
 
 use futures::StreamExt;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, Connection, JwtConfig, JwtGuard, Running, UserClaims};
+use nats_rpc::{Client, Connection, Running};
+use nats_rpc_jwt::{JwtConfig, JwtGuard, UserClaims};
 use serde_json::{Value, json};
 use users::{Profile, Replicas, UserId, Users};
 

@@ -3,10 +3,12 @@
 mod assertions;
 mod proof;
 
-use nats_rpc::jwt::{AssertionSigner, InsecureDev};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{JwtConfig, NatsConfig, Running, SecretKey, StartError};
+use nats_rpc::{NatsConfig, Running, StartError};
+use nats_rpc_jwt::prelude::*;
+use nats_rpc_jwt::{AssertionSigner, InsecureDev};
+use nats_rpc_jwt::{JwtConfig, SecretKey};
 use nats_rpc_tests::server_with;
 use serde_json::{Value, json};
 

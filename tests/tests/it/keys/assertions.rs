@@ -2,9 +2,10 @@
 
 use std::time::SystemTime;
 
-use nats_rpc::jwt::AssertionSigner;
 use nats_rpc::prelude::*;
 use nats_rpc::{Client, Running, Service};
+use nats_rpc_jwt::AssertionSigner;
+use nats_rpc_jwt::prelude::*;
 
 use super::*;
 

@@ -2,6 +2,7 @@
 
 use nats_rpc::prelude::*;
 use nats_rpc::{Client, NotReady, Running, Status};
+use nats_rpc_jwt::prelude::*;
 
 use super::*;
 use crate::support::client;
@@ -51,7 +52,7 @@ async fn an_empty_ring_is_503_and_not_ready_until_its_first_key() {
 async fn a_service_of_secrets_is_ready_at_once() {
     let server = provisioned().await;
     let guard =
-        || JwtGuard::<UserClaims>::new(JwtConfig::hs256(nats_rpc::SecretKey::new("S", [7; 32]).unwrap())).unwrap();
+        || JwtGuard::<UserClaims>::new(JwtConfig::hs256(nats_rpc_jwt::SecretKey::new("S", [7; 32]).unwrap())).unwrap();
     let service = Service::new("secret", "1.0.0").handlers(handlers![who]).guard(guard());
     let running = soon(service.start(nats(&server))).await.unwrap();
     assert_eq!(*running.status().borrow(), Status::Ready);

@@ -190,7 +190,7 @@ async fn a_weak_key_is_left_out_and_taken_out_of_the_ring() {
     let server = provisioned().await;
     let connection = connect(&server).await;
     let verifier = ring(&connect(&server).await).await;
-    let guard = JwtGuard::<nats_rpc::UserClaims>::new(JwtConfig::ring(verifier.clone())).unwrap();
+    let guard = JwtGuard::<nats_rpc_jwt::UserClaims>::new(JwtConfig::ring(verifier.clone())).unwrap();
     let (keys, store) = (keys(&connection, config()).await, store(&server).await);
     let good = issue(&keys);
     until_taken(&guard, &good).await;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use nats_rpc::auth::{KeyEvent, KeysError};
 use nats_rpc::prelude::*;
 use nats_rpc::{Client, Running, Service};
+use nats_rpc_jwt::prelude::*;
+use nats_rpc_jwt::{KeyEvent, KeysError};
 use tokio::sync::mpsc;
 
 use super::*;

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
 use async_nats::{ConnectOptions, HeaderMap};
-use nats_rpc::auth::{Grant, TokenIssuer};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, Connection, JwtConfig, NatsConfig, RouteStats, Running, SecretKey};
+use nats_rpc::{Client, Connection, NatsConfig, RouteStats, Running};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::prelude::*;
+use nats_rpc_jwt::{JwtConfig, SecretKey};
 use nats_rpc_tests::secured::{Layout, Secured};
 use nats_rpc_tests::server_with;
 use serde_json::{Value, json};

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use futures::{Stream, StreamExt, stream};
-use nats_rpc::jwt::AssertionSigner;
 use nats_rpc::{CallError, Incoming};
+use nats_rpc_jwt::AssertionSigner;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 

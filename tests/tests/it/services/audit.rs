@@ -6,7 +6,7 @@ use ::auth::account::{AccountKey, Accounts};
 use async_nats::Subscriber;
 use futures::StreamExt;
 use nats_rpc::Connection;
-use nats_rpc::auth::{AuditEvent, AuditRecord, Email, Owner, SessionConfig, Sessions};
+use nats_rpc_auth::{AuditEvent, AuditRecord, Email, Owner, SessionConfig, Sessions};
 
 use super::passwords::{RESET_SUBJECT, reset, reset_token};
 use super::*;

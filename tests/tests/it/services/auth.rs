@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use ::auth::account::{AccountKey, Accounts, Role};
-use nats_rpc::auth::Email;
 use nats_rpc::{Code, Connection, StartError};
+use nats_rpc_auth::Email;
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! Known devices: the failures of others do not hold them up, and a stolen token buys few guesses.
 
 use nats_rpc::CallError;
-use nats_rpc::auth::{DeviceTokens, Email, Owner};
+use nats_rpc_auth::{DeviceTokens, Email, Owner};
 use reqwest::header::{COOKIE, SET_COOKIE};
 
 use super::guesses::{WRONG, fail, key, prolong};
@@ -139,10 +139,10 @@ async fn guesses_with_a_stolen_device_token_are_bounded() {
     let throttle = {
         let connection = nats_rpc::Connection::open(&nats(&bed.server)).await.unwrap();
         let secret = SecretKey::new("JWT_REFRESH_SECRET", REFRESH_SECRET).unwrap();
-        nats_rpc::auth::LoginThrottle::open(&connection, &secret).await.unwrap()
+        nats_rpc_auth::LoginThrottle::open(&connection, &secret).await.unwrap()
     };
     let long_ago = throttle.clock(|| std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
-    let policy = nats_rpc::auth::ThrottlePolicy::ACCOUNT;
+    let policy = nats_rpc_auth::ThrottlePolicy::ACCOUNT;
     for _ in 0..20 {
         long_ago.add_failure(&long_ago.key("device", &id(&other)), &policy).await.unwrap();
     }

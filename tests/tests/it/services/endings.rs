@@ -1,7 +1,7 @@
 //! A password that was replaced ends what its user had, whatever becomes of the call that replaced it.
 
 use futures::TryStreamExt;
-use nats_rpc::auth::Revoker;
+use nats_rpc_jwt::Revoker;
 
 use super::guesses::{fail, key, prolong};
 use super::passwords::{OTHER, RESET_SUBJECT, reset_token};

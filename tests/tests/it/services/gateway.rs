@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::gateway::{Config, Gateway, GatewayError};
-use nats_rpc::auth::{Grant, TokenIssuer};
 use nats_rpc::prelude::*;
 use nats_rpc::{Running, Service};
+use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -137,8 +138,8 @@ async fn without_nats_server_the_gateway_is_not_ready_and_recovers() {
 #[tokio::test]
 async fn without_a_key_the_gateway_is_503_and_not_ready() {
     let server = server();
-    let ring = nats_rpc::jwt::KeyRing::from_json(br#"{"version":1,"keys":[]}"#).unwrap();
-    let guard = JwtGuard::new(nats_rpc::JwtConfig::ring(ring.clone())).unwrap();
+    let ring = nats_rpc_jwt::KeyRing::from_json(br#"{"version":1,"keys":[]}"#).unwrap();
+    let guard = JwtGuard::new(nats_rpc_jwt::JwtConfig::ring(ring.clone())).unwrap();
     let front = Front::start_as(&server, Config::new(guard)).await;
     let header = "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCIsImtpZCI6ImsifQ";
     let me = async || answer(front.get("/api/users/me").bearer_auth(format!("{header}.e30.AAAA"))).await.0;

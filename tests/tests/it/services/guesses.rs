@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
-use nats_rpc::auth::{Email, KeyPurpose, LoginThrottle, SigningKeyConfig, SigningKeys, ThrottleError, ThrottlePolicy};
-use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
 use nats_rpc::{Connection, RpcError};
+use nats_rpc_auth::{Email, LoginThrottle, ThrottleError, ThrottlePolicy};
+use nats_rpc_jwt::{KeyPurpose, PEER_HEADER, PeerSigner, SigningKeyConfig, SigningKeys};
 
 use super::passwords::{RESET_SUBJECT, reset, reset_token};
 use super::*;

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ::auth::account::{Account, AccountKey, Accounts};
 use futures::future::{join, join_all};
-use nats_rpc::auth::{Email, LoginThrottle, Password, PasswordConfig, Passwords, ThrottleError, ThrottlePolicy};
-use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
 use nats_rpc::{CallError, Code, Connection};
+use nats_rpc_auth::{Email, LoginThrottle, Password, PasswordConfig, Passwords, ThrottleError, ThrottlePolicy};
+use nats_rpc_jwt::{PEER_HEADER, PeerSigner};
 use tokio::sync::Notify;
 
 use super::*;

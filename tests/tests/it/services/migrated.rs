@@ -2,7 +2,7 @@
 
 use ::auth::account::{Account, AccountKey, Accounts};
 use nats_rpc::Connection;
-use nats_rpc::auth::Email;
+use nats_rpc_auth::Email;
 
 use super::*;
 

@@ -1,8 +1,8 @@
 //! One customer has many addresses: guesses and sign-ups are counted for the networks too.
 
-use nats_rpc::auth::{LoginThrottle, ThrottlePolicy};
-use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
 use nats_rpc::{Client, Connection};
+use nats_rpc_auth::{LoginThrottle, ThrottlePolicy};
+use nats_rpc_jwt::{PEER_HEADER, PeerSigner};
 
 use super::guesses::{WRONG, prolong};
 use super::log_in_queue::{accounts, log_in_from, status};

@@ -1,8 +1,9 @@
 //! Tokens of keys that an instance of auth has not heard of yet.
 
-use nats_rpc::auth::{Grant, KeyPurpose, ServiceCredentials, SigningKeyConfig, SigningKeys, TokenIssuer};
-use nats_rpc::jwt::{Refusal, Revocations};
-use nats_rpc::{Connection, JwtConfig};
+use nats_rpc::Connection;
+use nats_rpc_auth::{Grant, ServiceCredentials, TokenIssuer};
+use nats_rpc_jwt::JwtConfig;
+use nats_rpc_jwt::{KeyPurpose, Refusal, Revocations, SigningKeyConfig, SigningKeys};
 
 use super::*;
 use crate::support::silence;

@@ -6,7 +6,7 @@ use ::auth::account::{AccountKey, Accounts};
 use async_nats::Subscriber;
 use futures::{FutureExt, StreamExt};
 use nats_rpc::Connection;
-use nats_rpc::auth::{Email, Password, PasswordConfig, Passwords};
+use nats_rpc_auth::{Email, Password, PasswordConfig, Passwords};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber as Listener};
@@ -37,7 +37,7 @@ impl Hashing {
 
 impl Listener for Hashing {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && metadata.target() == "nats_rpc::auth::password"
+        metadata.is_event() && metadata.target() == "nats_rpc_auth::password"
     }
 
     fn event(&self, event: &Event<'_>) {

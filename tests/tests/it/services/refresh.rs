@@ -6,7 +6,8 @@ use async_nats::Subscriber;
 use async_nats::jetstream::{self, stream};
 use futures::{FutureExt, StreamExt};
 use nats_rpc::Code;
-use nats_rpc::auth::{Email, Revoker};
+use nats_rpc_auth::Email;
+use nats_rpc_jwt::Revoker;
 
 use super::*;
 use crate::support::{PATIENCE, foreign};

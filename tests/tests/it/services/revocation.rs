@@ -2,8 +2,9 @@
 
 use ::auth::account::{AccountKey, Accounts, Role};
 use ::auth::standing::{self, Standing};
-use nats_rpc::auth::{Email, Revoker, ServiceCredentials};
 use nats_rpc::{CallError, Connection};
+use nats_rpc_auth::{Email, ServiceCredentials};
+use nats_rpc_jwt::Revoker;
 
 use super::*;
 

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ::auth::account::{Account, AccountKey, Accounts};
 use ::users::{Profile, UserId, Users};
-use nats_rpc::auth::Email;
-use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
 use nats_rpc::{CallError, Connection};
+use nats_rpc_auth::Email;
+use nats_rpc_jwt::{PEER_HEADER, PeerSigner};
 
 use super::*;
 

@@ -1,7 +1,7 @@
 //! What users cannot do to accounts, though it writes the profiles: auth finds who is whom by itself.
 
 use ::auth::account::{AccountKey, Accounts};
-use nats_rpc::auth::ServiceCredentials;
+use nats_rpc_auth::ServiceCredentials;
 
 use super::guesses::{fail, key, prolong};
 use super::passwords::{OTHER, RESET_SUBJECT, change, reset, reset_token};

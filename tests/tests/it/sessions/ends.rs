@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use futures::StreamExt;
-use nats_rpc::auth::Revoker;
+use nats_rpc_jwt::Revoker;
 
 use super::*;
 

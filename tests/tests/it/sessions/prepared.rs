@@ -5,7 +5,8 @@ use std::future::{pending, ready};
 use std::sync::atomic::AtomicUsize;
 
 use futures::future::join_all;
-use nats_rpc::auth::{Issued, Revoker, Session};
+use nats_rpc_auth::{Issued, Session};
+use nats_rpc_jwt::Revoker;
 
 use super::*;
 use crate::support::soon;

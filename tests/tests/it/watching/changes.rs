@@ -37,7 +37,7 @@ async fn secret_signs_revocations_and_beacons() {
     let server = server();
     provision(&jetstream::new(foreign(&server).await), 1).await;
     let config = without_consumers(nats(&server));
-    let secret = nats_rpc::SecretKey::new("JWT_SECRET", [7; 32]).unwrap();
+    let secret = nats_rpc_jwt::SecretKey::new("JWT_SECRET", [7; 32]).unwrap();
     let connection = Connection::open(&config).await.unwrap();
     let signer = ChangeSigner::secret(&secret);
     let beacon = TrustBeacon::start(&connection, &signer).await.unwrap();

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
-use nats_rpc::auth::{Email, LoginThrottle, ThrottlePolicy};
-use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
-use nats_rpc::{Code, Connection, SecretKey};
+use nats_rpc::{Code, Connection};
+use nats_rpc_auth::{Email, LoginThrottle, ThrottlePolicy};
+use nats_rpc_jwt::SecretKey;
+use nats_rpc_jwt::{PEER_HEADER, PeerSigner};
 use serde_json::{Value, json};
 
 use super::super::capture;

@@ -1,8 +1,7 @@
 //! A gateway's word for a caller: for something else, beside another source, in another's place.
 
-use nats_rpc::SecretKey;
-use nats_rpc::jwt::AssertionSigner;
-use nats_rpc::prelude::*;
+use nats_rpc_jwt::prelude::*;
+use nats_rpc_jwt::{AssertionSigner, SecretKey};
 use serde_json::json;
 
 use super::super::capture;

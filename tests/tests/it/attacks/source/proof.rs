@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
-use nats_rpc::auth::{KeyPurpose, LoginThrottle, SigningKeyConfig, SigningKeys, ThrottlePolicy};
-use nats_rpc::jwt::{PEER_HEADER, PeerSigner};
-use nats_rpc::{Client, Connection, SecretKey};
+use nats_rpc::{Client, Connection};
+use nats_rpc_auth::{LoginThrottle, ThrottlePolicy};
+use nats_rpc_jwt::SecretKey;
+use nats_rpc_jwt::{KeyPurpose, PEER_HEADER, PeerSigner, SigningKeyConfig, SigningKeys};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 

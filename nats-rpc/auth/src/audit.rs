@@ -1,0 +1,144 @@
+//! What an auth service did, told to whoever audits it.
+
+mod event;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nats_rpc::{Client, Connection};
+use nats_rpc_jwt::__private::Clock;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::event::{AuditEvent, AuditRecord};
+
+/// Below this subject every event has one of its own, such as `auth.audit.logged_in`.
+const SUBJECT: &str = "auth.audit";
+/// How many events wait at most for the connection.
+const QUEUE: usize = 1_024;
+/// How long one event waits for the connection, and how long a flush waits in all.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Publishes [`AuditEvent`]s to `auth.audit.<name>`, off the path of requests. Cheap to clone.
+///
+/// [`emit`](Self::emit) never waits: events go through a queue of 1,024, and one that does not fit, or that
+/// finds no connection, is written to the log as a warning, whole. Delivery is that of NATS core; who needs
+/// every event keeps `auth.audit.>` in a JetStream stream. Who may listen is up to the permissions of the
+/// server: events hold no secrets, but they tell who does what.
+///
+/// ```no_run
+/// use nats_rpc::Client;
+/// use nats_rpc_auth::{Audit, AuditEvent};
+///
+/// # async fn example(connection: nats_rpc::Connection, user: String) {
+/// let audit = Audit::over(&Client::over(&connection));
+/// audit.emit(AuditEvent::UserLocked { user });
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Audit(Arc<Inner>);
+
+struct Inner {
+    queue: mpsc::Sender<Item>,
+    clock: Clock,
+    undelivered: Arc<AtomicU64>,
+}
+
+enum Item {
+    Record(AuditRecord),
+    Flush(oneshot::Sender<()>),
+}
+
+impl Audit {
+    /// Publishes by way of `client`, from a task of its own that ends with the last clone.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn over(client: &Client) -> Self {
+        let (queue, items) = mpsc::channel(QUEUE);
+        let undelivered = Arc::new(AtomicU64::new(0));
+        tokio::spawn(publish(items, client.timeout(PATIENCE), undelivered.clone()));
+        Self(Arc::new(Inner { queue, clock: Clock::default(), undelivered }))
+    }
+
+    /// Tells of the one `event` of a program that is about to end, such as a command of an operator.
+    pub async fn tell(connection: &Connection, event: AuditEvent) {
+        let audit = Self::over(&Client::over(connection));
+        audit.emit(event);
+        audit.flush().await;
+    }
+
+    /// Tells that `event` happened now.
+    pub fn emit(&self, event: AuditEvent) {
+        let record = AuditRecord { at: self.0.clock.unix_millis(), event };
+        if let Err(error) = self.0.queue.try_send(Item::Record(record))
+            && let Item::Record(record) = error.into_inner()
+        {
+            missed(&record, &self.0.undelivered, "the queue is full");
+        }
+    }
+
+    /// Waits until the server has what was emitted before, for at most 2 s; for a program about to end.
+    pub async fn flush(&self) {
+        let (done, published) = oneshot::channel();
+        let flushed = async {
+            if self.0.queue.send(Item::Flush(done)).await.is_ok() {
+                // An error means that the task is gone, and with it whatever could be waited for.
+                let _ = published.await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, flushed).await.is_err() {
+            tracing::warn!("audit events may not have reached nats-server");
+        }
+    }
+
+    /// How many events nobody was told of; each is a warning in the log.
+    pub fn undelivered(&self) -> u64 {
+        self.0.undelivered.load(Ordering::Relaxed)
+    }
+}
+
+async fn publish(mut items: mpsc::Receiver<Item>, client: Client, undelivered: Arc<AtomicU64>) {
+    while let Some(item) = items.recv().await {
+        match item {
+            Item::Record(record) => {
+                let subject = format!("{SUBJECT}.{}", record.event.name());
+                if let Err(error) = client.emit(subject, &record).await {
+                    missed(&record, &undelivered, &error);
+                }
+            }
+            Item::Flush(done) => {
+                // Events are best effort; whether the connection took them is all that can be known.
+                let _ = client.connection().nats().flush().await;
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+fn missed(record: &AuditRecord, undelivered: &AtomicU64, why: impl fmt::Display) {
+    undelivered.fetch_add(1, Ordering::Relaxed);
+    tracing::warn!(at = record.at, event = ?record.event, %why, "an audit event was not published");
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit").field("undelivered", &self.undelivered()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_event_that_does_not_fit_is_counted_and_nobody_waits_for_it() {
+        let (queue, _items) = mpsc::channel(1);
+        let audit = Audit(Arc::new(Inner { queue, clock: Clock::default(), undelivered: Arc::default() }));
+        for _ in 0..3 {
+            audit.emit(AuditEvent::RealmRevoked);
+        }
+        assert_eq!(audit.undelivered(), 2);
+    }
+}

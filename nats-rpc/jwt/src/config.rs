@@ -1,0 +1,413 @@
+//! What a guard believes, decided before the first request.
+
+use std::time::{Duration, SystemTime};
+
+use super::clock::Clock;
+use super::dev::InsecureDev;
+use super::revocation::{MAX_REVOCABLE_LIFETIME, Revocations};
+use super::ring::KeyRing;
+use super::secret::{MIN_SECRET_BYTES, SecretKey};
+
+/// The issuer of access tokens unless configured: what `JWT_ISSUER` is if not set.
+pub const DEFAULT_ISSUER: &str = "nats-rpc-auth";
+/// The audience of access tokens unless configured: what `JWT_AUDIENCE` is if not set.
+pub const DEFAULT_AUDIENCE: &str = "nats-rpc";
+/// The token type of access tokens (RFC 9068, section 2.1).
+pub const ACCESS_TOKEN_TYPE: &str = "at+jwt";
+/// The token type that `@nestjs/jwt` gives to every token.
+pub(crate) const NEST_TYPE: &str = "JWT";
+/// Clock skew allowed unless configured: 5 s.
+pub(crate) const DEFAULT_LEEWAY: Duration = Duration::from_secs(5);
+/// The longest lifetime of a token unless configured: 1 h.
+const DEFAULT_MAX_LIFETIME: Duration = Duration::from_secs(3600);
+/// More skew than this is a broken clock and no reason to take dead tokens.
+const MAX_LEEWAY: Duration = Duration::from_secs(60);
+
+/// Which tokens a [`JwtGuard`](super::JwtGuard) takes, and from where.
+///
+/// | | [`hs256`](Self::hs256), [`ring`](Self::ring) | [`nest_compatible`](Self::nest_compatible) |
+/// |---|---|---|
+/// | `typ` | `at+jwt` | `JWT` |
+/// | `kid` | none with a secret, needed with a ring | ignored |
+/// | `iss`, `aud` | checked, `nats-rpc-auth` and `nats-rpc` unless set (a ring key's own `iss`) | checked if set |
+/// | `sub`, `exp` | needed | needed |
+/// | `iat`, `jti` | needed | checked if there |
+/// | longest lifetime | 1 h | none |
+/// | clock skew | 5 s | 5 s |
+///
+/// ```
+/// use std::time::Duration;
+/// use nats_rpc_jwt::{JwtConfig, JwtGuard, SecretKey, UserClaims};
+///
+/// let secret = SecretKey::new("JWT_SECRET", "0123456789abcdef0123456789abcdef")?;
+/// let config = JwtConfig::hs256(secret).issuer("https://login.example.com").leeway(Duration::from_secs(2));
+/// let guard = JwtGuard::<UserClaims>::new(config)?;
+/// # Ok::<_, nats_rpc_jwt::JwtConfigError>(())
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct JwtConfig {
+    pub(crate) signed_with: SignedWith,
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Option<String>,
+    pub(crate) leeway: Duration,
+    pub(crate) max_lifetime: Option<Duration>,
+    pub(crate) payload_field: Option<String>,
+    pub(crate) assertion: Option<AssertedWith>,
+    pub(crate) insecure_dev: Option<InsecureDev>,
+    pub(crate) keep_user_field: bool,
+    pub(crate) revocations: Option<Revocations>,
+    pub(crate) accept_stale: bool,
+    pub(crate) clock: Clock,
+}
+
+#[derive(Debug)]
+pub(crate) enum SignedWith {
+    Secret(SecretKey),
+    NestSecret(SecretKey),
+    Ring(KeyRing),
+}
+
+/// What a gateway's assertions are signed with.
+#[derive(Debug)]
+pub(crate) enum AssertedWith {
+    Secret(SecretKey),
+    Ring(KeyRing),
+}
+
+impl JwtConfig {
+    /// Access tokens signed with HS256 and `secret`.
+    ///
+    /// Every service that verifies with a secret could also mint with it. Fine for a few services of one
+    /// team; beyond that use a [`ring`](Self::ring).
+    pub fn hs256(secret: SecretKey) -> Self {
+        Self {
+            issuer: Some(DEFAULT_ISSUER.to_owned()),
+            max_lifetime: Some(DEFAULT_MAX_LIFETIME),
+            audience: Some(DEFAULT_AUDIENCE.to_owned()),
+            ..Self::bare(SignedWith::Secret(secret))
+        }
+    }
+
+    /// Access tokens signed with one of the keys of `ring`, which their `kid` names.
+    pub fn ring(ring: KeyRing) -> Self {
+        Self {
+            max_lifetime: Some(DEFAULT_MAX_LIFETIME),
+            audience: Some(DEFAULT_AUDIENCE.to_owned()),
+            ..Self::bare(SignedWith::Ring(ring))
+        }
+    }
+
+    /// Tokens as stock `@nestjs/jwt` issues them with HS256, so that an existing gateway works unchanged.
+    ///
+    /// What that gives up: any token signed with the secret is an access token, a refresh token too if it
+    /// was signed with the same; a token for another audience is taken unless [`audience`](Self::audience)
+    /// is set; without `jti`, `sid` and `ep` only all of its user's tokens can be revoked; and it lives as long as its issuer says unless
+    /// [`max_lifetime`](Self::max_lifetime) is set. Algorithm, signature, `exp` and `sub` are checked as always.
+    pub fn nest_compatible(secret: SecretKey) -> Self {
+        Self::bare(SignedWith::NestSecret(secret))
+    }
+
+    /// Reads `JWT_SECRET` (at least 32 bytes, no default), `JWT_ISSUER` (default `nats-rpc-auth`) and
+    /// `JWT_AUDIENCE` (default `nats-rpc`) by way of `vars`: the static mode alone. With a connection,
+    /// [`open`](Self::open) takes the key ring where there is no secret.
+    ///
+    /// ```
+    /// use nats_rpc_jwt::{JwtConfig, JwtConfigError};
+    ///
+    /// let refused = JwtConfig::from_vars(|_| None).unwrap_err();
+    /// assert_eq!(refused, JwtConfigError::Missing { name: "JWT_SECRET" });
+    /// ```
+    ///
+    /// # Errors
+    /// [`JwtConfigError::Missing`] or [`JwtConfigError::ShortSecret`], naming the variable.
+    pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, JwtConfigError> {
+        let mut config = Self::hs256(SecretKey::from_vars("JWT_SECRET", &vars)?);
+        if let Some(issuer) = vars("JWT_ISSUER") {
+            config = config.issuer(issuer);
+        }
+        if let Some(audience) = vars("JWT_AUDIENCE") {
+            config = config.audience(audience);
+        }
+        Ok(config)
+    }
+
+    fn bare(signed_with: SignedWith) -> Self {
+        Self {
+            signed_with,
+            issuer: None,
+            audience: None,
+            leeway: DEFAULT_LEEWAY,
+            max_lifetime: None,
+            payload_field: None,
+            assertion: None,
+            insecure_dev: None,
+            keep_user_field: false,
+            revocations: None,
+            accept_stale: false,
+            clock: Clock::default(),
+        }
+    }
+
+    /// Takes tokens of this issuer only.
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// Takes tokens for this audience only.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audience = Some(audience.into());
+        self
+    }
+
+    /// Clock skew allowed, in whole seconds up to 60. Default: 5 s.
+    pub fn leeway(mut self, leeway: Duration) -> Self {
+        self.leeway = leeway;
+        self
+    }
+
+    /// The longest time between `iat` and `exp`, in whole seconds. Default: 1 h.
+    pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
+        self.max_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Also takes a token from this top-level string field of the payload, where the header is not used.
+    pub fn payload_source(mut self, field: impl Into<String>) -> Self {
+        self.payload_field = Some(field.into());
+        self
+    }
+
+    /// Also takes a gateway's [assertion](super::AssertionSigner), signed with `secret`.
+    pub fn forwarded_assertion(mut self, secret: SecretKey) -> Self {
+        self.assertion = Some(AssertedWith::Secret(secret));
+        self
+    }
+
+    /// Also takes a gateway's [assertion](super::AssertionSigner), signed with one of the keys of `ring`.
+    ///
+    /// It should hold the keys of gateways and no others: whoever can write it can vouch for anybody.
+    pub fn forwarded_assertion_ring(mut self, ring: KeyRing) -> Self {
+        self.assertion = Some(AssertedWith::Ring(ring));
+        self
+    }
+
+    /// Also believes a payload's `user` as it is. For a developer's own machine, as [`InsecureDev`] proves.
+    pub fn insecure_dev_forwarded_user(mut self, proof: InsecureDev) -> Self {
+        self.insecure_dev = Some(proof);
+        self
+    }
+
+    /// Leaves a top-level field `user` of the payload to the handler.
+    ///
+    /// It is removed otherwise: no guard proves it, and a handler that reads it believes the sender.
+    pub fn keep_user_field(mut self) -> Self {
+        self.keep_user_field = true;
+        self
+    }
+
+    /// Refuses what `revocations` lists. Default: nothing is known to be revoked.
+    ///
+    /// Tokens must then say when they were issued, and live for an hour at most: a revocation is remembered
+    /// as long.
+    pub fn revocations(mut self, revocations: Revocations) -> Self {
+        self.revocations = Some(revocations);
+        self
+    }
+
+    /// Goes on taking tokens, until they expire, while it cannot be told whether they were revoked.
+    ///
+    /// For all handlers behind the guard; [`AcceptStaleRevocations`](super::AcceptStaleRevocations) is for one.
+    pub fn accept_stale_revocations(mut self) -> Self {
+        self.accept_stale = true;
+        self
+    }
+
+    /// Takes the time from `now` rather than from the system; for tests.
+    pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Clock::new(now);
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), JwtConfigError> {
+        let empty = |value: &Option<String>| value.as_deref() == Some("");
+        if empty(&self.issuer) {
+            return Err(JwtConfigError::Empty { name: "issuer" });
+        }
+        if empty(&self.audience) {
+            return Err(JwtConfigError::Empty { name: "audience" });
+        }
+        if empty(&self.payload_field) {
+            return Err(JwtConfigError::Empty { name: "payload field" });
+        }
+        if self.leeway > MAX_LEEWAY {
+            return Err(JwtConfigError::Leeway);
+        }
+        if self.max_lifetime.is_some_and(|lifetime| lifetime < Duration::from_secs(1)) {
+            return Err(JwtConfigError::MaxLifetime);
+        }
+        if self.revocations.is_some() && self.max_lifetime.is_none_or(|lifetime| lifetime > MAX_REVOCABLE_LIFETIME) {
+            return Err(JwtConfigError::NotRevocable);
+        }
+        if let (Some(AssertedWith::Secret(assertion)), SignedWith::Secret(secret) | SignedWith::NestSecret(secret)) =
+            (&self.assertion, &self.signed_with)
+        {
+            secret.distinct_from(assertion)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a guard cannot be made of a configuration. No message holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JwtConfigError {
+    /// A variable that has no default is not set.
+    #[error("{name} is not set; it needs at least {MIN_SECRET_BYTES} bytes and has no default")]
+    Missing {
+        /// The variable.
+        name: &'static str,
+    },
+    /// A secret is too short to be one.
+    #[error("{name} has {bytes} bytes; it needs at least {MIN_SECRET_BYTES}")]
+    ShortSecret {
+        /// The variable or setting.
+        name: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A secret is set by its variable and by the variable of its file.
+    #[error("set {name} or {name}_FILE, not both")]
+    #[non_exhaustive]
+    SecretTwice {
+        /// The variable of the secret.
+        name: &'static str,
+    },
+    /// The file of a secret cannot be read.
+    #[error("the file that {name}_FILE names cannot be read: {why}")]
+    #[non_exhaustive]
+    SecretFile {
+        /// The variable of the secret.
+        name: &'static str,
+        /// What the system said.
+        why: std::io::ErrorKind,
+    },
+    /// Two secrets that protect different things are the same.
+    #[error("{first} and {second} are the same; they must differ")]
+    SameSecret {
+        /// One of them.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// A setting is there but empty.
+    #[error("the {name} is empty")]
+    Empty {
+        /// The setting.
+        name: &'static str,
+    },
+    /// A variable's value cannot be used.
+    #[error("{name} must be {wanted}")]
+    #[non_exhaustive]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// What its value should be.
+        wanted: &'static str,
+    },
+    /// More than 60 s of clock skew.
+    #[error("the leeway is above 60 s")]
+    Leeway,
+    /// No token could live.
+    #[error("the longest lifetime is below 1 s")]
+    MaxLifetime,
+    /// Tokens that may live longer than a revocation is remembered.
+    #[error("with revocations, the longest lifetime of a token must be set, to 1 h at most")]
+    NotRevocable,
+    /// A key pair would be made or published in a busy loop.
+    #[error("the interval of rotations or heartbeats is below 10 ms")]
+    Interval,
+    /// `NATS_RPC_INSECURE_DEV` is not `1`.
+    #[error("believing a forwarded user needs NATS_RPC_INSECURE_DEV=1")]
+    InsecureDevFlag,
+    /// A NATS server that is not on this machine.
+    #[error("believing a forwarded user needs a NATS server on this machine")]
+    InsecureDevServer,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::revocation::DenyList;
+    use super::*;
+
+    fn secret(byte: u8) -> SecretKey {
+        SecretKey::new("JWT_SECRET", [byte; 32]).unwrap()
+    }
+
+    #[test]
+    fn the_environment_needs_a_secret_and_nothing_else() {
+        let with = |vars: &'static [(&'static str, &'static str)]| {
+            JwtConfig::from_vars(move |name| {
+                vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let config = with(&[("JWT_SECRET", "0123456789abcdef0123456789abcdef")]).unwrap();
+        assert_eq!(config.issuer.as_deref(), Some("nats-rpc-auth"));
+        assert_eq!(config.audience.as_deref(), Some("nats-rpc"));
+        let config =
+            with(&[("JWT_SECRET", "0123456789abcdef0123456789abcdef"), ("JWT_ISSUER", "me"), ("JWT_AUDIENCE", "you")])
+                .unwrap();
+        assert_eq!((config.issuer.as_deref(), config.audience.as_deref()), (Some("me"), Some("you")));
+        assert_eq!(
+            with(&[("JWT_SECRET", "your-secret-key")]).unwrap_err(),
+            JwtConfigError::ShortSecret { name: "JWT_SECRET", bytes: 15 }
+        );
+        assert_eq!(with(&[]).unwrap_err(), JwtConfigError::Missing { name: "JWT_SECRET" });
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused() {
+        let seconds = Duration::from_secs;
+        let cases = [
+            (JwtConfig::hs256(secret(1)).issuer(""), JwtConfigError::Empty { name: "issuer" }),
+            (JwtConfig::hs256(secret(1)).audience(""), JwtConfigError::Empty { name: "audience" }),
+            (JwtConfig::hs256(secret(1)).payload_source(""), JwtConfigError::Empty { name: "payload field" }),
+            (JwtConfig::hs256(secret(1)).leeway(seconds(61)), JwtConfigError::Leeway),
+            (JwtConfig::hs256(secret(1)).max_lifetime(seconds(0)), JwtConfigError::MaxLifetime),
+            (
+                JwtConfig::hs256(secret(1)).forwarded_assertion(SecretKey::new("B", [1; 32]).unwrap()),
+                JwtConfigError::SameSecret { first: "JWT_SECRET", second: "B" },
+            ),
+        ];
+        for (config, refused) in cases {
+            assert_eq!(config.check(), Err(refused));
+        }
+        assert_eq!(JwtConfig::hs256(secret(1)).forwarded_assertion(secret(2)).check(), Ok(()));
+        let outermost = JwtConfig::hs256(secret(1)).leeway(seconds(60)).max_lifetime(seconds(1));
+        assert_eq!(outermost.check(), Ok(()));
+    }
+
+    #[test]
+    fn no_token_outlives_what_is_remembered_of_its_revocation() {
+        let view = || Revocations::new(Arc::new(DenyList::new(Duration::from_secs(30))));
+        for config in [JwtConfig::hs256, JwtConfig::nest_compatible] {
+            let living =
+                |seconds| config(secret(1)).max_lifetime(Duration::from_secs(seconds)).revocations(view()).check();
+            assert_eq!(living(1), Ok(()));
+            assert_eq!(living(3_600), Ok(()));
+            assert_eq!(living(3_601), Err(JwtConfigError::NotRevocable));
+        }
+        let nest = || JwtConfig::nest_compatible(secret(1));
+        assert_eq!(nest().revocations(view()).check(), Err(JwtConfigError::NotRevocable));
+        assert_eq!(nest().check(), Ok(()));
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let config = JwtConfig::hs256(SecretKey::new("A", "correct horse battery staple, twice").unwrap());
+        assert!(!format!("{config:?}").contains("horse"));
+    }
+}

@@ -1,0 +1,319 @@
+//! What a deployment says of tokens: a static secret, or else the key ring.
+
+use std::time::Duration;
+
+use nats_rpc::{Config, Connection};
+
+use super::revocation::{DEFAULT_MAX_STALE, RevocationBucketError};
+use crate::jwks::{KeyPurpose, KeysError};
+use crate::{InsecureDev, JwtConfig, JwtConfigError, JwtGuard, KeyRing, Revocations, SecretKey, UserClaims};
+
+/// The secret of access tokens; where it is set there is no key ring.
+const SECRET: &str = "JWT_SECRET";
+/// The secret of assertions, where access tokens have one as well.
+pub(crate) const ASSERTION_SECRET: &str = "JWT_ASSERTION_SECRET";
+const ACCEPT_ASSERTIONS: &str = "JWT_ACCEPT_ASSERTIONS";
+const WITHOUT_REVOCATIONS: &str = "JWT_WITHOUT_REVOCATIONS";
+const STALE: &str = "JWT_REVOCATIONS_STALE_MS";
+
+/// What a deployment says of tokens, read before there is a connection.
+///
+/// [`JwtConfig::open`] reads and opens in one step. This is for a process that follows some of it already, as
+/// auth does, which signs with keys of the ring: what is given here is not followed once more.
+///
+/// ```no_run
+/// use nats_rpc_jwt::{JwtGuard, KeyPurpose, SigningKeyConfig, SigningKeys, TokenSettings};
+///
+/// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
+/// let keys = SigningKeys::open(&connection, SigningKeyConfig::new(KeyPurpose::AccessTokens)).await?;
+/// let settings = TokenSettings::from_vars(|name| std::env::var(name).ok())?;
+/// let revocations = settings.follow_revocations(&connection).await?;
+/// let settings = settings.ring(keys.ring().clone()).revocations(revocations.clone());
+/// let guard: JwtGuard = JwtGuard::new(settings.open(&connection).await?)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct TokenSettings {
+    /// `None`: the key ring.
+    secret: Option<SecretKey>,
+    issuer: Option<String>,
+    audience: Option<String>,
+    accepts_assertions: bool,
+    assertion_secret: Option<SecretKey>,
+    without_revocations: bool,
+    max_stale: Duration,
+    ring: Option<KeyRing>,
+    gateways: Option<KeyRing>,
+    revocations: Option<Revocations>,
+}
+
+impl TokenSettings {
+    /// Reads the variables of [`JwtConfig::open`] by way of `vars`.
+    ///
+    /// # Errors
+    /// [`JwtConfigError`] naming the first that cannot be used.
+    pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, JwtConfigError> {
+        let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
+        let without_revocations = flag(WITHOUT_REVOCATIONS, vars)?;
+        let accepts_assertions = flag(ACCEPT_ASSERTIONS, vars)?;
+        let secret = SecretKey::optional_from_vars(SECRET, vars)?;
+        let assertion_secret = match (&secret, accepts_assertions) {
+            (Some(secret), true) => {
+                let assertion = SecretKey::from_vars(ASSERTION_SECRET, vars)?;
+                secret.distinct_from(&assertion)?;
+                Some(assertion)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            secret,
+            issuer: vars("JWT_ISSUER"),
+            audience: vars("JWT_AUDIENCE"),
+            accepts_assertions,
+            assertion_secret,
+            without_revocations,
+            max_stale: max_stale(vars)?,
+            ring: None,
+            gateways: None,
+            revocations: None,
+        })
+    }
+
+    /// Takes access tokens by this ring, which is followed already: one of [`KeyPurpose::AccessTokens`].
+    pub fn ring(mut self, ring: KeyRing) -> Self {
+        self.ring = Some(ring);
+        self
+    }
+
+    /// Takes assertions, where they are taken, by this ring, which is followed already: one of
+    /// [`KeyPurpose::Assertions`], whose bucket has those of [`KeyPurpose::Peers`] too.
+    pub fn gateways(mut self, ring: KeyRing) -> Self {
+        self.gateways = Some(ring);
+        self
+    }
+
+    /// Refuses what these revocations, which are followed already, refuse; unless nothing is to be refused.
+    pub fn revocations(mut self, revocations: Revocations) -> Self {
+        self.revocations = Some(revocations);
+        self
+    }
+
+    /// Follows what was revoked, within the bound of these settings.
+    ///
+    /// # Errors
+    /// As [`Revocations::follow`].
+    pub async fn follow_revocations(&self, connection: &Connection) -> Result<Revocations, RevocationBucketError> {
+        Revocations::follow_signed(connection, self.max_stale, self.secret.as_ref()).await
+    }
+
+    /// Follows what was not given, and makes a guard's configuration of all.
+    ///
+    /// # Errors
+    /// [`KeysError::NotProvisioned`] with neither a secret nor a ring, [`KeysError::Revocations`] if those cannot
+    /// be followed; otherwise as [`KeyRing::follow`].
+    pub async fn open(self, connection: &Connection) -> Result<JwtConfig, KeysError> {
+        let followed = async |known: Option<KeyRing>, purpose| match known {
+            Some(ring) => Ok(ring),
+            None => KeyRing::follow(connection, purpose).await,
+        };
+        let mut config = match self.secret.clone() {
+            Some(secret) => JwtConfig::hs256(secret),
+            None => JwtConfig::ring(followed(self.ring.clone(), KeyPurpose::AccessTokens).await?),
+        };
+        if let Some(issuer) = &self.issuer {
+            config = config.issuer(issuer);
+        }
+        if let Some(audience) = &self.audience {
+            config = config.audience(audience);
+        }
+        if !self.without_revocations {
+            config = config.revocations(match self.revocations.clone() {
+                Some(revocations) => revocations,
+                None => self.follow_revocations(connection).await?,
+            });
+        }
+        if self.accepts_assertions {
+            config = match self.assertion_secret {
+                Some(secret) => config.forwarded_assertion(secret),
+                None => config.forwarded_assertion_ring(followed(self.gateways, KeyPurpose::Assertions).await?),
+            };
+        }
+        Ok(config)
+    }
+}
+
+impl JwtConfig {
+    /// Takes the tokens that this deployment issues, by way of `vars`.
+    ///
+    /// | variable | is | default |
+    /// |---|---|---|
+    /// | `JWT_SECRET` | the static secret, at least 32 bytes. Not set: keys come from the [ring](KeyRing::follow) in the KV bucket `auth_jwks` | none |
+    /// | `JWT_ISSUER` | the only issuer taken | `nats-rpc-auth` with a secret; a ring key's own |
+    /// | `JWT_AUDIENCE` | the audience | `nats-rpc` |
+    /// | `JWT_ACCEPT_ASSERTIONS` | `true`: a gateway's [assertion](crate::AssertionSigner) is taken in place of a token, by the ring in `gw_jwks`, with a static secret by `JWT_ASSERTION_SECRET` | `false` |
+    /// | `JWT_WITHOUT_REVOCATIONS` | `true`: what was revoked is taken until it expires, as where tokens are a NestJS system's and no auth service of ours runs | `false`: [`Revocations::follow`] in the KV bucket `auth_rev` |
+    /// | `JWT_REVOCATIONS_STALE_MS` | for how long nothing may prove that all revocations are known before guards answer 503, 1,000 to 3,600,000; with less than 10,000, an election of the bucket's leader is an outage | 30000 |
+    ///
+    /// A secret may stand in a file: `JWT_SECRET_FILE` and `JWT_ASSERTION_SECRET_FILE` name it.
+    ///
+    /// [`TokenSettings`] does it in steps, for a process that follows some of this already.
+    ///
+    /// ```no_run
+    /// use nats_rpc_jwt::{JwtConfig, JwtGuard};
+    /// use std::time::Duration;
+    ///
+    /// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = JwtConfig::open(&connection, |name| std::env::var(name).ok()).await?;
+    /// let guard: JwtGuard = JwtGuard::new(config.leeway(Duration::from_secs(2)))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`KeysError::Config`] naming the variable that cannot be used; otherwise as [`TokenSettings::open`].
+    pub async fn open(connection: &Connection, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
+        TokenSettings::from_vars(vars)?.open(connection).await
+    }
+
+    /// Whether [`open`](Self::open) can use these variables, as far as that can be told without a connection.
+    ///
+    /// # Errors
+    /// [`JwtConfigError`] naming the first that cannot be used.
+    pub fn check_vars(vars: impl Fn(&str) -> Option<String>) -> Result<(), JwtConfigError> {
+        TokenSettings::from_vars(vars).map(drop)
+    }
+}
+
+fn max_stale(vars: impl Fn(&str) -> Option<String>) -> Result<Duration, JwtConfigError> {
+    let Some(text) = vars(STALE) else { return Ok(DEFAULT_MAX_STALE) };
+    let millis = text.parse().ok().filter(|millis| (1_000..=3_600_000).contains(millis));
+    let wanted = "a number of milliseconds from 1000 to 3600000";
+    millis.map(Duration::from_millis).ok_or(JwtConfigError::Variable { name: STALE, wanted })
+}
+
+/// Reads a setting that is on or off.
+fn flag(name: &'static str, vars: impl Fn(&str) -> Option<String>) -> Result<bool, JwtConfigError> {
+    match vars(name).as_deref() {
+        None | Some("" | "0" | "false") => Ok(false),
+        Some("1" | "true") => Ok(true),
+        Some(_) => Err(JwtConfigError::Variable { name, wanted: "true or false" }),
+    }
+}
+
+impl JwtGuard<UserClaims> {
+    /// Whether [`from_env`](Self::from_env) can use the environment, for [`Service::check`](nats_rpc::Service::check):
+    /// before there is a connection.
+    ///
+    /// # Errors
+    /// As [`JwtConfig::check_vars`].
+    pub fn check_env() -> Result<(), JwtConfigError> {
+        JwtConfig::check_vars(|name| std::env::var(name).ok())
+    }
+
+    /// Makes a guard of the environment, for [`Service::guard`](nats_rpc::Service::guard): of `JWT_SECRET`, or
+    /// else of the key ring that auth instances publish. [`JwtConfig::open`] has all variables.
+    ///
+    /// For other sources, or claims of your own, use [`JwtGuard::new`] with a [`JwtConfig`].
+    ///
+    /// ```no_run
+    /// use nats_rpc::prelude::*;
+    /// use nats_rpc_jwt::prelude::*;
+    ///
+    /// let service = Service::new("users", "1.0.0").check(JwtGuard::check_env).guard(JwtGuard::from_env);
+    /// ```
+    ///
+    /// # Errors
+    /// As [`JwtConfig::open`].
+    pub async fn from_env(config: Config) -> Result<Self, KeysError> {
+        Self::from_vars(config, |name| std::env::var(name).ok()).await
+    }
+
+    /// As [`from_env`](Self::from_env), with variables from elsewhere.
+    ///
+    /// # Errors
+    /// As [`JwtConfig::open`].
+    pub async fn from_vars(config: Config, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
+        Ok(Self::new(JwtConfig::open(config.connection(), vars).await?)?)
+    }
+}
+
+impl InsecureDev {
+    /// Proves it by `NATS_RPC_INSECURE_DEV=1` and the service's own connection.
+    ///
+    /// # Errors
+    /// As [`InsecureDev::prove`].
+    pub fn from_env(config: &Config) -> Result<Self, JwtConfigError> {
+        Self::prove(std::env::var(Self::FLAG).ok().as_deref(), config.connection().is_loopback())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(vars: &[(&str, &str)]) -> Result<(), JwtConfigError> {
+        let value = |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        JwtConfig::check_vars(value)
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_without_a_connection() {
+        let (secret, other) = ("an access secret of more than 32 bytes", "an assertion secret of more than 32 bytes");
+        let accept = (ACCEPT_ASSERTIONS, "true");
+        for good in [
+            &[][..],
+            &[(SECRET, "")],
+            &[(SECRET, secret), (ASSERTION_SECRET, "short"), (ACCEPT_ASSERTIONS, "")],
+            &[(SECRET, secret), (ASSERTION_SECRET, other), accept],
+            &[accept, (WITHOUT_REVOCATIONS, "true")],
+            &[(STALE, "1000")],
+            &[(STALE, "")],
+        ] {
+            assert_eq!(check(good), Ok(()), "{good:?}");
+        }
+        for bad in ["999", "3600001", "-1", "30s"] {
+            assert!(matches!(check(&[(STALE, bad)]), Err(JwtConfigError::Variable { name: STALE, .. })), "{bad}");
+        }
+        let flag = |name| Err(JwtConfigError::Variable { name, wanted: "true or false" });
+        assert_eq!(check(&[(WITHOUT_REVOCATIONS, "maybe")]), flag(WITHOUT_REVOCATIONS));
+        assert_eq!(check(&[(ACCEPT_ASSERTIONS, "maybe")]), flag(ACCEPT_ASSERTIONS));
+        for bad in [
+            &[(SECRET, "short")][..],
+            &[(SECRET, secret), accept],
+            &[(SECRET, secret), (ASSERTION_SECRET, "short"), accept],
+            &[(SECRET, secret), (ASSERTION_SECRET, secret), accept],
+        ] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_environment_is_checked_as_variables_are() {
+        const CHILD: &str = "NATS_RPC_TEST_CHILD";
+        if std::env::var_os(CHILD).is_some() {
+            assert!(JwtGuard::check_env().is_err());
+            return;
+        }
+        // An environment is that of a whole process, so this test runs itself in one of its own.
+        let this =
+            format!("{}::the_environment_is_checked_as_variables_are", module_path!().split_once("::").unwrap().1);
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let ran = child.args(["--exact", &this]).env(CHILD, "1").env(SECRET, "short").output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    fn a_flag_is_on_off_or_refused() {
+        let read = |value: &'static str| flag(ACCEPT_ASSERTIONS, move |_| Some(value.to_owned()));
+        assert_eq!(flag(ACCEPT_ASSERTIONS, |_| None), Ok(false));
+        for (value, on) in [("", false), ("0", false), ("false", false), ("1", true), ("true", true)] {
+            assert_eq!(read(value), Ok(on), "{value:?}");
+        }
+        for value in ["yes", "TRUE", " 1"] {
+            assert!(matches!(read(value), Err(JwtConfigError::Variable { name: ACCEPT_ASSERTIONS, .. })), "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! A second look at tokens whose key is newer than what this process knows.
+
+use super::refusal::Refusal;
+use super::ring::KeyRing;
+
+/// Verifies once more for each newer ring that arrives in time, for as long as the key is unknown.
+pub(super) async fn fresh<T>(
+    ring: Option<&KeyRing>,
+    mut verify: impl FnMut() -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    let Some(ring) = ring else { return verify() };
+    loop {
+        // Taken first: what arrives while the token is verified must not be waited for in vain.
+        let version = ring.version();
+        match verify() {
+            Err(Refusal::UnknownKeyId | Refusal::NoKeys) if ring.newer_than(version).await => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::executor::block_on;
+    use nats_rpc::Guard;
+    use serde_json::json;
+    use tokio::sync::Notify;
+
+    use super::super::ring::testing::{Key, document};
+    use super::super::testing::{NOW, claims, config, now, request};
+    use super::super::{Feed, JwtConfig, JwtGuard, UserClaims, bound};
+    use super::*;
+
+    /// A ring without keys, whose feed brings `key` as soon as it is asked.
+    fn soon(key: &Key) -> KeyRing {
+        let asked = Arc::new(Notify::new());
+        let ring = KeyRing::from_json(&document(1, &[])).unwrap();
+        let (fed, newer) = (ring.clone().fed_by(Feed::new(Arc::clone(&asked), ())), document(2, &[key]));
+        tokio::spawn(async move {
+            asked.notified().await;
+            ring.replace(&newer).unwrap();
+        });
+        fed
+    }
+
+    #[tokio::test]
+    async fn a_token_whose_key_arrives_in_time_is_taken() {
+        let key = Key::ed25519("new");
+        let guard = JwtGuard::<UserClaims>::new(JwtConfig::ring(soon(&key)).clock(now)).unwrap();
+        let token = key.sign(&claims());
+        assert_eq!(guard.verify(&token).unwrap_err(), Refusal::NoKeys);
+        assert_eq!(guard.verify_fresh(&token).await.unwrap().sub, "u1");
+    }
+
+    #[tokio::test]
+    async fn so_is_one_whose_claims_are_read() {
+        let key = Key::ed25519("new");
+        let guard = JwtGuard::<UserClaims>::new(JwtConfig::ring(soon(&key)).clock(now)).unwrap();
+        let token = key.sign(&claims());
+        assert_eq!(guard.read_claims::<UserClaims>(&token).unwrap_err(), Refusal::NoKeys);
+        assert_eq!(guard.read_claims_fresh::<UserClaims>(&token).await.unwrap().sub, "u1");
+    }
+
+    #[tokio::test]
+    async fn so_is_a_gateways_assertion() {
+        let key = Key { typ: "gw+jwt".to_owned(), iss: "gateway".to_owned(), ..Key::ed25519("new") };
+        let guard = JwtGuard::<UserClaims>::new(config().forwarded_assertion_ring(soon(&key))).unwrap();
+        let assertion = key.sign(&json!({
+            "iss": "gateway", "aud": "nats-rpc", "sub": "u1", "iat": NOW, "exp": NOW + 10, "jti": "j1",
+            "subj": "users.get", "bh": bound::digest(b"{}"),
+        }));
+        let mut request = request("users.get", &[("nrpc-assert", &assertion)], "{}");
+        guard.can_activate(&mut request).await.unwrap();
+        assert_eq!(request.principal().unwrap().subject(), "u1");
+    }
+
+    #[test]
+    fn nothing_else_is_looked_at_twice() {
+        let ring = KeyRing::from_json(&document(1, &[])).unwrap();
+        // Nobody brings keys to a ring without a feed, and no key mends a token that has expired.
+        for (ring, refusal) in
+            [(Some(&ring), Refusal::UnknownKeyId), (None, Refusal::UnknownKeyId), (Some(&ring), Refusal::Expired)]
+        {
+            let mut looks = 0;
+            let outcome = block_on(fresh::<()>(ring, || {
+                looks += 1;
+                assert_eq!(looks, 1);
+                Err(refusal)
+            }));
+            assert_eq!(outcome, Err(refusal));
+        }
+    }
+}

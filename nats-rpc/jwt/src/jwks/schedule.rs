@@ -1,0 +1,243 @@
+//! When an instance makes, publishes and changes its key pairs. No network, no timers, no chance.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::SigningKeyConfig;
+use super::lineup::Lineup;
+
+/// The margin at most where there is no other key to sign with.
+const FIRST_MARGIN: Duration = Duration::from_millis(250);
+/// The pause after something that failed; up to as much comes on top.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What is due at a time, given the key pairs that there are.
+///
+/// Where instances must not march in step it takes a `share` of 0 to 1, of what may differ between them.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    rotate_every: Duration,
+    heartbeat: Duration,
+    margin: Duration,
+    /// Whether a new key pair is wanted, whatever the time.
+    wanted: bool,
+    rotate_at: Instant,
+    /// When the document is due to be written, be it for a heartbeat or because it has to be put right.
+    write_at: Instant,
+    /// Nothing before this, since something failed; but a key pair that can sign does.
+    not_before: Instant,
+}
+
+impl Schedule {
+    /// The first key pair is due at once.
+    pub(super) fn new(config: &SigningKeyConfig, now: Instant) -> Self {
+        let (rotate_every, heartbeat, margin) = (config.rotate_every, config.heartbeat, config.margin);
+        let (rotate_at, write_at) = (now + rotate_every, now + heartbeat);
+        Self { rotate_every, heartbeat, margin, wanted: true, rotate_at, write_at, not_before: now }
+    }
+
+    /// Whether the next key pair is to sign from now on.
+    pub(super) fn promotes(&self, lineup: &Lineup, now: Instant) -> bool {
+        self.usable_at(lineup).is_some_and(|at| at <= now)
+    }
+
+    /// Whether a key pair is to be made.
+    pub(super) fn prepares(&self, lineup: &Lineup, now: Instant) -> bool {
+        now >= self.not_before && lineup.next.is_none() && (self.wanted || now >= self.rotate_at)
+    }
+
+    /// Whether the document is to be written.
+    pub(super) fn writes(&self, lineup: &Lineup, now: Instant) -> bool {
+        now >= self.not_before && (lineup.has_news() || now >= self.write_at)
+    }
+
+    /// When there is something to do next, whatever else happens.
+    pub(super) fn due(&self, lineup: &Lineup) -> Instant {
+        let rotate_at = if self.wanted { self.not_before } else { self.rotate_at };
+        let write_at = if lineup.has_news() { self.not_before } else { self.write_at };
+        let next = if lineup.next.is_none() { write_at.min(rotate_at) } else { write_at };
+        let next = next.max(self.not_before);
+        self.usable_at(lineup).map_or(next, |usable| usable.min(next))
+    }
+
+    /// A new key pair is wanted, be it that somebody asked.
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// The document has to be put right.
+    pub(super) fn refused(&mut self, now: Instant) {
+        self.write_at = now;
+    }
+
+    /// The wanted key pair is there.
+    pub(super) fn prepared(&mut self) {
+        self.wanted = false;
+    }
+
+    /// The next key pair signs; up to a tenth less than the whole interval is left to it.
+    pub(super) fn promoted(&mut self, now: Instant, share: f64) {
+        self.rotate_at = now + self.rotate_every.mul_f64(1.0 - share / 10.0);
+    }
+
+    /// The document was written.
+    pub(super) fn written(&mut self, now: Instant) {
+        self.write_at = now + self.heartbeat;
+    }
+
+    /// Something failed.
+    pub(super) fn failed(&mut self, now: Instant, share: f64) {
+        self.not_before = now + PAUSE.mul_f64(1.0 + share);
+    }
+
+    /// When the next key pair may sign; never, as long as it was not seen in the ring.
+    fn usable_at(&self, lineup: &Lineup) -> Option<Instant> {
+        let margin = match lineup.active {
+            Some(_) => self.margin,
+            None => self.margin.min(FIRST_MARGIN),
+        };
+        Some(lineup.next.as_ref()?.seen? + margin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::KeyPurpose;
+    use super::*;
+    use crate::Document;
+
+    const ROTATION: Duration = Duration::from_secs(1_000);
+    const HEARTBEAT: Duration = Duration::from_secs(60);
+    const MARGIN: Duration = Duration::from_secs(10);
+    const TICK: Duration = Duration::from_millis(1);
+
+    /// A schedule that begins at the time that is given as well, and no key pairs.
+    fn start() -> (Schedule, Lineup, Instant) {
+        let config = SigningKeyConfig::new(KeyPurpose::AccessTokens);
+        let config = config.rotate_every(ROTATION).heartbeat(HEARTBEAT).margin(MARGIN);
+        let now = Instant::now();
+        (Schedule::new(&config, now), Lineup::new(config.purpose, config.issuer, 1_000), now)
+    }
+
+    fn prepare(schedule: &mut Schedule, lineup: &mut Lineup) {
+        lineup.prepare(0).unwrap();
+        schedule.prepared();
+    }
+
+    /// Publishes what there is in the place of `document`, at `now`.
+    fn publish(schedule: &mut Schedule, lineup: &mut Lineup, mut document: Document, now: Instant) -> Document {
+        lineup.amend(&mut document, 0);
+        document.version += 1;
+        lineup.written(&document);
+        schedule.written(now);
+        document
+    }
+
+    /// A schedule with a key pair that signs since the time that is given as well, and the document.
+    fn signing() -> (Schedule, Lineup, Document, Instant) {
+        let (mut schedule, mut lineup, now) = start();
+        prepare(&mut schedule, &mut lineup);
+        let document = publish(&mut schedule, &mut lineup, Document::default(), now);
+        lineup.observe(&document, now);
+        lineup.promote().unwrap();
+        schedule.promoted(now, 0.0);
+        (schedule, lineup, document, now)
+    }
+
+    #[test]
+    fn at_the_start_a_key_pair_is_made_and_published_at_once() {
+        let (mut schedule, mut lineup, now) = start();
+        assert!(schedule.prepares(&lineup, now));
+        assert!(!schedule.writes(&lineup, now), "there is nothing to be written");
+        assert_eq!(schedule.due(&lineup), now);
+        prepare(&mut schedule, &mut lineup);
+        assert!(!schedule.prepares(&lineup, now));
+        assert!(schedule.writes(&lineup, now));
+        assert_eq!(schedule.due(&lineup), now);
+        publish(&mut schedule, &mut lineup, Document::default(), now);
+        assert!(!schedule.writes(&lineup, now));
+        assert_eq!(schedule.due(&lineup), now + HEARTBEAT);
+    }
+
+    #[test]
+    fn a_heartbeat_is_due_an_interval_after_the_last_write() {
+        let (mut schedule, mut lineup, document, now) = signing();
+        assert!(!schedule.writes(&lineup, now + HEARTBEAT - TICK));
+        assert!(schedule.writes(&lineup, now + HEARTBEAT));
+        assert_eq!(schedule.due(&lineup), now + HEARTBEAT);
+        publish(&mut schedule, &mut lineup, document, now + TICK);
+        assert!(!schedule.writes(&lineup, now + HEARTBEAT));
+        assert_eq!(schedule.due(&lineup), now + TICK + HEARTBEAT);
+    }
+
+    #[test]
+    fn a_refused_document_is_put_right_at_once() {
+        let (mut schedule, lineup, _, now) = signing();
+        schedule.refused(now + TICK);
+        assert!(schedule.writes(&lineup, now + TICK));
+        assert_eq!(schedule.due(&lineup), now + TICK);
+    }
+
+    #[test]
+    fn a_key_is_changed_after_its_interval_or_up_to_a_tenth_earlier() {
+        for (share, after) in [(0.0, ROTATION), (0.5, ROTATION * 19 / 20), (1.0, ROTATION * 9 / 10)] {
+            let (mut schedule, lineup, _, now) = signing();
+            schedule.promoted(now, share);
+            schedule.written(now + ROTATION);
+            assert_eq!(schedule.due(&lineup), now + after, "{share}");
+            assert!(!schedule.prepares(&lineup, now + after - TICK), "{share}");
+            assert!(schedule.prepares(&lineup, now + after), "{share}");
+        }
+    }
+
+    #[test]
+    fn whoever_wants_a_key_pair_gets_one_but_no_second_while_it_waits() {
+        let (mut schedule, mut lineup, document, now) = signing();
+        schedule.want();
+        assert!(schedule.prepares(&lineup, now));
+        assert_eq!(schedule.due(&lineup), now);
+        prepare(&mut schedule, &mut lineup);
+        publish(&mut schedule, &mut lineup, document, now);
+        schedule.want();
+        assert!(!schedule.prepares(&lineup, now + ROTATION));
+        assert_eq!(schedule.due(&lineup), now + HEARTBEAT, "a rotation is not what comes next");
+    }
+
+    #[test]
+    fn a_key_signs_a_margin_after_it_was_seen_and_the_first_one_soon() {
+        let (schedule, lineup, now) = start();
+        let cases = [((schedule, lineup, Document::default(), now), FIRST_MARGIN), (signing(), MARGIN)];
+        for ((mut schedule, mut lineup, document, now), margin) in cases {
+            prepare(&mut schedule, &mut lineup);
+            let document = publish(&mut schedule, &mut lineup, document, now);
+            assert!(!schedule.promotes(&lineup, now + ROTATION), "not seen in the ring");
+            lineup.observe(&document, now + TICK);
+            assert_eq!(schedule.due(&lineup), now + TICK + margin);
+            assert!(!schedule.promotes(&lineup, now + margin));
+            assert!(schedule.promotes(&lineup, now + TICK + margin));
+        }
+    }
+
+    #[test]
+    fn after_a_failure_there_is_a_pause_that_a_key_which_can_sign_does_not_wait_for() {
+        for (share, pause) in [(0.0, PAUSE), (0.5, PAUSE * 3 / 2), (1.0, PAUSE * 2)] {
+            let (mut schedule, mut lineup, now) = start();
+            let (before, after) = (now + pause - TICK, now + pause);
+            schedule.failed(now, share);
+            assert!(!schedule.prepares(&lineup, before), "{share}");
+            assert!(schedule.prepares(&lineup, after), "{share}");
+            assert_eq!(schedule.due(&lineup), after, "{share}");
+            prepare(&mut schedule, &mut lineup);
+            assert!(!schedule.writes(&lineup, before), "{share}");
+            assert!(schedule.writes(&lineup, after), "{share}");
+            assert_eq!(schedule.due(&lineup), after, "{share}");
+            let document = publish(&mut schedule, &mut lineup, Document::default(), now);
+            schedule.refused(now);
+            assert_eq!(schedule.due(&lineup), after, "{share}");
+            lineup.observe(&document, now);
+            assert_eq!(schedule.due(&lineup), now + FIRST_MARGIN, "{share}");
+            assert!(schedule.promotes(&lineup, now + FIRST_MARGIN), "{share}");
+        }
+    }
+}

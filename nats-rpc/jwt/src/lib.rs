@@ -1,0 +1,370 @@
+//! JSON Web Tokens: a guard that believes nobody without proof.
+//!
+//! [`JwtGuard`] takes the caller's access token from the `authorization` header, checks it against a
+//! closed list of rules, and hands typed claims to the handler by way of [`Auth`](nats_rpc::Auth).
+//!
+//! ```
+//! use nats_rpc::prelude::*;
+//! use nats_rpc_jwt::prelude::*;
+//! use nats_rpc_jwt::prelude::*;
+//!
+//! #[message_pattern("whoami")]
+//! #[use_guards(JwtGuard)]
+//! async fn whoami(me: Auth<UserClaims>) -> String {
+//!     me.subject().to_owned()
+//! }
+//!
+//! let service = Service::new("users", "1.0.0").handlers(handlers![whoami]).guard(JwtGuard::from_env);
+//! ```
+//!
+//! - **Guards**: [`JwtGuard`] with [`JwtConfig`], [`UserClaims`], [`AcceptStaleRevocations`]; [`TokenSettings`] makes a
+//!   configuration in steps.
+//! - **Keys**: [`KeyRing::follow`] watches the public keys of tokens. [`SigningKeys`] are an instance's own key pairs,
+//!   [`RingBucket`] is where their public halves are.
+//! - **Revocations**: [`Revoker`] revokes tokens, sessions, users and everybody; guards refuse them by way of
+//!   [`Revocations`].
+//! - **Both without consumers**: [`TrustBeacon`] lets every service watch revocations and keys; [`ChangeSigner`] signs
+//!   for it.
+//! - **Gateways**: [`AssertionSigner`] vouches for who calls, [`PeerSigner`] for where a caller is.
+//! - **Permissions**: [`TrustBuckets`] is what the user of a program that verifies tokens needs on nats-server.
+//! - **Tests**: [`testing`] (feature `testing`) makes tokens.
+
+mod accepted;
+mod assertion;
+mod bound;
+mod cache;
+mod change_signer;
+mod claims;
+mod clock;
+mod config;
+mod detached;
+mod dev;
+mod doubled;
+mod environment;
+mod follow;
+mod fresh;
+mod header;
+mod jwk;
+mod jwks;
+mod keys;
+mod own_key;
+mod peer;
+mod refusal;
+mod replay;
+mod revocation;
+mod ring;
+mod secret;
+mod signing;
+mod source;
+mod stale;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod thumbprint;
+mod top_level;
+mod trust_buckets;
+mod verifier;
+mod watch;
+
+use std::any::TypeId;
+use std::fmt;
+use std::sync::Arc;
+
+use nats_rpc::{Guard, Principal, Readiness, Request, RpcError};
+use serde::de::DeserializeOwned;
+
+pub use self::assertion::AssertionSigner;
+pub(crate) use self::assertion::TYPE as ASSERTION_TYPE;
+pub(crate) use self::bound::{ISSUER as ASSERTION_ISSUER, LIFETIME as ASSERTION_LIFETIME};
+pub use self::change_signer::ChangeSigner;
+pub use self::claims::UserClaims;
+pub(crate) use self::clock::Clock;
+pub(crate) use self::config::ACCESS_TOKEN_TYPE;
+pub use self::config::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfig, JwtConfigError};
+pub(crate) use self::detached::{DetachedSigner, DetachedVerifier, SignatureError};
+pub use self::dev::InsecureDev;
+pub use self::environment::TokenSettings;
+pub use self::jwks::{KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig, SigningKeys};
+pub(crate) use self::own_key::OwnKey;
+pub(crate) use self::peer::TYPE as PEER_TYPE;
+pub use self::peer::{PEER_HEADER, Peer, PeerSigner, PeerVerifier};
+pub use self::refusal::Refusal;
+pub(crate) use self::revocation::{DenyList, Target, Terms};
+pub(crate) use self::revocation::{MAX_REVOCABLE_LIFETIME, subject_digest};
+pub use self::revocation::{RevocationBucketError, RevocationError, Revocations, Revoker};
+pub(crate) use self::ring::document::{Document, Entry};
+pub(crate) use self::ring::{Feed, WeakKeyRing};
+pub use self::ring::{JwkSet, KeyRing, KeyRingError};
+pub use self::secret::SecretKey;
+pub(crate) use self::signing::{ActiveKey, Publishing, Signer};
+pub use self::stale::AcceptStaleRevocations;
+pub use self::trust_buckets::TrustBuckets;
+pub use self::watch::TrustBeacon;
+
+/// What nats-rpc-auth names; no part of the public interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::clock::Clock;
+    pub use crate::config::ACCESS_TOKEN_TYPE;
+    pub use crate::doubled::doubled;
+    pub use crate::signing::Signer;
+}
+
+/// What a file of guarded handlers needs beside [`nats_rpc::prelude`].
+pub mod prelude {
+    pub use crate::{JwtGuard, UserClaims};
+}
+
+use self::accepted::{Accepted, Caller};
+use self::assertion::AssertionVerifier;
+use self::cache::TokenCache;
+use self::config::{AssertedWith, NEST_TYPE, SignedWith};
+use self::fresh::fresh;
+use self::keys::{Keys, VerifyingKey};
+use self::revocation::Stale;
+use self::source::{Proof, Sources, USER};
+use self::top_level::Field;
+use self::verifier::{MAX_TOKEN_BYTES, Rules, Verifier};
+
+/// Lets a request pass if its access token proves who calls.
+///
+/// The token comes from the header `authorization: Bearer <token>`; [`JwtConfig`] opens other sources. A
+/// request with more than one proof is refused. A top-level `user` field of the payload is removed
+/// before the handler sees it. Refusals are 401 and do not say why, except for an expired token (details
+/// `{"reason":"token_expired"}`); the reason goes to the log.
+///
+/// A token is verified once (2 to 55 µs by algorithm) and then known until it expires (0.1 µs), for
+/// up to 10,000 tokens. Clones share what they know.
+///
+/// ```
+/// use nats_rpc_jwt::{JwtConfig, JwtGuard, Refusal, SecretKey, UserClaims};
+///
+/// let secret = SecretKey::new("JWT_SECRET", "0123456789abcdef0123456789abcdef")?;
+/// let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret))?;
+/// assert_eq!(guard.verify("e30.e30.AAAA").unwrap_err(), Refusal::Header);
+/// # Ok::<_, nats_rpc_jwt::JwtConfigError>(())
+/// ```
+pub struct JwtGuard<C = UserClaims>(Arc<Inner<C>>);
+
+struct Inner<C> {
+    verifier: Arc<Verifier>,
+    cache: TokenCache<Accepted<C>>,
+    sources: Sources,
+    assertions: Option<AssertionVerifier>,
+    insecure_dev: Option<InsecureDev>,
+    keep_user_field: bool,
+    stale: Stale,
+    clock: Clock,
+}
+
+impl<C: Principal + DeserializeOwned> JwtGuard<C> {
+    /// Makes a guard that hands claims of type `C` to handlers.
+    ///
+    /// # Errors
+    /// [`JwtConfigError`] if an issuer, audience or payload field is empty, the leeway is above 60 s, the
+    /// longest lifetime below 1 s, or two secrets are the same.
+    pub fn new(config: JwtConfig) -> Result<Self, JwtConfigError> {
+        config.check()?;
+        let leeway = config.leeway.as_secs();
+        let audience = config.audience.map(String::into_boxed_str);
+        let (keys, typ, complete) = match &config.signed_with {
+            SignedWith::Secret(secret) => (shared_secret(secret, ACCESS_TOKEN_TYPE, false), ACCESS_TOKEN_TYPE, true),
+            SignedWith::NestSecret(secret) => (shared_secret(secret, NEST_TYPE, true), NEST_TYPE, false),
+            SignedWith::Ring(ring) => (Keys::Ring(ring.clone()), ACCESS_TOKEN_TYPE, true),
+        };
+        let assertions = config.assertion.as_ref().map(|asserted| {
+            let keys = match asserted {
+                AssertedWith::Secret(secret) => shared_secret(secret, assertion::TYPE, false),
+                AssertedWith::Ring(ring) => Keys::Ring(ring.clone()),
+            };
+            let audience = audience.clone().unwrap_or_else(|| DEFAULT_AUDIENCE.into());
+            let token_lifetime = config.max_lifetime.map(|lifetime| lifetime.as_secs());
+            let (revocations, clock) = (config.revocations.clone(), config.clock.clone());
+            AssertionVerifier::new(keys, audience, leeway, token_lifetime, revocations, clock)
+        });
+        let rules = Rules {
+            typ,
+            issuer: config.issuer.map(String::into_boxed_str),
+            audience,
+            leeway,
+            max_lifetime: config.max_lifetime.map(|lifetime| lifetime.as_secs()),
+            complete,
+            revocations: config.revocations,
+            epochs: true,
+        };
+        Ok(Self(Arc::new(Inner {
+            verifier: Arc::new(Verifier::new(keys, rules, config.clock.clone())),
+            cache: TokenCache::new(cache::DEFAULT_CAPACITY),
+            sources: Sources {
+                payload_field: config.payload_field.as_deref().map(Field::new),
+                assertion: assertions.is_some(),
+                forwarded_user: config.insecure_dev.is_some(),
+            },
+            assertions,
+            insecure_dev: config.insecure_dev,
+            keep_user_field: config.keep_user_field,
+            stale: if config.accept_stale { Stale::Accept } else { Stale::Refuse },
+            clock: config.clock,
+        })))
+    }
+
+    /// Makes a guard for tokens as stock `@nestjs/jwt` issues them: see [`JwtConfig::nest_compatible`] for
+    /// what that gives up.
+    ///
+    /// # Errors
+    /// None today; the configuration is checked as by [`new`](Self::new).
+    pub fn nest_compatible(secret: SecretKey) -> Result<Self, JwtConfigError> {
+        Self::new(JwtConfig::nest_compatible(secret))
+    }
+
+    /// The claims of `token`, if it is good now. For callers that are no handler, such as a gateway.
+    ///
+    /// # Errors
+    /// The first rule that the token breaks. [`RpcError::from`] makes the 401 of it that tells nothing.
+    pub fn verify(&self, token: &str) -> Result<Arc<C>, Refusal> {
+        self.accept(token, self.0.stale).map(|accepted| Arc::clone(&accepted.claims))
+    }
+
+    /// Other claims of `token` than `C`, if it is good now. For those who report on tokens.
+    ///
+    /// Costs a verification each time.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn read_claims<T: DeserializeOwned>(&self, token: &str) -> Result<T, Refusal> {
+        self.0.verifier.prove(token, self.0.stale)?.read()
+    }
+
+    /// As [`read_claims`](Self::read_claims), but waits for a key as [`verify_fresh`](Self::verify_fresh) does.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub async fn read_claims_fresh<T: DeserializeOwned>(&self, token: &str) -> Result<T, Refusal> {
+        fresh(self.0.verifier.ring(), || self.read_claims(token)).await
+    }
+
+    /// What has been revoked, as the guard knows it; `None` if it was not told.
+    pub fn revocations(&self) -> Option<&Revocations> {
+        self.0.verifier.revocations()
+    }
+
+    fn accept(&self, token: &str, stale: Stale) -> Result<Arc<Accepted<C>>, Refusal> {
+        let Inner { verifier, cache, .. } = &*self.0;
+        // Before the cache, which would hash all of it.
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Refusal::TooLarge);
+        }
+        if let Some(known) = cache.get(token) {
+            if verifier.is_current(&known.standing) {
+                verifier.check_standing(&known.standing, stale)?;
+                return Ok(known);
+            }
+            cache.remove(token);
+        }
+        let proven = verifier.prove(token, stale)?;
+        let (claims, verifier) = (Arc::new(proven.read()?), Arc::clone(verifier));
+        let accepted = Arc::new(Accepted { claims, standing: proven.standing, verifier, stale: self.0.stale });
+        cache.insert(token, Arc::clone(&accepted));
+        Ok(accepted)
+    }
+
+    /// As [`verify`](Self::verify), but a token of a key that this process does not know yet is looked at
+    /// again if a newer [ring](KeyRing) arrives within 250 ms.
+    ///
+    /// Such a time begins once in 10 s at most, and at most 64 callers share it; otherwise the answer is
+    /// there at once. Of a static secret, there is nothing to wait for.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub async fn verify_fresh(&self, token: &str) -> Result<Arc<C>, Refusal> {
+        fresh(self.0.verifier.ring(), || self.verify(token)).await
+    }
+
+    async fn authenticate(&self, request: &Request, stale: Stale) -> Result<Caller<C>, Refusal> {
+        match self.0.sources.find(request)? {
+            Proof::Token(token) => {
+                let accepted = fresh(self.0.verifier.ring(), || self.accept(&token, stale)).await?;
+                Ok(Caller::of(accepted, stale))
+            }
+            Proof::Assertion(assertion) => {
+                let verifier = self.0.assertions.as_ref().ok_or(Refusal::NoToken)?;
+                let accepted = fresh(verifier.ring(), || verifier.accept(assertion, request, stale)).await?;
+                Ok(Caller::of(Arc::new(accepted), stale))
+            }
+            Proof::ForwardedUser(user) => Ok(Caller { claims: self.believe(user.get())?, validity: None }),
+        }
+    }
+
+    fn believe(&self, user: &str) -> Result<Arc<C>, Refusal> {
+        let dev = self.0.insecure_dev.as_ref().ok_or(Refusal::NoToken)?;
+        dev.raise_alarm(self.0.clock.unix_seconds());
+        if !header::is_object(user.as_bytes()) {
+            return Err(Refusal::ForwardedUser);
+        }
+        let claims: C = serde_json::from_str(user).map_err(|_| Refusal::ForwardedUser)?;
+        if !claims::is_sound_subject(claims.subject()) {
+            return Err(Refusal::Subject);
+        }
+        Ok(Arc::new(claims))
+    }
+}
+
+fn shared_secret(secret: &SecretKey, typ: &str, ignore_key_id: bool) -> Keys {
+    let key = VerifyingKey::of_secret(secret, typ);
+    Keys::Static { key: Arc::new(key), ignore_key_id }
+}
+
+impl<C: Principal + DeserializeOwned> JwtGuard<C> {
+    /// Lets a request pass as [`can_activate`](Guard::can_activate) does.
+    async fn admit(&self, request: &mut Request, stale: Stale) -> Result<(), RpcError> {
+        let Caller { claims, validity } = self.authenticate(request, stale).await?;
+        if !self.0.keep_user_field {
+            let stripped = top_level::without(request.data().unwrap_or_default(), &USER)
+                .map_err(|malformed| RpcError::invalid_argument(malformed.to_string()))?;
+            if let Some(data) = stripped {
+                request.set_data(data);
+            }
+        }
+        request.set_principal(claims);
+        if let Some(validity) = validity {
+            request.add_validity(validity);
+        }
+        Ok(())
+    }
+}
+
+impl<C: Principal + DeserializeOwned> Guard for JwtGuard<C> {
+    async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError> {
+        self.admit(request, self.0.stale).await
+    }
+
+    fn proves(&self) -> Option<TypeId> {
+        Some(TypeId::of::<C>())
+    }
+
+    fn readiness(&self) -> Option<Readiness> {
+        let verifier = Arc::clone(&self.0.verifier);
+        verifier.ring()?;
+        Some(Readiness::new(move || match verifier.has_key() {
+            true => Ok(()),
+            false => Err("the key ring holds no key to verify access tokens with; start the auth service".to_owned()),
+        }))
+    }
+}
+
+impl<C> Clone for JwtGuard<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<C> fmt::Debug for JwtGuard<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtGuard")
+            .field("verifier", &self.0.verifier)
+            .field("sources", &self.0.sources)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

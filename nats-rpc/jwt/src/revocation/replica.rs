@@ -1,0 +1,214 @@
+//! Every revocation in this process, and the proof that it is every one.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nats_rpc::kv::leader;
+use nats_rpc::{Connection, KvBucket, KvRecord, from_json};
+use tokio::task::AbortHandle;
+
+use super::bucket::{BUCKET, RevocationBucketError};
+use super::proof::{Answer, Proofs, Verdict};
+use super::watch::watch;
+use crate::follow::{Change, Follower, History};
+use crate::jwks::KeyPurpose;
+use crate::watch::Hub;
+use crate::{DenyList, KeyRing, Revocations, SecretKey, Target, Terms};
+
+/// For how long nothing may prove that all revocations are known unless configured. An election in a NATS
+/// cluster takes up to ten seconds.
+pub(crate) const DEFAULT_MAX_STALE: Duration = Duration::from_secs(30);
+/// How often it is proven, unless the bound is shorter than four times as long.
+const PROVE_EVERY: Duration = Duration::from_secs(2);
+/// How long one proof may take.
+const PROOF_LIMIT: Duration = Duration::from_secs(2);
+/// How long a start waits for what the bucket holds.
+pub(super) const LOAD_LIMIT: Duration = Duration::from_secs(10);
+
+impl Revocations {
+    /// Follows the bucket `auth_rev` on `connection`; returns once all that it holds is here.
+    ///
+    /// What is refused while nothing proves for 30 s that this is so, [`Revocations`] tells.
+    ///
+    /// Only the leader of the bucket's stream proves it, and no copy that is cut off from the others or behind
+    /// them. A leader that is cut off itself takes 10 to 20 s to notice (nats-server 2.15); a guard that reaches
+    /// nobody but that one closes so much later, and until then knows nothing of what is revoked at the next leader.
+    ///
+    /// It needs `STREAM.INFO`, `STREAM.MSG.GET`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the stream
+    /// `KV_auth_rev`, as [`KvAccess::follow`](nats_rpc::KvAccess::follow) grants them.
+    ///
+    /// Where auth has an account of its own ([`NatsConfig::auth_js_api_prefix`](nats_rpc::NatsConfig::auth_js_api_prefix)),
+    /// there is no consumer. Each change and each beacon of auth is verified by the key ring; with a static secret, use
+    /// [`JwtConfig::open`](crate::JwtConfig::open), which knows it. It then needs `STREAM.INFO`, `STREAM.MSG.GET` and
+    /// `DIRECT.GET` of that stream, and to subscribe to `watch.auth_rev.>` and `watch.auth_beacon`.
+    ///
+    /// ```no_run
+    /// use nats_rpc_jwt::{JwtConfig, JwtGuard, Revocations, SecretKey, UserClaims};
+    ///
+    /// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// let secret = SecretKey::from_vars("JWT_SECRET", |name| std::env::var(name).ok())?;
+    /// let revocations = Revocations::follow(&connection).await?;
+    /// let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret).revocations(revocations))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`RevocationBucketError::Bucket`] if the bucket was not provisioned or cannot be read,
+    /// [`RevocationBucketError::NotLoaded`] if what it holds does not arrive within 10 s.
+    pub async fn follow(connection: &Connection) -> Result<Self, RevocationBucketError> {
+        Self::follow_within(connection, DEFAULT_MAX_STALE).await
+    }
+
+    /// As [`follow`](Self::follow), with another bound than 30 s.
+    ///
+    /// Less than 10 s makes an election of the bucket's leader an outage of every guarded handler.
+    ///
+    /// # Errors
+    /// As [`follow`](Self::follow).
+    pub async fn follow_within(connection: &Connection, max_stale: Duration) -> Result<Self, RevocationBucketError> {
+        Self::follow_signed(connection, max_stale, None).await
+    }
+
+    /// As [`follow_within`](Self::follow_within); what arrives as a message is signed by `secret`, or else by a key of
+    /// the ring.
+    pub(crate) async fn follow_signed(
+        connection: &Connection,
+        max_stale: Duration,
+        secret: Option<&SecretKey>,
+    ) -> Result<Self, RevocationBucketError> {
+        let list = Arc::new(DenyList::new(max_stale));
+        if connection.auth_js_api_prefix().is_some() {
+            let (hub, ring) = match secret {
+                Some(secret) => (Hub::of_secret(connection, secret), None),
+                None => hub_of_ring(connection).await.map(|(hub, ring)| (hub, Some(ring)))?,
+            };
+            let watching = Proving(watch(connection, hub, list.clone(), max_stale).await?);
+            return Ok(Self::new(list).fed_by((watching, ring)));
+        }
+        let asked = Instant::now();
+        let follower = Follower::start(connection, BUCKET, History::Long, tell(list.clone())).await?;
+        follower.loaded(LOAD_LIMIT).await.map_err(|_| RevocationBucketError::NotLoaded { waited: LOAD_LIMIT })?;
+        // What was in the bucket when it was asked for is here.
+        list.confirm(asked);
+        let bucket = KvBucket::open(connection, BUCKET).await?;
+        let proving = tokio::spawn(prove(bucket, follower, list.clone(), prove_every(max_stale))).abort_handle();
+        Ok(Self::new(list).fed_by(Proving(proving)))
+    }
+}
+
+/// The beacons of this connection, verified by the ring that it has already, or else by one of its own.
+async fn hub_of_ring(connection: &Connection) -> Result<(Arc<Hub>, KeyRing), RevocationBucketError> {
+    if let Some(running) = Hub::running(connection) {
+        return Ok(running);
+    }
+    let ring = KeyRing::follow(connection, KeyPurpose::AccessTokens).await;
+    let ring = ring.map_err(|error| RevocationBucketError::Keys(Box::new(error)))?;
+    // The ring has a hub of its own, unless another one took its place meanwhile.
+    Ok(Hub::running(connection).unwrap_or_else(|| (Hub::of_ring(connection, &ring), ring)))
+}
+
+fn prove_every(max_stale: Duration) -> Duration {
+    PROVE_EVERY.min(max_stale / 4).max(Duration::from_millis(10))
+}
+
+/// Ends with the last clone of the revocations that it feeds.
+struct Proving(AbortHandle);
+
+impl Drop for Proving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Puts what the follower sees into the list.
+fn tell(list: Arc<DenyList>) -> impl FnMut(Change<'_>) + Send + 'static {
+    move |change| match change {
+        Change::Begin { .. } => list.begin(),
+        Change::Loaded => list.loaded(),
+        Change::Put { key, value, .. } => put(&list, key, value),
+        Change::Gone { key, .. } => remove(&list, key),
+    }
+}
+
+/// Puts a record that was read into the list.
+pub(super) fn apply(list: &DenyList, record: &KvRecord) {
+    match &record.value {
+        Some(value) => put(list, &record.key, value),
+        None => remove(list, &record.key),
+    }
+}
+
+fn put(list: &DenyList, key: &str, value: &[u8]) {
+    match Target::from_key(key) {
+        Some(target) => list.put(target, terms(key, value)),
+        None => tracing::error!(key, "a key in {BUCKET} that is no revocation"),
+    }
+}
+
+fn remove(list: &DenyList, key: &str) {
+    if let Some(target) = Target::from_key(key) {
+        list.remove(&target);
+    }
+}
+
+fn terms(key: &str, value: &[u8]) -> Terms {
+    from_json(value).unwrap_or_else(|error| {
+        tracing::error!(key, %error, "a revocation that cannot be read: it is taken for the strictest");
+        Terms::default()
+    })
+}
+
+/// Proves again and again that the list holds everything, off the path of any request.
+///
+/// The stream's leader is asked for the last sequence; once that has been seen, everything had been when it
+/// was asked. Nobody has to write for it, so it works while no auth service runs.
+async fn prove(bucket: KvBucket, follower: Follower, list: Arc<DenyList>, every: Duration) {
+    let mut tick = tokio::time::interval(every);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut proofs = Proofs::default();
+    loop {
+        tick.tick().await;
+        list.sweep();
+        match tokio::time::timeout(PROOF_LIMIT, ask(&bucket)).await {
+            Ok(Ok(answer)) => match proofs.judge(answer, follower.seen(), Instant::now()) {
+                Verdict::Proven(moment) => list.confirm(moment),
+                Verdict::Open => {}
+                Verdict::Reread(reason) => {
+                    tracing::warn!(reason, "the KV bucket {BUCKET} is read anew");
+                    follower.resync();
+                }
+            },
+            Ok(Err(error)) => tracing::debug!(%error, "the KV bucket {BUCKET} does not say what it holds"),
+            Err(_) => tracing::debug!("the KV bucket {BUCKET} does not answer"),
+        }
+    }
+}
+
+async fn ask(bucket: &KvBucket) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+    let asked = Instant::now();
+    let info = leader::info(&bucket.current().await?.store).await?;
+    Ok(Answer { asked, last: info.state.last_sequence, created: info.created })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_proven_each_2_s_or_four_times_within_a_shorter_bound() {
+        let every = |millis| prove_every(Duration::from_millis(millis)).as_millis();
+        assert_eq!([30_000, 8_000, 4_000, 1_000, 40, 0].map(every), [2_000, 2_000, 1_000, 250, 10, 10]);
+    }
+
+    #[test]
+    fn a_revocation_that_cannot_be_read_is_the_strictest() {
+        let strictest = Terms { epoch: None, until: None };
+        for unreadable in ["", "[]", r#"{"epoch":-1}"#] {
+            assert_eq!(terms("sid.s1", unreadable.as_bytes()), strictest, "{unreadable}");
+        }
+        let stored = Terms { epoch: Some(4), until: Some(1_800_000_000) };
+        assert_eq!(terms("sub.s1", &serde_json::to_vec(&stored).unwrap()), stored);
+    }
+}

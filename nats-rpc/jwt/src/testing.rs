@@ -1,0 +1,124 @@
+//! For tests: a fixed time, a secret, and tokens to order.
+
+#[cfg(test)]
+use std::io::{self, Write};
+#[cfg(test)]
+use std::sync::{Arc, Mutex};
+#[cfg(test)]
+use std::time::Instant;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
+#[cfg(test)]
+use nats_rpc::Request;
+use serde_json::{Value, json};
+
+use super::signing::choose_back_end;
+use super::{JwtConfig, SecretKey};
+
+/// The time of every test.
+pub const NOW: u64 = 1_800_000_000;
+/// The secret of access tokens.
+pub const SECRET: &[u8] = b"access-secret-0123456789-abcdefgh";
+
+/// [`NOW`] as a clock tells it.
+pub fn now() -> SystemTime {
+    at(NOW)
+}
+
+/// The moment `seconds` after 1970.
+pub fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// [`SECRET`] as a key.
+///
+/// # Panics
+/// Never: the secret is long enough.
+pub fn secret() -> SecretKey {
+    SecretKey::new("JWT_SECRET", SECRET).expect("a secret that is long enough")
+}
+
+/// Access tokens of [`SECRET`] at [`NOW`].
+pub fn config() -> JwtConfig {
+    JwtConfig::hs256(secret()).clock(now)
+}
+
+/// The claims of a good access token.
+pub fn claims() -> Value {
+    json!({
+        "iss": "nats-rpc-auth", "aud": "nats-rpc", "sub": "u1", "iat": NOW, "exp": NOW + 900,
+        "jti": "j1", "sid": "s1", "ep": 0, "roles": ["user"], "scope": "profile:read",
+    })
+}
+
+/// [`claims`] with `changes` merged in; a `null` removes a claim.
+///
+/// # Panics
+/// If `changes` is no object.
+pub fn claims_with(changes: Value) -> Value {
+    let (Value::Object(mut claims), Value::Object(changes)) = (claims(), changes) else { panic!("not objects") };
+    claims.extend(changes);
+    claims.retain(|_, claim| !claim.is_null());
+    Value::Object(claims)
+}
+
+/// A token of exactly this header and payload, signed as `algorithm` whatever the header says.
+pub(crate) fn sign(header: &str, payload: &str, key: &EncodingKey, algorithm: Algorithm) -> String {
+    choose_back_end();
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+    let signature = crypto::sign(signed.as_bytes(), key, algorithm).expect("a key of that algorithm");
+    format!("{signed}.{signature}")
+}
+
+/// A token of exactly this header and payload, signed with [`SECRET`].
+pub(crate) fn raw_token(header: &str, payload: &str) -> String {
+    sign(header, payload, &EncodingKey::from_secret(SECRET), Algorithm::HS256)
+}
+
+pub(crate) const HEADER: &str = r#"{"alg":"HS256","typ":"at+jwt"}"#;
+
+/// An access token of these claims.
+pub fn token(claims: &Value) -> String {
+    raw_token(HEADER, &claims.to_string())
+}
+
+/// What is logged, at any level, while its subscriber is the default.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Log {
+    pub(crate) fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + 'static {
+        let log = self.clone();
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || log.clone()).finish()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+#[cfg(test)]
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn request(subject: &str, headers: &[(&'static str, &str)], data: &str) -> Request {
+    let mut map = async_nats::HeaderMap::new();
+    for (name, value) in headers {
+        map.append(*name, *value);
+    }
+    let deadline = Instant::now() + Duration::from_secs(5);
+    nats_rpc::testing::request(subject, Some(map), Some(data.to_owned().into()), deadline)
+}
