@@ -43,7 +43,7 @@ async fn the_threads_share_the_messages_and_each_is_answered_once() {
     assert_eq!(*threads.lock().unwrap(), expected);
     assert_eq!(running.stats()[0].requests, 200);
     soon(running.stop()).await;
-    let error = client.patience(std::time::Duration::ZERO).send::<()>("shard.work", &()).await.unwrap_err();
+    let error = client.patience(Duration::ZERO).send::<()>("shard.work", &()).await.unwrap_err();
     assert!(matches!(error, nats_rpc::CallError::NoResponders { .. }), "{error}");
 }
 
@@ -131,7 +131,7 @@ async fn heavy_work_runs_elsewhere_and_its_panic_is_a_500() {
 
 #[message_pattern("shard.burn")]
 async fn burn() {
-    std::thread::sleep(std::time::Duration::from_millis(25));
+    std::thread::sleep(Duration::from_millis(25));
 }
 
 /// What the log says of a handler that holds up its thread.
