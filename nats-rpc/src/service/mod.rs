@@ -164,7 +164,7 @@ impl Service {
     /// ```
     /// use nats_rpc::prelude::*;
     ///
-    /// let service = Service::new("users", "1.0.0").check(|| std::env::var("API_KEY"));
+    /// let service = Service::new("users", "1.0.0").check(|| std::env::var("DATABASE"));
     /// ```
     pub fn check<T, E: Into<BoxError>>(mut self, check: impl FnOnce() -> Result<T, E> + Send + 'static) -> Self {
         self.checks.push(Box::new(move || check().map(drop).map_err(Into::into)));
