@@ -25,7 +25,7 @@ async fn explain(client: &Client, subject: &str, data: &str) {
     };
     match client.send::<u64>(subject, data).await {
         Ok(value) => println!("{subject}: {value}"),
-        Err(CallError::Answered(error)) => println!("{subject}: answered with {error}"),
+        Err(CallError::Remote(error)) => println!("{subject}: answered with {error}"),
         Err(CallError::NoResponders { .. }) => println!("{subject}: nobody listens; nothing was executed"),
         Err(CallError::TimedOut { after, .. }) => println!("{subject}: silent for {after:.0?}; it may have executed"),
         Err(other) => println!("{subject}: {other}"),

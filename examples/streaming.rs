@@ -63,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     while let Some(reading) = readings.next().await {
         match reading {
             Ok(Reading { sensor, celsius }) => println!("{sensor}: {celsius} °C"),
-            Err(CallError::Answered(error)) => println!("and then: {error}"),
+            Err(CallError::Remote(error)) => println!("and then: {error}"),
             // A stream never ends early without saying so.
             Err(other) => return Err(other.into()),
         }

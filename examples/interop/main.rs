@@ -5,15 +5,15 @@
 
 use std::error::Error;
 
-use nats_rpc::{NatsConfig, Wire};
+use nats_rpc::{NatsConfig, WireFormat};
 use nats_rpc_examples::interop::services;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let wire = match std::env::var("WIRE").as_deref() {
-        Ok("nest") => Wire::Nest,
-        Ok("auto") | Err(_) => Wire::Auto,
+        Ok("nest") => WireFormat::Nest,
+        Ok("auto") | Err(_) => WireFormat::Auto,
         Ok(other) => return Err(format!("WIRE is {other:?}: it must be `nest` or `auto`").into()),
     };
     let mut terminate = signal(SignalKind::terminate())?;

@@ -9,10 +9,10 @@ mod streams;
 mod subjects;
 mod values;
 
-use nats_rpc::{Service, Wire};
+use nats_rpc::{Service, WireFormat};
 
 /// The two services that have all of its patterns: the open ones, and the two behind guards.
-pub fn services(wire: Wire) -> [Service; 2] {
+pub fn services(wire: WireFormat) -> [Service; 2] {
     let routes = [values::routes(), errors::routes(), subjects::routes(), streams::routes(), events::routes()];
     let open = Service::new("interop", "1.0.0")
         .description("Every pattern of the NestJS service")

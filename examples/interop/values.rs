@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nats_rpc::prelude::*;
-use nats_rpc::{IntoReply, Route, Written};
+use nats_rpc::{IntoReply, ReplyKind, Route};
 use serde_json::value::RawValue;
 use serde_json::{Number, Value, json};
 
@@ -31,10 +31,10 @@ pub(crate) fn routes() -> Vec<&'static Route> {
 pub(crate) struct Maybe(Option<Box<RawValue>>);
 
 impl IntoReply for Maybe {
-    fn write(self, out: &mut Vec<u8>) -> Result<Written, RpcError> {
+    fn write(self, out: &mut Vec<u8>) -> Result<ReplyKind, RpcError> {
         let Some(value) = self.0 else { return ().write(out) };
         out.extend_from_slice(value.get().as_bytes());
-        Ok(Written::Value)
+        Ok(ReplyKind::Value)
     }
 }
 

@@ -27,8 +27,8 @@
 //! - **What they return**: any [`serde::Serialize`], [`Streaming`] for many items, or a `Result` of these
 //!   with [`RpcError`] or your own error that derives [`macro@IntoRpcError`]
 //! - **Who may call them**: [`Guard`], [`RequireRole`], [`RequireScope`], and `JwtGuard` of the crate `nats-rpc-jwt`
-//! - **Running them**: [`Service`], [`Limits`], [`Wire`], [`NatsConfig`]
-//! - **Calling them**: [`Client`], [`Incoming`], [`CallError`]
+//! - **Running them**: [`Service`], [`Limits`], [`WireFormat`], [`NatsConfig`]
+//! - **Calling them**: [`Client`], [`ResponseStream`], [`CallError`]
 //! - **Issuing tokens**: the crate `nats-rpc-auth`
 //! - **Testing them**: [`testing`] (feature `testing`)
 
@@ -61,10 +61,10 @@ mod wire;
 
 pub use nats_rpc_macros::{IntoRpcError, event_pattern, message_pattern, public, use_guards};
 
-pub use self::client::{CallError, Client, Incoming, RemoteError};
+pub use self::client::{CallError, Client, RemoteError, ResponseStream};
 pub use self::connection::{
-    ConnectError, Connection, ConnectionState, EchoError, HeaderFilter, KvApiPrefixes, KvBucket, KvError, KvHandles,
-    KvReadError, KvRecord, NatsConfig, NatsConfigError, is_kv_conflict,
+    ConnectError, Connection, ConnectionState, HeaderFilter, KvApiPrefixes, KvBucket, KvError, KvHandles, KvReadError,
+    KvRecord, NatsConfig, NatsConfigError, RoundTripError, is_kv_conflict,
 };
 pub use self::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
 pub use self::decode::{DecodeError, from_json};
@@ -74,18 +74,18 @@ pub use self::guard::{Guard, RequireRole, RequireScope};
 pub use self::message::{HeaderError, Headers, Request};
 pub use self::principal::Principal;
 pub use self::readiness::Readiness;
-pub use self::reply::{IntoReply, Items, Streaming, Written};
+pub use self::reply::{BoxReplyStream, IntoReply, ReplyKind, Streaming};
 pub use self::reply_subject::ReplySubjects;
 pub use self::route::{Kind, Queue, Route};
 #[cfg(feature = "cli")]
 pub use self::service::log_to_stderr;
 pub use self::service::{
-    Account, Config, IntoGuard, KvAccess, Limits, NotReady, Permissions, RouteStats, Running, Service, StartError,
-    Status, blocking,
+    Account, IntoGuard, KvAccess, Limits, NotReady, Permissions, RouteStats, Service, ServiceContext, ServiceHandle,
+    StartError, Status, spawn_blocking,
 };
 pub use self::subject::{MAX_SUBJECT_LEN, Pattern, Subject, SubjectError};
 pub use self::validity::Validity;
-pub use self::wire::Wire;
+pub use self::wire::WireFormat;
 
 /// What the macros' expansion, nats-rpc-jwt and nats-rpc-auth name; no part of the public interface.
 #[doc(hidden)]
@@ -118,8 +118,8 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        Auth, Code, Config, Context, FromRequest, Guard, Headers, Internal, Param, Payload, Principal, Request,
-        RequireRole, RequireScope, RpcError, Service, State, Streaming, Subject, discover, event_pattern, handlers,
+        Auth, Code, Context, FromRequest, Guard, Headers, Internal, Param, Payload, Principal, Request, RequireRole,
+        RequireScope, RpcError, Service, ServiceContext, State, Streaming, Subject, discover, event_pattern, handlers,
         message_pattern, public, use_guards,
     };
 }

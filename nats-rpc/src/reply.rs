@@ -9,20 +9,20 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use self::bounded::Bounded;
-pub use self::streaming::{Items, StreamItem, Streaming};
+pub use self::streaming::{BoxReplyStream, StreamItem, Streaming};
 use crate::error::{IntoRpcError, RpcError};
 use crate::validity::Validity;
 
 /// What [`IntoReply::write`] left in the buffer.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Written {
+pub enum ReplyKind {
     /// One JSON value.
     Value,
     /// A value that stands for "nothing", such as `()`; NestJS callers complete without a value.
     Nothing,
     /// Items that follow one by one; the buffer is as it was.
-    Stream(Items),
+    Stream(BoxReplyStream),
 }
 
 /// A handler's answer; every [`Serialize`] type is one, and so is [`Streaming`].
@@ -40,18 +40,18 @@ pub trait IntoReply {
     ///
     /// # Errors
     /// A 500 if the value cannot be serialised, for instance a map whose keys are no strings.
-    fn write(self, out: &mut Vec<u8>) -> Result<Written, RpcError>;
+    fn write(self, out: &mut Vec<u8>) -> Result<ReplyKind, RpcError>;
 }
 
 #[diagnostic::do_not_recommend]
 impl<T: Serialize> IntoReply for T {
-    fn write(self, out: &mut Vec<u8>) -> Result<Written, RpcError> {
+    fn write(self, out: &mut Vec<u8>) -> Result<ReplyKind, RpcError> {
         let start = out.len();
         serde_json::to_writer(&mut *out, &self).map_err(RpcError::internal)?;
         // `()` and `None` have the same JSON, and NestJS callers see a difference. What has no size has
         // no value either, so a type without one that serialises to null is `()` or a unit struct.
         let nothing = size_of::<T>() == 0 && &out[start..] == b"null";
-        Ok(if nothing { Written::Nothing } else { Written::Value })
+        Ok(if nothing { ReplyKind::Nothing } else { ReplyKind::Value })
     }
 }
 
@@ -164,7 +164,7 @@ impl<T> WrapPlain<T> for &Probe<T> {
 mod tests {
     use super::*;
 
-    fn write(value: impl IntoReply) -> (Written, String) {
+    fn write(value: impl IntoReply) -> (ReplyKind, String) {
         let mut out = Vec::new();
         let written = value.write(&mut out).unwrap();
         (written, String::from_utf8(out).unwrap())
@@ -174,9 +174,9 @@ mod tests {
     fn unit_is_nothing_and_none_is_null() {
         #[derive(Serialize)]
         struct Done;
-        let nothing = |written| matches!(written, (Written::Nothing, text) if text == "null");
+        let nothing = |written| matches!(written, (ReplyKind::Nothing, text) if text == "null");
         assert!(nothing(write(())) && nothing(write(Done)));
-        let value = |written, json| matches!(written, (Written::Value, text) if text == json);
+        let value = |written, json| matches!(written, (ReplyKind::Value, text) if text == json);
         assert!(value(write(None::<u8>), "null"));
         assert!(value(write(serde_json::Value::Null), "null"));
         assert!(value(write(f64::NAN), "null"));

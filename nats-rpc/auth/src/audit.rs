@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// use nats_rpc_auth::{Audit, AuditEvent};
 ///
 /// # async fn example(connection: nats_rpc::Connection, user: String) {
-/// let audit = Audit::over(&Client::over(&connection));
+/// let audit = Audit::new(&Client::new(connection.clone()));
 /// audit.emit(AuditEvent::UserLocked { user });
 /// # }
 /// ```
@@ -64,7 +64,7 @@ impl Audit {
 
     /// Tells of the one `event` of a program that is about to end, such as a command of an operator.
     pub async fn tell(connection: &Connection, event: AuditEvent) {
-        let audit = Self::over(&Client::over(connection));
+        let audit = Self::over(&Client::new(connection.clone()));
         audit.emit(event);
         audit.flush().await;
     }
@@ -137,7 +137,7 @@ mod tests {
         let (queue, _items) = mpsc::channel(1);
         let audit = Audit(Arc::new(Inner { queue, clock: Clock::default(), undelivered: Arc::default() }));
         for _ in 0..3 {
-            audit.emit(AuditEvent::RealmRevoked);
+            audit.emit(AuditEvent::AllTokensRevoked);
         }
         assert_eq!(audit.undelivered(), 2);
     }

@@ -62,7 +62,7 @@ pub struct Device {
     /// The epoch of the user when the token was issued.
     pub epoch: u64,
     /// The epoch of everybody when the token was issued.
-    pub realm: u64,
+    pub global_epoch: u64,
 }
 
 impl Device {
@@ -78,7 +78,7 @@ impl Device {
 
     /// The owner of a session that began when the token was issued: the token is good as long as that may go on.
     pub fn owner(&self, user: impl Into<String>, account: impl Into<String>) -> Owner {
-        Owner::new(user, account).in_epoch(self.epoch).in_realm(self.realm)
+        Owner::new(user, account).user_epoch(self.epoch).global_epoch(self.global_epoch)
     }
 }
 
@@ -120,7 +120,7 @@ impl DeviceTokens {
         let mut bytes = Vec::with_capacity(BODY_BYTES + MAC_BYTES);
         bytes.extend(id);
         bytes.extend(digest(&owner.user));
-        for number in [self.clock.unix_seconds(), owner.epoch, owner.realm] {
+        for number in [self.clock.unix_seconds(), owner.user_epoch, owner.global_epoch] {
             bytes.extend(number.to_be_bytes());
         }
         let mac = self.mac(&owner.account, &bytes);
@@ -142,10 +142,10 @@ impl DeviceTokens {
         let (user, rest) = rest.split_first_chunk()?;
         let (issued, rest) = rest.split_first_chunk()?;
         let (epoch, rest) = rest.split_first_chunk()?;
-        let realm = rest.first_chunk()?;
+        let global_epoch = rest.first_chunk()?;
         let age = self.clock.unix_seconds().saturating_sub(u64::from_be_bytes(*issued));
-        let (epoch, realm) = (u64::from_be_bytes(*epoch), u64::from_be_bytes(*realm));
-        (age < self.lifetime.as_secs()).then_some(Device { id: *id, user: *user, epoch, realm })
+        let (epoch, global_epoch) = (u64::from_be_bytes(*epoch), u64::from_be_bytes(*global_epoch));
+        (age < self.lifetime.as_secs()).then_some(Device { id: *id, user: *user, epoch, global_epoch })
     }
 
     fn mac(&self, account: &str, body: &[u8]) -> [u8; MAC_BYTES] {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn owner() -> Owner {
-        Owner::new("u1", "k1").in_epoch(3).in_realm(5)
+        Owner::new("u1", "k1").user_epoch(3).global_epoch(5)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! - [`TokenIssuer`] signs the access tokens that a [`JwtGuard`](nats_rpc_jwt::JwtGuard) takes, 15 min each.
 //! - [`Sessions`] keeps sessions in JetStream KV and rotates their refresh tokens.
 //! - [`ServiceCredentials`] are what services prove themselves with that may do more than any user.
-//! - [`Passwords`] hashes with bcrypt, beside the workers that serve requests.
+//! - [`PasswordHasher`] hashes with bcrypt, beside the workers that serve requests.
 //! - [`Audit`] tells what happened, by ids and hashes alone.
 //! - [`LoginThrottle`] counts failed attempts and makes the next ones wait.
 //! - [`DeviceTokens`] let a device that a user has logged in with before be known again.
@@ -31,12 +31,12 @@ pub use self::email::{Email, EmailError};
 pub use self::expiring::ExpiringError;
 pub use self::login_throttle::{LoginThrottle, ThrottleError, ThrottleKey, ThrottlePolicy, ThrottledAttempt};
 pub use self::password::{
-    HashPermit, HashPriority, HashRequest, Password, PasswordConfig, PasswordError, PasswordMatch, PasswordPolicy,
-    Passwords,
+    HashPermit, HashPriority, HashRequest, Password, PasswordConfig, PasswordError, PasswordHasher, PasswordMatch,
+    PasswordPolicy,
 };
 pub use self::reset::{PasswordFingerprint, RESET_LIFETIME, Reset, ResetTokens};
 pub use self::service::{ServiceClaims, ServiceCredentialError, ServiceCredentials};
 pub use self::session::{
-    Issued, LiveSession, Owner, Session, SessionBucketError, SessionConfig, SessionError, Sessions,
+    Issued, Owner, Session, SessionBucketError, SessionConfig, SessionError, SessionInfo, Sessions,
 };
 pub use self::token::{Grant, TokenIssuer};

@@ -220,11 +220,11 @@ pub enum PasswordMatch {
 /// Callers wait for one in a fair order, by [`HashRequest`], and no longer than their handler may take.
 ///
 /// ```
-/// use nats_rpc_auth::{Password, PasswordConfig, Passwords};
+/// use nats_rpc_auth::{Password, PasswordConfig, PasswordHasher};
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let passwords = Passwords::new(PasswordConfig::default().cost(10))?;
+/// let passwords = PasswordHasher::new(PasswordConfig::default().cost(10))?;
 /// let hash = passwords.hash(Password::parse("correct horse")?).await?;
 /// assert!(passwords.verify("correct horse", Some(&hash)).await?);
 /// // An unknown user costs as much as a wrong password.
@@ -233,7 +233,7 @@ pub enum PasswordMatch {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Passwords(Arc<Hasher>);
+pub struct PasswordHasher(Arc<Hasher>);
 
 #[derive(Debug)]
 struct Hasher {
@@ -245,7 +245,7 @@ struct Hasher {
     pool: HashPool,
 }
 
-impl Passwords {
+impl PasswordHasher {
     /// Starts the pool.
     ///
     /// # Errors
@@ -331,7 +331,7 @@ pub struct HashPermit {
 }
 
 impl HashPermit {
-    /// As [`Passwords::hash`].
+    /// As [`PasswordHasher::hash`].
     ///
     /// # Errors
     /// 500 if bcrypt fails.
@@ -342,7 +342,7 @@ impl HashPermit {
         hashed.map_err(RpcError::internal)
     }
 
-    /// As [`Passwords::verify`], and whether the hash was made by another program.
+    /// As [`PasswordHasher::verify`], and whether the hash was made by another program.
     ///
     /// # Errors
     /// 500 if the work was lost.

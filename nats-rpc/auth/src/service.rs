@@ -35,7 +35,7 @@ const MAX_RECORD_BYTES: i32 = 1024;
 ///
 /// let service = Service::new("auth", "1.0.0")
 ///     .handlers(handlers![introspect])
-///     .guard(async |config: Config| ServiceCredentials::open(config.connection()).await);
+///     .guard(async |context: ServiceContext| ServiceCredentials::open(context.connection()).await);
 /// ```
 #[derive(Debug)]
 pub struct ServiceCredentials(KvBucket);

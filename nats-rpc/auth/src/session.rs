@@ -34,7 +34,7 @@ use self::token::RefreshToken;
 pub use self::bucket::SessionBucketError;
 pub use self::config::SessionConfig;
 pub use self::error::SessionError;
-pub use self::living::LiveSession;
+pub use self::living::SessionInfo;
 
 /// Sessions in the KV bucket `auth_sess`, and the refresh tokens that prolong them.
 ///
@@ -93,26 +93,26 @@ pub struct Owner {
     /// The user's epoch when the session began; a session of an epoch that the user has left has ended.
     pub epoch: u64,
     /// The same, of everybody.
-    pub realm: u64,
+    pub global_epoch: u64,
 }
 
 impl Owner {
-    /// The owner with this user id and account key, in the first epoch of the user's and of the realm's.
+    /// The owner with this user id and account key, whose epochs are 0.
     pub fn new(user: impl Into<String>, account: impl Into<String>) -> Self {
-        Self { user: user.into(), account: account.into(), epoch: 0, realm: 0 }
+        Self { user: user.into(), account: account.into(), epoch: 0, global_epoch: 0 }
     }
 
     /// Sets the user's epoch.
     #[must_use]
-    pub fn in_epoch(mut self, epoch: u64) -> Self {
+    pub fn user_epoch(mut self, epoch: u64) -> Self {
         self.epoch = epoch;
         self
     }
 
-    /// Sets the realm's epoch.
+    /// Sets the global epoch.
     #[must_use]
-    pub fn in_realm(mut self, epoch: u64) -> Self {
-        self.realm = epoch;
+    pub fn global_epoch(mut self, epoch: u64) -> Self {
+        self.global_epoch = epoch;
         self
     }
 }
@@ -136,13 +136,13 @@ pub struct Issued {
     /// The token for the next [`Sessions::refresh`]: 75 characters, a secret.
     pub refresh_token: String,
     /// The sessions that had to end for this one to begin, as the user has no more than the cap allows.
-    pub displaced: Vec<Session>,
+    pub evicted: Vec<Session>,
 }
 
 impl fmt::Debug for Issued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut issued = f.debug_struct("Issued");
-        issued.field("session", &self.session).field("displaced", &self.displaced).finish_non_exhaustive()
+        issued.field("session", &self.session).field("evicted", &self.evicted).finish_non_exhaustive()
     }
 }
 
@@ -174,7 +174,7 @@ impl Sessions {
     }
 
     /// Begins a session. If the user then has more than the cap allows, the oldest end:
-    /// [`Issued::displaced`].
+    /// [`Issued::evicted`].
     ///
     /// Sessions that begin at once, on any instance, are in one order: by the time they began, then by id. Each ends
     /// none but older ones, so the newest always live. Where the clocks of instances differ, sessions may be over the
@@ -191,8 +191,8 @@ impl Sessions {
         if self.bucket.write(token.sid, &record, 0, now).await? == Write::Conflict {
             return Err(SessionError::Contended);
         }
-        let displaced = self.evict(&record.owner.user, token.sid).await?;
-        Ok(Issued { displaced, ..issued(&token, record.owner) })
+        let evicted = self.evict(&record.owner.user, token.sid).await?;
+        Ok(Issued { evicted, ..issued(&token, record.owner) })
     }
 
     /// The session of a refresh token that [`refresh`](Self::refresh) would take now. Changes nothing.
@@ -200,11 +200,11 @@ impl Sessions {
     /// # Errors
     /// [`SessionError::Invalid`] for any other token, [`SessionError::Unavailable`] if the bucket does not
     /// answer.
-    pub async fn look_up(&self, refresh_token: &str) -> Result<LiveSession, SessionError> {
+    pub async fn get(&self, refresh_token: &str) -> Result<SessionInfo, SessionError> {
         let presented = RefreshToken::parse(refresh_token).ok_or(SessionError::Invalid)?;
         let (record, _) = self.bucket.read(presented.sid).await?.ok_or(SessionError::Invalid)?;
         match self.judge_token(&record, &presented, self.limits.grace).await? {
-            Judgement::Current | Judgement::Repeated => Ok(LiveSession::new(presented.sid, record)),
+            Judgement::Current | Judgement::Repeated => Ok(SessionInfo::new(presented.sid, record)),
             Judgement::Reused | Judgement::Spent | Judgement::Invalid => Err(SessionError::Invalid),
         }
     }
@@ -249,7 +249,7 @@ fn issued(token: &RefreshToken, owner: Owner) -> Issued {
     Issued {
         session: Session { id: token.sid.to_string(), owner },
         refresh_token: token.to_string(),
-        displaced: Vec::new(),
+        evicted: Vec::new(),
     }
 }
 

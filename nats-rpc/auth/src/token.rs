@@ -46,7 +46,7 @@ pub struct Grant<'a> {
     sub: &'a str,
     sid: &'a str,
     epoch: u64,
-    realm: u64,
+    global_epoch: u64,
     roles: &'a [String],
     scope: &'a str,
 }
@@ -54,7 +54,7 @@ pub struct Grant<'a> {
 impl<'a> Grant<'a> {
     /// A grant to user `sub` in session `sid`, without roles or scopes.
     pub fn new(sub: &'a str, sid: &'a str) -> Self {
-        Self { sub, sid, epoch: 0, realm: 0, roles: &[], scope: "" }
+        Self { sub, sid, epoch: 0, global_epoch: 0, roles: &[], scope: "" }
     }
 
     /// Sets the user's epoch (`ep`); raising it ends all tokens of a lower one. Default: 0.
@@ -63,10 +63,10 @@ impl<'a> Grant<'a> {
         self
     }
 
-    /// Sets the realm's epoch (`rep`, left out if 0); raising it ends everybody's tokens of a lower one.
+    /// Sets the global epoch (`rep`, left out if 0); raising it ends everybody's tokens of a lower one.
     /// Default: 0.
-    pub fn realm(mut self, epoch: u64) -> Self {
-        self.realm = epoch;
+    pub fn global_epoch(mut self, epoch: u64) -> Self {
+        self.global_epoch = epoch;
         self
     }
 
@@ -171,7 +171,7 @@ impl TokenIssuer {
             jti: &unrelated_id(),
             sid: grant.sid,
             ep: grant.epoch,
-            rep: grant.realm,
+            rep: grant.global_epoch,
             roles: grant.roles,
             scope: grant.scope,
         };
@@ -184,7 +184,7 @@ mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use nats_rpc_jwt::testing::{NOW, at, config, now, secret};
-    use nats_rpc_jwt::{JwtGuard, Refusal, UserClaims};
+    use nats_rpc_jwt::{JwtGuard, JwtRejection, UserClaims};
     use serde_json::{Value, json};
 
     use super::*;
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_token_holds_what_was_granted_and_nothing_else() {
         let roles = ["user".to_owned()];
-        let grant = Grant::new("u1", "s1").epoch(3).realm(2).roles(&roles).scope("profile:read");
+        let grant = Grant::new("u1", "s1").epoch(3).global_epoch(2).roles(&roles).scope("profile:read");
         let token = issuer().issue(&grant).unwrap();
         assert_eq!(part(&token, 0), json!({ "alg": "HS256", "typ": "at+jwt" }));
         let mut claims = part(&token, 1);
@@ -224,12 +224,12 @@ mod tests {
     #[test]
     fn the_guard_takes_it_for_15_minutes() {
         let token = issuer().issue(&Grant::new("u1", "s1")).unwrap();
-        for (now, expected) in [(NOW, Ok(())), (NOW + 904, Ok(())), (NOW + 905, Err(Refusal::Expired))] {
+        for (now, expected) in [(NOW, Ok(())), (NOW + 904, Ok(())), (NOW + 905, Err(JwtRejection::Expired))] {
             let guard = JwtGuard::<UserClaims>::new(config().clock(move || at(now))).unwrap();
             assert_eq!(guard.verify(&token).map(drop), expected, "{now}");
         }
         let elsewhere = JwtGuard::<UserClaims>::new(config().audience("other")).unwrap();
-        assert_eq!(elsewhere.verify(&token).unwrap_err(), Refusal::Audience);
+        assert_eq!(elsewhere.verify(&token).unwrap_err(), JwtRejection::Audience);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! E-mail addresses and passwords of any text: one form each, and no panic on the way to it.
 
 use libfuzzer_sys::fuzz_target;
-use nats_rpc_auth::{Email, Password, PasswordError, PasswordPolicy, Passwords};
+use nats_rpc_auth::{Email, Password, PasswordError, PasswordPolicy, PasswordHasher};
 use unicode_normalization::UnicodeNormalization;
 
 fn check_email(text: &str) -> Option<Email> {
@@ -48,5 +48,5 @@ fuzz_target!(|texts: (&str, &str)| {
     check_password(password, email.as_ref());
     // The address itself, and its parts, as a password.
     check_password(address, email.as_ref());
-    let _ = Passwords::is_usable(password);
+    let _ = PasswordHasher::is_usable(password);
 });

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use nats_rpc::Wire;
+use nats_rpc::WireFormat;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::TestService;
 use serde_json::value::RawValue;
@@ -17,7 +17,7 @@ async fn echo(Payload(data): Payload<Box<RawValue>>) -> Box<RawValue> {
 
 static SERVICES: LazyLock<Vec<TestService>> = LazyLock::new(|| {
     let service = |wire| TestService::new(Service::new("fuzz", "1.0.0").handlers(handlers![echo]).wire(wire));
-    [Wire::Auto, Wire::Nest, Wire::Native].map(|wire| service(wire).expect("it starts")).into()
+    [WireFormat::Auto, WireFormat::Nest, WireFormat::Native].map(|wire| service(wire).expect("it starts")).into()
 });
 
 thread_local! {

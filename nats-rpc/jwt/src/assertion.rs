@@ -13,7 +13,7 @@ use super::claims::UserClaims;
 use super::clock::Clock;
 use super::header::is_object;
 use super::keys::Keys;
-use super::refusal::Refusal;
+use super::refusal::JwtRejection;
 use super::revocation::{Revocations, Stale};
 use super::ring::KeyRing;
 use super::secret::SecretKey;
@@ -116,22 +116,22 @@ impl AssertionVerifier {
         assertion: &str,
         request: &Request,
         stale: Stale,
-    ) -> Result<Accepted<C>, Refusal> {
+    ) -> Result<Accepted<C>, JwtRejection> {
         let proven = self.verify(assertion, request, stale)?;
         let verifier = Arc::clone(self.bound.verifier());
         let claims = Arc::new(proven.read()?);
         Ok(Accepted { claims, standing: proven.vouched(self.token_lifetime, verifier.revocations()), verifier, stale })
     }
 
-    fn verify(&self, assertion: &str, request: &Request, stale: Stale) -> Result<Proven, Refusal> {
+    fn verify(&self, assertion: &str, request: &Request, stale: Stale) -> Result<Proven, JwtRejection> {
         let proven = self.bound.prove(assertion, request, stale)?;
         if let Some(user) = forwarded_user(request)? {
             if !is_object(user.get().as_bytes()) {
-                return Err(Refusal::ForwardedUser);
+                return Err(JwtRejection::ForwardedUser);
             }
-            let user: ForwardedUser = serde_json::from_str(user.get()).map_err(|_| Refusal::ForwardedUser)?;
+            let user: ForwardedUser = serde_json::from_str(user.get()).map_err(|_| JwtRejection::ForwardedUser)?;
             if user.sub != proven.standing.sub {
-                return Err(Refusal::ForwardedUser);
+                return Err(JwtRejection::ForwardedUser);
             }
         }
         self.bound.use_up(&proven)?;
@@ -166,7 +166,7 @@ mod tests {
         let assertion = signer().sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
         for instance in [guard(), guard()] {
             assert_eq!(refusal(&instance, &assertion, SUBJECT, DATA), None);
-            assert_eq!(refusal(&instance, &assertion, SUBJECT, DATA), Some(Refusal::Replayed));
+            assert_eq!(refusal(&instance, &assertion, SUBJECT, DATA), Some(JwtRejection::Replayed));
         }
     }
 
@@ -178,10 +178,10 @@ mod tests {
         UserClaims::new("u1").with_sid("s1").with_roles(["user"]).with_scope("profile:read")
     }
 
-    fn refusal(guard: &JwtGuard, assertion: &str, subject: &str, data: &str) -> Option<Refusal> {
+    fn refusal(guard: &JwtGuard, assertion: &str, subject: &str, data: &str) -> Option<JwtRejection> {
         let mut request = request(subject, &[("nrpc-assert", assertion)], data);
         let error = futures::executor::block_on(guard.can_activate(&mut request)).err()?;
-        let source = std::error::Error::source(&error).unwrap().downcast_ref::<Refusal>().copied();
+        let source = std::error::Error::source(&error).unwrap().downcast_ref::<JwtRejection>().copied();
         assert!(request.principal().is_none());
         source
     }
@@ -202,12 +202,12 @@ mod tests {
     fn source_10_an_assertion_is_for_one_subject_one_payload_and_one_use() {
         let guard = guard();
         let sign = || signer().sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
-        assert_eq!(refusal(&guard, &sign(), "users.delete", DATA), Some(Refusal::AssertedSubject));
-        assert_eq!(refusal(&guard, &sign(), SUBJECT, r#"{"userId":"u2"}"#), Some(Refusal::AssertedPayload));
-        assert_eq!(refusal(&guard, &sign(), SUBJECT, ""), Some(Refusal::AssertedPayload));
+        assert_eq!(refusal(&guard, &sign(), "users.delete", DATA), Some(JwtRejection::AssertedSubject));
+        assert_eq!(refusal(&guard, &sign(), SUBJECT, r#"{"userId":"u2"}"#), Some(JwtRejection::AssertedPayload));
+        assert_eq!(refusal(&guard, &sign(), SUBJECT, ""), Some(JwtRejection::AssertedPayload));
         let once = sign();
         assert_eq!(refusal(&guard, &once, SUBJECT, DATA), None);
-        assert_eq!(refusal(&guard, &once, SUBJECT, DATA), Some(Refusal::Replayed));
+        assert_eq!(refusal(&guard, &once, SUBJECT, DATA), Some(JwtRejection::Replayed));
         assert_eq!(refusal(&guard, &sign(), SUBJECT, DATA), None);
     }
 
@@ -215,17 +215,17 @@ mod tests {
     fn source_10_a_missing_expired_foreign_or_forged_assertion_is_refused() {
         let guard = guard();
         let sign = |signer: AssertionSigner| signer.sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
-        assert_eq!(refusal(&guard, &sign(signer().audience("other")), SUBJECT, DATA), Some(Refusal::Audience));
+        assert_eq!(refusal(&guard, &sign(signer().audience("other")), SUBJECT, DATA), Some(JwtRejection::Audience));
         for (made, refused) in [
             (NOW - 14, None),
-            (NOW - 15, Some(Refusal::AssertionExpired)),
+            (NOW - 15, Some(JwtRejection::AssertionExpired)),
             (NOW + 5, None),
-            (NOW + 6, Some(Refusal::IssuedAt)),
+            (NOW + 6, Some(JwtRejection::IssuedAt)),
         ] {
             assert_eq!(refusal(&guard, &sign(signer().clock(move || at(made))), SUBJECT, DATA), refused, "{made}");
         }
         let forger = AssertionSigner::hs256(&super::super::testing::secret()).clock(|| at(NOW));
-        assert_eq!(refusal(&guard, &sign(forger), SUBJECT, DATA), Some(Refusal::Signature));
+        assert_eq!(refusal(&guard, &sign(forger), SUBJECT, DATA), Some(JwtRejection::Signature));
         let mut without = request(SUBJECT, &[], r#"{"user":{"sub":"u1"}}"#);
         assert!(futures::executor::block_on(guard.can_activate(&mut without)).is_err());
     }
@@ -235,12 +235,12 @@ mod tests {
         let guard = JwtGuard::<UserClaims>::new(config()).unwrap();
         let same_secret = AssertionSigner::hs256(&super::super::testing::secret()).clock(|| at(NOW));
         let assertion = same_secret.sign(&caller(), SUBJECT, DATA.as_bytes()).unwrap();
-        assert_eq!(guard.verify(&assertion).unwrap_err(), Refusal::Type);
+        assert_eq!(guard.verify(&assertion).unwrap_err(), JwtRejection::Type);
 
         let access = super::super::testing::token(&super::super::testing::claims());
         assert!(guard.verify(&access).is_ok());
         let guard = self::guard();
-        assert_eq!(refusal(&guard, &access, SUBJECT, DATA), Some(Refusal::Type));
+        assert_eq!(refusal(&guard, &access, SUBJECT, DATA), Some(JwtRejection::Type));
     }
 
     #[test]
@@ -248,13 +248,13 @@ mod tests {
         let guard = guard();
         for (data, refused) in [
             (r#"{"user":{"sub":"u1","roles":["admin"]}}"#, None),
-            (r#"{"user":{"sub":"u2"}}"#, Some(Refusal::ForwardedUser)),
-            (r#"{"user":{"sub":"u1"},"us\u0065r":{"sub":"u1"}}"#, Some(Refusal::ForwardedUser)),
-            (r#"{"user":{}}"#, Some(Refusal::ForwardedUser)),
-            (r#"{"user":true}"#, Some(Refusal::ForwardedUser)),
-            (r#"{"user":"u1"}"#, Some(Refusal::ForwardedUser)),
-            (r#"{"user":null}"#, Some(Refusal::ForwardedUser)),
-            (r#"{"user":["u1"]}"#, Some(Refusal::ForwardedUser)),
+            (r#"{"user":{"sub":"u2"}}"#, Some(JwtRejection::ForwardedUser)),
+            (r#"{"user":{"sub":"u1"},"us\u0065r":{"sub":"u1"}}"#, Some(JwtRejection::ForwardedUser)),
+            (r#"{"user":{}}"#, Some(JwtRejection::ForwardedUser)),
+            (r#"{"user":true}"#, Some(JwtRejection::ForwardedUser)),
+            (r#"{"user":"u1"}"#, Some(JwtRejection::ForwardedUser)),
+            (r#"{"user":null}"#, Some(JwtRejection::ForwardedUser)),
+            (r#"{"user":["u1"]}"#, Some(JwtRejection::ForwardedUser)),
         ] {
             let assertion = signer().sign(&caller(), SUBJECT, data.as_bytes()).unwrap();
             assert_eq!(refusal(&guard, &assertion, SUBJECT, data), refused, "{data}");
@@ -293,7 +293,7 @@ mod tests {
             assert_eq!(refusal(&guard, &sign(ahead), SUBJECT, DATA), None, "{ahead}");
         }
         hand.step_to(NOW);
-        assert_eq!(refusal(&guard, &once, SUBJECT, DATA), Some(Refusal::Replayed));
+        assert_eq!(refusal(&guard, &once, SUBJECT, DATA), Some(JwtRejection::Replayed));
         assert_eq!(refusal(&guard, &sign(NOW), SUBJECT, DATA), None);
     }
 

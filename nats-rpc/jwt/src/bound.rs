@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::clock::Clock;
 use super::config::DEFAULT_AUDIENCE;
 use super::keys::Keys;
-use super::refusal::Refusal;
+use super::refusal::JwtRejection;
 use super::replay::ReplaySet;
 use super::revocation::{Revocations, Stale};
 use super::ring::KeyRing;
@@ -124,25 +124,25 @@ impl BoundVerifier {
 
     /// Checks that `token` was signed for this very request, but not yet that it is new:
     /// [`use_up`](Self::use_up) is for the end, so that nothing but what would be taken is remembered.
-    pub(super) fn prove(&self, token: &str, request: &Request, stale: Stale) -> Result<Proven, Refusal> {
+    pub(super) fn prove(&self, token: &str, request: &Request, stale: Stale) -> Result<Proven, JwtRejection> {
         let proven = self.verifier.prove(token, stale).map_err(|refusal| match refusal {
             // The caller's own token may be good for long: another one would mend nothing.
-            Refusal::Expired => Refusal::AssertionExpired,
+            JwtRejection::Expired => JwtRejection::AssertionExpired,
             other => other,
         })?;
-        let Binding { subj, bh } = proven.read().map_err(|_| Refusal::Claims)?;
+        let Binding { subj, bh } = proven.read().map_err(|_| JwtRejection::Claims)?;
         if subj != request.subject() {
-            return Err(Refusal::AssertedSubject);
+            return Err(JwtRejection::AssertedSubject);
         }
         if bh != digest(request.data().unwrap_or_default()) {
-            return Err(Refusal::AssertedPayload);
+            return Err(JwtRejection::AssertedPayload);
         }
         Ok(proven)
     }
 
     /// Remembers the word; refuses one that was used before.
-    pub(super) fn use_up(&self, proven: &Proven) -> Result<(), Refusal> {
-        let id = proven.standing.marks.jti.as_deref().ok_or(Refusal::Id)?;
+    pub(super) fn use_up(&self, proven: &Proven) -> Result<(), JwtRejection> {
+        let id = proven.standing.marks.jti.as_deref().ok_or(JwtRejection::Id)?;
         self.replays.first_use(id, self.clock.steady())
     }
 }

@@ -96,9 +96,9 @@ pub(crate) struct StandardClaims<'a> {
     /// The user's epoch.
     #[serde(default, rename = "ep")]
     pub(crate) epoch: u64,
-    /// The realm's epoch.
+    /// The global epoch.
     #[serde(default, rename = "rep")]
-    pub(crate) realm: u64,
+    pub(crate) global_epoch: u64,
 }
 
 /// `aud`: one audience or a short list of them.

@@ -218,7 +218,7 @@ impl JwtConfig {
 
     /// Goes on taking tokens, until they expire, while it cannot be told whether they were revoked.
     ///
-    /// For all handlers behind the guard; [`AcceptStaleRevocations`](super::AcceptStaleRevocations) is for one.
+    /// For all handlers behind the guard; [`FailOpenJwtGuard`](super::FailOpenJwtGuard) is for one.
     pub fn accept_stale_revocations(mut self) -> Self {
         self.accept_stale = true;
         self

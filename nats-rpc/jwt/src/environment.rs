@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nats_rpc::{Config, Connection};
+use nats_rpc::{Connection, ServiceContext};
 
 use super::revocation::{DEFAULT_MAX_STALE, RevocationBucketError};
 use crate::jwks::{KeyPurpose, KeysError};
@@ -13,29 +13,29 @@ const SECRET: &str = "JWT_SECRET";
 /// The secret of assertions, where access tokens have one as well.
 pub(crate) const ASSERTION_SECRET: &str = "JWT_ASSERTION_SECRET";
 const ACCEPT_ASSERTIONS: &str = "JWT_ACCEPT_ASSERTIONS";
-const WITHOUT_REVOCATIONS: &str = "JWT_WITHOUT_REVOCATIONS";
-const STALE: &str = "JWT_REVOCATIONS_STALE_MS";
+const WITHOUT_REVOCATIONS: &str = "JWT_CHECK_REVOCATIONS";
+const STALE: &str = "JWT_REVOCATION_MAX_AGE_MS";
 
 /// What a deployment says of tokens, read before there is a connection.
 ///
-/// [`JwtConfig::open`] reads and opens in one step. This is for a process that follows some of it already, as
+/// [`JwtConfig::load`] reads and opens in one step. This is for a process that follows some of it already, as
 /// auth does, which signs with keys of the ring: what is given here is not followed once more.
 ///
 /// ```no_run
-/// use nats_rpc_jwt::{JwtGuard, KeyPurpose, SigningKeyConfig, SigningKeys, TokenSettings};
+/// use nats_rpc_jwt::{JwtGuard, KeyPurpose, SigningKeyConfig, SigningKeys, VerifierConfig};
 ///
 /// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
 /// let keys = SigningKeys::open(&connection, SigningKeyConfig::new(KeyPurpose::AccessTokens)).await?;
-/// let settings = TokenSettings::from_vars(|name| std::env::var(name).ok())?;
-/// let revocations = settings.follow_revocations(&connection).await?;
+/// let settings = VerifierConfig::from_vars(|name| std::env::var(name).ok())?;
+/// let revocations = settings.watch_revocations(&connection).await?;
 /// let settings = settings.ring(keys.ring().clone()).revocations(revocations.clone());
-/// let guard: JwtGuard = JwtGuard::new(settings.open(&connection).await?)?;
+/// let guard: JwtGuard = JwtGuard::new(settings.load(&connection).await?)?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct TokenSettings {
+pub struct VerifierConfig {
     /// `None`: the key ring.
     secret: Option<SecretKey>,
     issuer: Option<String>,
@@ -49,8 +49,8 @@ pub struct TokenSettings {
     revocations: Option<Revocations>,
 }
 
-impl TokenSettings {
-    /// Reads the variables of [`JwtConfig::open`] by way of `vars`.
+impl VerifierConfig {
+    /// Reads the variables of [`JwtConfig::load`] by way of `vars`.
     ///
     /// # Errors
     /// [`JwtConfigError`] naming the first that cannot be used.
@@ -103,20 +103,20 @@ impl TokenSettings {
     /// Follows what was revoked, within the bound of these settings.
     ///
     /// # Errors
-    /// As [`Revocations::follow`].
-    pub async fn follow_revocations(&self, connection: &Connection) -> Result<Revocations, RevocationBucketError> {
-        Revocations::follow_signed(connection, self.max_stale, self.secret.as_ref()).await
+    /// As [`Revocations::watch`].
+    pub async fn watch_revocations(&self, connection: &Connection) -> Result<Revocations, RevocationBucketError> {
+        Revocations::watch_signed(connection, self.max_stale, self.secret.as_ref()).await
     }
 
     /// Follows what was not given, and makes a guard's configuration of all.
     ///
     /// # Errors
     /// [`KeysError::NotProvisioned`] with neither a secret nor a ring, [`KeysError::Revocations`] if those cannot
-    /// be followed; otherwise as [`KeyRing::follow`].
-    pub async fn open(self, connection: &Connection) -> Result<JwtConfig, KeysError> {
+    /// be followed; otherwise as [`KeyRing::watch`].
+    pub async fn load(self, connection: &Connection) -> Result<JwtConfig, KeysError> {
         let followed = async |known: Option<KeyRing>, purpose| match known {
             Some(ring) => Ok(ring),
-            None => KeyRing::follow(connection, purpose).await,
+            None => KeyRing::watch(connection, purpose).await,
         };
         let mut config = match self.secret.clone() {
             Some(secret) => JwtConfig::hs256(secret),
@@ -131,7 +131,7 @@ impl TokenSettings {
         if !self.without_revocations {
             config = config.revocations(match self.revocations.clone() {
                 Some(revocations) => revocations,
-                None => self.follow_revocations(connection).await?,
+                None => self.watch_revocations(connection).await?,
             });
         }
         if self.accepts_assertions {
@@ -149,32 +149,32 @@ impl JwtConfig {
     ///
     /// | variable | is | default |
     /// |---|---|---|
-    /// | `JWT_SECRET` | the static secret, at least 32 bytes. Not set: keys come from the [ring](KeyRing::follow) in the KV bucket `auth_jwks` | none |
+    /// | `JWT_SECRET` | the static secret, at least 32 bytes. Not set: keys come from the [ring](KeyRing::watch) in the KV bucket `auth_jwks` | none |
     /// | `JWT_ISSUER` | the only issuer taken | `nats-rpc-auth` with a secret; a ring key's own |
     /// | `JWT_AUDIENCE` | the audience | `nats-rpc` |
     /// | `JWT_ACCEPT_ASSERTIONS` | `true`: a gateway's [assertion](crate::AssertionSigner) is taken in place of a token, by the ring in `gw_jwks`, with a static secret by `JWT_ASSERTION_SECRET` | `false` |
-    /// | `JWT_WITHOUT_REVOCATIONS` | `true`: what was revoked is taken until it expires, as where tokens are a NestJS system's and no auth service of ours runs | `false`: [`Revocations::follow`] in the KV bucket `auth_rev` |
-    /// | `JWT_REVOCATIONS_STALE_MS` | for how long nothing may prove that all revocations are known before guards answer 503, 1,000 to 3,600,000; with less than 10,000, an election of the bucket's leader is an outage | 30000 |
+    /// | `JWT_CHECK_REVOCATIONS` | `false`: what was revoked is taken until it expires, as where tokens are a NestJS system's and no auth service of ours runs | `true`: [`Revocations::watch`] in the KV bucket `auth_rev` |
+    /// | `JWT_REVOCATION_MAX_AGE_MS` | for how long nothing may prove that all revocations are known before guards answer 503, 1,000 to 3,600,000; with less than 10,000, an election of the bucket's leader is an outage | 30000 |
     ///
     /// A secret may stand in a file: `JWT_SECRET_FILE` and `JWT_ASSERTION_SECRET_FILE` name it.
     ///
-    /// [`TokenSettings`] does it in steps, for a process that follows some of this already.
+    /// [`VerifierConfig`] does it in steps, for a process that follows some of this already.
     ///
     /// ```no_run
     /// use nats_rpc_jwt::{JwtConfig, JwtGuard};
     /// use std::time::Duration;
     ///
     /// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
-    /// let config = JwtConfig::open(&connection, |name| std::env::var(name).ok()).await?;
+    /// let config = JwtConfig::load(&connection, |name| std::env::var(name).ok()).await?;
     /// let guard: JwtGuard = JwtGuard::new(config.leeway(Duration::from_secs(2)))?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`KeysError::Config`] naming the variable that cannot be used; otherwise as [`TokenSettings::open`].
-    pub async fn open(connection: &Connection, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
-        TokenSettings::from_vars(vars)?.open(connection).await
+    /// [`KeysError::Config`] naming the variable that cannot be used; otherwise as [`VerifierConfig::load`].
+    pub async fn load(connection: &Connection, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
+        VerifierConfig::from_vars(vars)?.load(connection).await
     }
 
     /// Whether [`open`](Self::open) can use these variables, as far as that can be told without a connection.
@@ -182,7 +182,7 @@ impl JwtConfig {
     /// # Errors
     /// [`JwtConfigError`] naming the first that cannot be used.
     pub fn check_vars(vars: impl Fn(&str) -> Option<String>) -> Result<(), JwtConfigError> {
-        TokenSettings::from_vars(vars).map(drop)
+        VerifierConfig::from_vars(vars).map(drop)
     }
 }
 
@@ -213,7 +213,7 @@ impl JwtGuard<UserClaims> {
     }
 
     /// Makes a guard of the environment, for [`Service::guard`](nats_rpc::Service::guard): of `JWT_SECRET`, or
-    /// else of the key ring that auth instances publish. [`JwtConfig::open`] has all variables.
+    /// else of the key ring that auth instances publish. [`JwtConfig::load`] has all variables.
     ///
     /// For other sources, or claims of your own, use [`JwtGuard::new`] with a [`JwtConfig`].
     ///
@@ -225,17 +225,17 @@ impl JwtGuard<UserClaims> {
     /// ```
     ///
     /// # Errors
-    /// As [`JwtConfig::open`].
-    pub async fn from_env(config: Config) -> Result<Self, KeysError> {
+    /// As [`JwtConfig::load`].
+    pub async fn from_env(config: ServiceContext) -> Result<Self, KeysError> {
         Self::from_vars(config, |name| std::env::var(name).ok()).await
     }
 
     /// As [`from_env`](Self::from_env), with variables from elsewhere.
     ///
     /// # Errors
-    /// As [`JwtConfig::open`].
-    pub async fn from_vars(config: Config, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
-        Ok(Self::new(JwtConfig::open(config.connection(), vars).await?)?)
+    /// As [`JwtConfig::load`].
+    pub async fn from_vars(config: ServiceContext, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
+        Ok(Self::new(JwtConfig::load(config.connection(), vars).await?)?)
     }
 }
 
@@ -244,7 +244,7 @@ impl InsecureDev {
     ///
     /// # Errors
     /// As [`InsecureDev::prove`].
-    pub fn from_env(config: &Config) -> Result<Self, JwtConfigError> {
+    pub fn from_env(config: &ServiceContext) -> Result<Self, JwtConfigError> {
         Self::prove(std::env::var(Self::FLAG).ok().as_deref(), config.connection().is_loopback())
     }
 }

@@ -1,19 +1,19 @@
 //! A second look at tokens whose key is newer than what this process knows.
 
-use super::refusal::Refusal;
+use super::refusal::JwtRejection;
 use super::ring::KeyRing;
 
 /// Verifies once more for each newer ring that arrives in time, for as long as the key is unknown.
 pub(super) async fn fresh<T>(
     ring: Option<&KeyRing>,
-    mut verify: impl FnMut() -> Result<T, Refusal>,
-) -> Result<T, Refusal> {
+    mut verify: impl FnMut() -> Result<T, JwtRejection>,
+) -> Result<T, JwtRejection> {
     let Some(ring) = ring else { return verify() };
     loop {
         // Taken first: what arrives while the token is verified must not be waited for in vain.
         let version = ring.version();
         match verify() {
-            Err(Refusal::UnknownKeyId | Refusal::NoKeys) if ring.newer_than(version).await => {}
+            Err(JwtRejection::UnknownKeyId | JwtRejection::NoKeys) if ring.newer_than(version).await => {}
             outcome => return outcome,
         }
     }
@@ -50,8 +50,8 @@ mod tests {
         let key = Key::ed25519("new");
         let guard = JwtGuard::<UserClaims>::new(JwtConfig::ring(soon(&key)).clock(now)).unwrap();
         let token = key.sign(&claims());
-        assert_eq!(guard.verify(&token).unwrap_err(), Refusal::NoKeys);
-        assert_eq!(guard.verify_fresh(&token).await.unwrap().sub, "u1");
+        assert_eq!(guard.verify(&token).unwrap_err(), JwtRejection::NoKeys);
+        assert_eq!(guard.verify_async(&token).await.unwrap().sub, "u1");
     }
 
     #[tokio::test]
@@ -59,8 +59,8 @@ mod tests {
         let key = Key::ed25519("new");
         let guard = JwtGuard::<UserClaims>::new(JwtConfig::ring(soon(&key)).clock(now)).unwrap();
         let token = key.sign(&claims());
-        assert_eq!(guard.read_claims::<UserClaims>(&token).unwrap_err(), Refusal::NoKeys);
-        assert_eq!(guard.read_claims_fresh::<UserClaims>(&token).await.unwrap().sub, "u1");
+        assert_eq!(guard.read_claims::<UserClaims>(&token).unwrap_err(), JwtRejection::NoKeys);
+        assert_eq!(guard.claims_async::<UserClaims>(&token).await.unwrap().sub, "u1");
     }
 
     #[tokio::test]
@@ -80,9 +80,11 @@ mod tests {
     fn nothing_else_is_looked_at_twice() {
         let ring = KeyRing::from_json(&document(1, &[])).unwrap();
         // Nobody brings keys to a ring without a feed, and no key mends a token that has expired.
-        for (ring, refusal) in
-            [(Some(&ring), Refusal::UnknownKeyId), (None, Refusal::UnknownKeyId), (Some(&ring), Refusal::Expired)]
-        {
+        for (ring, refusal) in [
+            (Some(&ring), JwtRejection::UnknownKeyId),
+            (None, JwtRejection::UnknownKeyId),
+            (Some(&ring), JwtRejection::Expired),
+        ] {
             let mut looks = 0;
             let outcome = block_on(fresh::<()>(ring, || {
                 looks += 1;

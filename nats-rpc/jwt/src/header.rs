@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::refusal::Refusal;
+use super::refusal::JwtRejection;
 
 /// `alg`, `typ` and `kid` (RFC 7515, section 4.1).
 ///
@@ -22,11 +22,11 @@ pub(crate) struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    pub(crate) fn parse(json: &'a [u8]) -> Result<Self, Refusal> {
+    pub(crate) fn parse(json: &'a [u8]) -> Result<Self, JwtRejection> {
         if !is_object(json) {
-            return Err(Refusal::Header);
+            return Err(JwtRejection::Header);
         }
-        serde_json::from_slice(json).map_err(|_| Refusal::Header)
+        serde_json::from_slice(json).map_err(|_| JwtRejection::Header)
     }
 }
 
@@ -72,7 +72,7 @@ mod tests {
             r#"{"alg":"HS256","typ":"JWT"}x"#,
             "",
         ] {
-            assert_eq!(Header::parse(bad.as_bytes()).err(), Some(Refusal::Header), "{bad}");
+            assert_eq!(Header::parse(bad.as_bytes()).err(), Some(JwtRejection::Header), "{bad}");
         }
     }
 

@@ -7,7 +7,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 
 use super::clock::Clock;
 use super::header::Header;
-use super::refusal::Refusal;
+use super::refusal::JwtRejection;
 use super::ring::KeyRing;
 use super::secret::SecretKey;
 
@@ -81,21 +81,21 @@ pub(crate) enum Keys {
 
 impl Keys {
     /// The key that the header names, with the generation of the keys it was found in.
-    pub(crate) fn find(&self, header: &Header<'_>) -> Result<(Arc<VerifyingKey>, u64), Refusal> {
+    pub(crate) fn find(&self, header: &Header<'_>) -> Result<(Arc<VerifyingKey>, u64), JwtRejection> {
         let kid = header.kid.as_deref();
         if kid.is_some_and(|kid| !is_sound_key_id(kid)) {
-            return Err(Refusal::KeyId);
+            return Err(JwtRejection::KeyId);
         }
         match self {
             Self::Static { key, ignore_key_id } if kid.is_none() || *ignore_key_id => Ok((Arc::clone(key), 0)),
-            Self::Static { .. } => Err(Refusal::KeyId),
-            Self::Ring(_) => self.find_id(kid.ok_or(Refusal::KeyId)?),
+            Self::Static { .. } => Err(JwtRejection::KeyId),
+            Self::Ring(_) => self.find_id(kid.ok_or(JwtRejection::KeyId)?),
         }
     }
 
     /// The key of the ring that is called `kid`.
-    pub(crate) fn find_id(&self, kid: &str) -> Result<(Arc<VerifyingKey>, u64), Refusal> {
-        self.ring().and_then(|ring| ring.find(kid)).ok_or(Refusal::UnknownKeyId)
+    pub(crate) fn find_id(&self, kid: &str) -> Result<(Arc<VerifyingKey>, u64), JwtRejection> {
+        self.ring().and_then(|ring| ring.find(kid)).ok_or(JwtRejection::UnknownKeyId)
     }
 
     /// Changes whenever something is taken from the keys, so that cached verdicts of older keys are not used.

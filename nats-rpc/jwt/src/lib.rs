@@ -17,15 +17,15 @@
 //! let service = Service::new("users", "1.0.0").handlers(handlers![whoami]).guard(JwtGuard::from_env);
 //! ```
 //!
-//! - **Guards**: [`JwtGuard`] with [`JwtConfig`], [`UserClaims`], [`AcceptStaleRevocations`]; [`TokenSettings`] makes a
+//! - **Guards**: [`JwtGuard`] with [`JwtConfig`], [`UserClaims`], [`FailOpenJwtGuard`]; [`VerifierConfig`] makes a
 //!   configuration in steps.
-//! - **Keys**: [`KeyRing::follow`] watches the public keys of tokens. [`SigningKeys`] are an instance's own key pairs,
-//!   [`RingBucket`] is where their public halves are.
+//! - **Keys**: [`KeyRing::watch`] watches the public keys of tokens. [`SigningKeys`] are an instance's own key pairs,
+//!   [`JwksBucket`] is where their public halves are.
 //! - **Revocations**: [`Revoker`] revokes tokens, sessions, users and everybody; guards refuse them by way of
 //!   [`Revocations`].
 //! - **Both without consumers**: [`TrustBeacon`] lets every service watch revocations and keys; [`ChangeSigner`] signs
 //!   for it.
-//! - **Gateways**: [`AssertionSigner`] vouches for who calls, [`PeerSigner`] for where a caller is.
+//! - **Gateways**: [`AssertionSigner`] vouches for who calls, [`ClientIpSigner`] for where a caller is.
 //! - **Permissions**: [`TrustBuckets`] is what the user of a program that verifies tokens needs on nats-server.
 //! - **Tests**: [`testing`] (feature `testing`) makes tokens.
 
@@ -82,12 +82,12 @@ pub(crate) use self::config::ACCESS_TOKEN_TYPE;
 pub use self::config::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfig, JwtConfigError};
 pub(crate) use self::detached::{DetachedSigner, DetachedVerifier, SignatureError};
 pub use self::dev::InsecureDev;
-pub use self::environment::TokenSettings;
-pub use self::jwks::{KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig, SigningKeys};
+pub use self::environment::VerifierConfig;
+pub use self::jwks::{JwksBucket, KeyEvent, KeyPurpose, KeysError, PublishedKey, SigningKeyConfig, SigningKeys};
 pub(crate) use self::own_key::OwnKey;
 pub(crate) use self::peer::TYPE as PEER_TYPE;
-pub use self::peer::{PEER_HEADER, Peer, PeerSigner, PeerVerifier};
-pub use self::refusal::Refusal;
+pub use self::peer::{CLIENT_IP_HEADER, ClientIp, ClientIpSigner, ClientIpVerifier};
+pub use self::refusal::JwtRejection;
 pub(crate) use self::revocation::{DenyList, Target, Terms};
 pub(crate) use self::revocation::{MAX_REVOCABLE_LIFETIME, subject_digest};
 pub use self::revocation::{RevocationBucketError, RevocationError, Revocations, Revoker};
@@ -96,7 +96,7 @@ pub(crate) use self::ring::{Feed, WeakKeyRing};
 pub use self::ring::{JwkSet, KeyRing, KeyRingError};
 pub use self::secret::SecretKey;
 pub(crate) use self::signing::{ActiveKey, Publishing, Signer};
-pub use self::stale::AcceptStaleRevocations;
+pub use self::stale::FailOpenJwtGuard;
 pub use self::trust_buckets::TrustBuckets;
 pub use self::watch::TrustBeacon;
 
@@ -136,11 +136,11 @@ use self::verifier::{MAX_TOKEN_BYTES, Rules, Verifier};
 /// up to 10,000 tokens. Clones share what they know.
 ///
 /// ```
-/// use nats_rpc_jwt::{JwtConfig, JwtGuard, Refusal, SecretKey, UserClaims};
+/// use nats_rpc_jwt::{JwtConfig, JwtGuard, JwtRejection, SecretKey, UserClaims};
 ///
 /// let secret = SecretKey::new("JWT_SECRET", "0123456789abcdef0123456789abcdef")?;
 /// let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret))?;
-/// assert_eq!(guard.verify("e30.e30.AAAA").unwrap_err(), Refusal::Header);
+/// assert_eq!(guard.verify("e30.e30.AAAA").unwrap_err(), JwtRejection::Header);
 /// # Ok::<_, nats_rpc_jwt::JwtConfigError>(())
 /// ```
 pub struct JwtGuard<C = UserClaims>(Arc<Inner<C>>);
@@ -220,7 +220,7 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
     ///
     /// # Errors
     /// The first rule that the token breaks. [`RpcError::from`] makes the 401 of it that tells nothing.
-    pub fn verify(&self, token: &str) -> Result<Arc<C>, Refusal> {
+    pub fn verify(&self, token: &str) -> Result<Arc<C>, JwtRejection> {
         self.accept(token, self.0.stale).map(|accepted| Arc::clone(&accepted.claims))
     }
 
@@ -230,15 +230,15 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
-    pub fn read_claims<T: DeserializeOwned>(&self, token: &str) -> Result<T, Refusal> {
+    pub fn read_claims<T: DeserializeOwned>(&self, token: &str) -> Result<T, JwtRejection> {
         self.0.verifier.prove(token, self.0.stale)?.read()
     }
 
-    /// As [`read_claims`](Self::read_claims), but waits for a key as [`verify_fresh`](Self::verify_fresh) does.
+    /// As [`read_claims`](Self::read_claims), but waits for a key as [`verify_async`](Self::verify_async) does.
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
-    pub async fn read_claims_fresh<T: DeserializeOwned>(&self, token: &str) -> Result<T, Refusal> {
+    pub async fn claims_async<T: DeserializeOwned>(&self, token: &str) -> Result<T, JwtRejection> {
         fresh(self.0.verifier.ring(), || self.read_claims(token)).await
     }
 
@@ -247,11 +247,11 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         self.0.verifier.revocations()
     }
 
-    fn accept(&self, token: &str, stale: Stale) -> Result<Arc<Accepted<C>>, Refusal> {
+    fn accept(&self, token: &str, stale: Stale) -> Result<Arc<Accepted<C>>, JwtRejection> {
         let Inner { verifier, cache, .. } = &*self.0;
         // Before the cache, which would hash all of it.
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(Refusal::TooLarge);
+            return Err(JwtRejection::TooLarge);
         }
         if let Some(known) = cache.get(token) {
             if verifier.is_current(&known.standing) {
@@ -275,18 +275,18 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
-    pub async fn verify_fresh(&self, token: &str) -> Result<Arc<C>, Refusal> {
+    pub async fn verify_async(&self, token: &str) -> Result<Arc<C>, JwtRejection> {
         fresh(self.0.verifier.ring(), || self.verify(token)).await
     }
 
-    async fn authenticate(&self, request: &Request, stale: Stale) -> Result<Caller<C>, Refusal> {
+    async fn authenticate(&self, request: &Request, stale: Stale) -> Result<Caller<C>, JwtRejection> {
         match self.0.sources.find(request)? {
             Proof::Token(token) => {
                 let accepted = fresh(self.0.verifier.ring(), || self.accept(&token, stale)).await?;
                 Ok(Caller::of(accepted, stale))
             }
             Proof::Assertion(assertion) => {
-                let verifier = self.0.assertions.as_ref().ok_or(Refusal::NoToken)?;
+                let verifier = self.0.assertions.as_ref().ok_or(JwtRejection::NoToken)?;
                 let accepted = fresh(verifier.ring(), || verifier.accept(assertion, request, stale)).await?;
                 Ok(Caller::of(Arc::new(accepted), stale))
             }
@@ -294,15 +294,15 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         }
     }
 
-    fn believe(&self, user: &str) -> Result<Arc<C>, Refusal> {
-        let dev = self.0.insecure_dev.as_ref().ok_or(Refusal::NoToken)?;
+    fn believe(&self, user: &str) -> Result<Arc<C>, JwtRejection> {
+        let dev = self.0.insecure_dev.as_ref().ok_or(JwtRejection::NoToken)?;
         dev.raise_alarm(self.0.clock.unix_seconds());
         if !header::is_object(user.as_bytes()) {
-            return Err(Refusal::ForwardedUser);
+            return Err(JwtRejection::ForwardedUser);
         }
-        let claims: C = serde_json::from_str(user).map_err(|_| Refusal::ForwardedUser)?;
+        let claims: C = serde_json::from_str(user).map_err(|_| JwtRejection::ForwardedUser)?;
         if !claims::is_sound_subject(claims.subject()) {
-            return Err(Refusal::Subject);
+            return Err(JwtRejection::Subject);
         }
         Ok(Arc::new(claims))
     }

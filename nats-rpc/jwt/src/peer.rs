@@ -12,7 +12,7 @@ use super::bound::{BoundRules, BoundSigner, BoundVerifier};
 use super::clock::Clock;
 use super::fresh::fresh;
 use super::keys::Keys;
-use super::refusal::Refusal;
+use super::refusal::JwtRejection;
 use super::revocation::Stale;
 use super::ring::KeyRing;
 use super::secret::SecretKey;
@@ -21,7 +21,7 @@ use super::signing::Signer;
 use super::source::sole_value;
 
 /// The header that carries the proof.
-pub const PEER_HEADER: &str = "nrpc-peer";
+pub const CLIENT_IP_HEADER: &str = "nrpc-peer";
 /// The token type of a proof: it is no access token and no assertion, and neither of them is a proof.
 pub(crate) const TYPE: &str = "peer+jwt";
 /// Seconds of clock skew allowed, as for tokens.
@@ -29,22 +29,22 @@ const LEEWAY: u64 = 5;
 
 /// Vouches for the address of a caller; what a gateway signs with.
 ///
-/// The proof travels in the header [`PEER_HEADER`] and is good for one subject, one payload and ten seconds, once for
+/// The proof travels in the header [`CLIENT_IP_HEADER`] and is good for one subject, one payload and ten seconds, once for
 /// each instance that takes it, while that runs. It says where a call comes from and nothing of who makes it. A
-/// service that counts attempts per source takes it as [`Peer`]. A gateway that has keys of its own in a ring makes
-/// it of those, with `SigningKeys::peer_signer`.
+/// service that counts attempts per source takes it as [`ClientIp`]. A gateway that has keys of its own in a ring makes
+/// it of those, with `SigningKeys::client_ip_signer`.
 ///
 /// ```
-/// use nats_rpc_jwt::{PeerSigner, SecretKey};
+/// use nats_rpc_jwt::{ClientIpSigner, SecretKey};
 ///
 /// let secret = SecretKey::new("JWT_ASSERTION_SECRET", "0123456789abcdef0123456789abcdef")?;
-/// let proof = PeerSigner::hs256(&secret).sign("203.0.113.7".parse()?, "auth.login", b"{}")?;
-/// // client.header(PEER_HEADER, proof).send("auth.login", …)
+/// let proof = ClientIpSigner::hs256(&secret).sign("203.0.113.7".parse()?, "auth.login", b"{}")?;
+/// // client.header(CLIENT_IP_HEADER, proof).send("auth.login", …)
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 #[must_use]
-pub struct PeerSigner(BoundSigner);
+pub struct ClientIpSigner(BoundSigner);
 
 /// Where somebody is.
 #[derive(Serialize)]
@@ -52,7 +52,7 @@ struct Whereabouts {
     sub: String,
 }
 
-impl PeerSigner {
+impl ClientIpSigner {
     /// Signs with HS256 and `secret`, for the audience `nats-rpc`.
     pub fn hs256(secret: &SecretKey) -> Self {
         Self::signed_by(Signer::hs256(secret, TYPE))
@@ -74,7 +74,7 @@ impl PeerSigner {
         self
     }
 
-    /// The value of [`PEER_HEADER`] for a message of `data` (the payload's bytes as they are sent, without an
+    /// The value of [`CLIENT_IP_HEADER`] for a message of `data` (the payload's bytes as they are sent, without an
     /// envelope) to `subject`, called from `address`.
     ///
     /// # Errors
@@ -92,14 +92,14 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Checks proofs of where callers are; provide it to a service whose handlers take a [`Peer`].
+/// Checks proofs of where callers are; provide it to a service whose handlers take a [`ClientIp`].
 ///
 /// Clones share the set of proofs that were used.
 #[derive(Clone)]
 #[must_use]
-pub struct PeerVerifier(Option<Arc<BoundVerifier>>);
+pub struct ClientIpVerifier(Option<Arc<BoundVerifier>>);
 
-impl PeerVerifier {
+impl ClientIpVerifier {
     /// Believes what is signed with `secret`, for `audience`.
     pub fn hs256(secret: &SecretKey, audience: impl Into<Box<str>>) -> Self {
         Self::of(shared_secret(secret, TYPE, false), audience.into(), Clock::default())
@@ -112,7 +112,7 @@ impl PeerVerifier {
         Self::of(Keys::Ring(ring), audience.into(), Clock::default())
     }
 
-    /// Believes nobody: every [`Peer`] is unknown.
+    /// Believes nobody: every [`ClientIp`] is unknown.
     pub fn none() -> Self {
         Self(None)
     }
@@ -124,18 +124,18 @@ impl PeerVerifier {
     }
 
     /// The address that the request proves; `None` if it brings no proof, or proofs are not believed.
-    async fn verify(&self, request: &Request) -> Result<Option<String>, Refusal> {
+    async fn verify(&self, request: &Request) -> Result<Option<String>, JwtRejection> {
         let Some(verifier) = &self.0 else { return Ok(None) };
-        let Some(proof) = sole_value(request, PEER_HEADER)? else { return Ok(None) };
+        let Some(proof) = sole_value(request, CLIENT_IP_HEADER)? else { return Ok(None) };
         let proven = fresh(verifier.ring(), || verifier.prove(proof, request, Stale::Refuse)).await?;
         verifier.use_up(&proven)?;
         Ok(Some(proven.standing.sub))
     }
 }
 
-impl fmt::Debug for PeerVerifier {
+impl fmt::Debug for ClientIpVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PeerVerifier").field(&self.0.is_some()).finish()
+        f.debug_tuple("ClientIpVerifier").field(&self.0.is_some()).finish()
     }
 }
 
@@ -143,33 +143,33 @@ impl fmt::Debug for PeerVerifier {
 ///
 /// A handler's argument. The address is an IPv4 address, or the first 64 bits of an IPv6 address. A proof that
 /// does not hold counts as none and is a warning in the log: a call is not refused for it, and gains nothing
-/// by it. It needs a [`PeerVerifier`] that was provided.
+/// by it. It needs a [`ClientIpVerifier`] that was provided.
 ///
 /// ```
-/// use nats_rpc_jwt::{Peer, PeerVerifier};
+/// use nats_rpc_jwt::{ClientIp, ClientIpVerifier};
 /// use nats_rpc::prelude::*;
 ///
 /// #[message_pattern("whereami")]
-/// async fn where_am_i(Peer(address): Peer) -> Option<String> {
+/// async fn where_am_i(ClientIp(address): ClientIp) -> Option<String> {
 ///     address
 /// }
 ///
-/// let service = Service::new("mirror", "1.0.0").handlers(handlers![where_am_i]).provide(PeerVerifier::none());
+/// let service = Service::new("mirror", "1.0.0").handlers(handlers![where_am_i]).provide(ClientIpVerifier::none());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer(pub Option<String>);
+pub struct ClientIp(pub Option<String>);
 
-impl Extract for Peer {
-    type Bound = PeerVerifier;
+impl Extract for ClientIp {
+    type Bound = ClientIpVerifier;
 
-    fn bind(cx: &BindContext<'_>) -> Result<PeerVerifier, String> {
-        let verifier = cx.provided::<PeerVerifier>();
-        verifier
-            .map(|verifier| PeerVerifier::clone(&verifier))
-            .ok_or_else(|| "no `PeerVerifier` was provided: add `.provide(PeerVerifier::…)` to the service".to_owned())
+    fn bind(cx: &BindContext<'_>) -> Result<ClientIpVerifier, String> {
+        let verifier = cx.provided::<ClientIpVerifier>();
+        verifier.map(|verifier| ClientIpVerifier::clone(&verifier)).ok_or_else(|| {
+            "no `ClientIpVerifier` was provided: add `.provide(ClientIpVerifier::…)` to the service".to_owned()
+        })
     }
 
-    async fn extract(bound: &PeerVerifier, request: &mut Request) -> Result<Self, RpcError> {
+    async fn extract(bound: &ClientIpVerifier, request: &mut Request) -> Result<Self, RpcError> {
         Ok(Self(bound.verify(request).await.unwrap_or_else(|refusal| {
             tracing::warn!(%refusal, subject = request.subject(), "a proof of the caller's address does not hold");
             None
@@ -195,20 +195,25 @@ mod tests {
         SecretKey::new("JWT_ASSERTION_SECRET", b"assertion-secret-0123456789-abcd").unwrap()
     }
 
-    fn signer() -> PeerSigner {
-        PeerSigner::hs256(&secret()).clock(|| at(NOW))
+    fn signer() -> ClientIpSigner {
+        ClientIpSigner::hs256(&secret()).clock(|| at(NOW))
     }
 
-    fn verifier() -> PeerVerifier {
-        PeerVerifier::of(shared_secret(&secret(), TYPE, false), DEFAULT_AUDIENCE.into(), Clock::new(|| at(NOW)))
+    fn verifier() -> ClientIpVerifier {
+        ClientIpVerifier::of(shared_secret(&secret(), TYPE, false), DEFAULT_AUDIENCE.into(), Clock::new(|| at(NOW)))
     }
 
     fn sign(address: &str) -> String {
         signer().sign(address.parse().unwrap(), SUBJECT, DATA.as_bytes()).unwrap()
     }
 
-    fn verify(verifier: &PeerVerifier, proof: &str, subject: &str, data: &str) -> Result<Option<String>, Refusal> {
-        block_on(verifier.verify(&request(subject, &[(PEER_HEADER, proof)], data)))
+    fn verify(
+        verifier: &ClientIpVerifier,
+        proof: &str,
+        subject: &str,
+        data: &str,
+    ) -> Result<Option<String>, JwtRejection> {
+        block_on(verifier.verify(&request(subject, &[(CLIENT_IP_HEADER, proof)], data)))
     }
 
     #[test]
@@ -221,55 +226,55 @@ mod tests {
             assert_eq!(verify(&verifier(), &sign(address), SUBJECT, DATA), Ok(Some(network.to_owned())));
         }
         assert_eq!(block_on(verifier().verify(&request(SUBJECT, &[], DATA))), Ok(None));
-        assert_eq!(verify(&PeerVerifier::none(), &sign("203.0.113.7"), SUBJECT, DATA), Ok(None));
+        assert_eq!(verify(&ClientIpVerifier::none(), &sign("203.0.113.7"), SUBJECT, DATA), Ok(None));
     }
 
     #[test]
     fn a_proof_is_for_one_subject_one_payload_and_one_use() {
         let verifier = verifier();
         let other = DATA.replace("ada", "eve");
-        assert_eq!(verify(&verifier, &sign("::1"), "auth.signup", DATA), Err(Refusal::AssertedSubject));
-        assert_eq!(verify(&verifier, &sign("::1"), SUBJECT, &other), Err(Refusal::AssertedPayload));
+        assert_eq!(verify(&verifier, &sign("::1"), "auth.signup", DATA), Err(JwtRejection::AssertedSubject));
+        assert_eq!(verify(&verifier, &sign("::1"), SUBJECT, &other), Err(JwtRejection::AssertedPayload));
         let proof = sign("192.0.2.1");
         assert!(verify(&verifier, &proof, SUBJECT, DATA).is_ok());
-        assert_eq!(verify(&verifier, &proof, SUBJECT, DATA), Err(Refusal::Replayed));
+        assert_eq!(verify(&verifier, &proof, SUBJECT, DATA), Err(JwtRejection::Replayed));
     }
 
     #[test]
     fn a_proof_by_another_key_for_another_audience_or_of_another_time_is_none() {
-        let refusal = |signer: PeerSigner| {
+        let refusal = |signer: ClientIpSigner| {
             let proof = signer.sign("192.0.2.1".parse().unwrap(), SUBJECT, DATA.as_bytes()).unwrap();
             verify(&verifier(), &proof, SUBJECT, DATA).unwrap_err()
         };
-        let forger = PeerSigner::hs256(&super::super::testing::secret()).clock(|| at(NOW));
-        assert_eq!(refusal(forger), Refusal::Signature);
-        assert_eq!(refusal(signer().audience("other")), Refusal::Audience);
-        assert_eq!(refusal(signer().clock(|| at(NOW - 15))), Refusal::AssertionExpired);
-        let twice = [(PEER_HEADER, "a.b.c"), ("NRPC-Peer", "a.b.c")];
-        assert_eq!(block_on(verifier().verify(&request(SUBJECT, &twice, DATA))), Err(Refusal::SeveralValues));
+        let forger = ClientIpSigner::hs256(&super::super::testing::secret()).clock(|| at(NOW));
+        assert_eq!(refusal(forger), JwtRejection::Signature);
+        assert_eq!(refusal(signer().audience("other")), JwtRejection::Audience);
+        assert_eq!(refusal(signer().clock(|| at(NOW - 15))), JwtRejection::AssertionExpired);
+        let twice = [(CLIENT_IP_HEADER, "a.b.c"), ("NRPC-Peer", "a.b.c")];
+        assert_eq!(block_on(verifier().verify(&request(SUBJECT, &twice, DATA))), Err(JwtRejection::SeveralValues));
     }
 
     #[test]
     fn a_proof_of_an_address_is_nobodys_identity_and_the_reverse() {
         let assertion = AssertionSigner::hs256(&secret()).clock(|| at(NOW));
         let assertion = assertion.sign(&UserClaims::new("192.0.2.1"), SUBJECT, DATA.as_bytes()).unwrap();
-        assert_eq!(verify(&verifier(), &assertion, SUBJECT, DATA), Err(Refusal::Type));
+        assert_eq!(verify(&verifier(), &assertion, SUBJECT, DATA), Err(JwtRejection::Type));
         let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret()).clock(|| at(NOW))).unwrap();
-        assert_eq!(guard.verify(&sign("192.0.2.1")).unwrap_err(), Refusal::Type);
+        assert_eq!(guard.verify(&sign("192.0.2.1")).unwrap_err(), JwtRejection::Type);
     }
     #[test]
     fn in_a_ring_a_key_for_proofs_proves_addresses_and_one_for_assertions_does_not() {
-        for (typ, proves) in [(TYPE, Ok(Some("192.0.2.1".to_owned()))), ("gw+jwt", Err(Refusal::Type))] {
+        for (typ, proves) in [(TYPE, Ok(Some("192.0.2.1".to_owned()))), ("gw+jwt", Err(JwtRejection::Type))] {
             let (key, active) = (Arc::new(OwnKey::generate(typ).unwrap()), ActiveKey::default());
             let entry = json!({ "kid": key.kid(), "alg": "EdDSA", "typ": typ, "iss": "gateway", "jwk": key.jwk() });
             let ring = KeyRing::from_json(json!({ "version": 1, "keys": [entry] }).to_string().as_bytes()).unwrap();
             active.set(key, u64::MAX);
-            let signer = PeerSigner::signed_by(Signer::Ring { active, _publisher: Publishing(Arc::new(())) });
+            let signer = ClientIpSigner::signed_by(Signer::Ring { active, _publisher: Publishing(Arc::new(())) });
             let proof = signer.clock(|| at(NOW)).sign("192.0.2.1".parse().unwrap(), SUBJECT, DATA.as_bytes()).unwrap();
-            let verifier = PeerVerifier::of(Keys::Ring(ring), DEFAULT_AUDIENCE.into(), Clock::new(|| at(NOW)));
+            let verifier = ClientIpVerifier::of(Keys::Ring(ring), DEFAULT_AUDIENCE.into(), Clock::new(|| at(NOW)));
             assert_eq!(verify(&verifier, &proof, SUBJECT, DATA), proves, "{typ}");
             // One of the shared secret is nobody's word here.
-            assert_eq!(verify(&verifier, &sign("192.0.2.1"), SUBJECT, DATA), Err(Refusal::KeyId));
+            assert_eq!(verify(&verifier, &sign("192.0.2.1"), SUBJECT, DATA), Err(JwtRejection::KeyId));
         }
     }
 }

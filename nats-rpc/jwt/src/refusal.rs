@@ -11,14 +11,14 @@ use nats_rpc::RpcError;
 ///
 /// ```
 /// use nats_rpc::RpcError;
-/// use nats_rpc_jwt::Refusal;
+/// use nats_rpc_jwt::JwtRejection;
 ///
-/// assert_eq!(RpcError::from(Refusal::Signature).message(), "unauthenticated");
-/// assert_eq!(RpcError::from(Refusal::Expired).message(), "token expired");
+/// assert_eq!(RpcError::from(JwtRejection::Signature).message(), "unauthenticated");
+/// assert_eq!(RpcError::from(JwtRejection::Expired).message(), "token expired");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum JwtRejection {
     /// None of the sources that are open brought a proof.
     #[error("no token")]
     NoToken,
@@ -126,24 +126,24 @@ pub enum Refusal {
     ForwardedUser,
 }
 
-impl From<Refusal> for RpcError {
-    fn from(refusal: Refusal) -> Self {
+impl From<JwtRejection> for RpcError {
+    fn from(refusal: JwtRejection) -> Self {
         #[derive(serde::Serialize)]
         struct Details {
             reason: &'static str,
         }
 
         match refusal {
-            Refusal::Expired => Self::unauthenticated("token expired")
+            JwtRejection::Expired => Self::unauthenticated("token expired")
                 .with_details(Details { reason: "token_expired" })
                 .with_source(refusal),
-            Refusal::StaleRevocations => {
+            JwtRejection::StaleRevocations => {
                 Self::unavailable("whether the token was revoked cannot be told now").with_source(refusal)
             }
-            Refusal::NoKeys => {
+            JwtRejection::NoKeys => {
                 Self::unavailable("no key to verify tokens with is published at the moment").with_source(refusal)
             }
-            Refusal::ReplaySetFull => Self::unavailable("too many calls are vouched for now").with_source(refusal),
+            JwtRejection::ReplaySetFull => Self::unavailable("too many calls are vouched for now").with_source(refusal),
             _ => Self::unauthenticated("unauthenticated").with_source(refusal),
         }
     }
@@ -157,17 +157,21 @@ mod tests {
 
     #[test]
     fn all_refusals_look_the_same_except_expiry_and_not_knowing() {
-        for refusal in
-            [Refusal::NoToken, Refusal::Revoked, Refusal::Signature, Refusal::Replayed, Refusal::AssertionExpired]
-        {
+        for refusal in [
+            JwtRejection::NoToken,
+            JwtRejection::Revoked,
+            JwtRejection::Signature,
+            JwtRejection::Replayed,
+            JwtRejection::AssertionExpired,
+        ] {
             let error = RpcError::from(refusal);
             assert_eq!((error.code(), error.message()), (Code::Unauthenticated, "unauthenticated"));
             assert!(error.details().is_none());
         }
-        let error = RpcError::from(Refusal::Expired);
+        let error = RpcError::from(JwtRejection::Expired);
         assert_eq!(error.code(), Code::Unauthenticated);
         assert_eq!(error.details().unwrap().get(), r#"{"reason":"token_expired"}"#);
-        for unknown in [Refusal::NoKeys, Refusal::StaleRevocations, Refusal::ReplaySetFull] {
+        for unknown in [JwtRejection::NoKeys, JwtRejection::StaleRevocations, JwtRejection::ReplaySetFull] {
             assert_eq!(RpcError::from(unknown).code(), Code::Unavailable, "{unknown}");
         }
     }

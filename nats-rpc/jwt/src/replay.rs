@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::quality::RandomState;
 
-use super::refusal::Refusal;
+use super::refusal::JwtRejection;
 
 /// A bounded set of assertion ids that forgets by time.
 ///
@@ -35,7 +35,7 @@ impl ReplaySet {
     ///
     /// Refuses an id that was seen before, and every id while the set is full: forgetting one early
     /// would let it be replayed.
-    pub(crate) fn first_use(&self, id: &str, now: Instant) -> Result<(), Refusal> {
+    pub(crate) fn first_use(&self, id: &str, now: Instant) -> Result<(), JwtRejection> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed = now.saturating_duration_since(*seen.since.get_or_insert(now));
         if elapsed >= self.window {
@@ -44,10 +44,10 @@ impl ReplaySet {
             seen.since = Some(now);
         }
         if seen.current.contains(id) || seen.previous.contains(id) {
-            return Err(Refusal::Replayed);
+            return Err(JwtRejection::Replayed);
         }
         if seen.current.len() + seen.previous.len() >= self.capacity {
-            return Err(Refusal::ReplaySetFull);
+            return Err(JwtRejection::ReplaySetFull);
         }
         seen.current.insert(id.into());
         Ok(())
@@ -69,7 +69,7 @@ mod tests {
             set.first_use("start", at(100)).unwrap();
             set.first_use("a", at(first)).unwrap();
             for later in [first, first + 1, first + 19] {
-                assert_eq!(set.first_use("a", at(later)), Err(Refusal::Replayed), "{first} {later}");
+                assert_eq!(set.first_use("a", at(later)), Err(JwtRejection::Replayed), "{first} {later}");
             }
             assert_eq!(set.first_use("a", at(first + 40)), Ok(()), "{first}");
         }
@@ -82,8 +82,8 @@ mod tests {
         let set = ReplaySet::new(20 * SECOND, 2);
         set.first_use("a", at(100)).unwrap();
         set.first_use("b", at(100)).unwrap();
-        assert_eq!(set.first_use("c", at(110)), Err(Refusal::ReplaySetFull));
-        assert_eq!(set.first_use("c", at(121)), Err(Refusal::ReplaySetFull));
+        assert_eq!(set.first_use("c", at(110)), Err(JwtRejection::ReplaySetFull));
+        assert_eq!(set.first_use("c", at(121)), Err(JwtRejection::ReplaySetFull));
         assert_eq!(set.first_use("c", at(141)), Ok(()));
     }
 }

@@ -21,7 +21,7 @@ pub(crate) use self::list::DenyList;
 pub(crate) use self::replica::DEFAULT_MAX_STALE;
 pub use self::revoker::{RevocationError, Revoker};
 pub(crate) use self::watch::CHANGES;
-use super::refusal::Refusal;
+use super::refusal::JwtRejection;
 
 /// The longest lifetime that a revocation outlives; a guard that checks revocations takes no other tokens.
 pub(crate) const MAX_REVOCABLE_LIFETIME: Duration = Duration::from_secs(3600);
@@ -29,12 +29,12 @@ pub(crate) const MAX_REVOCABLE_LIFETIME: Duration = Duration::from_secs(3600);
 /// What has been revoked, as this process knows it; a guard refuses it.
 ///
 /// Four things can be: a token (`jti`), a session (`sid`), all of a user's tokens below an epoch (`ep`), and
-/// everybody's below an epoch of the realm (`rep`). Where several apply, the strictest wins.
+/// everybody's below an global epoch (`rep`). Where several apply, the strictest wins.
 ///
-/// [`follow`](Self::follow) keeps it up to date: a revocation is here some milliseconds after it was made.
+/// [`follow`](Self::watch) keeps it up to date: a revocation is here some milliseconds after it was made.
 /// That nothing was missed is proven every two seconds. If it cannot be for 30 s, guards answer
 /// 503 (`UNAVAILABLE`) until it is again; a handler that would rather go on says so with
-/// [`AcceptStaleRevocations`](super::AcceptStaleRevocations).
+/// [`FailOpenJwtGuard`](super::FailOpenJwtGuard).
 ///
 /// Clones are the same. An entry stays until its bucket takes it back, or a little longer than any token lives.
 #[derive(Clone)]
@@ -68,25 +68,25 @@ impl Revocations {
         self.0.list.is_stale(Instant::now())
     }
 
-    /// How many revocations are held; the realm's epoch is not counted.
+    /// How many revocations are held; the global epoch is not counted.
     pub fn len(&self) -> usize {
         self.0.list.len()
     }
 
-    /// Whether nothing is revoked but what is below the realm's epoch.
+    /// Whether nothing is revoked but what is below the global epoch.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The realm's epoch, which sessions begin in and tokens are issued with.
+    /// The global epoch, which sessions begin in and tokens are issued with.
     ///
     /// # Errors
-    /// [`Refusal::StaleRevocations`] if it may be another by now.
-    pub fn realm(&self) -> Result<u64, Refusal> {
+    /// [`JwtRejection::StaleRevocations`] if it may be another by now.
+    pub fn global_epoch(&self) -> Result<u64, JwtRejection> {
         if self.is_stale() {
-            return Err(Refusal::StaleRevocations);
+            return Err(JwtRejection::StaleRevocations);
         }
-        Ok(self.0.list.realm())
+        Ok(self.0.list.global_epoch())
     }
 
     /// The epochs that tokens of `subject` have to be of, as far as is known.
@@ -95,16 +95,16 @@ impl Revocations {
     }
 
     /// Whether a token with `marks` is revoked, or cannot be told from one that is.
-    pub(crate) fn check(&self, marks: &Marks, stale: Stale) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, marks: &Marks, stale: Stale) -> Result<(), JwtRejection> {
         let list = &self.0.list;
         if list.revokes(marks) {
-            return Err(Refusal::Revoked);
+            return Err(JwtRejection::Revoked);
         }
         if !list.is_stale(Instant::now()) {
             return Ok(());
         }
         list.tell_stale();
-        if stale == Stale::Accept { Ok(()) } else { Err(Refusal::StaleRevocations) }
+        if stale == Stale::Accept { Ok(()) } else { Err(JwtRejection::StaleRevocations) }
     }
 }
 
@@ -140,7 +140,7 @@ pub(crate) struct Marks {
 pub(crate) struct Epochs {
     pub(crate) subject: SubjectDigest,
     pub(crate) user: u64,
-    pub(crate) realm: u64,
+    pub(crate) global_epoch: u64,
 }
 
 #[cfg(test)]
@@ -152,16 +152,16 @@ mod tests {
     }
 
     fn marks() -> Marks {
-        let epochs = Epochs { subject: subject_digest("u1"), user: 0, realm: 0 };
+        let epochs = Epochs { subject: subject_digest("u1"), user: 0, global_epoch: 0 };
         Marks { jti: Some("j1".to_owned()), sid: Some("s1".to_owned()), epochs: Some(epochs) }
     }
 
     #[test]
     fn what_was_never_up_to_date_refuses_unless_told_otherwise() {
         let view = view(DenyList::new(Duration::from_secs(30)));
-        assert_eq!(view.check(&marks(), Stale::Refuse), Err(Refusal::StaleRevocations));
+        assert_eq!(view.check(&marks(), Stale::Refuse), Err(JwtRejection::StaleRevocations));
         assert_eq!(view.check(&marks(), Stale::Accept), Ok(()));
-        assert!(view.realm().is_err() && view.age().is_none());
+        assert!(view.global_epoch().is_err() && view.age().is_none());
     }
 
     #[test]
@@ -170,16 +170,16 @@ mod tests {
         list.put(Target::session("s1").unwrap(), Terms { epoch: None, until: Some(u64::MAX) });
         let view = view(list);
         for stale in [Stale::Refuse, Stale::Accept] {
-            assert_eq!(view.check(&marks(), stale), Err(Refusal::Revoked));
+            assert_eq!(view.check(&marks(), stale), Err(JwtRejection::Revoked));
         }
     }
 
     #[test]
     fn it_tells_how_much_is_revoked_and_how_long_ago_that_was_all() {
         let list = DenyList::new(Duration::from_secs(30));
-        list.put(Target::Realm, Terms { epoch: Some(7), until: None });
+        list.put(Target::Global, Terms { epoch: Some(7), until: None });
         let view = view(list);
-        assert!(view.is_stale() && view.is_empty(), "the realm's epoch is not counted");
+        assert!(view.is_stale() && view.is_empty(), "the global epoch is not counted");
         let targets =
             [Target::token("j1").unwrap(), Target::session("s1").unwrap(), Target::User(subject_digest("u1"))];
         for (count, target) in targets.into_iter().enumerate() {
@@ -193,7 +193,7 @@ mod tests {
         assert!(!view.is_stale());
         // It counts in milliseconds.
         assert!(view.age().expect("it was proven") <= now.elapsed() + Duration::from_millis(1));
-        assert_eq!(view.realm(), Ok(7));
+        assert_eq!(view.global_epoch(), Ok(7));
     }
 
     #[test]

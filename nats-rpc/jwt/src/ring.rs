@@ -37,7 +37,7 @@ use super::keys::VerifyingKey;
 /// ```
 ///
 /// Algorithms are `EdDSA`, `ES256` and `RS256`. Clones are the same ring: [`replace`](Self::replace) on
-/// one of them is seen by all. [`follow`](Self::follow) gives the ring that auth instances publish.
+/// one of them is seen by all. [`follow`](Self::watch) gives the ring that auth instances publish.
 ///
 /// ```
 /// use nats_rpc_jwt::KeyRing;
@@ -95,7 +95,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// As [`from_json`](Self::from_json), and [`KeyRingError::Stale`] if its version is not above the one
-    /// in use; of a ring that is [followed](Self::follow), [`KeyRingError::KeyId`]. The keys in use then stay as
+    /// in use; of a ring that is [followed](Self::watch), [`KeyRingError::KeyId`]. The keys in use then stay as
     /// they are.
     pub fn replace(&self, document: &[u8]) -> Result<(), KeyRingError> {
         self.take(&Keys::parse(document, self.0.key_ids)?)

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use nats_rpc::Request;
 use serde_json::value::RawValue;
 
-use super::refusal::Refusal;
+use super::refusal::JwtRejection;
 use super::top_level::{self, Field};
 
 /// The header of access tokens.
@@ -39,7 +39,7 @@ impl Sources {
     ///
     /// Two of them are refused even if they agree: a request has one sender, and whoever added the
     /// second hopes that another service reads that one.
-    pub(crate) fn find<'a>(&self, request: &'a Request) -> Result<Proof<'a>, Refusal> {
+    pub(crate) fn find<'a>(&self, request: &'a Request) -> Result<Proof<'a>, JwtRejection> {
         let header = sole_value(request, AUTHORIZATION)?;
         let assertion = if self.assertion { sole_value(request, ASSERTION)? } else { None };
         let payload = match &self.payload_field {
@@ -49,24 +49,24 @@ impl Sources {
         let user = if self.forwarded_user { forwarded_user(request)? } else { None };
 
         match (header, assertion, payload, user) {
-            (None, None, None, None) => Err(Refusal::NoToken),
+            (None, None, None, None) => Err(JwtRejection::NoToken),
             (Some(value), None, None, None) => Ok(Proof::Token(Cow::Borrowed(bearer(value)?))),
             (None, Some(value), None, None) => Ok(Proof::Assertion(value)),
             (None, None, Some(token), None) => Ok(Proof::Token(token)),
             (None, None, None, Some(user)) => Ok(Proof::ForwardedUser(user)),
-            _ => Err(Refusal::SeveralSources),
+            _ => Err(JwtRejection::SeveralSources),
         }
     }
 }
 
 /// The value of header `name`. NATS compares names exactly, so a second value may hide behind another
 /// spelling: all spellings count, and equal values are two all the same.
-pub(crate) fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, Refusal> {
+pub(crate) fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, JwtRejection> {
     let mut values = request.header_values(name);
     let sole = values.next();
     match values.next() {
         None => Ok(sole),
-        Some(_) => Err(Refusal::SeveralValues),
+        Some(_) => Err(JwtRejection::SeveralValues),
     }
 }
 
@@ -74,32 +74,35 @@ pub(crate) fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result
 ///
 /// Whether the token has anything around it is for the verifier to say, which looks at every byte of it once;
 /// a look here would be a look with every request.
-fn bearer(value: &str) -> Result<&str, Refusal> {
+fn bearer(value: &str) -> Result<&str, JwtRejection> {
     match value.split_at_checked(SCHEME.len()) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty() => Ok(token),
-        _ => Err(Refusal::Scheme),
+        _ => Err(JwtRejection::Scheme),
     }
 }
 
-fn payload_token<'a>(request: &'a Request, field: &Field) -> Result<Option<Cow<'a, str>>, Refusal> {
+fn payload_token<'a>(request: &'a Request, field: &Field) -> Result<Option<Cow<'a, str>>, JwtRejection> {
     #[derive(serde::Deserialize)]
     struct Token<'a>(#[serde(borrow)] Cow<'a, str>);
 
-    let found = top_level::values(request.data().unwrap_or_default(), field).map_err(|_| Refusal::PayloadToken)?;
+    let found = top_level::values(request.data().unwrap_or_default(), field).map_err(|_| JwtRejection::PayloadToken)?;
     match found.as_slice() {
         [] => Ok(None),
-        [one] => serde_json::from_str(one.get()).map(|Token(token)| Some(token)).map_err(|_| Refusal::PayloadToken),
-        _ => Err(Refusal::PayloadToken),
+        [one] => {
+            serde_json::from_str(one.get()).map(|Token(token)| Some(token)).map_err(|_| JwtRejection::PayloadToken)
+        }
+        _ => Err(JwtRejection::PayloadToken),
     }
 }
 
 /// The payload's `user`, which must be there at most once.
-pub(crate) fn forwarded_user(request: &Request) -> Result<Option<&RawValue>, Refusal> {
-    let found = top_level::values(request.data().unwrap_or_default(), &USER).map_err(|_| Refusal::ForwardedUser)?;
+pub(crate) fn forwarded_user(request: &Request) -> Result<Option<&RawValue>, JwtRejection> {
+    let found =
+        top_level::values(request.data().unwrap_or_default(), &USER).map_err(|_| JwtRejection::ForwardedUser)?;
     match found.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(one)),
-        _ => Err(Refusal::ForwardedUser),
+        _ => Err(JwtRejection::ForwardedUser),
     }
 }
 
@@ -108,12 +111,12 @@ mod tests {
     use super::super::testing::request;
     use super::*;
 
-    fn found(sources: &Sources, headers: &[(&'static str, &str)], data: &str) -> Result<String, Refusal> {
+    fn found(sources: &Sources, headers: &[(&'static str, &str)], data: &str) -> Result<String, JwtRejection> {
         let request = request("users.get", headers, data);
         sources.find(&request).map(|proof| format!("{proof:?}"))
     }
 
-    fn token(headers: &[(&'static str, &str)]) -> Result<String, Refusal> {
+    fn token(headers: &[(&'static str, &str)]) -> Result<String, JwtRejection> {
         found(&Sources::default(), headers, "{}")
     }
 
@@ -139,7 +142,7 @@ mod tests {
             "a.b.c",
             "",
         ] {
-            assert_eq!(token(&[("authorization", value)]).unwrap_err(), Refusal::Scheme, "{value:?}");
+            assert_eq!(token(&[("authorization", value)]).unwrap_err(), JwtRejection::Scheme, "{value:?}");
         }
         assert!(token(&[("authorization", "Bearer a.b.c")]).is_ok());
     }
@@ -148,7 +151,7 @@ mod tests {
     fn source_04_two_values_are_refused_even_if_equal() {
         for second in ["Bearer a.b.c", "Bearer d.e.f", ""] {
             let twice = [("authorization", "Bearer a.b.c"), ("authorization", second)];
-            assert_eq!(token(&twice).unwrap_err(), Refusal::SeveralValues, "{second:?}");
+            assert_eq!(token(&twice).unwrap_err(), JwtRejection::SeveralValues, "{second:?}");
         }
     }
 
@@ -156,17 +159,17 @@ mod tests {
     fn source_05_two_spellings_of_the_header_are_two_values() {
         for twin in ["authorization", "AUTHORIZATION", "aUTHORIZATION"] {
             let both = [("Authorization", "Bearer a.b.c"), (twin, "Bearer a.b.c")];
-            assert_eq!(token(&both).unwrap_err(), Refusal::SeveralValues, "{twin}");
+            assert_eq!(token(&both).unwrap_err(), JwtRejection::SeveralValues, "{twin}");
         }
     }
 
     #[test]
     fn a_request_without_a_proof_is_refused() {
-        assert_eq!(token(&[]).unwrap_err(), Refusal::NoToken);
-        assert_eq!(token(&[("x-authorization", "Bearer a.b.c")]).unwrap_err(), Refusal::NoToken);
+        assert_eq!(token(&[]).unwrap_err(), JwtRejection::NoToken);
+        assert_eq!(token(&[("x-authorization", "Bearer a.b.c")]).unwrap_err(), JwtRejection::NoToken);
         // Closed sources do not count, whatever they bring.
         let all = found(&Sources::default(), &[("nrpc-assert", "a.b.c")], r#"{"token":"a.b.c","user":{"sub":"a"}}"#);
-        assert_eq!(all.unwrap_err(), Refusal::NoToken);
+        assert_eq!(all.unwrap_err(), JwtRejection::NoToken);
     }
 
     #[test]
@@ -177,7 +180,7 @@ mod tests {
         assert!(found(&open, &[("authorization", "Bearer a.b.c")], "{}").is_ok());
         for header in ["Bearer a.b.c", "Bearer d.e.f"] {
             let both = found(&open, &[("authorization", header)], data);
-            assert_eq!(both.unwrap_err(), Refusal::SeveralSources);
+            assert_eq!(both.unwrap_err(), JwtRejection::SeveralSources);
         }
     }
 
@@ -185,9 +188,9 @@ mod tests {
     fn a_payload_token_is_one_string() {
         let open = Sources { payload_field: Some(Field::new("token")), ..Sources::default() };
         for data in [r#"{"token":1}"#, r#"{"token":null}"#, r#"{"token":"a","tok\u0065n":"a"}"#, r#"{"token":"a""#] {
-            assert_eq!(found(&open, &[], data).unwrap_err(), Refusal::PayloadToken, "{data}");
+            assert_eq!(found(&open, &[], data).unwrap_err(), JwtRejection::PayloadToken, "{data}");
         }
-        assert_eq!(found(&open, &[], r#"{"a":{"token":"a.b.c"}}"#).unwrap_err(), Refusal::NoToken);
+        assert_eq!(found(&open, &[], r#"{"a":{"token":"a.b.c"}}"#).unwrap_err(), JwtRejection::NoToken);
         assert!(found(&open, &[], r#"{"token":"a.b\u002ec"}"#).unwrap().contains("a.b.c"));
     }
 
@@ -203,7 +206,7 @@ mod tests {
             (&headers[..1], r#"{"user":{}}"#),
             (&[], r#"{"user":{},"token":"a.b.c"}"#),
         ] {
-            assert_eq!(found(&open, headers, data).unwrap_err(), Refusal::SeveralSources, "{data}");
+            assert_eq!(found(&open, headers, data).unwrap_err(), JwtRejection::SeveralSources, "{data}");
         }
     }
 }

@@ -16,22 +16,22 @@ use super::{JwtGuard, UserClaims};
 /// were not heard of for 30 s, this one takes the token, until it expires. What is known to be revoked is
 /// refused in any case. For what must work whatever else does not, and does little harm in wrong hands.
 ///
-/// It has no say where [`Service::guard_all`](nats_rpc::Service::guard_all) puts a `JwtGuard` in front of it.
+/// It has no say where [`Service::global_guard`](nats_rpc::Service::global_guard) puts a `JwtGuard` in front of it.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
 /// use nats_rpc_jwt::prelude::*;
-/// use nats_rpc_jwt::AcceptStaleRevocations;
+/// use nats_rpc_jwt::FailOpenJwtGuard;
 ///
 /// #[message_pattern("menu.today")]
-/// #[use_guards(AcceptStaleRevocations)]
+/// #[use_guards(FailOpenJwtGuard)]
 /// async fn menu() -> &'static str { "soup" }
 ///
 /// let service = Service::new("canteen", "1.0.0").handlers(handlers![menu]).guard(JwtGuard::from_env);
 /// ```
-pub struct AcceptStaleRevocations<C = UserClaims>(JwtGuard<C>);
+pub struct FailOpenJwtGuard<C = UserClaims>(JwtGuard<C>);
 
-impl<C: Principal + DeserializeOwned> Guard for AcceptStaleRevocations<C> {
+impl<C: Principal + DeserializeOwned> Guard for FailOpenJwtGuard<C> {
     async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError> {
         self.0.admit(request, Stale::Accept).await
     }
@@ -50,9 +50,9 @@ impl<C: Principal + DeserializeOwned> Guard for AcceptStaleRevocations<C> {
     }
 }
 
-impl<C> fmt::Debug for AcceptStaleRevocations<C> {
+impl<C> fmt::Debug for FailOpenJwtGuard<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("AcceptStaleRevocations").field(&self.0).finish()
+        f.debug_tuple("FailOpenJwtGuard").field(&self.0).finish()
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
     fn while_nobody_can_tell_what_is_revoked_a_good_token_is_taken_and_no_other() {
         let list = Arc::new(DenyList::new(Duration::from_secs(30)));
         let strict = JwtGuard::<UserClaims>::new(config().revocations(Revocations::new(list.clone()))).unwrap();
-        let lenient = AcceptStaleRevocations(strict.clone());
+        let lenient = FailOpenJwtGuard(strict.clone());
         let good = token(&claims());
         let ask = |guard: &dyn Fn(&mut Request) -> Result<(), RpcError>, token: &str| {
             let mut request = request("menu.today", &[("authorization", &format!("Bearer {token}"))], "{}");

@@ -170,10 +170,10 @@ fn claims_of_ones_own_are_read_strictly() {
     let read = |changes: Value| guard.verify(&token(&claims_with(changes)));
     let tenant = read(json!({ "tenant": 7 })).unwrap();
     assert_eq!((tenant.sub.as_str(), tenant.tenant), ("u1", 7));
-    assert_eq!(read(json!({})).unwrap_err(), Refusal::CustomClaims);
-    assert_eq!(read(json!({ "tenant": "7" })).unwrap_err(), Refusal::CustomClaims);
+    assert_eq!(read(json!({})).unwrap_err(), JwtRejection::CustomClaims);
+    assert_eq!(read(json!({ "tenant": "7" })).unwrap_err(), JwtRejection::CustomClaims);
     let twice = claims().to_string().replacen('{', r#"{"tenant":1,"tenant":2,"#, 1);
-    assert_eq!(guard.verify(&raw_token(testing::HEADER, &twice)).unwrap_err(), Refusal::CustomClaims);
+    assert_eq!(guard.verify(&raw_token(testing::HEADER, &twice)).unwrap_err(), JwtRejection::CustomClaims);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn nest(now: u64) -> JwtConfig {
     JwtConfig::nest_compatible(SecretKey::new("JWT_SECRET", NEST_SECRET).unwrap()).clock(move || at(now))
 }
 
-fn nest_verify(config: JwtConfig, token: &str) -> Result<Arc<UserClaims>, Refusal> {
+fn nest_verify(config: JwtConfig, token: &str) -> Result<Arc<UserClaims>, JwtRejection> {
     JwtGuard::new(config).unwrap().verify(token)
 }
 
@@ -265,19 +265,19 @@ fn a_token_of_stock_nestjs_is_taken_by_the_compatible_guard_alone() {
     let claims = nest_verify(nest(NEST_IAT), NEST_TOKEN).unwrap();
     assert_eq!(*claims, UserClaims::new("0192f0c1-7e1a-7cc0-9c59-000000000001").with_roles(["admin"]));
     let strict = JwtConfig::hs256(SecretKey::new("JWT_SECRET", NEST_SECRET).unwrap()).clock(|| at(NEST_IAT));
-    assert_eq!(nest_verify(strict, NEST_TOKEN).unwrap_err(), Refusal::Type);
+    assert_eq!(nest_verify(strict, NEST_TOKEN).unwrap_err(), JwtRejection::Type);
 }
 
 #[test]
 fn the_compatible_guard_still_checks_signature_expiry_and_what_is_configured() {
     assert_eq!(nest_verify(nest(NEST_IAT + 904), NEST_TOKEN).map(drop), Ok(()));
-    assert_eq!(nest_verify(nest(NEST_IAT + 905), NEST_TOKEN).map(drop), Err(Refusal::Expired));
-    assert_eq!(nest_verify(nest(NEST_IAT).issuer("i"), NEST_TOKEN).map(drop), Err(Refusal::Issuer));
-    assert_eq!(nest_verify(nest(NEST_IAT).audience("a"), NEST_TOKEN).map(drop), Err(Refusal::Audience));
+    assert_eq!(nest_verify(nest(NEST_IAT + 905), NEST_TOKEN).map(drop), Err(JwtRejection::Expired));
+    assert_eq!(nest_verify(nest(NEST_IAT).issuer("i"), NEST_TOKEN).map(drop), Err(JwtRejection::Issuer));
+    assert_eq!(nest_verify(nest(NEST_IAT).audience("a"), NEST_TOKEN).map(drop), Err(JwtRejection::Audience));
     let hour = nest(NEST_IAT).max_lifetime(Duration::from_secs(899));
-    assert_eq!(nest_verify(hour, NEST_TOKEN).map(drop), Err(Refusal::Lifetime));
+    assert_eq!(nest_verify(hour, NEST_TOKEN).map(drop), Err(JwtRejection::Lifetime));
     let other = JwtConfig::nest_compatible(testing::secret()).clock(|| at(NEST_IAT));
-    assert_eq!(nest_verify(other, NEST_TOKEN).map(drop), Err(Refusal::Signature));
+    assert_eq!(nest_verify(other, NEST_TOKEN).map(drop), Err(JwtRejection::Signature));
     assert!(SecretKey::new("JWT_SECRET", "your-secret-key").is_err());
 }
 
@@ -290,16 +290,16 @@ fn the_compatible_guard_takes_a_bare_minimum_and_no_less() {
     assert_eq!(nest(r#"{"alg":"HS256","typ":"JWT","kid":"k"}"#, &json!({ "sub": "u1", "exp": NOW + 1 })), Ok(()));
     // The last second that has four digits for its year.
     assert_eq!(nest(typ_jwt, &json!({ "sub": "u1", "exp": 253_402_300_799_u64 })), Ok(()));
-    assert_eq!(nest(typ_jwt, &json!({ "sub": "u1", "exp": 253_402_300_800_u64 })), Err(Refusal::Lifetime));
-    assert_eq!(nest(typ_jwt, &json!({ "sub": "u1" })), Err(Refusal::Claims));
-    assert_eq!(nest(typ_jwt, &json!({ "exp": NOW + 1 })), Err(Refusal::Claims));
-    assert_eq!(nest(r#"{"alg":"HS256"}"#, &json!({ "sub": "u1", "exp": NOW + 1 })), Err(Refusal::Header));
+    assert_eq!(nest(typ_jwt, &json!({ "sub": "u1", "exp": 253_402_300_800_u64 })), Err(JwtRejection::Lifetime));
+    assert_eq!(nest(typ_jwt, &json!({ "sub": "u1" })), Err(JwtRejection::Claims));
+    assert_eq!(nest(typ_jwt, &json!({ "exp": NOW + 1 })), Err(JwtRejection::Claims));
+    assert_eq!(nest(r#"{"alg":"HS256"}"#, &json!({ "sub": "u1", "exp": NOW + 1 })), Err(JwtRejection::Header));
     assert_eq!(
         nest(r#"{"alg":"HS512","typ":"JWT"}"#, &json!({ "sub": "u1", "exp": NOW + 1 })),
-        Err(Refusal::Algorithm)
+        Err(JwtRejection::Algorithm)
     );
-    assert_eq!(nest(typ_jwt, &json!({ "sub": "u1", "exp": NOW + 1, "iat": NOW + 60 })), Err(Refusal::IssuedAt));
-    assert_eq!(nest(typ_jwt, &json!({ "sub": "u1", "exp": NOW + 1, "jti": "" })), Err(Refusal::Id));
+    assert_eq!(nest(typ_jwt, &json!({ "sub": "u1", "exp": NOW + 1, "iat": NOW + 60 })), Err(JwtRejection::IssuedAt));
+    assert_eq!(nest(typ_jwt, &json!({ "sub": "u1", "exp": NOW + 1, "jti": "" })), Err(JwtRejection::Id));
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn a_cached_token_ends_with_its_key() {
     assert!(guard.verify(&token).is_ok());
     assert!(guard.verify(&token).is_ok());
     ring.replace(&ring::testing::document(2, &[])).unwrap();
-    assert_eq!(guard.verify(&token).unwrap_err(), Refusal::NoKeys);
+    assert_eq!(guard.verify(&token).unwrap_err(), JwtRejection::NoKeys);
     ring.replace(&ring::testing::document(3, &[&signing])).unwrap();
     assert!(guard.verify(&token).is_ok());
 }

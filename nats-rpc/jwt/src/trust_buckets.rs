@@ -49,7 +49,7 @@ impl TrustBuckets {
     /// The public keys of `purpose`, to verify with them.
     pub fn keys(&self, purpose: KeyPurpose) -> KvAccess {
         let access = KvAccess::to(purpose.bucket()).read();
-        if self.has_own_account() { self.located(access) } else { access.follow() }
+        if self.has_own_account() { self.located(access) } else { access.watch() }
     }
 
     /// The public keys of `purpose`, for a program that publishes keys of its own there and watches none.
@@ -61,9 +61,9 @@ impl TrustBuckets {
     pub fn revocations(&self) -> KvAccess {
         let access = KvAccess::to(REVOCATIONS);
         if self.has_own_account() {
-            self.located(access.read_all().watch(CHANGES).watch(BEACON))
+            self.located(access.read_all().subscribe(CHANGES).subscribe(BEACON))
         } else {
-            access.follow()
+            access.watch()
         }
     }
 

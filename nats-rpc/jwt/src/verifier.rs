@@ -11,7 +11,7 @@ use super::claims::{StandardClaims, is_sound_id, is_sound_subject};
 use super::clock::Clock;
 use super::header::{Header, is_object, same_media_type};
 use super::keys::{Keys, VerifyingKey};
-use super::refusal::Refusal;
+use super::refusal::JwtRejection;
 use super::revocation::{Epochs, Marks, Revocations, Stale, subject_digest};
 use super::ring::KeyRing;
 use super::signing::choose_back_end;
@@ -75,8 +75,8 @@ impl Proven {
     }
 
     /// Reads `T` from the claims; each type is read apart, so that each sees a claim that is there twice.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
-        serde_json::from_slice(&self.payload).map_err(|_| Refusal::CustomClaims)
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, JwtRejection> {
+        serde_json::from_slice(&self.payload).map_err(|_| JwtRejection::CustomClaims)
     }
 }
 
@@ -112,7 +112,7 @@ impl Verifier {
     }
 
     /// Verifies `token` up to its standard claims and its standing.
-    pub(crate) fn prove(&self, token: &str, stale: Stale) -> Result<Proven, Refusal> {
+    pub(crate) fn prove(&self, token: &str, stale: Stale) -> Result<Proven, JwtRejection> {
         let proven = self.check_claims(self.authenticate(token)?)?;
         self.check_standing(&proven.standing, stale)?;
         Ok(proven)
@@ -120,9 +120,9 @@ impl Verifier {
 
     /// Whether a token that was verified before still holds. Cache hits come through here as well, so
     /// whatever can change after verification is looked at here and nowhere else.
-    pub(crate) fn check_standing(&self, standing: &Standing, stale: Stale) -> Result<(), Refusal> {
+    pub(crate) fn check_standing(&self, standing: &Standing, stale: Stale) -> Result<(), JwtRejection> {
         if self.clock.unix_seconds() >= standing.exp + self.rules.leeway {
-            return Err(Refusal::Expired);
+            return Err(JwtRejection::Expired);
         }
         match &self.rules.revocations {
             Some(revocations) => revocations.check(&standing.marks, stale),
@@ -133,7 +133,7 @@ impl Verifier {
     /// Whether a token that was taken earlier still holds, for what goes on beyond one request.
     ///
     /// It costs a look at the ring where keys were taken from that, and no signature.
-    pub(crate) fn recheck(&self, standing: &Standing, stale: Stale) -> Result<(), Refusal> {
+    pub(crate) fn recheck(&self, standing: &Standing, stale: Stale) -> Result<(), JwtRejection> {
         if let (Some(kid), false) = (&standing.kid, self.is_current(standing)) {
             self.find_in_use(|keys| keys.find_id(kid))?;
         }
@@ -164,100 +164,100 @@ impl Verifier {
     /// The key that `find` names, if it may be used now.
     fn find_in_use(
         &self,
-        find: impl FnOnce(&Keys) -> Result<(Arc<VerifyingKey>, u64), Refusal>,
-    ) -> Result<(Arc<VerifyingKey>, u64), Refusal> {
+        find: impl FnOnce(&Keys) -> Result<(Arc<VerifyingKey>, u64), JwtRejection>,
+    ) -> Result<(Arc<VerifyingKey>, u64), JwtRejection> {
         let refusal = match find(&self.keys) {
             Ok((key, generation)) if key.is_in_use(&self.clock, self.rules.leeway) => return Ok((key, generation)),
-            Ok(_) => Refusal::KeyNotInUse,
-            Err(refusal @ Refusal::UnknownKeyId) => refusal,
+            Ok(_) => JwtRejection::KeyNotInUse,
+            Err(refusal @ JwtRejection::UnknownKeyId) => refusal,
             Err(refusal) => return Err(refusal),
         };
         // Without any key, a good token cannot be told from a bad one.
-        Err(if self.has_key() { refusal } else { Refusal::NoKeys })
+        Err(if self.has_key() { refusal } else { JwtRejection::NoKeys })
     }
 
     /// From the size to the signature: who made this token?
-    fn authenticate(&self, token: &str) -> Result<Signed, Refusal> {
+    fn authenticate(&self, token: &str) -> Result<Signed, JwtRejection> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(Refusal::TooLarge);
+            return Err(JwtRejection::TooLarge);
         }
         if !is_token_text(token) {
-            return Err(Refusal::Charset);
+            return Err(JwtRejection::Charset);
         }
         let parts = Parts::of(token)?;
-        let header = URL_SAFE_NO_PAD.decode(parts.header).map_err(|_| Refusal::Header)?;
+        let header = URL_SAFE_NO_PAD.decode(parts.header).map_err(|_| JwtRejection::Header)?;
         let header = Header::parse(&header)?;
         let (key, generation) = self.find_in_use(|keys| keys.find(&header))?;
         if header.alg != key.algorithm_name() {
-            return Err(Refusal::Algorithm);
+            return Err(JwtRejection::Algorithm);
         }
         if !same_media_type(&header.typ, &key.typ) || !same_media_type(&header.typ, self.rules.typ) {
-            return Err(Refusal::Type);
+            return Err(JwtRejection::Type);
         }
         match crypto::verify(parts.signature, parts.signed.as_bytes(), &key.decoding, key.algorithm) {
             Ok(true) => {}
-            Ok(false) | Err(_) => return Err(Refusal::Signature),
+            Ok(false) | Err(_) => return Err(JwtRejection::Signature),
         }
-        let payload = URL_SAFE_NO_PAD.decode(parts.payload).map_err(|_| Refusal::Claims)?;
+        let payload = URL_SAFE_NO_PAD.decode(parts.payload).map_err(|_| JwtRejection::Claims)?;
         let kid = self.ring().and(header.kid.as_deref()).map(Box::from);
         Ok(Signed { key, kid, generation, payload })
     }
 
     /// From the types of the claims to their meaning: is this token for us, and now?
-    fn check_claims(&self, signed: Signed) -> Result<Proven, Refusal> {
+    fn check_claims(&self, signed: Signed) -> Result<Proven, JwtRejection> {
         let Signed { key, kid, generation, payload } = signed;
         if !is_object(&payload) {
-            return Err(Refusal::Claims);
+            return Err(JwtRejection::Claims);
         }
-        let claims: StandardClaims<'_> = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
+        let claims: StandardClaims<'_> = serde_json::from_slice(&payload).map_err(|_| JwtRejection::Claims)?;
         let wanted = [self.rules.issuer.as_deref(), key.issuer.as_deref()];
         if wanted.into_iter().flatten().any(|issuer| claims.iss.as_deref() != Some(issuer)) {
-            return Err(Refusal::Issuer);
+            return Err(JwtRejection::Issuer);
         }
         if let Some(audience) = self.rules.audience.as_deref()
             && !claims.aud.as_ref().is_some_and(|found| found.contains(audience))
         {
-            return Err(Refusal::Audience);
+            return Err(JwtRejection::Audience);
         }
         self.check_times(&claims)?;
         if !is_sound_subject(&claims.sub) {
-            return Err(Refusal::Subject);
+            return Err(JwtRejection::Subject);
         }
         let jti_is_sound = claims.jti.as_deref().map_or(!self.rules.complete, is_sound_id);
         if !jti_is_sound || !claims.sid.as_deref().is_none_or(is_sound_id) {
-            return Err(Refusal::Id);
+            return Err(JwtRejection::Id);
         }
-        let StandardClaims { exp, sub, jti, sid, epoch: user, realm, .. } = claims;
-        let epochs = self.rules.epochs.then(|| Epochs { subject: subject_digest(&sub), user, realm });
+        let StandardClaims { exp, sub, jti, sid, epoch: user, global_epoch, .. } = claims;
+        let epochs = self.rules.epochs.then(|| Epochs { subject: subject_digest(&sub), user, global_epoch });
         let key_until = key.not_after;
         let standing = Standing { exp, generation, kid, key_until, sub, marks: Marks { jti, sid, epochs } };
         Ok(Proven { payload, standing })
     }
 
-    fn check_times(&self, claims: &StandardClaims<'_>) -> Result<(), Refusal> {
+    fn check_times(&self, claims: &StandardClaims<'_>) -> Result<(), JwtRejection> {
         let now = self.clock.unix_seconds();
         let latest = now.saturating_add(self.rules.leeway);
         if claims.exp > MAX_TIME {
-            return Err(Refusal::Lifetime);
+            return Err(JwtRejection::Lifetime);
         }
         if now >= claims.exp + self.rules.leeway {
-            return Err(Refusal::Expired);
+            return Err(JwtRejection::Expired);
         }
         if claims.nbf.is_some_and(|nbf| nbf > latest) {
-            return Err(Refusal::NotYetValid);
+            return Err(JwtRejection::NotYetValid);
         }
         let Some(iat) = claims.iat else {
             // Without it nobody knows how long the token lives, nor for how long to remember that it was revoked.
             let needed = self.rules.complete || self.rules.revocations.is_some();
-            return if needed { Err(Refusal::IssuedAt) } else { Ok(()) };
+            return if needed { Err(JwtRejection::IssuedAt) } else { Ok(()) };
         };
         if iat > latest {
-            return Err(Refusal::IssuedAt);
+            return Err(JwtRejection::IssuedAt);
         }
         let lifetime = claims.exp.checked_sub(iat).filter(|lifetime| *lifetime > 0);
         match (lifetime, self.rules.max_lifetime) {
-            (None, _) => Err(Refusal::Lifetime),
-            (Some(lifetime), Some(max)) if lifetime > max => Err(Refusal::Lifetime),
+            (None, _) => Err(JwtRejection::Lifetime),
+            (Some(lifetime), Some(max)) if lifetime > max => Err(JwtRejection::Lifetime),
             _ => Ok(()),
         }
     }
@@ -279,11 +279,11 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn of(token: &'a str) -> Result<Self, Refusal> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(Refusal::Parts)?;
-        let (header, payload) = signed.split_once('.').ok_or(Refusal::Parts)?;
+    fn of(token: &'a str) -> Result<Self, JwtRejection> {
+        let (signed, signature) = token.rsplit_once('.').ok_or(JwtRejection::Parts)?;
+        let (header, payload) = signed.split_once('.').ok_or(JwtRejection::Parts)?;
         if payload.contains('.') || [header, payload, signature].iter().any(|part| part.is_empty()) {
-            return Err(Refusal::Parts);
+            return Err(JwtRejection::Parts);
         }
         Ok(Self { header, payload, signature, signed })
     }

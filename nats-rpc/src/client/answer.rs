@@ -18,10 +18,10 @@ struct ErrorBody {
 /// Reads an answer in the native dialect.
 ///
 /// # Errors
-/// [`CallError::Answered`] if its headers say that it is an error, [`CallError::Decode`] if its body is no `R`.
+/// [`CallError::Remote`] if its headers say that it is an error, [`CallError::Decode`] if its body is no `R`.
 pub(crate) fn decode<R: DeserializeOwned>(headers: Option<&HeaderMap>, body: &[u8]) -> Result<R, CallError> {
     if let Some(error) = headers.and_then(|headers| remote_error(headers, body)) {
-        return Err(CallError::Answered(error));
+        return Err(CallError::Remote(error));
     }
     // Services of other makes answer "nothing" with an empty body.
     let body = if body.is_empty() { b"null" } else { body };
@@ -55,11 +55,11 @@ mod tests {
     #[test]
     fn an_error_is_known_by_its_headers_and_explained_by_its_body() {
         let body = br#"{"code":"NOT_FOUND","message":"gone","details":{"id":7}}"#;
-        let Err(CallError::Answered(error)) = decode::<u8>(Some(&headers("404")), body) else { panic!("no error") };
+        let Err(CallError::Remote(error)) = decode::<u8>(Some(&headers("404")), body) else { panic!("no error") };
         assert_eq!((error.status(), error.message()), (404, "gone"));
         assert_eq!(error.details().unwrap().get(), r#"{"id":7}"#);
         for body in [&b""[..], b"nonsense", b"[]"] {
-            let Err(CallError::Answered(error)) = decode::<u8>(Some(&headers("x")), body) else { panic!("no error") };
+            let Err(CallError::Remote(error)) = decode::<u8>(Some(&headers("x")), body) else { panic!("no error") };
             assert_eq!((error.status(), error.message()), (500, "from the header"));
         }
     }

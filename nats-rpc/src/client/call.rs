@@ -45,9 +45,9 @@ impl Client {
     /// Calls the handler of `subject` and waits for its answer.
     ///
     /// # Errors
-    /// - [`CallError::Answered`]: the handler answered with an error.
+    /// - [`CallError::Remote`]: the handler answered with an error.
     /// - [`CallError::NoResponders`]: nobody listens to `subject`, nor began to within the
-    ///   [patience](Self::patience); nothing was executed.
+    ///   [patience](Self::no_responders_timeout); nothing was executed.
     /// - [`CallError::CapturedByStream`]: no reply came but the acknowledgement of a JetStream stream that captures
     ///   `subject`; it may have executed.
     /// - [`CallError::TimedOut`], [`CallError::ConnectionLost`]: no answer came; it may have executed, unless the
@@ -55,10 +55,10 @@ impl Client {
     /// - [`CallError::Disconnected`]: there is no connection now; nothing was sent. Not with
     ///   [`wait_for_ready`](Self::wait_for_ready).
     /// - [`CallError::Forbidden`]: this user may not publish to `subject`; nothing was executed.
-    /// - [`CallError::Deaf`]: this user may not listen for the answer; it may have executed.
+    /// - [`CallError::InboxForbidden`]: this user may not listen for the answer; it may have executed.
     /// - [`CallError::Invalid`], [`CallError::TooLarge`]: the call cannot be sent as it is.
     /// - [`CallError::Decode`]: the answer is not an `R`.
-    /// - [`CallError::Broken`]: a [NestJS](Self::nest) service answered with several values.
+    /// - [`CallError::IncompleteResponse`]: a [NestJS](Self::nest) service answered with several values.
     pub async fn send<R: DeserializeOwned>(
         &self,
         subject: impl AsRef<str>,
@@ -132,7 +132,7 @@ impl Client {
         F: Future<Output = Result<T, CallError>>,
     {
         // Time is kept for saying that nobody listens: "may have executed" would be wrong.
-        let patience = self.patience.min(until.saturating_duration_since(started) / 2);
+        let patience = self.no_responders_timeout.min(until.saturating_duration_since(started) / 2);
         let call = async {
             let mut backoff = Backoff::default();
             self.budget.deposit();
@@ -166,7 +166,7 @@ impl Client {
             CallError::NoResponders { .. } => patient,
             CallError::Disconnected => self.wait_for_ready,
             CallError::ConnectionLost { .. } => self.idempotent && self.budget.withdraw(),
-            CallError::Answered(error) => {
+            CallError::Remote(error) => {
                 self.idempotent && error.code() == Some(Code::Unavailable) && self.budget.withdraw()
             }
             _ => false,

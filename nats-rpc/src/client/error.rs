@@ -13,7 +13,7 @@ use crate::message::HeaderError;
 pub enum CallError {
     /// The service answered with an error.
     #[error("the service answered with an error: {0}")]
-    Answered(RemoteError),
+    Remote(RemoteError),
     /// Nobody listens to the subject; nothing was executed.
     #[error("nobody listens to {subject:?}: is the service running, and is the subject spelled right?")]
     #[non_exhaustive]
@@ -52,7 +52,7 @@ pub enum CallError {
     /// The answer broke off: part of it was lost, or its service is gone. What came before it is good.
     #[error("the answer of {subject:?} broke off: {why}")]
     #[non_exhaustive]
-    Broken {
+    IncompleteResponse {
         /// The subject called.
         subject: String,
         /// What was missed.
@@ -87,7 +87,7 @@ pub enum CallError {
          NATS_INBOX_PREFIX chooses another"
     )]
     #[non_exhaustive]
-    Deaf {
+    InboxForbidden {
         /// The inbox.
         inbox: String,
     },
@@ -112,7 +112,7 @@ impl CallError {
     /// The code that the service answered with, if it did.
     pub fn code(&self) -> Option<Code> {
         match self {
-            Self::Answered(error) => error.code(),
+            Self::Remote(error) => error.code(),
             _ => None,
         }
     }
@@ -131,18 +131,21 @@ impl From<HeaderError> for CallError {
 impl From<CallError> for RpcError {
     fn from(error: CallError) -> Self {
         let code = match &error {
-            CallError::Answered(remote) => remote.code().filter(|code| *code != Code::Internal),
+            CallError::Remote(remote) => remote.code().filter(|code| *code != Code::Internal),
             CallError::NoResponders { .. }
             | CallError::Disconnected
             | CallError::ConnectionLost { .. }
-            | CallError::Broken { .. } => Some(Code::Unavailable),
+            | CallError::IncompleteResponse { .. } => Some(Code::Unavailable),
             CallError::TimedOut { .. } | CallError::CapturedByStream { .. } => Some(Code::DeadlineExceeded),
             CallError::TooLarge { .. } => Some(Code::PayloadTooLarge),
-            CallError::Forbidden { .. } | CallError::Deaf { .. } | CallError::Invalid(_) | CallError::Decode(_) => None,
+            CallError::Forbidden { .. }
+            | CallError::InboxForbidden { .. }
+            | CallError::Invalid(_)
+            | CallError::Decode(_) => None,
         };
         let Some(code) = code else { return Self::internal(error) };
         let message = match &error {
-            CallError::Answered(remote) => remote.message().to_owned(),
+            CallError::Remote(remote) => remote.message().to_owned(),
             CallError::TimedOut { .. } | CallError::CapturedByStream { .. } => {
                 "a service that this one needs did not answer in time".to_owned()
             }
@@ -150,7 +153,7 @@ impl From<CallError> for RpcError {
             _ => "a service that this one needs is not available".to_owned(),
         };
         let details = match &error {
-            CallError::Answered(remote) => remote.details().map(ToOwned::to_owned),
+            CallError::Remote(remote) => remote.details().map(ToOwned::to_owned),
             _ => None,
         };
         let answer = Self::new(code, message).with_source(error);

@@ -139,7 +139,7 @@ impl Feed {
             Ok(Some(Said::End)) => state.finish(Ok(())),
             Err(error) => {
                 // Whatever broke on this side, the service need not go on.
-                let broken = matches!(error, CallError::Broken { .. } | CallError::Decode(_));
+                let broken = matches!(error, CallError::IncompleteResponse { .. } | CallError::Decode(_));
                 say = origin.filter(|_| broken).map(|origin| (origin, Frame::Cancel));
                 state.finish(Err(self.name(error)));
             }
@@ -151,7 +151,9 @@ impl Feed {
     /// Puts the subject where the state could not.
     fn name(&self, error: CallError) -> CallError {
         match error {
-            CallError::Broken { why, .. } => CallError::Broken { subject: self.subject.to_string(), why },
+            CallError::IncompleteResponse { why, .. } => {
+                CallError::IncompleteResponse { subject: self.subject.to_string(), why }
+            }
             error => error,
         }
     }
@@ -248,7 +250,7 @@ impl State {
             // A handler without a stream: its answer is the only item.
             self.opened = true;
             return match error() {
-                Some(error) => Err(CallError::Answered(error)),
+                Some(error) => Err(CallError::Remote(error)),
                 None => {
                     self.items.push_back(if payload.is_empty() { Bytes::from_static(b"null") } else { payload });
                     Ok(Some(Said::End))
@@ -281,7 +283,7 @@ impl State {
             }
             Frame::End(count) if count == expected => Ok(Some(Said::End)),
             Frame::Error(count) if count == expected => {
-                Err(error().map_or_else(|| broken("it ended with an error that cannot be read"), CallError::Answered))
+                Err(error().map_or_else(|| broken("it ended with an error that cannot be read"), CallError::Remote))
             }
             Frame::Item(count) | Frame::End(count) | Frame::Error(count) => {
                 Err(broken(format!("message {count} came where {expected} was expected")))
@@ -318,7 +320,7 @@ impl State {
                 Ok(Some(Said::End))
             }
             Answer::End => Ok(Some(Said::End)),
-            Answer::Error(error) => Err(CallError::Answered(error)),
+            Answer::Error(error) => Err(CallError::Remote(error)),
             Answer::Foreign => Ok(None),
         }
     }
@@ -329,7 +331,7 @@ const NO_ADDRESS: &str = "its frames name no inbox for credit: set NATS_REPLY_PR
 
 /// An error that [`Feed::name`] completes.
 fn broken(why: impl Into<String>) -> CallError {
-    CallError::Broken { subject: String::new(), why: why.into() }
+    CallError::IncompleteResponse { subject: String::new(), why: why.into() }
 }
 
 /// Whether nats-server says that nobody listens.

@@ -139,7 +139,7 @@ impl Inbox {
 
     async fn publish(&self, call: &Prepared, token: InboxToken, headers: HeaderMap) -> Result<(), CallError> {
         if self.pending.deaf.load(Ordering::Relaxed) {
-            return Err(CallError::Deaf { inbox: self.prefix.clone() });
+            return Err(CallError::InboxForbidden { inbox: self.prefix.clone() });
         }
         let reply = format!("{}.{}", self.prefix, self.pending.tokens.text(token));
         let (to, body) = (call.subject.clone().into_nats(), call.payload.clone());
@@ -377,7 +377,7 @@ impl Pending {
     fn forbid_all(&self, inbox: &str) {
         let calls = std::mem::take(&mut *self.lock());
         for call in calls.into_values() {
-            call.fail(CallError::Deaf { inbox: inbox.to_owned() });
+            call.fail(CallError::InboxForbidden { inbox: inbox.to_owned() });
         }
     }
 

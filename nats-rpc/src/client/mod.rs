@@ -21,7 +21,7 @@ pub(crate) use self::answer::decode;
 pub use self::error::{CallError, RemoteError};
 use self::inbox::Inbox;
 use self::retry::Budget;
-pub use self::stream::Incoming;
+pub use self::stream::ResponseStream;
 use crate::connection::{ConnectError, Connection, NatsConfig};
 use crate::message::{HeaderError, Headers};
 use crate::trace::{self, TraceContext};
@@ -31,7 +31,7 @@ use crate::wire::stream::MAX_WINDOW;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a subject without a listener is tried again: after nats-server was away, callers are back
 /// milliseconds before the services that they call.
-const DEFAULT_PATIENCE: Duration = Duration::from_millis(500);
+const DEFAULT_NO_RESPONDERS_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a stream lasts, unless something else was said.
 const DEFAULT_STREAM_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many items are on their way or wait, unless something else was said.
@@ -69,7 +69,7 @@ pub struct Client {
     stream_timeout: Duration,
     item_timeout: Duration,
     window: u64,
-    patience: Duration,
+    no_responders_timeout: Duration,
     wait_for_ready: bool,
     idempotent: bool,
     budget: Arc<Budget>,
@@ -97,7 +97,7 @@ impl Client {
             stream_timeout: DEFAULT_STREAM_TIMEOUT,
             item_timeout: DEFAULT_TIMEOUT,
             window: DEFAULT_WINDOW,
-            patience: DEFAULT_PATIENCE,
+            no_responders_timeout: DEFAULT_NO_RESPONDERS_TIMEOUT,
             wait_for_ready: false,
             idempotent: false,
             budget: Arc::default(),
@@ -112,7 +112,7 @@ impl Client {
     ///
     /// NestJS never says that it gives up, so a dead service shows by the timeout alone, and it sends its
     /// streams as fast as it can: one that is 1,024 items ahead of its reader ends with
-    /// [`CallError::Broken`].
+    /// [`CallError::IncompleteResponse`].
     ///
     /// ```no_run
     /// # async fn run(client: nats_rpc::Client) -> Result<(), nats_rpc::CallError> {
@@ -191,8 +191,8 @@ impl Client {
     ///
     /// Such a call was not delivered, so it is safe to send it again, for at most half of the time that the
     /// call has; zero says so at once.
-    pub fn patience(&self, patience: Duration) -> Self {
-        Self { patience, ..self.clone() }
+    pub fn no_responders_timeout(&self, no_responders_timeout: Duration) -> Self {
+        Self { no_responders_timeout, ..self.clone() }
     }
 
     /// The same client, which waits for a connection, within its deadline, where it would fail fast.

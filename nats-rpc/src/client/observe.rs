@@ -25,7 +25,7 @@ pub(super) async fn observed<R>(
 /// The code that the service answered with, or why there was no answer.
 fn name(error: &CallError) -> &'static str {
     match error {
-        CallError::Answered(error) => error.code().map_or("OTHER", |code| code.as_str()),
+        CallError::Remote(error) => error.code().map_or("OTHER", |code| code.as_str()),
         CallError::NoResponders { .. } => "NO_RESPONDERS",
         CallError::TimedOut { .. } => "TIMED_OUT",
         CallError::ConnectionLost { .. } => "CONNECTION_LOST",
@@ -35,7 +35,7 @@ fn name(error: &CallError) -> &'static str {
         CallError::Invalid(_) => "INVALID",
         CallError::TooLarge { .. } => "TOO_LARGE",
         CallError::Decode(_) => "DECODE",
-        CallError::Deaf { .. } => "DEAF",
-        CallError::Broken { .. } => "BROKEN",
+        CallError::InboxForbidden { .. } => "INBOX_FORBIDDEN",
+        CallError::IncompleteResponse { .. } => "INCOMPLETE_RESPONSE",
     }
 }

@@ -43,11 +43,11 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`send`](Self::send), until the first item. After it the stream ends with
-    /// - [`CallError::Answered`]: the handler's stream failed, or the service stopped (503);
+    /// - [`CallError::Remote`]: the handler's stream failed, or the service stopped (503);
     /// - [`CallError::TimedOut`]: an item, or the whole, took longer than [`item_timeout`](Self::item_timeout)
     ///   or [`stream_timeout`](Self::stream_timeout) says;
     /// - [`CallError::ConnectionLost`]: the connection to nats-server broke;
-    /// - [`CallError::Broken`]: items were lost on their way, or nothing was heard of the service for 5 s;
+    /// - [`CallError::IncompleteResponse`]: items were lost on their way, or nothing was heard of the service for 5 s;
     /// - [`CallError::Decode`]: an item is not a `T`.
     ///
     /// A stream that ends without an error is complete.
@@ -55,7 +55,7 @@ impl Client {
         &self,
         subject: impl AsRef<str>,
         data: &(impl Serialize + ?Sized),
-    ) -> Result<Incoming<T>, CallError> {
+    ) -> Result<ResponseStream<T>, CallError> {
         let subject = subject.as_ref();
         observed(subject, false, self.begin(subject, data)).await
     }
@@ -64,7 +64,7 @@ impl Client {
         &self,
         subject: &str,
         data: &(impl Serialize + ?Sized),
-    ) -> Result<Incoming<T>, CallError> {
+    ) -> Result<ResponseStream<T>, CallError> {
         let call = self.prepare::<T>(subject, data)?;
         let started = Instant::now();
         let until = self.deadline(started, self.stream_timeout);
@@ -75,7 +75,7 @@ impl Client {
             Ok(receiver)
         };
         let receiver = self.persist(&call, started, until, opened).await?;
-        Ok(Incoming { receiver, item: PhantomData })
+        Ok(ResponseStream { receiver, item: PhantomData })
     }
 }
 
@@ -83,19 +83,19 @@ impl Client {
 ///
 /// It ends after its first error. Dropping it ends the stream at the service as well.
 #[must_use = "a stream that is dropped is cancelled"]
-pub struct Incoming<T> {
+pub struct ResponseStream<T> {
     receiver: Receiver,
     item: PhantomData<fn() -> T>,
 }
 
-impl<T: DeserializeOwned> Incoming<T> {
+impl<T: DeserializeOwned> ResponseStream<T> {
     /// The next item; `None` once the stream is complete, or has ended with an error before.
     pub async fn next(&mut self) -> Option<Result<T, CallError>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 }
 
-impl<T: DeserializeOwned> Stream for Incoming<T> {
+impl<T: DeserializeOwned> Stream for ResponseStream<T> {
     type Item = Result<T, CallError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -108,9 +108,9 @@ impl<T: DeserializeOwned> Stream for Incoming<T> {
     }
 }
 
-impl<T> fmt::Debug for Incoming<T> {
+impl<T> fmt::Debug for ResponseStream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming").field("subject", self.receiver.seat.feed().subject()).finish_non_exhaustive()
+        f.debug_struct("ResponseStream").field("subject", self.receiver.seat.feed().subject()).finish_non_exhaustive()
     }
 }
 
@@ -145,7 +145,7 @@ impl Receiver {
     }
 
     pub(super) fn broken(&self, why: &str) -> CallError {
-        CallError::Broken { subject: self.seat.feed().subject().to_string(), why: why.to_owned() }
+        CallError::IncompleteResponse { subject: self.seat.feed().subject().to_string(), why: why.to_owned() }
     }
 
     /// Ready once the service has answered at all.

@@ -26,7 +26,7 @@ use super::Connection;
 /// }
 ///
 /// let service = Service::new("settings", "1.0.0").handlers(handlers![setting]).provide_with(
-///     async |config: Config| KvBucket::open(config.connection(), "settings").await.map(Arc::new),
+///     async |context: ServiceContext| KvBucket::open(context.connection(), "settings").await.map(Arc::new),
 /// );
 /// ```
 pub struct KvBucket {

@@ -2,7 +2,6 @@
 
 mod config;
 mod connect;
-mod echo;
 mod filter;
 mod forbidden;
 mod keeper;
@@ -10,6 +9,7 @@ mod kv;
 mod overflow;
 mod record;
 mod relay;
+mod round_trip;
 mod slot;
 mod unreadable;
 mod watch;
@@ -30,10 +30,10 @@ use tokio::task::AbortHandle;
 pub use self::config::{HeaderFilter, KvApiPrefixes, NatsConfig, NatsConfigError};
 pub use self::connect::ConnectError;
 use self::connect::{Opened, connect, connect_filtered};
-pub use self::echo::EchoError;
 use self::keeper::Keeper;
 pub use self::kv::{KvBucket, KvError, KvHandles, is_kv_conflict};
 pub use self::record::{KvReadError, KvRecord};
+pub use self::round_trip::RoundTripError;
 pub use self::slot::Slot;
 pub use self::watch::ConnectionState;
 pub(crate) use self::watch::Violation;
@@ -160,7 +160,7 @@ impl Connection {
     /// ([`NatsConfig::subscription_capacity`]).
     ///
     /// At least: async-nats tells of no more than it has room to.
-    pub fn dropped(&self) -> u64 {
+    pub fn slow_consumer_drops(&self) -> u64 {
         self.0.watch.dropped()
     }
 

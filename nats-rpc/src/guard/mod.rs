@@ -17,7 +17,7 @@ use crate::readiness::Readiness;
 /// Decides whether a request reaches its handler; NestJS's `CanActivate`.
 ///
 /// Guards run in written order, before any argument is decoded. Attach one with `#[use_guards(…)]` or,
-/// for all message handlers of a service, with [`Service::guard_all`](crate::Service::guard_all).
+/// for all message handlers of a service, with [`Service::global_guard`](crate::Service::global_guard).
 ///
 /// ```
 /// use nats_rpc::prelude::*;

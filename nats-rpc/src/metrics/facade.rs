@@ -9,7 +9,7 @@ const REQUESTS: &str = "nats_rpc_requests_total";
 const REQUEST_SECONDS: &str = "nats_rpc_request_duration_seconds";
 const IN_FLIGHT: &str = "nats_rpc_requests_in_flight";
 const SHED: &str = "nats_rpc_requests_shed_total";
-const FOREIGN: &str = "nats_rpc_messages_foreign_total";
+const UNEXPECTED: &str = "nats_rpc_messages_unexpected_total";
 const REJECTED: &str = "nats_rpc_reply_subjects_rejected_total";
 const CALLS: &str = "nats_rpc_calls_total";
 const CALL_SECONDS: &str = "nats_rpc_call_duration_seconds";
@@ -28,7 +28,7 @@ pub(crate) struct RouteMetrics {
     seconds: Histogram,
     in_flight: Gauge,
     shed: Counter,
-    foreign: Counter,
+    unexpected: Counter,
     rejected: Counter,
 }
 
@@ -46,7 +46,7 @@ impl RouteMetrics {
             seconds: histogram!(REQUEST_SECONDS, &labels()),
             in_flight: gauge!(IN_FLIGHT, &labels()),
             shed: counter!(SHED, &labels()),
-            foreign: counter!(FOREIGN, &labels()),
+            unexpected: counter!(UNEXPECTED, &labels()),
             rejected: counter!(REJECTED, &labels()),
         }
     }
@@ -67,8 +67,8 @@ impl RouteMetrics {
         self.shed.increment(1);
     }
 
-    pub(crate) fn foreign(&self) {
-        self.foreign.increment(1);
+    pub(crate) fn unexpected(&self) {
+        self.unexpected.increment(1);
     }
 
     pub(crate) fn rejected_reply_subject(&self) {
@@ -117,7 +117,7 @@ fn describe() {
         describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From a message's arrival to its answer");
         describe_gauge!(IN_FLIGHT, Unit::Count, "Requests that run now");
         describe_counter!(SHED, Unit::Count, "Requests answered 503 because the handler was full");
-        describe_counter!(FOREIGN, Unit::Count, "Messages dropped because they were not sent to the handler");
+        describe_counter!(UNEXPECTED, Unit::Count, "Messages dropped because they were not sent to the handler");
         describe_counter!(REJECTED, Unit::Count, "Reply subjects that were rejected, as they are not inboxes");
         describe_counter!(CALLS, Unit::Count, "Calls that ended, by their outcome");
         describe_histogram!(CALL_SECONDS, Unit::Seconds, "From a call's start to its last word, retries included");
@@ -139,7 +139,7 @@ mod tests {
         REQUEST_SECONDS,
         IN_FLIGHT,
         SHED,
-        FOREIGN,
+        UNEXPECTED,
         REJECTED,
         CALLS,
         CALL_SECONDS,

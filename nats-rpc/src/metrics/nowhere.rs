@@ -14,7 +14,7 @@ impl RouteMetrics {
 
     pub(crate) fn shed(&self) {}
 
-    pub(crate) fn foreign(&self) {}
+    pub(crate) fn unexpected(&self) {}
 
     pub(crate) fn rejected_reply_subject(&self) {}
 }

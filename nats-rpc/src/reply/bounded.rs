@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{IntoReply, Written};
+use super::{IntoReply, ReplyKind};
 use crate::error::RpcError;
 use crate::validity::Validity;
 
@@ -12,7 +12,7 @@ use crate::validity::Validity;
 #[doc(hidden)]
 pub struct Bounded<T> {
     reply: T,
-    write: fn(T, &mut Vec<u8>) -> Result<Written, RpcError>,
+    write: fn(T, &mut Vec<u8>) -> Result<ReplyKind, RpcError>,
     validity: Option<Arc<dyn Validity>>,
 }
 
@@ -25,9 +25,9 @@ impl<T: IntoReply> Bounded<T> {
 // No handler returns it.
 #[diagnostic::do_not_recommend]
 impl<T> IntoReply for Bounded<T> {
-    fn write(self, out: &mut Vec<u8>) -> Result<Written, RpcError> {
+    fn write(self, out: &mut Vec<u8>) -> Result<ReplyKind, RpcError> {
         let mut written = (self.write)(self.reply, out)?;
-        if let Written::Stream(items) = &mut written {
+        if let ReplyKind::Stream(items) = &mut written {
             items.bound_by(self.validity);
         }
         Ok(written)

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use futures::Stream;
 use serde::Serialize;
 
-use super::{IntoReply, Written};
+use super::{IntoReply, ReplyKind};
 use crate::error::{IntoRpcError, RpcError};
 use crate::validity::Validity;
 
@@ -39,7 +39,7 @@ use crate::validity::Validity;
 /// Callers use [`Client::stream`](crate::Client::stream); [`send`](crate::Client::send) is answered 400.
 /// An item that is an error, or too large for a message (413), is the last one. The handler's own limit
 /// (`timeout_ms = …`, else [`Limits::timeout`](crate::Limits::timeout)) holds for the whole stream,
-/// [`Limits::stream_idle`](crate::Limits::stream_idle) for each item: what is late ends with 504. A stream behind a
+/// [`Limits::stream_idle_timeout`](crate::Limits::stream_idle_timeout) for each item: what is late ends with 504. A stream behind a
 /// guard ends when what the guard proved [does](crate::Validity): with 401 within a second after its token was revoked
 /// or has expired. While it lasts, a stream takes one of the handler's places.
 #[must_use = "a stream does nothing until a handler returns it"]
@@ -63,8 +63,8 @@ where
     S: Stream + Send + 'static,
     S::Item: StreamItem,
 {
-    fn write(self, _: &mut Vec<u8>) -> Result<Written, RpcError> {
-        Ok(Written::Stream(Items(Box::new(Bound { source: Box::new(Box::pin(self.0)), validity: None }))))
+    fn write(self, _: &mut Vec<u8>) -> Result<ReplyKind, RpcError> {
+        Ok(ReplyKind::Stream(BoxReplyStream(Box::new(Bound { source: Box::new(Box::pin(self.0)), validity: None }))))
     }
 }
 
@@ -85,7 +85,7 @@ impl<T: Serialize, E: IntoRpcError> StreamItem for Result<T, E> {
 /// The items of a handler's stream, their type erased.
 ///
 /// Behind a box of its own, so that an answer without a stream is no larger for it.
-pub struct Items(Box<Bound>);
+pub struct BoxReplyStream(Box<Bound>);
 
 struct Bound {
     source: Box<dyn Source>,
@@ -93,7 +93,7 @@ struct Bound {
     validity: Option<Arc<dyn Validity>>,
 }
 
-impl Items {
+impl BoxReplyStream {
     /// Has the stream end once `validity` does not hold any more.
     pub(super) fn bound_by(&mut self, validity: Option<Arc<dyn Validity>>) {
         self.0.validity = validity;
@@ -113,9 +113,9 @@ impl Items {
     }
 }
 
-impl fmt::Debug for Items {
+impl fmt::Debug for BoxReplyStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Items").finish_non_exhaustive()
+        f.debug_struct("BoxReplyStream").finish_non_exhaustive()
     }
 }
 
@@ -140,14 +140,14 @@ mod tests {
 
     #[test]
     fn an_answer_is_no_larger_for_those_that_are_streams() {
-        assert_eq!(size_of::<Result<Written, RpcError>>(), 2 * size_of::<usize>());
+        assert_eq!(size_of::<Result<ReplyKind, RpcError>>(), 2 * size_of::<usize>());
     }
 
     #[test]
     fn items_are_written_one_by_one_and_an_error_in_their_midst() {
         let items = [Ok(1), Err(RpcError::not_found("no 2")), Ok(3)];
         let written = Streaming::new(futures::stream::iter(items)).write(&mut Vec::new()).unwrap();
-        let Written::Stream(mut items) = written else { panic!("it is a stream") };
+        let ReplyKind::Stream(mut items) = written else { panic!("it is a stream") };
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut out = b"[".to_vec();
         assert!(matches!(items.poll_next(&mut cx, &mut out), Poll::Ready(Some(Ok(())))));

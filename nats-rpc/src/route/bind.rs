@@ -124,7 +124,7 @@ mod tests {
     use crate::error::RpcError;
     use crate::extract::State;
     use crate::message::Request;
-    use crate::reply::{IntoReply, Written};
+    use crate::reply::{IntoReply, ReplyKind};
 
     struct Judges;
 
@@ -222,7 +222,7 @@ mod tests {
             slot.start(Request::new("a".into(), None, Some(data.into()), Instant::now()));
             let mut out = Vec::new();
             match slot.poll(&mut Context::from_waker(Waker::noop()), &mut out) {
-                Poll::Ready(Ok(Written::Value)) => Some(Ok(String::from_utf8(out).unwrap())),
+                Poll::Ready(Ok(ReplyKind::Value)) => Some(Ok(String::from_utf8(out).unwrap())),
                 Poll::Ready(Err(error)) => Some(Err(error.code())),
                 _ => None,
             }

@@ -113,7 +113,7 @@ impl RouteTable {
     }
 }
 
-/// The guards of [`Service::guard_all`](crate::Service::guard_all).
+/// The guards of [`Service::global_guard`](crate::Service::global_guard).
 #[derive(Clone, Default)]
 pub(crate) struct GlobalGuards {
     guards: Vec<Arc<dyn DynGuard>>,
@@ -193,7 +193,7 @@ fn unguarded(entries: &[Entry], guarded_all: bool) -> Vec<String> {
         .map(|entry| {
             format!(
                 "{}: handler `{}` has no guard while others of this service have: add `#[use_guards(…)]`, put the \
-                 service under `.guard_all(…)`, or say `#[public]`",
+                 service under `.global_guard(…)`, or say `#[public]`",
                 place(entry.route),
                 entry.route.handler,
             )

@@ -9,7 +9,7 @@ use super::slot::HandlerSlot;
 use crate::error::RpcError;
 use crate::guard::DynGuard;
 use crate::message::Request;
-use crate::reply::Written;
+use crate::reply::ReplyKind;
 
 /// A slot whose requests pass `guards`, in their order, before they reach `handler`.
 ///
@@ -44,7 +44,7 @@ where
         self.admission.set(Some((self.admit)(request)));
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<Written, RpcError>> {
+    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<ReplyKind, RpcError>> {
         if let Some(admission) = self.admission.as_mut().as_pin_mut() {
             let admitted = ready!(admission.poll(cx));
             self.admission.set(None);

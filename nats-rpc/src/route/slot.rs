@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::error::RpcError;
 use crate::message::Request;
-use crate::reply::{IntoReply, Written};
+use crate::reply::{IntoReply, ReplyKind};
 
 /// A place that one request at a time runs in.
 pub(crate) trait HandlerSlot: Send {
@@ -20,7 +20,7 @@ pub(crate) trait HandlerSlot: Send {
     ///
     /// # Errors
     /// What a guard, an argument or the handler answered.
-    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<Written, RpcError>>;
+    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<ReplyKind, RpcError>>;
 
     /// Drops the handler where it stands.
     fn cancel(&mut self);
@@ -51,7 +51,7 @@ where
         self.future.set(Some((self.start)(request)));
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<Written, RpcError>> {
+    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<ReplyKind, RpcError>> {
         let Some(future) = self.future.as_mut().as_pin_mut() else { return Poll::Pending };
         let answer = ready!(future.poll(cx));
         self.future.set(None);

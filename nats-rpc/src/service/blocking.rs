@@ -17,10 +17,10 @@ use crate::error::RpcError;
 /// #[message_pattern("primes.count")]
 /// async fn count(Payload(below): Payload<u64>) -> Result<usize, RpcError> {
 ///     let is_prime = |n: &u64| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0);
-///     nats_rpc::blocking(move || (2..below).filter(is_prime).count()).await
+///     nats_rpc::spawn_blocking(move || (2..below).filter(is_prime).count()).await
 /// }
 /// ```
-pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Result<R, RpcError> {
+pub async fn spawn_blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Result<R, RpcError> {
     let span = tracing::Span::current();
     let underway = Underway::count();
     let counted = move || {

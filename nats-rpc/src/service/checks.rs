@@ -10,7 +10,7 @@ impl Service {
     pub(super) fn run_checks(&mut self) -> Result<(), StartError> {
         let failed = |check: Check| check().err().map(|error| error.to_string());
         let refusals: Vec<_> = std::mem::take(&mut self.checks).into_iter().filter_map(failed).collect();
-        if refusals.is_empty() { Ok(()) } else { Err(StartError::Refused(refusals)) }
+        if refusals.is_empty() { Ok(()) } else { Err(StartError::Invalid(refusals)) }
     }
 
     /// Checks the prefixes of reply subjects against the subjects of the service, without a connection.
@@ -34,7 +34,7 @@ impl Service {
                 why.into_iter().map(move |why| format!("the reply prefix {prefix:?} cannot be used: {why}"))
             })
             .collect();
-        if refusals.is_empty() { Ok(()) } else { Err(StartError::Refused(refusals)) }
+        if refusals.is_empty() { Ok(()) } else { Err(StartError::Invalid(refusals)) }
     }
 
     /// Checks the handlers against each other, without a connection.
@@ -59,20 +59,17 @@ impl Service {
         };
         let is_of_events =
             |pattern: &String| self.routes.iter().any(|route| route.kind == Kind::Event && route.pattern == pattern);
-        refusals.extend(
-            self.republished
-                .iter()
-                .filter(|pattern| !is_of_events(pattern))
-                .map(|pattern| format!("republished({pattern:?}): no event handler of the service has this pattern")),
-        );
+        refusals.extend(self.republished.iter().filter(|pattern| !is_of_events(pattern)).map(|pattern| {
+            format!("accept_republished({pattern:?}): no event handler of the service has this pattern")
+        }));
         let guards_all = self.setup.iter().any(|setup| setup.guards_all);
         match RouteTable::new(&self.info.name, prefix, &self.routes, guards_all) {
             Ok(table) if refusals.is_empty() => {
                 self.check_reply_prefixes(&table, &self.reply_prefixes)?;
                 Ok(table)
             }
-            Ok(_) => Err(StartError::Refused(refusals)),
-            Err(more) => Err(StartError::Refused(refusals.into_iter().chain(more).collect())),
+            Ok(_) => Err(StartError::Invalid(refusals)),
+            Err(more) => Err(StartError::Invalid(refusals.into_iter().chain(more).collect())),
         }
     }
 }

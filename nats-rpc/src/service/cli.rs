@@ -16,7 +16,7 @@ use self::routes::routes_table;
 use self::signals::Signals;
 use super::blocking;
 use super::setup::{BoxError, Provided};
-use super::{Config, Service, StartError};
+use super::{Service, ServiceContext, StartError};
 use crate::connection::{Connection, NatsConfig};
 
 /// The exit statuses.
@@ -32,12 +32,12 @@ pub(super) struct CustomCommand {
     work: Work,
 }
 
-type Work = Box<dyn FnOnce(Config, Vec<String>) -> BoxFuture<'static, Result<(), BoxError>> + Send>;
+type Work = Box<dyn FnOnce(ServiceContext, Vec<String>) -> BoxFuture<'static, Result<(), BoxError>> + Send>;
 
 impl CustomCommand {
     pub(super) fn new<F, Fut, E>(name: &'static str, about: &'static str, work: F) -> Self
     where
-        F: FnOnce(Config, Vec<String>) -> Fut + Send + 'static,
+        F: FnOnce(ServiceContext, Vec<String>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
@@ -65,7 +65,7 @@ impl Service {
     /// its level (default `info`); see [`log_to_stderr`](crate::log_to_stderr).
     ///
     /// It sets a panic hook that writes one line for a panic of async-nats, at most one a second, and hands all others
-    /// to the hook before it. It ends the process itself at a second signal, and where work of [`blocking`](crate::blocking) still
+    /// to the hook before it. It ends the process itself at a second signal, and where work of [`spawn_blocking`](crate::spawn_blocking) still
     /// runs after a stop: the runtime would wait for that without end.
     pub async fn main(self) -> ExitCode {
         super::log_to_stderr("info");
@@ -132,9 +132,9 @@ impl Service {
         command
     }
 
-    async fn connect(&self) -> Result<Config, StartError> {
+    async fn connect(&self) -> Result<ServiceContext, StartError> {
         let connection = Connection::open(&NatsConfig::from_env()?.named(&self.info.name)).await?;
-        Ok(Config::new(connection, &self.info.name, &self.limits))
+        Ok(ServiceContext::new(connection, &self.info.name, &self.limits))
     }
 
     async fn serve(self) -> Result<u8, StartError> {
@@ -147,7 +147,7 @@ impl Service {
         let mut status = SUCCESS;
         tokio::select! {
             () = signals.next() => {}
-            error = running.ended() => {
+            error = running.wait_for_failure() => {
                 report(&error);
                 status = FAILURE;
             }
@@ -179,7 +179,7 @@ impl Service {
     async fn health(self) -> Result<u8, StartError> {
         let nats = NatsConfig::from_env()?.connect_timeout(HEALTH_LIMIT);
         let connection = Connection::open(&nats.named(&self.info.name)).await?;
-        match connection.echo(HEALTH_LIMIT).await {
+        match connection.round_trip(HEALTH_LIMIT).await {
             Ok(_) => Ok(SUCCESS),
             Err(error) => {
                 report(&error);

@@ -24,19 +24,19 @@ use crate::connection::{Connection, Live};
 use crate::deadline::Allowance;
 use crate::reply_subject::ReplySubjects;
 use crate::route::BoundRoute;
-use crate::wire::Wire;
+use crate::wire::WireFormat;
 
 /// One route, ready to serve.
 pub(super) struct Endpoint {
     pub(super) route: Arc<BoundRoute>,
-    pub(super) wire: Wire,
+    pub(super) wire: WireFormat,
     /// Whether it takes what nats-server forwards from a stream.
     pub(super) republished: bool,
     pub(super) concurrency: usize,
     pub(super) backlog: usize,
     pub(super) allowance: Allowance,
     /// How long its streams may go without an item.
-    pub(super) stream_idle: Duration,
+    pub(super) stream_idle_timeout: Duration,
     /// Shared by all endpoints of the service.
     pub(super) permits: Arc<Permits>,
     /// The reply subjects that it publishes to.

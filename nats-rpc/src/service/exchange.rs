@@ -12,10 +12,10 @@ use super::stats::Counters;
 use crate::deadline::{self, Allowance};
 use crate::error::{Code, RpcError};
 use crate::message::{Preface, Request};
-use crate::reply::{Items, Written};
+use crate::reply::{BoxReplyStream, ReplyKind};
 use crate::route::{BoundRoute, HandlerSlot, Kind, Route};
 use crate::trace::{self, Origin, TraceContext};
-use crate::wire::{self, Dialect, Opened, Wire, publish_ack, stream};
+use crate::wire::{self, Dialect, Opened, WireFormat, publish_ack, stream};
 
 /// What a loop must remember of a message while its handler runs.
 pub(crate) struct Exchange {
@@ -84,7 +84,7 @@ impl Exchange {
     /// # Errors
     /// An answer that needs no handler: the envelope is wrong.
     #[inline(always)]
-    pub(crate) fn request(&mut self, wire: Wire, message: &mut Message) -> Result<Request, RpcError> {
+    pub(crate) fn request(&mut self, wire: WireFormat, message: &mut Message) -> Result<Request, RpcError> {
         let subject = std::mem::replace(&mut message.subject, Subject::from_static(""));
         let (payload, headers) = (std::mem::take(&mut message.payload), message.headers.take());
         let wants_answer = self.reply.is_some() && self.route.kind == Kind::Message;
@@ -108,7 +108,7 @@ impl Exchange {
         handler: &mut dyn HandlerSlot,
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
-    ) -> Poll<Result<Written, RpcError>> {
+    ) -> Poll<Result<ReplyKind, RpcError>> {
         self.begin(out);
         let polled = self.contained(|| handler.poll(cx, out));
         polled.unwrap_or_else(|| Poll::Ready(self.cancel(handler).and(Err(RpcError::internal("the handler panicked")))))
@@ -123,7 +123,7 @@ impl Exchange {
     ///
     /// # Errors
     /// The error that the stream ends with; 500 if a guard panics.
-    pub(crate) fn check_validity(&self, items: &Items) -> Result<(), RpcError> {
+    pub(crate) fn check_validity(&self, items: &BoxReplyStream) -> Result<(), RpcError> {
         let checked = self.contained(|| items.check_validity());
         checked.unwrap_or_else(|| Err(RpcError::internal("a guard panicked while a stream was checked")))
     }
@@ -192,7 +192,7 @@ impl Exchange {
     /// Completes the answer in `out`, writes the completion line, counts; `None` if nobody is to be answered.
     pub(crate) fn conclude(
         &self,
-        result: Result<Written, RpcError>,
+        result: Result<ReplyKind, RpcError>,
         now: Instant,
         max_payload: usize,
         counters: &Counters,
@@ -211,7 +211,7 @@ impl Exchange {
 
     fn write(
         &self,
-        result: Result<Written, RpcError>,
+        result: Result<ReplyKind, RpcError>,
         max_payload: usize,
         counters: &Counters,
         out: &mut Vec<u8>,
@@ -222,7 +222,7 @@ impl Exchange {
                     // What NestJS sends to a caller who takes such an event for a request.
                     self.begin(out);
                     out.extend_from_slice(b"{}");
-                    self.dialect.finish(&Written::Value, out);
+                    self.dialect.finish(&ReplyKind::Value, out);
                 } else {
                     self.dialect.finish(&written, out);
                 }

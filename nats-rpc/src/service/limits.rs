@@ -30,21 +30,21 @@ pub struct Limits {
     /// Requests of all handlers together that wait for something at a time. Default: 4,096.
     ///
     /// A handler that runs nothing may start one request even so: others that hang cannot keep it from its turn.
-    /// As much is [seen through](crate::Config::see_through) at a time, beside them.
+    /// As much is [seen through](crate::ServiceContext::spawn_detached) at a time, beside them.
     pub in_flight: usize,
     /// How long a handler may take when its caller allows more, or says nothing; a handler's own
     /// `timeout_ms = …` wins. Default: 30 s.
     pub timeout: Duration,
     /// How long a [`Streaming`](crate::Streaming) may go without sending an item, be it that its handler has
     /// none or that its caller takes none. Default: 30 s.
-    pub stream_idle: Duration,
+    pub stream_idle_timeout: Duration,
     /// How far a caller's clock may be behind this machine's. Default: 1 s.
     ///
     /// A request that was held up on its way starts, at worst, this long after its caller has given up.
     /// Where all clocks are kept in step, make it smaller; zero where all run on one machine.
     pub clock_skew: Duration,
     /// How long a stop waits for handlers that run. Default: 30 s.
-    pub drain: Duration,
+    pub shutdown_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -56,9 +56,9 @@ impl Default for Limits {
             backlog: 256,
             in_flight: 4_096,
             timeout,
-            stream_idle: timeout,
+            stream_idle_timeout: timeout,
             clock_skew,
-            drain: timeout,
+            shutdown_timeout: timeout,
         }
     }
 }

@@ -6,8 +6,8 @@ mod blocking;
 mod checks;
 #[cfg(feature = "cli")]
 mod cli;
-mod config;
 mod contained;
+mod context;
 mod credit;
 mod discovery;
 mod dispatch;
@@ -34,16 +34,16 @@ use std::fmt;
 use std::future::Future;
 
 pub use self::account::Account;
-pub use self::blocking::blocking;
+pub use self::blocking::spawn_blocking;
 #[cfg(feature = "cli")]
 use self::cli::CustomCommand;
-pub use self::config::Config;
+pub use self::context::ServiceContext;
 pub use self::limits::Limits;
 #[cfg(feature = "cli")]
 pub use self::log::log_to_stderr;
 pub use self::permissions::{KvAccess, Permissions};
 pub use self::ready::NotReady;
-pub use self::running::{Running, Status};
+pub use self::running::{ServiceHandle, Status};
 pub use self::setup::IntoGuard;
 use self::setup::{BoxError, Provided, Setup};
 pub use self::start_error::StartError;
@@ -53,7 +53,7 @@ use crate::providers::Providers;
 use crate::readiness::Readiness;
 use crate::route::{BoundRoute, GlobalGuards, Route, RouteTable};
 use crate::subject::{Subject, SubjectError};
-use crate::wire::Wire;
+use crate::wire::WireFormat;
 
 /// A named set of handlers with everything that they need.
 ///
@@ -74,7 +74,7 @@ use crate::wire::Wire;
 ///
 /// All instances of a service share its messages: the queue group is the service's name. Start as many
 /// as the load needs.
-#[must_use = "a service does nothing until `main`, `run_until` or `start`"]
+#[must_use = "a service does nothing until `main`, `serve_with_shutdown` or `start`"]
 pub struct Service {
     info: Info,
     routes: Vec<&'static Route>,
@@ -91,7 +91,7 @@ pub struct Service {
     republished: Vec<String>,
     reply_prefixes: Vec<String>,
     prefix: Result<Option<Subject>, SubjectError>,
-    wire: Wire,
+    wire: WireFormat,
     limits: Limits,
     shards: usize,
 }
@@ -132,7 +132,7 @@ impl Service {
             republished: Vec::new(),
             reply_prefixes: Vec::new(),
             prefix: Ok(None),
-            wire: Wire::default(),
+            wire: WireFormat::default(),
             limits: Limits::default(),
             shards: 1,
         }
@@ -159,7 +159,7 @@ impl Service {
     /// Does `check` at the start, before the connection is opened: of settings and secrets, say.
     ///
     /// What is wrong with them is then said at once, and not after a wait for nats-server. All checks are done,
-    /// and each that fails is a line of [`StartError::Refused`]. The commands that need no server check nothing.
+    /// and each that fails is a line of [`StartError::Invalid`]. The commands that need no server check nothing.
     ///
     /// ```
     /// use nats_rpc::prelude::*;
@@ -183,7 +183,7 @@ impl Service {
     pub fn provide_with<T, F, Fut, E>(mut self, make: F) -> Self
     where
         T: Clone + Send + Sync + 'static,
-        F: FnOnce(Config) -> Fut + Send + 'static,
+        F: FnOnce(ServiceContext) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
         E: Into<BoxError>,
     {
@@ -195,7 +195,7 @@ impl Service {
 
     /// Provides the instance of a guard that `#[use_guards(G)]` names by its type.
     ///
-    /// `guard` is the guard itself, or an async function of [`Config`] that makes it.
+    /// `guard` is the guard itself, or an async function of [`ServiceContext`] that makes it.
     pub fn guard<M>(mut self, guard: impl IntoGuard<M>) -> Self {
         self.setup.push(guard.into_setup(|guard, provided| provided.providers.insert(guard)));
         self
@@ -203,8 +203,8 @@ impl Service {
 
     /// Puts every message handler that is not `#[public]` behind `guard`, before its own guards.
     ///
-    /// `guard` is the guard itself, or an async function of [`Config`] that makes it.
-    pub fn guard_all<M>(mut self, guard: impl IntoGuard<M>) -> Self {
+    /// `guard` is the guard itself, or an async function of [`ServiceContext`] that makes it.
+    pub fn global_guard<M>(mut self, guard: impl IntoGuard<M>) -> Self {
         let mut setup = guard.into_setup(|guard, provided| provided.global.push(guard));
         setup.guards_all = true;
         self.setup.push(setup);
@@ -217,7 +217,7 @@ impl Service {
     #[cfg(feature = "cli")]
     pub fn provision<F, Fut, E>(mut self, work: F) -> Self
     where
-        F: FnOnce(Config) -> Fut + Send + 'static,
+        F: FnOnce(ServiceContext) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
@@ -229,7 +229,7 @@ impl Service {
     #[cfg(feature = "cli")]
     pub fn command<F, Fut, E>(mut self, name: &'static str, about: &'static str, work: F) -> Self
     where
-        F: FnOnce(Config, Vec<String>) -> Fut + Send + 'static,
+        F: FnOnce(ServiceContext, Vec<String>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
@@ -241,7 +241,7 @@ impl Service {
     ///
     /// Otherwise no handler takes a message that nats-server forwards from a stream, be it republished or the
     /// answer to a direct get: it comes to a subject at which its sender may be forbidden to publish. It is
-    /// dropped and counted as [`foreign`](RouteStats::foreign). Handlers of requests never take one.
+    /// dropped and counted as [`unexpected`](RouteStats::unexpected). Handlers of requests never take one.
     ///
     /// Whoever may write to the stream is then believed to be the sender of such an event.
     ///
@@ -254,9 +254,9 @@ impl Service {
     /// }
     ///
     /// // The stream has `republish: { src: "ticks.>", dest: "prices.>" }`.
-    /// let service = Service::new("tickers", "1.0.0").handlers(handlers![price_changed]).republished("prices.{symbol}");
+    /// let service = Service::new("tickers", "1.0.0").handlers(handlers![price_changed]).accept_republished("prices.{symbol}");
     /// ```
-    pub fn republished(mut self, pattern: impl Into<String>) -> Self {
+    pub fn accept_republished(mut self, pattern: impl Into<String>) -> Self {
         self.republished.push(pattern.into());
         self
     }
@@ -291,8 +291,8 @@ impl Service {
         self
     }
 
-    /// Which dialects the service understands. Default: [`Wire::Auto`].
-    pub fn wire(mut self, wire: Wire) -> Self {
+    /// Which dialects the service understands. Default: [`WireFormat::Auto`].
+    pub fn wire(mut self, wire: WireFormat) -> Self {
         self.wire = wire;
         self
     }
@@ -317,13 +317,13 @@ impl Service {
     /// Connects, binds, subscribes; returns once every subscription is live.
     ///
     /// # Errors
-    /// - [`StartError::Refused`]: the handlers contradict each other or miss something, or a [check](Self::check)
+    /// - [`StartError::Invalid`]: the handlers contradict each other or miss something, or a [check](Self::check)
     ///   failed; all of it is listed.
     /// - [`StartError::Connect`]: there is no connection.
-    /// - [`StartError::Setup`]: something that `provide_with`, `guard` or `guard_all` should make failed.
+    /// - [`StartError::Setup`]: something that `provide_with`, `guard` or `global_guard` should make failed.
     /// - [`StartError::Forbidden`], [`StartError::Inbox`]: the server forbids one of the subscriptions.
-    /// - [`StartError::NotLive`]: the server did not confirm the subscriptions in time.
-    pub async fn start(self, nats: NatsConfig) -> Result<Running, StartError> {
+    /// - [`StartError::SubscriptionTimeout`]: the server did not confirm the subscriptions in time.
+    pub async fn start(self, nats: NatsConfig) -> Result<ServiceHandle, StartError> {
         // Boxed, as the futures of a whole start are large and this runs once.
         Box::pin(running::start(self, nats)).await
     }
@@ -331,15 +331,19 @@ impl Service {
     /// Starts, runs until `signal` is ready, and stops without losing a request.
     ///
     /// # Errors
-    /// Those of [`start`](Self::start), and those of [`Running::ended`], after a stop of what still runs.
-    pub async fn run_until(self, nats: NatsConfig, signal: impl Future<Output = ()>) -> Result<(), StartError> {
+    /// Those of [`start`](Self::start), and those of [`ServiceHandle::wait_for_failure`], after a stop of what still runs.
+    pub async fn serve_with_shutdown(
+        self,
+        nats: NatsConfig,
+        signal: impl Future<Output = ()>,
+    ) -> Result<(), StartError> {
         let mut running = self.start(nats).await?;
         tokio::select! {
             () = signal => {
                 running.stop().await;
                 Ok(())
             }
-            error = running.ended() => {
+            error = running.wait_for_failure() => {
                 running.stop().await;
                 Err(error)
             }
@@ -348,15 +352,15 @@ impl Service {
 
     /// Binds the handlers to what was provided without a connection; for tests in process.
     #[cfg(feature = "testing")]
-    pub(crate) fn bind_in_process(self) -> Result<(Vec<BoundRoute>, Wire, Limits), StartError> {
+    pub(crate) fn bind_in_process(self) -> Result<(Vec<BoundRoute>, WireFormat, Limits), StartError> {
         let table = self.table()?;
         let mut provided = Provided::default();
         let needs: Vec<_> =
             self.setup.into_iter().filter_map(|setup| setup.run_unconnected(&mut provided).err()).collect();
         if !needs.is_empty() {
-            return Err(StartError::Refused(needs));
+            return Err(StartError::Invalid(needs));
         }
-        let routes = table.bind(&provided.providers, &provided.global).map_err(StartError::Refused)?;
+        let routes = table.bind(&provided.providers, &provided.global).map_err(StartError::Invalid)?;
         Ok((routes, self.wire, self.limits))
     }
 }
@@ -371,7 +375,7 @@ impl fmt::Debug for Service {
 pub(crate) struct Assembled {
     pub(crate) info: Info,
     pub(crate) routes: Vec<BoundRoute>,
-    pub(crate) wire: Wire,
+    pub(crate) wire: WireFormat,
     pub(crate) limits: Limits,
     pub(crate) shards: usize,
     /// The patterns of events that may come from a stream.
@@ -382,12 +386,12 @@ pub(crate) struct Assembled {
 
 impl Service {
     /// Makes what was promised and binds the handlers to it.
-    async fn assemble(mut self, table: RouteTable, config: &Config) -> Result<Assembled, StartError> {
+    async fn assemble(mut self, table: RouteTable, config: &ServiceContext) -> Result<Assembled, StartError> {
         let mut provided = Provided::default();
         for setup in std::mem::take(&mut self.setup) {
             setup.run(config.clone(), &mut provided).await?;
         }
-        let routes = table.bind(&provided.providers, &provided.global).map_err(StartError::Refused)?;
+        let routes = table.bind(&provided.providers, &provided.global).map_err(StartError::Invalid)?;
         let own = routes.iter().flat_map(|route| &route.readiness);
         let readiness = provided.global.readiness.iter().chain(own).cloned().collect();
         let Self { info, wire, limits, shards, republished, .. } = self;

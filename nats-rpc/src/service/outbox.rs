@@ -16,7 +16,7 @@ use super::arena::cut;
 use super::exchange::{Answer, Exchange};
 use super::stats::Counters;
 use crate::error::RpcError;
-use crate::reply::Written;
+use crate::reply::ReplyKind;
 
 /// A buffer that one large answer made larger than this, in bytes, is given back.
 const SCRATCH_KEPT: usize = 64 * 1024;
@@ -68,7 +68,7 @@ impl Outbox {
     pub(super) fn conclude(
         &mut self,
         exchange: &mut Exchange,
-        result: Result<Written, RpcError>,
+        result: Result<ReplyKind, RpcError>,
         now: Instant,
         counters: &Counters,
         scratch: &mut Vec<u8>,

@@ -67,7 +67,7 @@ impl Permissions {
     /// ```
     /// use nats_rpc::{KvAccess, Permissions};
     ///
-    /// let needed = Permissions::of_caller("shop", ["orders.count"], [KvAccess::to("auth_jwks").read().follow()]);
+    /// let needed = Permissions::of_caller("shop", ["orders.count"], [KvAccess::to("auth_jwks").read().watch()]);
     /// assert!(needed.to_string().contains(r#""orders.count""#));
     /// assert!(!needed.to_string().contains("allow_responses"));
     /// ```
@@ -155,7 +155,7 @@ impl KvAccess {
     /// Is told of every key and every change, as a watch is, and asks the leader what the last one was.
     ///
     /// It takes a consumer on the server, for each process.
-    pub fn follow(mut self) -> Self {
+    pub fn watch(mut self) -> Self {
         self.follow = true;
         self
     }
@@ -169,14 +169,14 @@ impl KvAccess {
     }
 
     /// Subscribes to `subject`, which carries changes: the bucket's stream republishes them there.
-    pub fn watch(mut self, subject: impl Into<String>) -> Self {
+    pub fn subscribe(mut self, subject: impl Into<String>) -> Self {
         self.watch.push(subject.into());
         self
     }
 
     /// The bucket is in `account`, whose JetStream API the service's own account imports below `api_prefix`.
     ///
-    /// Such a bucket is never [followed](Self::follow): a consumer could be made to deliver to any subject there.
+    /// Such a bucket is never [followed](Self::watch): a consumer could be made to deliver to any subject there.
     /// See [`NatsConfig::kv_api_prefix`](crate::NatsConfig::kv_api_prefix).
     pub fn in_account(mut self, account: impl Into<String>, api_prefix: impl Into<String>) -> Self {
         self.owner = Some((account.into(), api_prefix.into()));
@@ -273,7 +273,7 @@ impl Service {
     /// What the service's user must be allowed on nats-server; what the command `permissions` prints.
     ///
     /// # Errors
-    /// [`StartError::Refused`] if the handlers contradict each other.
+    /// [`StartError::Invalid`] if the handlers contradict each other.
     pub fn permissions(&self) -> Result<Permissions, StartError> {
         let table = self.table()?;
         let name = &self.info.name;
@@ -358,7 +358,7 @@ mod tests {
             "$JS.API.STREAM.INFO.KV_b $JS.API.STREAM.MSG.GET.KV_b $KV.b.>"
         );
         assert_eq!(subjects(KvAccess::to("b").write_key("k")), "$JS.API.STREAM.INFO.KV_b $KV.b.k");
-        let followed = subjects(KvAccess::to("b").follow());
+        let followed = subjects(KvAccess::to("b").watch());
         let consumer = "$JS.API.CONSUMER.CREATE.KV_b.*.$KV.b.> $JS.API.CONSUMER.DELETE.KV_b.*";
         assert_eq!(followed, format!("$JS.API.STREAM.INFO.KV_b $JS.API.STREAM.MSG.GET.KV_b {consumer}"));
         let all = subjects(KvAccess::to("b").read_all());
@@ -369,13 +369,13 @@ mod tests {
     fn direct_get_in_a_single_account_comes_with_a_warning() {
         let printed = |access: KvAccess| Permissions::of_caller("shop", ["orders.count"], [access]).to_string();
         assert!(printed(KvAccess::to("b").read_all()).starts_with("# "));
-        assert!(printed(KvAccess::to("b").read().follow()).starts_with("permissions: "));
+        assert!(printed(KvAccess::to("b").read().watch()).starts_with("permissions: "));
         assert!(printed(KvAccess::to("b").read_all().in_account("AUTH", "AUTHJS")).starts_with("permissions: "));
     }
 
     #[test]
     fn bucket_of_another_account_is_imported() {
-        let access = KvAccess::to("b").read().watch("watch.b.>").write_key("k").in_account("AUTH", "AUTHJS");
+        let access = KvAccess::to("b").read().subscribe("watch.b.>").write_key("k").in_account("AUTH", "AUTHJS");
         let needed = Permissions::of_caller("shop", ["orders.count"], [access]);
         let asked = ["orders.count", "AUTHJS.STREAM.INFO.KV_b", "AUTHJS.STREAM.MSG.GET.KV_b", "$KV.b.k"];
         assert_eq!(needed.publish[1..], asked);
@@ -402,7 +402,7 @@ mod tests {
         let limits = crate::Limits { timeout: Duration::from_millis(90_001), ..crate::Limits::default() };
         let service = Service::new("s", "1.0.0").limits(limits);
         // Without handlers there is nothing to permit.
-        assert!(matches!(service.permissions(), Err(StartError::Refused(_))));
+        assert!(matches!(service.permissions(), Err(StartError::Invalid(_))));
         let permissions = Permissions {
             publish: vec!["a".to_owned()],
             subscribe: vec!["b q".to_owned()],

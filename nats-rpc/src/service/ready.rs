@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Status;
-use crate::connection::EchoError;
+use crate::connection::RoundTripError;
 use crate::readiness::Readiness;
 
 /// Interval at which the guards are asked.
@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_millis(250);
 pub enum NotReady {
     /// It is stopping, a subscription is being renewed, or no echo came back in time.
     #[error(transparent)]
-    Unreachable(#[from] EchoError),
+    Unreachable(#[from] RoundTripError),
     /// A guard lacks what it decides by, such as keys; it replies 503.
     #[error("{0}")]
     Dependency(String),

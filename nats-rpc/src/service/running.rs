@@ -13,8 +13,8 @@ use super::permits::Permits;
 use super::shard::Shard;
 use super::stats::Counters;
 use super::unfinished::Unfinished;
-use super::{Assembled, Config, Info, NotReady, RouteStats, Service, StartError, ready};
-use crate::connection::{Connection, EchoError, NatsConfig};
+use super::{Assembled, Info, NotReady, RouteStats, Service, ServiceContext, StartError, ready};
+use crate::connection::{Connection, NatsConfig, RoundTripError};
 use crate::deadline::LONGEST;
 use crate::inbox_token::unrelated_id;
 use crate::readiness::Readiness;
@@ -39,27 +39,27 @@ pub enum Status {
 ///
 /// Dropping it ends everything at once and loses what is in flight; [`stop`](Self::stop) loses nothing.
 #[must_use = "dropping it ends the service at once"]
-pub struct Running {
+pub struct ServiceHandle {
     profile: Arc<Profile>,
     connection: Connection,
     shards: Vec<Shard>,
     discovery: JoinSet<()>,
     readiness: Vec<Readiness>,
     status: watch::Sender<Status>,
-    drain: Duration,
+    shutdown_timeout: Duration,
     unfinished: Unfinished,
 }
 
-pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<Running, StartError> {
+pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<ServiceHandle, StartError> {
     // What the handlers say of themselves is checked first: it needs no server.
     let table = service.table()?;
     let nats = service.reply_prefixes.iter().fold(nats, |nats, prefix| nats.reply_prefix(prefix));
     service.check_reply_prefixes(&table, nats.reply_prefixes())?;
     service.run_checks()?;
     let connection = Connection::open(&nats.named(&service.info.name)).await?;
-    let config = Config::new(connection, &service.info.name, &service.limits);
+    let config = ServiceContext::new(connection, &service.info.name, &service.limits);
     let assembled = service.assemble(table, &config).await?;
-    Running::serve(assembled, config).await
+    ServiceHandle::serve(assembled, config).await
 }
 
 /// The part of a handler's limits that one shard has.
@@ -75,8 +75,8 @@ impl Share {
     }
 }
 
-impl Running {
-    async fn serve(assembled: Assembled, config: Config) -> Result<Self, StartError> {
+impl ServiceHandle {
+    async fn serve(assembled: Assembled, config: ServiceContext) -> Result<Self, StartError> {
         let (connection, unfinished) = (config.connection().clone(), config.unfinished().clone());
         let Assembled { info, routes, wire, limits, shards: count, republished, readiness } = assembled;
         let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
@@ -112,7 +112,7 @@ impl Running {
                     concurrency,
                     backlog,
                     allowance: limits.allowance(own),
-                    stream_idle: limits.stream_idle.min(LONGEST),
+                    stream_idle_timeout: limits.stream_idle_timeout.min(LONGEST),
                     permits: permits.clone(),
                     replies: replies.clone(),
                     credits: shard.credits(),
@@ -135,7 +135,16 @@ impl Running {
             ready::note(&readiness, &status);
             discovery.spawn(ready::watch(readiness.clone(), status.clone()));
         }
-        Ok(Self { profile, connection, shards, discovery, readiness, status, drain: limits.drain, unfinished })
+        Ok(Self {
+            profile,
+            connection,
+            shards,
+            discovery,
+            readiness,
+            status,
+            shutdown_timeout: limits.shutdown_timeout,
+            unfinished,
+        })
     }
 
     /// The service's connection. Shards on threads of their own have others like it.
@@ -160,7 +169,7 @@ impl Running {
     /// service is stopping or a subscription is being renewed.
     pub async fn check(&self, limit: Duration) -> Result<Duration, NotReady> {
         if matches!(*self.status.borrow(), Status::Stopping | Status::Stopped) {
-            return Err(EchoError { waited: Duration::ZERO }.into());
+            return Err(RoundTripError { waited: Duration::ZERO }.into());
         }
         ready::check(&self.readiness)?;
         let mut slowest = Duration::ZERO;
@@ -181,32 +190,32 @@ impl Running {
     }
 
     /// Waits until the service can serve no more by itself, and says why.
-    pub async fn ended(&mut self) -> StartError {
-        let (error, ..) = select_all(self.shards.iter_mut().map(|shard| Box::pin(shard.ended()))).await;
+    pub async fn wait_for_failure(&mut self) -> StartError {
+        let (error, ..) = select_all(self.shards.iter_mut().map(|shard| Box::pin(shard.wait_for_failure()))).await;
         error
     }
 
     /// Stops without losing a request: no more are taken, those that are here are answered.
     ///
-    /// Takes as long as the longest handler, at most [`Limits::drain`](super::Limits::drain); what runs
+    /// Takes as long as the longest handler, at most [`Limits::shutdown_timeout`](super::Limits::shutdown_timeout); what runs
     /// then is answered 503. Within the same time it waits for what is to be
-    /// [seen through](Config::see_through), and says in the log what it left.
+    /// [seen through](ServiceContext::spawn_detached), and says in the log what it left.
     pub async fn stop(mut self) {
         self.status.send_replace(Status::Stopping);
         let name = &self.profile.info().name;
         tracing::info!(service = name, "stopping");
         self.discovery.shutdown().await;
-        let (begun, drain) = (Instant::now(), self.drain);
-        join_all(self.shards.iter_mut().map(|shard| shard.stop(drain))).await;
-        self.unfinished.end(drain.saturating_sub(begun.elapsed())).await;
+        let (begun, shutdown_timeout) = (Instant::now(), self.shutdown_timeout);
+        join_all(self.shards.iter_mut().map(|shard| shard.stop(shutdown_timeout))).await;
+        self.unfinished.end(shutdown_timeout.saturating_sub(begun.elapsed())).await;
         self.status.send_replace(Status::Stopped);
         tracing::info!(service = name, "stopped");
     }
 }
 
-impl fmt::Debug for Running {
+impl fmt::Debug for ServiceHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running")
+        f.debug_struct("ServiceHandle")
             .field("service", &self.profile.info().name)
             .field("status", &*self.status.borrow())
             .finish_non_exhaustive()

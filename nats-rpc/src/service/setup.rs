@@ -6,7 +6,7 @@ use std::future::Future;
 
 use futures::future::BoxFuture;
 
-use super::{Config, GlobalGuards, Providers, StartError};
+use super::{GlobalGuards, Providers, ServiceContext, StartError};
 use crate::guard::Guard;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -19,7 +19,7 @@ pub(super) struct Provided {
 }
 
 type Put = Box<dyn FnOnce(&mut Provided) + Send>;
-type Make = Box<dyn FnOnce(Config) -> BoxFuture<'static, Result<Put, BoxError>> + Send>;
+type Make = Box<dyn FnOnce(ServiceContext) -> BoxFuture<'static, Result<Put, BoxError>> + Send>;
 
 /// One thing to make, or one that is made already.
 pub struct Setup {
@@ -45,7 +45,7 @@ impl Setup {
     ) -> Self
     where
         T: Send + 'static,
-        F: FnOnce(Config) -> Fut + Send + 'static,
+        F: FnOnce(ServiceContext) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
         E: Into<BoxError>,
     {
@@ -59,7 +59,7 @@ impl Setup {
         Self { what, step: Step::Connected(make), guards_all: false }
     }
 
-    pub(super) async fn run(self, config: Config, provided: &mut Provided) -> Result<(), StartError> {
+    pub(super) async fn run(self, config: ServiceContext, provided: &mut Provided) -> Result<(), StartError> {
         match self.step {
             Step::Ready(put) => put(provided),
             Step::Connected(make) => {
@@ -85,7 +85,7 @@ impl Setup {
     }
 }
 
-/// A guard, or an async function of [`Config`] that makes one.
+/// A guard, or an async function of [`ServiceContext`] that makes one.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -95,14 +95,14 @@ impl Setup {
 ///     async fn can_activate(&self, _: &mut Request) -> Result<(), RpcError> { Ok(()) }
 /// }
 ///
-/// async fn open(_: Config) -> Result<Open, std::io::Error> { Ok(Open) }
+/// async fn open(_: ServiceContext) -> Result<Open, std::io::Error> { Ok(Open) }
 ///
 /// let by_value = Service::new("a", "1.0.0").guard(Open);
 /// let by_function = Service::new("a", "1.0.0").guard(open);
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a guard nor a function that makes one",
-    note = "pass a value whose type implements `Guard`, or an `async fn(Config) -> Result<impl Guard, _>`"
+    note = "pass a value whose type implements `Guard`, or an `async fn(ServiceContext) -> Result<impl Guard, _>`"
 )]
 pub trait IntoGuard<Marker> {
     /// The guard's type.
@@ -130,7 +130,7 @@ pub struct ByFunction;
 
 impl<F, Fut, G, E> IntoGuard<(ByFunction, Fut, G, E)> for F
 where
-    F: FnOnce(Config) -> Fut + Send + 'static,
+    F: FnOnce(ServiceContext) -> Fut + Send + 'static,
     Fut: Future<Output = Result<G, E>> + Send + 'static,
     G: Guard,
     E: Into<BoxError>,

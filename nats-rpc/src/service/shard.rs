@@ -13,7 +13,7 @@ use super::StartError;
 use super::credit::Credits;
 use super::dispatch::{self, Endpoint};
 use super::shutdown::{self, Loops, Order};
-use crate::connection::{Connection, EchoError, Violation};
+use crate::connection::{Connection, RoundTripError, Violation};
 
 /// How long the server may take to confirm the subscriptions.
 const LIVE_LIMIT: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ impl Shard {
     pub(super) async fn subscribe(&mut self, endpoint: Endpoint) -> Result<Arc<Endpoint>, StartError> {
         let place = endpoint.route.entry.route.location().to_string();
         let subscribed = endpoint.subscribe(&self.connection.live()).await;
-        let intake = subscribed.map_err(|error| StartError::Refused(vec![format!("{place}: {error}")]))?;
+        let intake = subscribed.map_err(|error| StartError::Invalid(vec![format!("{place}: {error}")]))?;
         let endpoint = Arc::new(endpoint);
         let (orders, taken) = mpsc::unbounded();
         let serving = dispatch::serve(endpoint.clone(), intake, self.connection.clone(), taken);
@@ -100,7 +100,7 @@ impl Shard {
             self.connection.forbidden(move |violation| violation.is_of_inbox(&prefix))
         };
         self.ends_at_once = tokio::select! {
-            known = shutdown::server_ends_at_once(&self.connection, LIVE_LIMIT) => known.map_err(StartError::NotLive)?,
+            known = shutdown::server_ends_at_once(&self.connection, LIVE_LIMIT) => known.map_err(StartError::SubscriptionTimeout)?,
             _ = inbox => return Err(StartError::Inbox { prefix }),
         };
         if !self.ends_at_once {
@@ -122,11 +122,11 @@ impl Shard {
     ///
     /// # Errors
     /// At once if a subscription is being renewed, after `limit` if no echo comes back.
-    pub(super) async fn check(&self, limit: Duration) -> Result<Duration, EchoError> {
+    pub(super) async fn check(&self, limit: Duration) -> Result<Duration, RoundTripError> {
         if !self.endpoints.iter().all(|endpoint| endpoint.live.load(Ordering::Relaxed)) {
-            return Err(EchoError { waited: Duration::ZERO });
+            return Err(RoundTripError { waited: Duration::ZERO });
         }
-        self.connection.echo(limit).await
+        self.connection.round_trip(limit).await
     }
 
     pub(super) fn credits(&self) -> Arc<Credits> {
@@ -134,7 +134,7 @@ impl Shard {
     }
 
     /// Waits until the shard can serve no more by itself, and says why.
-    pub(super) async fn ended(&mut self) -> StartError {
+    pub(super) async fn wait_for_failure(&mut self) -> StartError {
         loop {
             tokio::select! {
                 _ = self.loops.join_next(), if !self.loops.is_empty() => return StartError::Ended,
@@ -149,8 +149,8 @@ impl Shard {
         }
     }
 
-    /// Stops without losing a request, within `drain` and a little more.
-    pub(super) async fn stop(&mut self, drain: Duration) {
+    /// Stops without losing a request, within `shutdown_timeout` and a little more.
+    pub(super) async fn stop(&mut self, shutdown_timeout: Duration) {
         let loops = Loops {
             connection: &self.connection,
             endpoints: &self.endpoints,
@@ -159,8 +159,8 @@ impl Shard {
             unbroken: !self.breaks.has_changed().unwrap_or(true),
         };
         loops.end_intake().await;
-        if tokio::time::timeout(drain, join_all(&mut self.loops)).await.is_err() {
-            tracing::warn!(limit = ?drain, "handlers still run at the drain limit: their callers are answered 503");
+        if tokio::time::timeout(shutdown_timeout, join_all(&mut self.loops)).await.is_err() {
+            tracing::warn!(limit = ?shutdown_timeout, "handlers still run at the shutdown_timeout limit: their callers are answered 503");
             for orders in &self.orders {
                 // A loop that has just ended needs no order.
                 let _ = orders.unbounded_send(Order::Abandon);
@@ -168,7 +168,7 @@ impl Shard {
             let _ = tokio::time::timeout(FAREWELL_LIMIT, join_all(&mut self.loops)).await;
         }
         // The answers were published before this echo, so its return proves that the server has them.
-        if let Err(error) = self.connection.echo(FAREWELL_LIMIT).await {
+        if let Err(error) = self.connection.round_trip(FAREWELL_LIMIT).await {
             tracing::warn!(%error, "the last answers may be lost");
         }
     }

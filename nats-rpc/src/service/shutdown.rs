@@ -85,7 +85,7 @@ impl Loops<'_> {
         }
         self.order_all(Step::EndAtServer).await;
         let probe = Probe::send(connection).await;
-        if let Err(error) = connection.echo(BARRIER_LIMIT).await {
+        if let Err(error) = connection.round_trip(BARRIER_LIMIT).await {
             tracing::warn!(%error, "requests may be lost: nats-server did not confirm that it sends no more");
         }
         if probe.is_some_and(Probe::was_delivered) {
@@ -112,10 +112,13 @@ fn order(orders: &mpsc::UnboundedSender<Order>, step: Step) -> oneshot::Receiver
 ///
 /// # Errors
 /// Without an answer from the server, nothing can be said.
-pub(super) async fn server_ends_at_once(connection: &Connection, limit: Duration) -> Result<bool, crate::EchoError> {
+pub(super) async fn server_ends_at_once(
+    connection: &Connection,
+    limit: Duration,
+) -> Result<bool, crate::RoundTripError> {
     let breaks = connection.breaks();
     let probe = Probe::send(connection).await;
-    connection.echo(limit).await?;
+    connection.round_trip(limit).await?;
     // A server that takes the count for an error of the protocol hangs up.
     let unbroken = !breaks.has_changed().unwrap_or(true);
     Ok(unbroken && probe.is_some_and(|probe| !probe.was_delivered()))

@@ -1,5 +1,5 @@
 use super::setup::BoxError;
-use crate::connection::{ConnectError, EchoError, NatsConfigError};
+use crate::connection::{ConnectError, NatsConfigError, RoundTripError};
 
 /// Why a service does not start, or does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -8,7 +8,7 @@ pub enum StartError {
     /// The handlers contradict each other or miss something, one line each, with its place in the source; or
     /// [checks](crate::Service::check) failed.
     #[error("the service refuses to start:\n  - {}", .0.join("\n  - "))]
-    Refused(Vec<String>),
+    Invalid(Vec<String>),
     /// The settings of the connection cannot be used.
     #[error(transparent)]
     Config(#[from] NatsConfigError),
@@ -48,7 +48,7 @@ pub enum StartError {
     },
     /// The server did not confirm the subscriptions in time.
     #[error("the subscriptions were not confirmed: {0}")]
-    NotLive(#[source] EchoError),
+    SubscriptionTimeout(#[source] RoundTripError),
     /// A thread for a shard cannot be started.
     #[error("a thread for a shard cannot be started: {0}")]
     Thread(#[source] std::io::Error),

@@ -18,7 +18,7 @@ pub(crate) struct Counters {
     errors: AtomicU64,
     shed: AtomicU64,
     expired: AtomicU64,
-    foreign: AtomicU64,
+    unexpected: AtomicU64,
     rejected_reply_subjects: AtomicU64,
     /// Messages that no handler took.
     dropped: AtomicU64,
@@ -47,7 +47,7 @@ impl Counters {
             errors: AtomicU64::default(),
             shed: AtomicU64::default(),
             expired: AtomicU64::default(),
-            foreign: AtomicU64::default(),
+            unexpected: AtomicU64::default(),
             rejected_reply_subjects: AtomicU64::default(),
             dropped: AtomicU64::default(),
             busy_nanos: AtomicU64::default(),
@@ -99,9 +99,9 @@ impl Counters {
         bump(&self.shed, 1);
     }
 
-    pub(crate) fn foreign(&self) {
-        self.metrics.foreign();
-        bump(&self.foreign, 1);
+    pub(crate) fn unexpected(&self) {
+        self.metrics.unexpected();
+        bump(&self.unexpected, 1);
         bump(&self.dropped, 1);
     }
 
@@ -126,7 +126,7 @@ impl Counters {
             errors: get(&self.errors),
             shed: get(&self.shed),
             expired: get(&self.expired),
-            foreign: get(&self.foreign),
+            unexpected: get(&self.unexpected),
             rejected_reply_subjects: get(&self.rejected_reply_subjects),
             busy: Duration::from_nanos(get(&self.busy_nanos)),
             latency: self.latency.iter().map(get).collect(),
@@ -167,7 +167,7 @@ impl RouteStats {
             (&mut self.errors, other.errors),
             (&mut self.shed, other.shed),
             (&mut self.expired, other.expired),
-            (&mut self.foreign, other.foreign),
+            (&mut self.unexpected, other.unexpected),
             (&mut self.rejected_reply_subjects, other.rejected_reply_subjects),
         ];
         let latency = self.latency.iter_mut().zip(other.latency.iter().copied());
@@ -177,7 +177,7 @@ impl RouteStats {
     }
 }
 
-/// What one handler has done since the start, or since [`Running::reset_stats`](super::Running::reset_stats).
+/// What one handler has done since the start, or since [`ServiceHandle::reset_stats`](super::ServiceHandle::reset_stats).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouteStats {
@@ -193,7 +193,7 @@ pub struct RouteStats {
     pub expired: u64,
     /// Messages dropped because they were not sent to the handler: those whose subject is not one that it
     /// subscribed to, and those that nats-server forwards from a stream.
-    pub foreign: u64,
+    pub unexpected: u64,
     /// Reply subjects that were rejected, as they are not [inboxes](crate::ReplySubjects). Such a request is not
     /// handled and gets no reply; such an event is handled.
     pub rejected_reply_subjects: u64,

@@ -13,7 +13,7 @@ use super::exchange::{Answer, Exchange};
 use super::outbox::{self, Outbox};
 use super::stats::Counters;
 use crate::error::RpcError;
-use crate::reply::{Items, Written};
+use crate::reply::{BoxReplyStream, ReplyKind};
 use crate::wire::stream::{Frame, write_instance};
 
 /// How long a stream is silent before its caller is sent a `ping`.
@@ -39,7 +39,7 @@ pub(crate) fn too_large(bytes: usize, max_payload: usize) -> Option<RpcError> {
 /// A stream while it lasts.
 pub(super) struct Streamed {
     /// `None` once it has ended.
-    items: Option<Items>,
+    items: Option<BoxReplyStream>,
     native: bool,
     lease: Lease,
     /// The id of the service instance.
@@ -75,14 +75,14 @@ pub(super) enum Step {
     /// An item stands in the buffer.
     Item,
     /// It has ended; a last value may stand in the buffer.
-    Ended(Result<Written, RpcError>),
+    Ended(Result<ReplyKind, RpcError>),
     /// Nobody takes its items any more.
     Gone,
 }
 
 impl Streamed {
     pub(super) fn new(
-        items: Items,
+        items: BoxReplyStream,
         native: bool,
         lease: Lease,
         instance: HeaderValue,
@@ -143,7 +143,7 @@ impl Streamed {
             Poll::Pending => Step::Wait,
             Poll::Ready(Some(Ok(()))) => Step::Item,
             Poll::Ready(Some(Err(error))) => Step::Ended(Err(error)),
-            Poll::Ready(None) => Step::Ended(Ok(Written::Nothing)),
+            Poll::Ready(None) => Step::Ended(Ok(ReplyKind::Nothing)),
         }
     }
 
@@ -155,7 +155,7 @@ impl Streamed {
             let polled = self.next_item(exchange, cx, out);
             match (polled, self.held.item.take()) {
                 (Poll::Pending, None) => return Step::Wait,
-                (Poll::Ready(None), None) => return Step::Ended(Ok(Written::Nothing)),
+                (Poll::Ready(None), None) => return Step::Ended(Ok(ReplyKind::Nothing)),
                 (Poll::Ready(Some(Err(error))), None) => return Step::Ended(Err(error)),
                 (Poll::Ready(Some(Ok(()))), None) => {
                     let spare = std::mem::take(&mut self.held.spare);
@@ -163,7 +163,7 @@ impl Streamed {
                 }
                 (Poll::Ready(None), Some(mut last)) => {
                     std::mem::swap(out, &mut last);
-                    return Step::Ended(Ok(Written::Value));
+                    return Step::Ended(Ok(ReplyKind::Value));
                 }
                 (polled, Some(mut item)) => {
                     std::mem::swap(out, &mut item);
@@ -214,13 +214,13 @@ impl Streamed {
     pub(super) fn conclude(
         &mut self,
         exchange: &Exchange,
-        result: Result<Written, RpcError>,
+        result: Result<ReplyKind, RpcError>,
         now: Instant,
         counters: &Counters,
         outbox: &mut Outbox,
         scratch: &mut Vec<u8>,
     ) {
-        if matches!(result, Ok(Written::Nothing)) {
+        if matches!(result, Ok(ReplyKind::Nothing)) {
             scratch.clear();
         }
         let answer = exchange.conclude(result, now, outbox.max_payload(), counters, scratch);

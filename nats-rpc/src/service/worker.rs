@@ -5,10 +5,10 @@
 //! waits in a slot.
 
 mod expiry;
-mod foreign;
 mod pace;
 mod reply_subject;
 mod streams;
+mod unexpected;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -29,7 +29,7 @@ use super::stream::Streamed;
 use super::waker::{SlotWaker, Woken};
 use crate::connection::Live;
 use crate::error::RpcError;
-use crate::reply::Written;
+use crate::reply::ReplyKind;
 use crate::route::HandlerSlot;
 
 /// How late a deadline may be noticed. One timer for the whole loop costs nothing that can be measured;
@@ -164,7 +164,7 @@ impl<'a> Worker<'a> {
 
     /// Takes one message: runs it, lets it wait, or turns it away.
     fn receive(&mut self, message: &mut Message) {
-        if self.is_foreign(message) || self.rejects_reply_subject(message) {
+        if self.is_unexpected(message) || self.rejects_reply_subject(message) {
             return;
         }
         if message.status.is_some() {
@@ -293,7 +293,7 @@ impl<'a> Worker<'a> {
         }
         match polled {
             Poll::Pending => {}
-            Poll::Ready(Ok(Written::Stream(items))) => self.begin_stream(index, items),
+            Poll::Ready(Ok(ReplyKind::Stream(items))) => self.begin_stream(index, items),
             Poll::Ready(result) => self.release(index, result),
         }
     }
@@ -306,13 +306,13 @@ impl<'a> Worker<'a> {
             tracing::warn!(
                 handler,
                 ?took,
-                "the handler held up its thread: give CPU-heavy work to `nats_rpc::blocking`, and wait with `.await`"
+                "the handler held up its thread: give CPU-heavy work to `nats_rpc::spawn_blocking`, and wait with `.await`"
             );
         }
     }
 
     /// Answers for a slot whose handler is gone.
-    fn release(&mut self, index: usize, result: Result<Written, RpcError>) {
+    fn release(&mut self, index: usize, result: Result<ReplyKind, RpcError>) {
         let slot = &mut self.slots[index];
         // It is concluded where it stands: moving it would cost more than concluding it.
         let Some(exchange) = &mut slot.exchange else { return };

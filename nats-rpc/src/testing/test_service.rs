@@ -13,12 +13,12 @@ pub use self::stream::TestStream;
 use crate::client::{CallError, decode};
 use crate::error::RpcError;
 use crate::message::{HeaderError, Headers};
-use crate::reply::Written;
+use crate::reply::ReplyKind;
 use crate::route::{BoundRoute, Kind};
 use crate::service::exchange::Exchange;
 use crate::service::stats::Counters;
 use crate::subject::Subject;
-use crate::wire::Wire;
+use crate::wire::WireFormat;
 use crate::{Limits, Service, StartError};
 
 /// What nats-server takes by default, in bytes.
@@ -50,7 +50,7 @@ const MAX_PAYLOAD: usize = 1024 * 1024;
 /// ```
 pub struct TestService {
     routes: std::sync::Arc<[BoundRoute]>,
-    wire: Wire,
+    wire: WireFormat,
     limits: Limits,
     headers: Result<Headers, HeaderError>,
 }
@@ -59,7 +59,7 @@ impl TestService {
     /// Runs every start-up check of `service` and binds its handlers.
     ///
     /// # Errors
-    /// [`StartError::Refused`], as at a real start, and for whatever needs a connection to be made: give
+    /// [`StartError::Invalid`], as at a real start, and for whatever needs a connection to be made: give
     /// such a value with `provide` or `guard` itself.
     pub fn new(service: Service) -> Result<Self, StartError> {
         let (routes, wire, limits) = service.bind_in_process()?;
@@ -85,7 +85,7 @@ impl TestService {
     /// Calls the handler of `subject`, as [`Client::send`](crate::Client::send) does.
     ///
     /// # Errors
-    /// [`CallError::Answered`], [`CallError::NoResponders`], [`CallError::Invalid`] and
+    /// [`CallError::Remote`], [`CallError::NoResponders`], [`CallError::Invalid`] and
     /// [`CallError::Decode`], as for a real call.
     pub async fn send<R: DeserializeOwned>(
         &self,
@@ -148,7 +148,7 @@ impl TestService {
     }
 
     /// Runs the handler up to what it returns.
-    async fn begin(&self, route: &BoundRoute, mut message: Message) -> (Call, Result<Written, RpcError>) {
+    async fn begin(&self, route: &BoundRoute, mut message: Message) -> (Call, Result<ReplyKind, RpcError>) {
         let allowance = self.limits.allowance(route.entry.route);
         let now = Instant::now();
         let counters = Counters::new("test", route.entry.route.handler);
@@ -180,7 +180,7 @@ struct Call {
 
 impl Call {
     /// The answer, whose value stands in `out`; `None` if nobody is to be answered.
-    fn conclude(&mut self, result: Result<Written, RpcError>) -> Option<(Headers, Bytes)> {
+    fn conclude(&mut self, result: Result<ReplyKind, RpcError>) -> Option<(Headers, Bytes)> {
         let Self { exchange, counters, out } = self;
         let answer = exchange.conclude(result, Instant::now(), MAX_PAYLOAD, counters, out)?;
         Some((Headers::received(answer.headers.unwrap_or_default()), std::mem::take(out).into()))
@@ -194,9 +194,9 @@ impl fmt::Debug for TestService {
 }
 
 /// One message has no room for a stream.
-fn whole(written: Written) -> Result<Written, RpcError> {
+fn whole(written: ReplyKind) -> Result<ReplyKind, RpcError> {
     match written {
-        Written::Stream(_) => {
+        ReplyKind::Stream(_) => {
             Err(RpcError::invalid_argument("this handler answers with a stream: call it with `stream`"))
         }
         written => Ok(written),

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 pub(crate) use self::nest::normalised as nest_subject;
 use crate::error::RpcError;
-use crate::reply::Written;
+use crate::reply::ReplyKind;
 
 pub(crate) static ERROR: HeaderName = HeaderName::from_static("Nats-Service-Error");
 pub(crate) static ERROR_CODE: HeaderName = HeaderName::from_static("Nats-Service-Error-Code");
@@ -25,7 +25,7 @@ const MAX_ERROR_HEADER: usize = 256;
 /// Which dialects a service understands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Wire {
+pub enum WireFormat {
     /// Both, told apart message by message. The default.
     ///
     /// A message is NestJS's if its body is an object whose `pattern`, normalised as NestJS does,
@@ -62,27 +62,32 @@ pub(crate) struct Opened {
 // Inlined, a body that is the data stays where it is.
 #[inline(always)]
 pub(crate) fn open(
-    wire: Wire,
+    wire: WireFormat,
     subject: &str,
     payload: Bytes,
     wants_answer: bool,
 ) -> Result<Opened, (Dialect, RpcError)> {
-    if wire != Wire::Native
+    if wire != WireFormat::Native
         && let Some(envelope) = nest::usual::read(subject, &payload)
     {
         return envelope.open(wants_answer);
     }
     let is_bare = match wire {
-        Wire::Native => true,
-        Wire::Auto => !nest::may_be_envelope(&payload),
-        Wire::Nest => false,
+        WireFormat::Native => true,
+        WireFormat::Auto => !nest::may_be_envelope(&payload),
+        WireFormat::Nest => false,
     };
     if is_bare { Ok(native::open(payload)) } else { open_any(wire, subject, payload, wants_answer) }
 }
 
 /// Takes the envelope off, however it is written.
-fn open_any(wire: Wire, subject: &str, payload: Bytes, wants_answer: bool) -> Result<Opened, (Dialect, RpcError)> {
-    if wire == Wire::Nest {
+fn open_any(
+    wire: WireFormat,
+    subject: &str,
+    payload: Bytes,
+    wants_answer: bool,
+) -> Result<Opened, (Dialect, RpcError)> {
+    if wire == WireFormat::Nest {
         return nest::parse(&payload)?.open(wants_answer);
     }
     match nest::recognise(subject, &payload)? {
@@ -101,11 +106,11 @@ impl Dialect {
     }
 
     /// Completes an answer whose value stands in `out` behind [`begin`](Self::begin).
-    pub(crate) fn finish(&self, written: &Written, out: &mut Vec<u8>) {
+    pub(crate) fn finish(&self, written: &ReplyKind, out: &mut Vec<u8>) {
         match (self, written) {
             (Self::Native, _) => {}
-            (Self::Nest { id }, Written::Value) => nest::finish(out, id.as_deref()),
-            (Self::Nest { id }, Written::Nothing | Written::Stream(_)) => {
+            (Self::Nest { id }, ReplyKind::Value) => nest::finish(out, id.as_deref()),
+            (Self::Nest { id }, ReplyKind::Nothing | ReplyKind::Stream(_)) => {
                 out.clear();
                 nest::nothing(out, id.as_deref());
             }

@@ -129,7 +129,7 @@ pub(super) fn may_be_envelope(payload: &[u8]) -> bool {
     first == Some(&b'{') && PATTERN_KEY.find(payload).is_some()
 }
 
-/// The envelope, if the body is one for `subject` (see [`Wire::Auto`](super::Wire::Auto)).
+/// The envelope, if the body is one for `subject` (see [`WireFormat::Auto`](super::WireFormat::Auto)).
 ///
 /// # Errors
 /// 400 if one of the fields that decide this is there more than once.
@@ -293,12 +293,12 @@ fn put_id(out: &mut Vec<u8>, id: Option<&[u8]>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Wire, open};
+    use super::super::{WireFormat, open};
     use super::*;
 
     const ID: &str = "88a5f0d6ac4d1830655c1";
 
-    fn opened(wire: Wire, subject: &str, body: &str, wants_answer: bool) -> Result<(bool, Option<String>), u16> {
+    fn opened(wire: WireFormat, subject: &str, body: &str, wants_answer: bool) -> Result<(bool, Option<String>), u16> {
         match open(wire, subject, Bytes::copy_from_slice(body.as_bytes()), wants_answer) {
             Ok(Opened { dialect, data }) => {
                 let data = data.map(|data| String::from_utf8(data.to_vec()).unwrap());
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn an_envelope_is_recognised_by_its_pattern_or_its_id() {
-        let nest = |subject: &str, body: &str| opened(Wire::Auto, subject, body, true).unwrap().0;
+        let nest = |subject: &str, body: &str| opened(WireFormat::Auto, subject, body, true).unwrap().0;
         assert!(nest("echo", &format!(r#"{{"pattern":"echo","data":1,"id":"{ID}"}}"#)));
         assert!(nest("echo", r#"{"pattern":"echo","data":1,"id":7}"#));
         assert!(nest("mapped.echo", &format!(r#"{{"pattern":"echo","data":1,"id":"{ID}"}}"#)), "a subject mapping");
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn data_keeps_its_bytes_and_null_is_not_absent() {
-        let data = |body: &str| opened(Wire::Auto, "e", body, true).unwrap().1;
+        let data = |body: &str| opened(WireFormat::Auto, "e", body, true).unwrap().1;
         assert_eq!(data(r#"{"pattern":"e","data":{"a": 1.0},"id":1}"#).as_deref(), Some(r#"{"a": 1.0}"#));
         assert_eq!(data(r#"{"pattern":"e","data":null,"id":1}"#).as_deref(), Some("null"));
         assert_eq!(data(r#"{"pattern":"e","id":1}"#), None);
@@ -352,8 +352,8 @@ mod tests {
 
     #[test]
     fn an_id_of_null_is_an_id_and_an_absent_one_is_refused() {
-        assert!(opened(Wire::Auto, "e", r#"{"pattern":"e","data":1,"id":null}"#, true).is_ok());
-        for wire in [Wire::Auto, Wire::Nest] {
+        assert!(opened(WireFormat::Auto, "e", r#"{"pattern":"e","data":1,"id":null}"#, true).is_ok());
+        for wire in [WireFormat::Auto, WireFormat::Nest] {
             assert_eq!(opened(wire, "e", r#"{"pattern":"e","data":1}"#, true), Err(400));
             assert!(opened(wire, "e", r#"{"pattern":"e","data":1}"#, false).is_ok(), "an event");
         }
@@ -361,8 +361,9 @@ mod tests {
 
     #[test]
     fn an_id_of_nestjs_is_21_lower_case_hexadecimal_digits() {
-        let nest =
-            |id: &str| opened(Wire::Auto, "e", &format!(r#"{{"pattern":"f","data":1,"id":{id}}}"#), true).unwrap().0;
+        let nest = |id: &str| {
+            opened(WireFormat::Auto, "e", &format!(r#"{{"pattern":"f","data":1,"id":{id}}}"#), true).unwrap().0
+        };
         assert!(nest(&format!(r#""{ID}""#)));
         for id in [r#""88a5f0""#, r#""88a5f0d6ac4d1830655cx""#, r#""88A5F0D6AC4D1830655C1""#, "888888888888888888888"] {
             assert!(!nest(id), "{id}");
@@ -387,7 +388,7 @@ mod tests {
     #[test]
     fn an_id_too_long_to_be_sent_back_is_refused() {
         let request = |digits: usize| format!(r#"{{"pattern":"e","data":1,"id":{}}}"#, "7".repeat(digits));
-        for wire in [Wire::Auto, Wire::Nest] {
+        for wire in [WireFormat::Auto, WireFormat::Nest] {
             for wants_answer in [true, false] {
                 assert!(opened(wire, "e", &request(MAX_ID), wants_answer).is_ok());
                 assert_eq!(opened(wire, "e", &request(MAX_ID + 1), wants_answer), Err(400));
@@ -407,41 +408,41 @@ mod tests {
             (format!(r#""pattern":"e","data":1,{id},"id":7"#), "id"),
         ] {
             let body = format!("{{{fields}}}");
-            for wire in [Wire::Auto, Wire::Nest] {
+            for wire in [WireFormat::Auto, WireFormat::Nest] {
                 for wants_answer in [true, false] {
                     assert_eq!(opened(wire, "e", &body, wants_answer), Err(400), "{name}: {body}");
                 }
             }
-            assert!(!opened(Wire::Native, "e", &body, true).unwrap().0, "the body is the data");
+            assert!(!opened(WireFormat::Native, "e", &body, true).unwrap().0, "the body is the data");
         }
         let payload = format!(r#"{{"pattern":"e","data":1,"data":2,{id}}}"#);
-        let (dialect, _) = open(Wire::Auto, "e", payload.into(), true).unwrap_err();
+        let (dialect, _) = open(WireFormat::Auto, "e", payload.into(), true).unwrap_err();
         assert_eq!(dialect, Dialect::Nest { id: Some(format!("\"{ID}\"").into()) }, "the caller finds its answer");
         // Only the fields of the envelope count.
         assert!(
             opened(
-                Wire::Auto,
+                WireFormat::Auto,
                 "e",
                 &format!(r#"{{"pattern":"e","data":{{"data":1,"data":2}},"x":1,"x":2,{id}}}"#),
                 true
             )
             .is_ok()
         );
-        assert!(!opened(Wire::Auto, "e", r#"{"data":1,"data":2}"#, true).unwrap().0);
+        assert!(!opened(WireFormat::Auto, "e", r#"{"data":1,"data":2}"#, true).unwrap().0);
     }
 
     #[test]
     fn by_the_letter_a_bare_body_is_an_events_data() {
-        let data = |body: &str| opened(Wire::Nest, "e", body, false).unwrap().1;
+        let data = |body: &str| opened(WireFormat::Nest, "e", body, false).unwrap().1;
         assert_eq!(data(r#"{"e":2}"#).as_deref(), Some(r#"{"e":2}"#));
         assert_eq!(data(r#"{"e":2,"id":"x"}"#).as_deref(), Some(r#"{"e":2,"id":"x"}"#));
         assert_eq!(data(r#""hey""#).as_deref(), Some(r#""hey""#));
         assert_eq!(data(r#"{"data":2,"id":"x"}"#).as_deref(), Some("2"), "one of the two makes an envelope");
         assert_eq!(data(r#"{"pattern":"e","id":"x"}"#), None);
         assert_eq!(data("\u{feff}[1]").as_deref(), Some("[1]"));
-        assert_eq!(opened(Wire::Nest, "e", "nonsense", true), Err(400));
-        assert_eq!(opened(Wire::Nest, "e", "", true), Err(400));
-        assert_eq!(opened(Wire::Nest, "e", r#"{"e":2}"#, true), Err(400));
+        assert_eq!(opened(WireFormat::Nest, "e", "nonsense", true), Err(400));
+        assert_eq!(opened(WireFormat::Nest, "e", "", true), Err(400));
+        assert_eq!(opened(WireFormat::Nest, "e", r#"{"e":2}"#, true), Err(400));
     }
 
     #[test]
@@ -456,9 +457,9 @@ mod tests {
         out.clear();
         dialect.begin(&mut out);
         out.push(b'5');
-        dialect.finish(&crate::reply::Written::Value, &mut out);
+        dialect.finish(&crate::reply::ReplyKind::Value, &mut out);
         assert_eq!(out, br#"{"response":5,"isDisposed":true,"id":"ID"}"#);
-        dialect.finish(&crate::reply::Written::Nothing, &mut out);
+        dialect.finish(&crate::reply::ReplyKind::Nothing, &mut out);
         assert_eq!(out, br#"{"isDisposed":true,"id":"ID"}"#);
         dialect.error(&RpcError::not_found("gone"), &mut out);
         assert_eq!(out, br#"{"err":{"status":404,"code":"NOT_FOUND","message":"gone"},"isDisposed":true,"id":"ID"}"#);

@@ -22,8 +22,8 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-fn wire() -> impl Strategy<Value = Wire> {
-    prop::sample::select(vec![Wire::Auto, Wire::Nest, Wire::Native])
+fn wire() -> impl Strategy<Value = WireFormat> {
+    prop::sample::select(vec![WireFormat::Auto, WireFormat::Nest, WireFormat::Native])
 }
 
 /// Mostly text that nearly is an envelope.
@@ -99,7 +99,7 @@ proptest! {
         }),
     ) {
         prop_assume!(id.to_string().len() <= nest::MAX_ID);
-        for wire in [Wire::Auto, Wire::Nest] {
+        for wire in [WireFormat::Auto, WireFormat::Nest] {
             let opened = open(wire, "e", Bytes::from(text.clone()), true).unwrap();
             prop_assert_eq!(opened.data.unwrap(), data.to_string());
             prop_assert_eq!(opened.dialect, Dialect::Nest { id: Some(id.to_string().into()) });
@@ -117,7 +117,7 @@ proptest! {
                 Err((dialect, error)) => (dialect, None, Some(error.to_string())),
             };
             let usual = read(envelope.open(wants_answer));
-            for wire in [Wire::Auto, Wire::Nest] {
+            for wire in [WireFormat::Auto, WireFormat::Nest] {
                 prop_assert_eq!(&usual, &read(open_any(wire, &subject, body.clone(), wants_answer)));
             }
         }
@@ -126,7 +126,7 @@ proptest! {
     #[test]
     fn who_never_looks_for_an_envelope_gets_the_body((subject, body) in usual(), wants_answer in any::<bool>()) {
         let body = Bytes::from(body);
-        let opened = open(Wire::Native, &subject, body.clone(), wants_answer).unwrap();
+        let opened = open(WireFormat::Native, &subject, body.clone(), wants_answer).unwrap();
         prop_assert_eq!((opened.dialect, opened.data), (Dialect::Native, Some(body)));
     }
 
@@ -145,7 +145,7 @@ proptest! {
     fn a_body_without_a_pattern_is_native(value in value()) {
         prop_assume!(value.get("pattern").is_none());
         let body = Bytes::from(value.to_string());
-        let opened = open(Wire::Auto, "e", body.clone(), true).unwrap();
+        let opened = open(WireFormat::Auto, "e", body.clone(), true).unwrap();
         prop_assert_eq!((opened.dialect, opened.data), (Dialect::Native, Some(body)));
     }
 
@@ -155,7 +155,7 @@ proptest! {
         let mut out = Vec::new();
         dialect.begin(&mut out);
         out.extend_from_slice(value.to_string().as_bytes());
-        dialect.finish(&Written::Value, &mut out);
+        dialect.finish(&ReplyKind::Value, &mut out);
         let answer: Value = serde_json::from_slice(&out).unwrap();
         prop_assert_eq!(answer, json!({ "response": value, "isDisposed": true, "id": id }));
     }

@@ -82,11 +82,11 @@ impl Account {
     }
 
     /// Whether a session of `owner` may go on, while the realm is in the epoch `realm`.
-    pub(crate) fn admits(&self, owner: &Owner, realm: u64) -> bool {
+    pub(crate) fn admits(&self, owner: &Owner, global_epoch: u64) -> bool {
         !self.locked
             && self.user_id.to_string() == owner.user
-            && owner.epoch >= self.sessions_epoch
-            && owner.realm >= realm
+            && owner.user_epoch >= self.sessions_epoch
+            && owner.global_epoch >= global_epoch
     }
 }
 
@@ -158,14 +158,15 @@ mod tests {
     #[test]
     fn what_ends_tokens_leaves_sessions_and_what_ends_sessions_ends_tokens() {
         let mut account = Account::new(String::new());
-        let owner = |epoch| Owner::new(account.user_id.to_string(), "key").in_epoch(epoch).in_realm(1);
+        let owner = |epoch| Owner::new(account.user_id.to_string(), "key").user_epoch(epoch).global_epoch(1);
         let (first, second, third) = (owner(0), owner(1), owner(2));
         account.end_tokens();
         assert!(account.epoch == 1 && account.admits(&first, 1));
         account.end_sessions();
         assert!(account.epoch == 2 && !account.admits(&second, 1) && account.admits(&third, 1));
         assert!(
-            !account.admits(&third, 2) && !account.admits(&Owner::new("another", "key").in_epoch(9).in_realm(9), 0)
+            !account.admits(&third, 2)
+                && !account.admits(&Owner::new("another", "key").user_epoch(9).global_epoch(9), 0)
         );
         account.locked = true;
         assert!(!account.admits(&third, 1));

@@ -14,10 +14,10 @@ mod whose;
 use std::error::Error;
 use std::sync::Arc;
 
-use nats_rpc::{Client, Config, RpcError};
+use nats_rpc::{Client, RpcError, ServiceContext};
 use nats_rpc_auth::{
     Audit, AuditEvent, Device, DeviceTokens, Email, Grant, LoginThrottle, Owner, Password, PasswordConfig,
-    PasswordPolicy, Passwords, ResetTokens, Session, SessionConfig, SessionError, Sessions, TokenIssuer,
+    PasswordHasher, PasswordPolicy, ResetTokens, Session, SessionConfig, SessionError, Sessions, TokenIssuer,
 };
 use nats_rpc_jwt::{JwkSet, Revocations, Revoker, TrustBeacon};
 use schemars::JsonSchema;
@@ -47,10 +47,10 @@ pub(crate) struct Authority(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
-    service: Config,
+    service: ServiceContext,
     accounts: Accounts,
     profiles: Users,
-    passwords: Passwords,
+    passwords: PasswordHasher,
     policy: PasswordPolicy,
     throttle: Throttle,
     devices: DeviceTokens,
@@ -91,14 +91,14 @@ pub(crate) struct Tokens {
 impl Authority {
     /// Opens the buckets, which must have been provisioned.
     pub(crate) async fn open(
-        config: Config,
+        config: ServiceContext,
         settings: Settings,
         trust: Trust,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let Settings { refresh_secret, issuer, audience, bcrypt_cost, .. } = settings;
         let Trust { audit, keys, revocations, signer, beacon, .. } = trust;
         let policy = PasswordPolicy::new().min_chars(settings.password_min_length).forbid(&issuer).forbid(&audience);
-        let events = Client::over(config.connection());
+        let events = Client::new(config.connection().clone());
         let accounts = Accounts::open(config.connection()).await?;
         let revoker = Arc::new(Revoker::open(config.connection()).await?.signed_by(&signer));
         let SessionLimits { grace, idle, absolute, per_user } = settings.sessions;
@@ -109,7 +109,7 @@ impl Authority {
             service: config.clone(),
             accounts,
             profiles: Users::open(config.connection()).await?,
-            passwords: Passwords::new(PasswordConfig::default().cost(bcrypt_cost))?,
+            passwords: PasswordHasher::new(PasswordConfig::default().cost(bcrypt_cost))?,
             policy,
             throttle: Throttle::new(counts, settings.rate_limits, audit.clone()),
             devices: DeviceTokens::new(&refresh_secret).lifetime(settings.device_lifetime),
@@ -180,8 +180,8 @@ impl Authority {
     }
 
     /// The epoch of everybody.
-    fn realm(&self) -> Result<u64, RpcError> {
-        Ok(self.0.revocations.realm()?)
+    fn global_epoch(&self) -> Result<u64, RpcError> {
+        Ok(self.0.revocations.global_epoch()?)
     }
 
     /// Begins a session, of a new device or of the one that is known.
@@ -194,23 +194,23 @@ impl Authority {
     ) -> Result<Tokens, RpcError> {
         let Parts { sessions, devices, throttle, audit, .. } = &*self.0;
         let owner = Owner::new(account.user_id.to_string(), key.as_str());
-        let realm = self.realm()?;
-        let owner = owner.in_epoch(account.epoch).in_realm(realm);
+        let global_epoch = self.global_epoch()?;
+        let owner = owner.user_epoch(account.epoch).global_epoch(global_epoch);
         let device_token = devices.issue(&owner, device)?;
         let issued = sessions.create(owner).await?;
         let (user, sid) = (account.user_id.to_string(), issued.session.id.clone());
-        for Session { owner, id: sid, .. } in &issued.displaced {
-            audit.emit(AuditEvent::SessionDisplaced { user: owner.user.clone(), sid: sid.clone() });
+        for Session { owner, id: sid, .. } in &issued.evicted {
+            audit.emit(AuditEvent::SessionEvicted { user: owner.user.clone(), sid: sid.clone() });
         }
         audit.emit(AuditEvent::LoggedIn { user, sid, source: throttle.source(caller) });
-        let access_token = self.access_token(&issued.session, account, realm)?;
+        let access_token = self.access_token(&issued.session, account, global_epoch)?;
         Ok(Tokens { access_token, refresh_token: issued.refresh_token, device_token: Some(device_token) })
     }
 
-    /// An access token of `account`'s user in `session`, of the realm's epoch `realm`.
-    fn access_token(&self, session: &Session, account: &Account, realm: u64) -> Result<String, RpcError> {
+    /// An access token of `account`'s user in `session`, of the global epoch `realm`.
+    fn access_token(&self, session: &Session, account: &Account, global_epoch: u64) -> Result<String, RpcError> {
         let sub = account.user_id.to_string();
-        let grant = Grant::new(&sub, &session.id).epoch(account.epoch).realm(realm);
+        let grant = Grant::new(&sub, &session.id).epoch(account.epoch).global_epoch(global_epoch);
         self.0.issuer.issue(&grant.roles(&account.roles).scope(SCOPE))
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    pub(crate) fn new(Peer(source): Peer, context: &Context) -> Self {
+    pub(crate) fn new(ClientIp(source): ClientIp, context: &Context) -> Self {
         let device = context.headers().get(DEVICE_HEADER).map(str::to_owned);
         let margin = (context.remaining() / 10).min(REPLY_MARGIN);
         let deadline = context.deadline().checked_sub(margin).unwrap_or_else(|| context.deadline());

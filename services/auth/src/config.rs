@@ -13,7 +13,7 @@ use nats_rpc_jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError};
 /// |---|---|---|
 /// | `JWT_SECRET` | what access tokens are signed with, at least 32 bytes; not set: key pairs, published in the key ring | none |
 /// | `KEY_ROTATION_HOURS` | how long a key pair signs, 1 to 8,760 | 24 |
-/// | `KEY_MARGIN_MS` | how long a new key pair is known before it signs, 1 to 600,000 | 10000 |
+/// | `KEY_ACTIVATION_DELAY_MS` | how long a new key pair is known before it signs, 1 to 600,000 | 10000 |
 /// | `JWT_REFRESH_SECRET` | the pepper of refresh tokens, at least 32 bytes, another one | none |
 /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
 /// | `BCRYPT_COST` | 10 to 15; each step doubles the work | 12 |
@@ -35,7 +35,7 @@ pub struct Settings {
     /// `None`: the key ring.
     pub(crate) access_secret: Option<SecretKey>,
     pub(crate) key_rotation: Duration,
-    pub(crate) key_margin: Duration,
+    pub(crate) key_activation_delay: Duration,
     pub(crate) refresh_secret: SecretKey,
     pub(crate) issuer: String,
     pub(crate) audience: String,
@@ -121,8 +121,8 @@ impl Settings {
         }
         let reset_subject = subject(&vars, "PASSWORD_RESET_SUBJECT", &mut refused);
         let hours = number(&vars, "KEY_ROTATION_HOURS", 24, 1..=8_760, &mut refused);
-        let key_margin = number(&vars, "KEY_MARGIN_MS", 10_000, 1..=600_000, &mut refused);
-        let key_margin = Duration::from_millis(u64::from(key_margin));
+        let key_activation_delay = number(&vars, "KEY_ACTIVATION_DELAY_MS", 10_000, 1..=600_000, &mut refused);
+        let key_activation_delay = Duration::from_millis(u64::from(key_activation_delay));
         let key_rotation = Duration::from_secs(u64::from(hours) * 3_600);
         let text = |name: &str, default: &str| {
             vars(name).filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
@@ -132,7 +132,7 @@ impl Settings {
             (Ok(access_secret), Ok(refresh_secret)) if refused.is_empty() => Ok(Self {
                 access_secret,
                 key_rotation,
-                key_margin,
+                key_activation_delay,
                 refresh_secret,
                 issuer,
                 audience,

@@ -2,7 +2,7 @@
 
 use nats_rpc::prelude::*;
 use nats_rpc_jwt::prelude::*;
-use nats_rpc_jwt::{JwkSet, Peer};
+use nats_rpc_jwt::{ClientIp, JwkSet};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -27,7 +27,7 @@ struct Refresh {
 #[public]
 async fn sign_up(
     State(authority): State<Authority>,
-    peer: Peer,
+    peer: ClientIp,
     context: Context,
     Payload(Credentials { email, password }): Payload<Credentials>,
 ) -> Result<SignedUp, RpcError> {
@@ -38,7 +38,7 @@ async fn sign_up(
 #[public]
 async fn log_in(
     State(authority): State<Authority>,
-    peer: Peer,
+    peer: ClientIp,
     context: Context,
     Payload(Credentials { email, password }): Payload<Credentials>,
 ) -> Result<Tokens, RpcError> {
@@ -77,7 +77,7 @@ struct PasswordChange {
 async fn change_password(
     Auth(me): Auth<UserClaims>,
     State(authority): State<Authority>,
-    peer: Peer,
+    peer: ClientIp,
     context: Context,
     Payload(PasswordChange { current_password, new_password }): Payload<PasswordChange>,
 ) -> Result<Tokens, RpcError> {
@@ -100,7 +100,7 @@ struct ResetRequest {
 #[public]
 async fn request_reset(
     State(authority): State<Authority>,
-    peer: Peer,
+    peer: ClientIp,
     context: Context,
     Payload(ResetRequest { email }): Payload<ResetRequest>,
 ) -> Result<(), RpcError> {
@@ -120,7 +120,7 @@ struct ResetConfirmation {
 #[public]
 async fn confirm_reset(
     State(authority): State<Authority>,
-    peer: Peer,
+    peer: ClientIp,
     context: Context,
     Payload(ResetConfirmation { token, new_password }): Payload<ResetConfirmation>,
 ) -> Result<(), RpcError> {

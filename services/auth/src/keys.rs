@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nats_rpc::{Config, Connection};
+use nats_rpc::{Connection, ServiceContext};
 use nats_rpc_auth::{Audit, AuditEvent, TokenIssuer};
 use nats_rpc_jwt::SecretKey;
 use nats_rpc_jwt::{
-    ChangeSigner, JwkSet, KeyEvent, KeyPurpose, KeysError, PublishedKey, RingBucket, SigningKeyConfig, SigningKeys,
+    ChangeSigner, JwkSet, JwksBucket, KeyEvent, KeyPurpose, KeysError, PublishedKey, SigningKeyConfig, SigningKeys,
 };
 
 const USAGE: &str = "usage: auth keys list | rotate | retire <kid>";
@@ -36,7 +36,7 @@ impl AccessKeys {
                 _ => return,
             });
         };
-        SigningKeys::open(connection, keys.tell(tell)).await.map(Self::Ring)
+        SigningKeys::open(connection, keys.on_event(tell)).await.map(Self::Ring)
     }
 
     pub(crate) fn issuer(&self, issuer: String) -> TokenIssuer {
@@ -70,13 +70,13 @@ fn now() -> u64 {
 
 /// Runs the command with the words behind `keys`.
 #[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
-pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(crate) async fn run(config: ServiceContext, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["list"] => {
             let (mut keys, mut unusable) = (Vec::new(), Vec::new());
             for purpose in PURPOSES {
-                match RingBucket::open(config.connection(), purpose).await?.list().await {
+                match JwksBucket::open(config.connection(), purpose).await?.list().await {
                     Ok(of_purpose) => keys.extend(of_purpose),
                     Err(error @ KeysError::Document { .. }) => unusable.push(error),
                     Err(error) => return Err(error.into()),
@@ -105,8 +105,8 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
 }
 
 /// Asks the instances of auth for new keys, and gives the first that come.
-async fn rotate(config: &Config) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
-    let ring = RingBucket::open(config.connection(), KeyPurpose::AccessTokens).await?;
+async fn rotate(config: &ServiceContext) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
+    let ring = JwksBucket::open(config.connection(), KeyPurpose::AccessTokens).await?;
     let before: HashSet<String> = ring.list().await?.into_iter().map(|key| key.kid).collect();
     ring.rotate().await?;
     let give_up = Instant::now() + ROTATE_LIMIT;
@@ -124,10 +124,10 @@ async fn rotate(config: &Config) -> Result<Vec<String>, Box<dyn Error + Send + S
 }
 
 /// Takes the key out of whichever ring has it, and gives those that went with it.
-async fn retire(config: &Config, kid: &str) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
+async fn retire(config: &ServiceContext, kid: &str) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
     let mut unusable = None;
     for purpose in PURPOSES {
-        match RingBucket::open(config.connection(), purpose).await?.retire(kid).await {
+        match JwksBucket::open(config.connection(), purpose).await?.retire(kid).await {
             Ok(gone) => {
                 for kid in std::iter::once(kid).chain(gone.iter().map(String::as_str)) {
                     Audit::tell(config.connection(), AuditEvent::KeyRetired { kid: kid.to_owned() }).await;

@@ -23,7 +23,7 @@
 //! | `auth.logout` | `{refreshToken}` | nothing, also for a session that has ended |
 //! | `auth.jwks` | | the public keys of access tokens, as a JWK Set; none with `JWT_SECRET` |
 //! | `auth.logout_all` | with an access token | nothing; every session and token of the caller has ended |
-//! | `auth.sessions` | with an access token | `{sessions: [{id, current, begunAt, refreshedAt, expiresAt}]}`, in seconds since 1970 |
+//! | `auth.sessions` | with an access token | `{sessions: [{id, current, createdAt, refreshedAt, expiresAt}]}`, in seconds since 1970 |
 //! | `auth.sessions.end` | `{sessionId}`, with an access token | nothing; 404 if the caller has no such session |
 //! | `auth.introspect` | `{token}`, with the credential of a service that may `introspect` | `{active, token_type, sub, exp, iat, sid, iss, aud, jti, roles, scope}`, or `{active: false}` (RFC 7662) |
 //! | `auth.revoke` | one of `{token}`, `{sub}`, `{sid}`, `{jti}`, with the credential of a service that may `revoke` | nothing, also for what has ended (RFC 7009) |
@@ -58,10 +58,10 @@ mod users_command;
 use std::error::Error;
 
 use async_nats::jetstream;
-use nats_rpc::{Config, KvAccess, KvApiPrefixes, Service, discover};
+use nats_rpc::{KvAccess, KvApiPrefixes, Service, ServiceContext, discover};
 use nats_rpc_auth::{LoginThrottle, ResetTokens, ServiceCredentials, Sessions};
+use nats_rpc_jwt::{JwksBucket, KeyPurpose, Revoker, TrustBuckets};
 use nats_rpc_jwt::{JwtConfig, JwtGuard};
-use nats_rpc_jwt::{KeyPurpose, Revoker, RingBucket, TrustBuckets};
 use users::{Replicas, Users};
 
 use self::account::Accounts;
@@ -82,7 +82,8 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
     let profiles_api = KvApiPrefixes::from_vars(&vars).unwrap_or_default().of("users").map(str::to_owned);
     let has_profiles = profiles_api.is_none();
     let revocations = buckets.revocations().read().write();
-    let revocations = if buckets.has_own_account() { revocations.watch("watch.auth_beacon.ask") } else { revocations };
+    let revocations =
+        if buckets.has_own_account() { revocations.subscribe("watch.auth_beacon.ask") } else { revocations };
     let trust = SharedTrust::default();
     let (trust_of_peers, trust_of_guard) = (trust.clone(), trust.clone());
     // The mailer's subject, if there is one; `Settings` says if it is none.
@@ -113,7 +114,7 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
             Authority::open(config, Settings::from_vars(vars)?, trust).await
         })
         .provide_with(move |config| async move { trust_of_peers.open(&config, for_peers).await.map(Trust::peers) })
-        .guard(move |config: Config| async move {
+        .guard(move |config: ServiceContext| async move {
             let trust = trust_of_guard.open(&config, for_guard).await?;
             Ok::<JwtGuard, BoxError>(JwtGuard::new(trust.guard(config.connection()).await?)?)
         })
@@ -126,7 +127,7 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
             }
             Ok::<_, BoxError>(())
         })
-        .guard(async |config: Config| ServiceCredentials::open(config.connection()).await)
+        .guard(async |context: ServiceContext| ServiceCredentials::open(context.connection()).await)
         .command("keys", "list | rotate | retire <kid>", keys::run)
         .command("users", "lock|unlock|delete|log-out <email>, log-out-everybody, or look-alikes", users_command::run)
         .command("services", "add <name> introspect|revoke ..., or remove <name>", services_command::run)
@@ -169,8 +170,8 @@ pub async fn provision_own(
     ServiceCredentials::provision(jetstream, replicas.get()).await?;
     LoginThrottle::provision(jetstream, replicas.get()).await?;
     ResetTokens::provision(jetstream, replicas.get()).await?;
-    RingBucket::provision(jetstream, KeyPurpose::AccessTokens, replicas.get()).await?;
-    RingBucket::provision(jetstream, KeyPurpose::Assertions, replicas.get()).await?;
+    JwksBucket::provision(jetstream, KeyPurpose::AccessTokens, replicas.get()).await?;
+    JwksBucket::provision(jetstream, KeyPurpose::Assertions, replicas.get()).await?;
     Ok(())
 }
 
@@ -204,11 +205,11 @@ mod tests {
             (&[("JWT_REFRESH_SECRET", "")][..], "JWT_REFRESH_SECRET is not set"),
             (&[("JWT_SECRET", "your-secret-key")], "JWT_SECRET has 15 bytes"),
             (&[("BCRYPT_COST", "3")], "BCRYPT_COST must be"),
-            (&[("JWT_WITHOUT_REVOCATIONS", "maybe")], "JWT_WITHOUT_REVOCATIONS must be"),
+            (&[("JWT_CHECK_REVOCATIONS", "maybe")], "JWT_CHECK_REVOCATIONS must be"),
             (&[("JWT_ACCEPT_ASSERTIONS", "true")], "JWT_ASSERTION_SECRET is not set"),
         ] {
             let error = refused(vars).await;
-            assert!(matches!(&error, StartError::Refused(lines) if lines.len() == 1), "{error}");
+            assert!(matches!(&error, StartError::Invalid(lines) if lines.len() == 1), "{error}");
             assert!(error.to_string().contains(named), "{error}");
         }
         let error = refused(&[]).await;

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use nats_rpc::Config;
+use nats_rpc::ServiceContext;
 use nats_rpc_auth::{Audit, AuditEvent, Email, RESET_LIFETIME, ResetTokens};
 
 use crate::account::{AccountKey, Accounts};
@@ -12,7 +12,7 @@ const USAGE: &str = "usage: auth password reset-token <email>";
 
 /// Runs the command with the words behind `password`.
 #[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
-pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(crate) async fn run(config: ServiceContext, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let [action, email] = words.as_slice() else { return Err(USAGE.into()) };
     if action != "reset-token" {
         return Err(USAGE.into());

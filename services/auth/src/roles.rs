@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use nats_rpc::Config;
+use nats_rpc::ServiceContext;
 use nats_rpc_auth::{Audit, AuditEvent, Email};
 
 use crate::account::{AccountKey, Accounts, Role};
@@ -12,7 +12,7 @@ const USAGE: &str = "usage: auth roles grant|revoke <email> <role>; a role is 1 
 
 /// Runs the command with the words behind `roles`.
 #[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
-pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(crate) async fn run(config: ServiceContext, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let [action, email, role] = words.as_slice() else { return Err(USAGE.into()) };
     let email = Email::parse(email)?;
     let role = Role::parse(role).ok_or(USAGE)?;

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use nats_rpc::Config;
+use nats_rpc::ServiceContext;
 use nats_rpc_auth::{Audit, AuditEvent, ServiceCredentials};
 
 const USAGE: &str = "usage: auth services add <name> introspect|revoke …, or auth services remove <name>; \
@@ -13,7 +13,7 @@ const ALLOWED: [&str; 2] = ["introspect", "revoke"];
 
 /// Runs the command with the words behind `services`.
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "the credential is what the command is for")]
-pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(crate) async fn run(config: ServiceContext, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let credentials = ServiceCredentials::open(config.connection()).await?;
     match words.as_slice() {

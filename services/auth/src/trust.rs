@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use nats_rpc::{Client, Config, Connection};
+use nats_rpc::{Client, Connection, ServiceContext};
 use nats_rpc_auth::Audit;
 use nats_rpc_jwt::{
-    ChangeSigner, JwtConfig, KeyPurpose, KeyRing, KeysError, PeerVerifier, Revocations, SigningKeyConfig,
-    TokenSettings, TrustBeacon,
+    ChangeSigner, ClientIpVerifier, JwtConfig, KeyPurpose, KeyRing, KeysError, Revocations, SigningKeyConfig,
+    TrustBeacon, VerifierConfig,
 };
 use tokio::sync::OnceCell;
 
@@ -30,12 +30,16 @@ pub(crate) struct Trust {
     pub(crate) signer: ChangeSigner,
     /// Kept, so that it is published.
     pub(crate) beacon: Arc<TrustBeacon>,
-    settings: TokenSettings,
-    peers: PeerVerifier,
+    settings: VerifierConfig,
+    peers: ClientIpVerifier,
 }
 
 impl SharedTrust {
-    pub(crate) async fn open(&self, config: &Config, vars: impl Fn(&str) -> Option<String>) -> Result<Trust, BoxError> {
+    pub(crate) async fn open(
+        &self,
+        config: &ServiceContext,
+        vars: impl Fn(&str) -> Option<String>,
+    ) -> Result<Trust, BoxError> {
         let open = || Trust::open(config.connection(), vars);
         self.0.get_or_try_init(open).await.cloned()
     }
@@ -43,40 +47,42 @@ impl SharedTrust {
 
 impl Trust {
     async fn open(connection: &Connection, vars: impl Fn(&str) -> Option<String>) -> Result<Self, BoxError> {
-        let Settings { access_secret, assertion_secret, issuer, audience, key_rotation, key_margin, .. } =
+        let Settings { access_secret, assertion_secret, issuer, audience, key_rotation, key_activation_delay, .. } =
             Settings::from_vars(&vars)?;
-        let mut settings = TokenSettings::from_vars(vars)?;
-        let audit = Audit::over(&Client::over(connection));
+        let mut settings = VerifierConfig::from_vars(vars)?;
+        let audit = Audit::new(&Client::new(connection.clone()));
         let (keys, peers) = match (access_secret, assertion_secret) {
             (None, _) => {
                 let keys = SigningKeyConfig::new(KeyPurpose::AccessTokens).issuer(issuer);
-                let keys = keys.rotate_every(key_rotation).margin(key_margin);
+                let keys = keys.rotate_every(key_rotation).activation_delay(key_activation_delay);
                 let keys = AccessKeys::ring(connection, keys, audit.clone()).await?;
                 // One bucket has what gateways say: where callers are, and, where it is taken, who.
-                let gateways = KeyRing::follow(connection, KeyPurpose::Peers).await?;
+                let gateways = KeyRing::watch(connection, KeyPurpose::Peers).await?;
                 settings = settings.gateways(gateways.clone());
-                (keys, PeerVerifier::ring(gateways, audience))
+                (keys, ClientIpVerifier::ring(gateways, audience))
             }
-            (Some(access), Some(assertion)) => (AccessKeys::Secret(access), PeerVerifier::hs256(&assertion, audience)),
-            (Some(access), None) => (AccessKeys::Secret(access), PeerVerifier::none()),
+            (Some(access), Some(assertion)) => {
+                (AccessKeys::Secret(access), ClientIpVerifier::hs256(&assertion, audience))
+            }
+            (Some(access), None) => (AccessKeys::Secret(access), ClientIpVerifier::none()),
         };
         if let AccessKeys::Ring(keys) = &keys {
             settings = settings.ring(keys.ring().clone());
         }
         let signer = keys.change_signer();
         let beacon = Arc::new(TrustBeacon::start(connection, &signer).await?);
-        let revocations = settings.follow_revocations(connection).await?;
+        let revocations = settings.watch_revocations(connection).await?;
         let settings = settings.revocations(revocations.clone());
         Ok(Self { audit, keys, revocations, signer, beacon, settings, peers })
     }
 
     /// What this service's own guard takes.
     pub(crate) async fn guard(self, connection: &Connection) -> Result<JwtConfig, KeysError> {
-        self.settings.open(connection).await
+        self.settings.load(connection).await
     }
 
     /// Whose word on callers' addresses is taken: with the key ring, that of gateways whose keys are in theirs.
-    pub(crate) fn peers(self) -> PeerVerifier {
+    pub(crate) fn peers(self) -> ClientIpVerifier {
         self.peers
     }
 }

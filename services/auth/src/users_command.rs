@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use nats_rpc::Config;
+use nats_rpc::ServiceContext;
 use nats_rpc_auth::{Audit, AuditEvent, Email};
 use nats_rpc_jwt::Revoker;
 
@@ -14,7 +14,7 @@ const USAGE: &str = "usage: auth users lock|unlock|delete|log-out <email>, auth 
 
 /// Runs the command with the words behind `users`.
 #[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
-pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(crate) async fn run(config: ServiceContext, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let (told, event) = match words.as_slice() {
         ["look-alikes"] => {
@@ -23,7 +23,7 @@ pub(crate) async fn run(config: Config, words: Vec<String>) -> Result<(), Box<dy
         }
         ["log-out-everybody"] => {
             let epoch = Revoker::open(config.connection()).await?.everybody().await?;
-            (format!("everybody is logged out; the realm is in epoch {epoch}"), AuditEvent::RealmRevoked)
+            (format!("everybody is logged out; the realm is in epoch {epoch}"), AuditEvent::AllTokensRevoked)
         }
         [action, email] => {
             let (standing, done) = standing(action).ok_or(USAGE)?;

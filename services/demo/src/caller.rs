@@ -50,7 +50,7 @@ impl Caller {
         Ok(Self {
             http: reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build()?,
             gateway_url: gateway_url.to_owned(),
-            client: Client::over(&connection).timeout(Duration::from_secs(30)),
+            client: Client::new(connection.clone()).timeout(Duration::from_secs(30)),
             connection,
         })
     }
@@ -75,7 +75,7 @@ impl Caller {
         };
         match client.send(subject, data).await {
             Ok(body) => Ok(Answer { status: 200, body }),
-            Err(CallError::Answered(error)) => {
+            Err(CallError::Remote(error)) => {
                 let code = error.code().map(|code| code.as_str());
                 Ok(Answer { status: error.status(), body: json!({ "code": code, "message": error.message() }) })
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::{Gateway, GatewayError};
-use nats_rpc::{CallError, Client, Connection, NatsConfig, Running, Service};
+use nats_rpc::{CallError, Client, Connection, NatsConfig, Service, ServiceHandle};
 use nats_rpc_jwt::JwtGuard;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -41,7 +41,7 @@ impl Options {
             ("JWT_REFRESH_SECRET", random_secret()),
             ("GATEWAY_ADDRESS", "127.0.0.1:0".to_owned()),
             // All verifiers are in this process: a new key need not be known for long before it signs.
-            ("KEY_MARGIN_MS", "250".to_owned()),
+            ("KEY_ACTIVATION_DELAY_MS", "250".to_owned()),
             // The cost of the seed: enough to see, not to wait for.
             ("BCRYPT_COST", "10".to_owned()),
         ];
@@ -92,8 +92,8 @@ impl fmt::Debug for Options {
 #[derive(Debug)]
 pub struct System {
     nats: Logins,
-    auth: Running,
-    users: Vec<Running>,
+    auth: ServiceHandle,
+    users: Vec<ServiceHandle>,
     gateway: Option<OwnGateway>,
     gateway_url: String,
     has_key_ring: bool,
@@ -148,7 +148,7 @@ impl System {
             let gateway = Gateway::bind(gateway::Config::from_vars(&vars)?, nats.of("gateway")).await?;
             let url = format!("http://{}", gateway.local_addr());
             let (stop, stopped) = oneshot::channel();
-            let serving = tokio::spawn(gateway.run_until(async { drop(stopped.await) }));
+            let serving = tokio::spawn(gateway.serve_with_shutdown(async { drop(stopped.await) }));
             Ok((url.clone(), (Some(OwnGateway { stop, serving }), url)))
         };
         let gateway = report.step("start gateway", "HTTP on a free port", Box::pin(gateway)).await;
@@ -174,17 +174,17 @@ impl System {
 
     /// How many requests the instances of users have had. An event arrives at a time of its own, and is none.
     pub(crate) fn requests_to_users(&self) -> u64 {
-        let handlers = self.users.iter().flat_map(Running::stats);
+        let handlers = self.users.iter().flat_map(ServiceHandle::stats);
         handlers.filter(|stats| stats.handler != "user_created").map(|stats| stats.requests).sum()
     }
 
     /// The auth service.
-    pub fn auth(&self) -> &Running {
+    pub fn auth(&self) -> &ServiceHandle {
         &self.auth
     }
 
     /// The instances of users.
-    pub fn users(&self) -> &[Running] {
+    pub fn users(&self) -> &[ServiceHandle] {
         &self.users
     }
 
@@ -209,7 +209,7 @@ impl System {
 
 /// Creates the buckets, on a server where nobody else answers for the services.
 async fn provision(nats: &Logins) -> Result<(String, ()), BoxError> {
-    let client = Client::connect(&nats.of("client")).await?.patience(Duration::ZERO);
+    let client = Client::connect(&nats.of("client")).await?.no_responders_timeout(Duration::ZERO);
     for subject in ["auth.login", "get_user_profile"] {
         match client.send::<Value>(subject, &json!({})).await {
             Err(CallError::NoResponders { .. }) => {}

@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use nats_rpc::{Client, Guard, Internal, Readiness, RpcError};
-use nats_rpc_jwt::{AssertionSigner, PEER_HEADER, PeerSigner, Refusal};
+use nats_rpc_jwt::{AssertionSigner, CLIENT_IP_HEADER, ClientIpSigner, JwtRejection};
 use nats_rpc_jwt::{JwtGuard, UserClaims};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,7 +42,7 @@ pub(crate) struct Calls {
     timeout: Duration,
     proxies: Proxies,
     /// What proves to the auth service where a caller is; without it, nobody is told.
-    peers: Option<Arc<PeerSigner>>,
+    peers: Option<Arc<ClientIpSigner>>,
 }
 
 impl Calls {
@@ -50,7 +50,7 @@ impl Calls {
         client: Client,
         Trusted { guard, signers }: Trusted,
         proxies: Proxies,
-        peers: Option<Arc<PeerSigner>>,
+        peers: Option<Arc<ClientIpSigner>>,
         timeout: Duration,
     ) -> Self {
         let Signers { callers, peers: own } = signers;
@@ -80,7 +80,7 @@ pub(crate) struct Authenticated(pub(crate) Outgoing);
 /// What a call is made with, and what proves where it comes from and on whose behalf.
 pub(crate) struct Outgoing {
     client: Client,
-    origin: Option<(IpAddr, Arc<PeerSigner>)>,
+    origin: Option<(IpAddr, Arc<ClientIpSigner>)>,
     /// The gateway's word for the caller, if that takes the place of a token.
     vouched: Option<(Arc<UserClaims>, Arc<AssertionSigner>)>,
 }
@@ -124,7 +124,7 @@ impl Outgoing {
         if let Some((address, peers)) = self.origin
             && called.counts_attempts()
         {
-            client = client.header(PEER_HEADER, peers.sign(address, subject, data.get().as_bytes())?);
+            client = client.header(CLIENT_IP_HEADER, peers.sign(address, subject, data.get().as_bytes())?);
         }
         if let Some((caller, signer)) = self.vouched {
             client = client.header(ASSERTION, signer.sign(&caller, subject, data.get().as_bytes())?);
@@ -162,11 +162,11 @@ where
         let Calls { guard, signer, .. } = Calls::from_ref(state);
         let verified = async {
             let token = bearer(&parts.headers)?;
-            Ok((token, guard.verify_fresh(token).await?))
+            Ok((token, guard.verify_async(token).await?))
         };
         let (token, caller) = verified
             .await
-            .inspect_err(|refusal: &Refusal| tracing::debug!(%refusal, "token refused"))
+            .inspect_err(|refusal: &JwtRejection| tracing::debug!(%refusal, "token refused"))
             .map_err(RpcError::from)?;
         Ok(Self(match signer {
             Some(signer) => Outgoing { vouched: Some((caller, signer)), ..call },
@@ -186,21 +186,21 @@ fn traced(client: Client, headers: &HeaderMap) -> Client {
 }
 
 /// The token of the one `authorization: Bearer <token>`; the verifier looks at its bytes.
-fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
+fn bearer(headers: &HeaderMap) -> Result<&str, JwtRejection> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(Refusal::NoToken)?;
+    let value = values.next().ok_or(JwtRejection::NoToken)?;
     if values.next().is_some() {
-        return Err(Refusal::SeveralValues);
+        return Err(JwtRejection::SeveralValues);
     }
-    let (scheme, token) = value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(Refusal::Scheme)?;
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(token) } else { Err(Refusal::Scheme) }
+    let (scheme, token) = value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(JwtRejection::Scheme)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(token) } else { Err(JwtRejection::Scheme) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(values: &[&'static str]) -> Result<String, Refusal> {
+    fn found(values: &[&'static str]) -> Result<String, JwtRejection> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(AUTHORIZATION, value.parse().unwrap());
@@ -212,10 +212,10 @@ mod tests {
     fn exactly_one_bearer_token_is_taken() {
         assert_eq!(found(&["Bearer a.b.c"]).unwrap(), "a.b.c");
         assert_eq!(found(&["bEARER a.b.c"]).unwrap(), "a.b.c");
-        assert_eq!(found(&[]), Err(Refusal::NoToken));
-        assert_eq!(found(&["Bearer a.b.c", "Bearer a.b.c"]), Err(Refusal::SeveralValues));
+        assert_eq!(found(&[]), Err(JwtRejection::NoToken));
+        assert_eq!(found(&["Bearer a.b.c", "Bearer a.b.c"]), Err(JwtRejection::SeveralValues));
         for value in ["Basic a.b.c", "a.b.c", "Bearer", "", "Bearer\ta.b.c", "Bearer: a.b.c"] {
-            assert_eq!(found(&[value]), Err(Refusal::Scheme), "{value:?}");
+            assert_eq!(found(&[value]), Err(JwtRejection::Scheme), "{value:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nats_rpc_jwt::{JwtConfigError, JwtGuard, PeerSigner};
+use nats_rpc_jwt::{ClientIpSigner, JwtConfigError, JwtGuard};
 
 use crate::connections::ConnectionLimits;
 use crate::cors::Origins;
@@ -33,7 +33,7 @@ pub struct Config {
     pub(crate) body_limit: usize,
     pub(crate) connections: ConnectionLimits,
     pub(crate) proxies: Proxies,
-    pub(crate) peers: Option<Arc<PeerSigner>>,
+    pub(crate) peers: Option<Arc<ClientIpSigner>>,
     pub(crate) origins: Origins,
 }
 
@@ -67,15 +67,15 @@ impl Config {
     /// |---|---|---|
     /// | `JWT_SECRET` | what access tokens are signed with, at least 32 bytes; not set: their keys come from the key ring | none |
     /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
-    /// | `JWT_WITHOUT_REVOCATIONS` | `true`: what was revoked is taken until it expires | `false` |
-    /// | `JWT_REVOCATIONS_STALE_MS` | for how long nothing may prove that all revocations are known before tokens are answered 503, 1,000 to 3,600,000 | 30000 |
+    /// | `JWT_CHECK_REVOCATIONS` | `false`: what was revoked is taken until it expires | `true` |
+    /// | `JWT_REVOCATION_MAX_AGE_MS` | for how long nothing may prove that all revocations are known before tokens are answered 503, 1,000 to 3,600,000 | 30000 |
     /// | `GATEWAY_SEND_ASSERTIONS` | `true`: services get the gateway's word for a caller in place of the token | `false` |
     /// | `GATEWAY_ADDRESS` | where it listens | `127.0.0.1:3000` |
     /// | `GATEWAY_TIMEOUT_MS` | how long a request may take, 1 to 600,000 | 5000 |
     /// | `GATEWAY_BODY_LIMIT` | bytes of a request's body, 1 to 1,000,000 | 65536 |
-    /// | `GATEWAY_SILENCE_MS` | how long a connection may take over the headers of a request, or not read an answer, 1 to 600,000 | 10000 |
-    /// | `GATEWAY_IDLE_MS` | how long a connection may be idle before a request, 1 to 3,600,000; longer than a proxy in front keeps one | 75000 |
-    /// | `GATEWAY_CONNECTIONS` | how many connections may be open, 1 to 1,000,000; further ones wait | 4096 |
+    /// | `GATEWAY_READ_TIMEOUT_MS` | how long a connection may take over the headers of a request, or not read an answer, 1 to 600,000 | 10000 |
+    /// | `GATEWAY_KEEP_ALIVE_MS` | how long a connection may be idle before a request, 1 to 3,600,000; longer than a proxy in front keeps one | 75000 |
+    /// | `GATEWAY_MAX_CONNECTIONS` | how many connections may be open, 1 to 1,000,000; further ones wait | 4096 |
     /// | `GATEWAY_TRUSTED_PROXIES` | proxies whose word on a caller's address is believed: addresses and networks, by commas | none |
     /// | `GATEWAY_PROXY_HEADER` | the header in which they say it, `x-forwarded-for` or `forwarded` (RFC 7239); the other one is never read | `x-forwarded-for` |
     /// | `GATEWAY_CORS_ORIGINS` | origins whose pages may call, by commas, such as `https://app.example.com` | none |
@@ -84,7 +84,7 @@ impl Config {
     /// Each secret may stand in a file, which `JWT_SECRET_FILE` or `JWT_ASSERTION_SECRET_FILE` names.
     ///
     /// Services take assertions that run with `JWT_ACCEPT_ASSERTIONS=true`; see
-    /// [`JwtConfig::open`](nats_rpc_jwt::JwtConfig::open). A key ring is looked for when the gateway
+    /// [`JwtConfig::load`](nats_rpc_jwt::JwtConfig::load). A key ring is looked for when the gateway
     /// [binds](crate::Gateway::bind).
     ///
     /// # Errors
@@ -115,15 +115,15 @@ impl Config {
         if let Some(timeout) = number(vars, "GATEWAY_TIMEOUT_MS", 1..=600_000, millis)? {
             config.timeout = Duration::from_millis(timeout);
         }
-        if let Some(silence) = number(vars, "GATEWAY_SILENCE_MS", 1..=600_000, millis)? {
+        if let Some(silence) = number(vars, "GATEWAY_READ_TIMEOUT_MS", 1..=600_000, millis)? {
             config.connections.silence = Duration::from_millis(silence);
         }
         let wanted = "a number of milliseconds from 1 to 3600000";
-        if let Some(idle) = number(vars, "GATEWAY_IDLE_MS", 1..=3_600_000, wanted)? {
+        if let Some(idle) = number(vars, "GATEWAY_KEEP_ALIVE_MS", 1..=3_600_000, wanted)? {
             config.connections.idle = Duration::from_millis(idle);
         }
         let wanted = "a number of connections from 1 to 1000000";
-        if let Some(open) = number(vars, "GATEWAY_CONNECTIONS", 1..=1_000_000, wanted)? {
+        if let Some(open) = number(vars, "GATEWAY_MAX_CONNECTIONS", 1..=1_000_000, wanted)? {
             config.connections.open = open;
         }
         let wanted = "a number of bytes from 1 to 1000000";
@@ -170,7 +170,7 @@ impl Config {
 
     /// Proves to the auth service where callers are, with `signer` in place of what the settings say. Default:
     /// nobody is told, and attempts to log in are counted by account alone.
-    pub fn prove_peers(mut self, signer: PeerSigner) -> Self {
+    pub fn prove_peers(mut self, signer: ClientIpSigner) -> Self {
         self.peers = Some(Arc::new(signer));
         self
     }
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!((config.address.port(), config.body_limit), (3000, 65_536));
         let ConnectionLimits { silence, idle, open } = config.connections;
         assert_eq!((silence.as_secs(), idle.as_secs(), open), (10, 75, 4_096));
-        let config = from(&[SECRET, ("GATEWAY_SILENCE_MS", "7"), ("GATEWAY_IDLE_MS", "8")]).unwrap();
+        let config = from(&[SECRET, ("GATEWAY_READ_TIMEOUT_MS", "7"), ("GATEWAY_KEEP_ALIVE_MS", "8")]).unwrap();
         assert_eq!((config.connections.silence.as_millis(), config.connections.idle.as_millis()), (7, 8));
     }
 
@@ -241,9 +241,9 @@ mod tests {
             ("GATEWAY_TIMEOUT_MS", "0"),
             ("GATEWAY_TIMEOUT_MS", "5s"),
             ("GATEWAY_BODY_LIMIT", "-1"),
-            ("GATEWAY_SILENCE_MS", "0"),
-            ("GATEWAY_IDLE_MS", "3600001"),
-            ("GATEWAY_CONNECTIONS", "0"),
+            ("GATEWAY_READ_TIMEOUT_MS", "0"),
+            ("GATEWAY_KEEP_ALIVE_MS", "3600001"),
+            ("GATEWAY_MAX_CONNECTIONS", "0"),
             ("GATEWAY_TRUSTED_PROXIES", "everybody"),
             ("GATEWAY_PROXY_HEADER", "x-real-ip"),
             ("GATEWAY_CORS_ORIGINS", "*"),

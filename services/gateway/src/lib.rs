@@ -82,7 +82,7 @@ pub use self::subjects::permissions;
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// A gateway that is connected and has its address; it serves once it runs.
-#[must_use = "it serves nothing until `run_until`"]
+#[must_use = "it serves nothing until `serve_with_shutdown`"]
 pub struct Gateway {
     connection: Connection,
     listener: TcpListener,
@@ -105,7 +105,8 @@ impl Gateway {
         let address = listener.local_addr().map_err(cannot)?;
         let connection = Connection::open(&nats.name(subjects::NAME)).await?;
         let Config { trust, timeout, body_limit, proxies, peers, origins, connections: limits, .. } = config;
-        let calls = Calls::new(Client::over(&connection), trust.open(&connection).await?, proxies, peers, timeout);
+        let calls =
+            Calls::new(Client::new(connection.clone()), trust.open(&connection).await?, proxies, peers, timeout);
         let router = routes::router(calls, timeout, body_limit, origins);
         Ok(Self { connection, listener, address, router, limits })
     }
@@ -120,7 +121,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`GatewayError::Ended`] if the connection to NATS ended for good.
-    pub async fn run_until(self, signal: impl Future<Output = ()> + Send) -> Result<(), GatewayError> {
+    pub async fn serve_with_shutdown(self, signal: impl Future<Output = ()> + Send) -> Result<(), GatewayError> {
         let Self { connection, listener, address, router, limits } = self;
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {

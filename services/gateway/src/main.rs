@@ -38,5 +38,5 @@ async fn serve() -> Result<(), GatewayError> {
         () = gateway::stop_signal() => return Ok(()),
     };
     tracing::info!(address = %gateway.local_addr(), "ready");
-    gateway.run_until(gateway::stop_signal()).await
+    gateway.serve_with_shutdown(gateway::stop_signal()).await
 }

@@ -172,7 +172,7 @@ async fn healthz() -> axum::Json<Health> {
 
 async fn readyz(State(calls): State<Calls>) -> Answer {
     calls.check_guard()?;
-    match calls.client.connection().echo(ECHO_LIMIT).await {
+    match calls.client.connection().round_trip(ECHO_LIMIT).await {
         Ok(_) => Ok(axum::Json(Health { status: "ready" }).into_response()),
         Err(error) => {
             tracing::debug!(%error, "not ready");

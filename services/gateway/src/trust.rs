@@ -2,8 +2,8 @@
 
 use nats_rpc::Connection;
 use nats_rpc_jwt::{
-    AssertionSigner, DEFAULT_AUDIENCE, JwtConfigError, KeyPurpose, KeysError, PeerSigner, SigningKeyConfig,
-    SigningKeys, TokenSettings,
+    AssertionSigner, ClientIpSigner, DEFAULT_AUDIENCE, JwtConfigError, KeyPurpose, KeysError, SigningKeyConfig,
+    SigningKeys, VerifierConfig,
 };
 use nats_rpc_jwt::{JwtGuard, SecretKey};
 
@@ -23,7 +23,7 @@ pub(crate) enum Trust {
 
 #[derive(Debug)]
 pub(crate) struct Settings {
-    tokens: Box<TokenSettings>,
+    tokens: Box<VerifierConfig>,
     vouching: Vouching,
 }
 
@@ -48,14 +48,14 @@ pub(crate) struct Signers {
     /// For who calls; without it, tokens are passed on.
     pub(crate) callers: Option<AssertionSigner>,
     /// For where callers are; without it, nobody is told.
-    pub(crate) peers: Option<PeerSigner>,
+    pub(crate) peers: Option<ClientIpSigner>,
 }
 
 impl Trust {
     pub(crate) fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         // Callers over HTTP have tokens; assertions are what the gateway makes of them.
         let of_tokens = |name: &str| vars(name).filter(|_| name != "JWT_ACCEPT_ASSERTIONS");
-        let tokens = Box::new(TokenSettings::from_vars(of_tokens)?);
+        let tokens = Box::new(VerifierConfig::from_vars(of_tokens)?);
         Ok(Self::Settings(Settings { tokens, vouching: Vouching::from_vars(vars)? }))
     }
 
@@ -65,7 +65,7 @@ impl Trust {
             Self::Guard(guard) => return Ok(Trusted { guard, signers: Signers::default() }),
             Self::Settings(settings) => settings,
         };
-        let guard = JwtGuard::new(tokens.open(connection).await?)?;
+        let guard = JwtGuard::new(tokens.load(connection).await?)?;
         Ok(Trusted { guard, signers: vouching.open(connection).await? })
     }
 }
@@ -94,7 +94,7 @@ impl Vouching {
         };
         access.distinct_from(&secret)?;
         let callers = assertions.then(|| AssertionSigner::hs256(&secret).audience(audience.as_str()));
-        Ok(Self::Secret(Signers { callers, peers: Some(PeerSigner::hs256(&secret).audience(audience)) }))
+        Ok(Self::Secret(Signers { callers, peers: Some(ClientIpSigner::hs256(&secret).audience(audience)) }))
     }
 
     async fn open(self, connection: &Connection) -> Result<Signers, KeysError> {
@@ -104,7 +104,7 @@ impl Vouching {
         };
         let own = |purpose| SigningKeys::open(connection, SigningKeyConfig::new(purpose));
         let peers =
-            async { Ok::<_, KeysError>(own(KeyPurpose::Peers).await?.peer_signer().audience(audience.as_str())) };
+            async { Ok::<_, KeysError>(own(KeyPurpose::Peers).await?.client_ip_signer().audience(audience.as_str())) };
         let callers = async {
             match assertions {
                 true => {
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_setting_of_tokens_that_cannot_be_used_is_refused_and_one_for_services_alone_is_none_of_the_gateways() {
-        for name in ["JWT_WITHOUT_REVOCATIONS", "JWT_REVOCATIONS_STALE_MS", "GATEWAY_SEND_ASSERTIONS"] {
+        for name in ["JWT_CHECK_REVOCATIONS", "JWT_REVOCATION_MAX_AGE_MS", "GATEWAY_SEND_ASSERTIONS"] {
             let refused = from(&[(name, "yes")]).unwrap_err().to_string();
             assert!(refused.starts_with(&format!("{name} must be ")), "{refused}");
         }

@@ -6,7 +6,7 @@ use std::process::Command;
 fn a_setting_that_cannot_be_used_is_named_before_the_wait_for_nats_server() {
     for (name, value, named) in [
         ("JWT_SECRET", "your-secret-key", "JWT_SECRET has 15 bytes"),
-        ("JWT_WITHOUT_REVOCATIONS", "maybe", "JWT_WITHOUT_REVOCATIONS must be"),
+        ("JWT_CHECK_REVOCATIONS", "maybe", "JWT_CHECK_REVOCATIONS must be"),
     ] {
         let mut users = Command::new(env!("CARGO_BIN_EXE_users"));
         // Nobody listens at port 1: whoever looks there first complains of that.

@@ -10,7 +10,7 @@ use nats_rpc::testing::NatsServer;
 use nats_rpc::{Connection, NatsConfig};
 use nats_rpc_auth::{Grant, TokenIssuer};
 use nats_rpc_jwt::{
-    ChangeSigner, KeyPurpose, KeyRing, Revocations, Revoker, RingBucket, SigningKeyConfig, SigningKeys, TrustBeacon,
+    ChangeSigner, JwksBucket, KeyPurpose, KeyRing, Revocations, Revoker, SigningKeyConfig, SigningKeys, TrustBeacon,
 };
 use nats_rpc_jwt::{JwtConfig, JwtGuard};
 
@@ -58,8 +58,8 @@ async fn measure(server: &NatsServer, watchers: usize, prefix: Option<&str>) -> 
     };
     let connection = Connection::open(&config).await?;
     let jetstream = connection.jetstream();
-    RingBucket::provision(&jetstream, KeyPurpose::AccessTokens, 1).await?;
-    RingBucket::provision(&jetstream, KeyPurpose::Assertions, 1).await?;
+    JwksBucket::provision(&jetstream, KeyPurpose::AccessTokens, 1).await?;
+    JwksBucket::provision(&jetstream, KeyPurpose::Assertions, 1).await?;
     Revoker::provision(&jetstream, 1).await?;
     let keys = SigningKeyConfig::new(KeyPurpose::AccessTokens);
     let keys = SigningKeys::open(&connection, keys).await?;
@@ -98,8 +98,8 @@ async fn measure(server: &NatsServer, watchers: usize, prefix: Option<&str>) -> 
 /// A guard on a connection of its own, as a process has one.
 async fn guard(config: &NatsConfig) -> Result<JwtGuard, Box<dyn Error>> {
     let connection = Connection::open(config).await?;
-    let ring = KeyRing::follow(&connection, KeyPurpose::AccessTokens).await?;
-    let revocations = Revocations::follow(&connection).await?;
+    let ring = KeyRing::watch(&connection, KeyPurpose::AccessTokens).await?;
+    let revocations = Revocations::watch(&connection).await?;
     Ok(JwtGuard::new(JwtConfig::ring(ring).revocations(revocations))?)
 }
 

@@ -8,7 +8,7 @@ use nats_rpc::prelude::*;
 
 #[message_pattern("stubborn.work")]
 async fn work() -> Result<(), RpcError> {
-    nats_rpc::blocking(|| {
+    nats_rpc::spawn_blocking(|| {
         loop {
             std::thread::park();
         }
@@ -25,6 +25,6 @@ async fn ping() -> &'static str {
 #[tokio::main]
 async fn main() -> ExitCode {
     let drain = std::env::var("STUBBORN_DRAIN_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(60_000);
-    let limits = Limits { drain: Duration::from_millis(drain), ..Limits::default() };
+    let limits = Limits { shutdown_timeout: Duration::from_millis(drain), ..Limits::default() };
     Service::new("stubborn", "1.0.0").handlers(handlers![work, ping]).limits(limits).main().await
 }

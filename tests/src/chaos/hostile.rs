@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, NatsConfig, Running};
+use nats_rpc::{Client, NatsConfig, ServiceHandle};
 
 use self::corpus::Poison;
 use self::publisher::Publisher;
@@ -133,7 +133,7 @@ async fn answer_with_poison(server: &NatsServer, waves: u32) -> Row {
     Row::new("an answer with a bare CR", "the caller calls again within 2 s", passed, counts)
 }
 
-async fn start_victim(server: &NatsServer) -> Running {
+async fn start_victim(server: &NatsServer) -> ServiceHandle {
     let service = Service::new("victim", "1.0.0").handlers(handlers![ping, any, event]);
     soon(service.start(NatsConfig::new(server.url()))).await.expect("a victim")
 }

@@ -234,7 +234,7 @@ pub(super) fn status(message: &async_nats::Message) -> u16 {
 pub(super) async fn call(client: &Client, subject: &str, data: &(impl serde::Serialize + Sync)) -> Ended {
     match client.send::<serde::de::IgnoredAny>(subject, data).await {
         Ok(_) => Ended::Answered,
-        Err(CallError::Answered(error)) => Ended::Refused(error.status()),
+        Err(CallError::Remote(error)) => Ended::Refused(error.status()),
         Err(CallError::NoResponders { .. }) => Ended::NoResponders,
         Err(CallError::TimedOut { .. }) => Ended::TimedOut,
         Err(CallError::Disconnected | CallError::ConnectionLost { .. }) => Ended::Unconnected,

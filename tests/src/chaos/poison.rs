@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{HeaderFilter, NatsConfig, Running};
+use nats_rpc::{HeaderFilter, NatsConfig, ServiceHandle};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -138,7 +138,7 @@ async fn poison(name: &str, server: &NatsServer, nats: &NatsConfig, case: &Case,
     Row::new(format!("{name}, {rate}, filter {filter}"), expected, passed, counts)
 }
 
-async fn all_serve(instances: &[Running]) -> bool {
+async fn all_serve(instances: &[ServiceHandle]) -> bool {
     let mut all = true;
     for instance in instances {
         all &= instance.check(TIMEOUT).await.is_ok();
@@ -146,8 +146,8 @@ async fn all_serve(instances: &[Running]) -> bool {
     all
 }
 
-fn counted(tally: &Tally, sent: u64, instances: &[Running], gaps: [Duration; 2]) -> String {
-    let sum = |of: fn(&Running) -> u64| instances.iter().map(of).sum::<u64>();
+fn counted(tally: &Tally, sent: u64, instances: &[ServiceHandle], gaps: [Duration; 2]) -> String {
+    let sum = |of: fn(&ServiceHandle) -> u64| instances.iter().map(of).sum::<u64>();
     let share = tally.answered as f64 * 100.0 / tally.offered.max(1) as f64;
     format!(
         "{share:.1} % of {}{}; of {sent} poisons {} ended a connection, {} were replaced; not subscribed for {} and {} ms",

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::future::join_all;
 use nats_rpc::prelude::*;
-use nats_rpc::{NatsConfig, Running};
+use nats_rpc::{NatsConfig, ServiceHandle};
 
 use super::Options;
 use super::load::{Ended, Load, Tally, request};
@@ -111,7 +111,7 @@ async fn stop_idle(trip: Duration, rounds: u32, options: Options) -> Row {
 }
 
 struct Instance {
-    running: Running,
+    running: ServiceHandle,
     proxy: Proxy,
 }
 

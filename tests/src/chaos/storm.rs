@@ -9,7 +9,7 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures::future::join_all;
 use nats_rpc::prelude::*;
-use nats_rpc::{NatsConfig, Running, TIMEOUT_HEADER};
+use nats_rpc::{NatsConfig, ServiceHandle, TIMEOUT_HEADER};
 use tokio::sync::Semaphore;
 
 use super::load::status;
@@ -119,7 +119,7 @@ pub(super) fn run(options: Options) -> Vec<Row> {
     })
 }
 
-async fn rage(storm: &Storm, count: u64, nats: &async_nats::Client, running: &Running, gate: &Gate) -> Row {
+async fn rage(storm: &Storm, count: u64, nats: &async_nats::Client, running: &ServiceHandle, gate: &Gate) -> Row {
     let began = Instant::now();
     let (answers, unanswered) = match storm.code {
         Some(_) => ask_all(storm, count, nats).await,
@@ -174,7 +174,7 @@ async fn publish_all(
     storm: &Storm,
     count: u64,
     nats: &async_nats::Client,
-    running: &Running,
+    running: &ServiceHandle,
 ) -> (BTreeMap<u16, u64>, u64) {
     let handled = || running.stats().iter().map(|stats| stats.requests).sum::<u64>();
     let before = handled();

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use futures::{Stream, stream};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, Limits, NatsConfig, Running};
+use nats_rpc::{Client, Limits, NatsConfig, ServiceHandle};
 
 use super::Options;
 use super::report::Row;
@@ -157,8 +157,8 @@ async fn judge(fault: Fault, ends: &Ends, alive: &Alive, options: Options) -> Ro
     Row::new(fault.name(), "some complete, some with an error; 0 of all others", passed, counts)
 }
 
-async fn serve(url: &str, alive: &Alive) -> Running {
-    let limits = Limits { stream_idle: IDLE, drain: IDLE, timeout: LIMIT, ..Limits::default() };
+async fn serve(url: &str, alive: &Alive) -> ServiceHandle {
+    let limits = Limits { stream_idle_timeout: IDLE, shutdown_timeout: IDLE, timeout: LIMIT, ..Limits::default() };
     let service = || Service::new("streams", "1.0.0").handlers(handlers![count]).provide(alive.clone()).limits(limits);
     // A connection may be cut while a service starts on it.
     let started = async {

@@ -138,7 +138,7 @@ async fn what_waits_for_a_handler_that_only_computes_is_counted_too() {
     let mut echo = caller.subscribe(echoed.clone()).await.unwrap();
     caller.publish(echoed, "".into()).await.unwrap();
     soon(echo.next()).await.unwrap();
-    service.connection().echo(PATIENCE).await.unwrap();
+    service.connection().round_trip(PATIENCE).await.unwrap();
     tokio::task::spawn_blocking(move || gate.wait()).await.unwrap();
 
     let mut codes = Vec::new();

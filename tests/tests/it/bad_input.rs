@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use nats_rpc::prelude::*;
-use nats_rpc::{CallError, Running};
+use nats_rpc::{CallError, ServiceHandle};
 use nats_rpc_tests::server_with;
 use serde_json::Value;
 
@@ -98,7 +98,7 @@ async fn ping() -> &'static str {
 #[message_pattern("bad.victim", queue = none)]
 async fn victim() {}
 
-async fn start(server: &nats_rpc::testing::NatsServer) -> Running {
+async fn start(server: &nats_rpc::testing::NatsServer) -> ServiceHandle {
     let handlers = handlers![add, any, large, large_error, panic, panic_on_cancel, internal, ping, victim];
     let more = handlers![shown, short, panic_with_bomb];
     Service::new("bad", "1.0.0").handlers(handlers).handlers(more).start(nats(server)).await.unwrap()
@@ -278,7 +278,7 @@ async fn a_message_that_was_not_sent_to_the_handler_is_dropped_and_counted() {
     stream.create_consumer(config).await.unwrap();
     jetstream.publish("own.evil", "{}".into()).await.unwrap().await.unwrap();
     let dropped = async {
-        while service.stats().iter().all(|stats| stats.foreign == 0) {
+        while service.stats().iter().all(|stats| stats.unexpected == 0) {
             tokio::task::yield_now().await;
         }
     };

@@ -12,7 +12,7 @@ use nats_rpc_auth::{
     LoginThrottle, PasswordFingerprint, RESET_LIFETIME, Reset, ResetTokens, ServiceCredentialError, ServiceCredentials,
     Sessions,
 };
-use nats_rpc_jwt::{KeyPurpose, KeyRing, KeysError, Revocations, Revoker, RingBucket, SigningKeyConfig, SigningKeys};
+use nats_rpc_jwt::{JwksBucket, KeyPurpose, KeyRing, KeysError, Revocations, Revoker, SigningKeyConfig, SigningKeys};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
@@ -35,8 +35,8 @@ const BUCKETS: [(&str, i32, Option<Duration>); 7] = [
 /// Provisions every bucket, in the order of [`BUCKETS`]; gives which succeeded.
 async fn provision(jetstream: &jetstream::Context, replicas: usize) -> [bool; 7] {
     [
-        RingBucket::provision(jetstream, KeyPurpose::AccessTokens, replicas).await.is_ok(),
-        RingBucket::provision(jetstream, KeyPurpose::Assertions, replicas).await.is_ok(),
+        JwksBucket::provision(jetstream, KeyPurpose::AccessTokens, replicas).await.is_ok(),
+        JwksBucket::provision(jetstream, KeyPurpose::Assertions, replicas).await.is_ok(),
         Revoker::provision(jetstream, replicas).await.is_ok(),
         Sessions::provision(jetstream, replicas).await.is_ok(),
         ServiceCredentials::provision(jetstream, replicas).await.is_ok(),
@@ -76,7 +76,7 @@ async fn without_its_stream_nothing_is_said_to_be_absent_or_there_already() {
     let (_server, connection) = provisioned().await;
     let resets = ResetTokens::open(&connection).await.unwrap();
     let services = ServiceCredentials::open(&connection).await.unwrap();
-    let ring = RingBucket::open(&connection, KeyPurpose::AccessTokens).await.unwrap();
+    let ring = JwksBucket::open(&connection, KeyPurpose::AccessTokens).await.unwrap();
     let token = resets.issue(Reset::new("a", "u1", PasswordFingerprint::of("hash"))).await.unwrap();
     let credential = services.add("billing", "introspect").await.unwrap();
     for bucket in ["auth_reset", "auth_services", "auth_jwks"] {
@@ -142,7 +142,7 @@ async fn keys_retired_at_once_are_all_retired() {
     let (document, kids) = document(8);
     let store = connection.jetstream().get_key_value("auth_jwks").await.unwrap();
     store.put("ring", document.to_string().into()).await.unwrap();
-    let ring = RingBucket::open(&connection, KeyPurpose::AccessTokens).await.unwrap();
+    let ring = JwksBucket::open(&connection, KeyPurpose::AccessTokens).await.unwrap();
     for retired in soon(join_all(kids.iter().map(|kid| ring.retire(kid)))).await {
         retired.unwrap();
     }
@@ -158,7 +158,7 @@ async fn a_ring_that_the_bucket_does_not_take_is_unavailable_and_not_contended()
     store.put("ring", document.to_string().into()).await.unwrap();
     let config = stream::Config { max_message_size: 10, ..store.stream.cached_info().config.clone() };
     jetstream.update_stream(config).await.unwrap();
-    let ring = RingBucket::open(&connection, KeyPurpose::AccessTokens).await.unwrap();
+    let ring = JwksBucket::open(&connection, KeyPurpose::AccessTokens).await.unwrap();
     let retired = soon(ring.retire(&kids[0])).await;
     assert!(matches!(retired, Err(KeysError::Unavailable { .. })), "{retired:?}");
 }
@@ -168,8 +168,8 @@ async fn what_follows_a_bucket_ends_with_its_last_clone() {
     let (_server, connection) = provisioned().await;
     let tasks = || Handle::current().metrics().num_alive_tasks();
     let idle = tasks();
-    let ring = soon(KeyRing::follow(&connection, KeyPurpose::AccessTokens)).await.unwrap();
-    let revocations = soon(Revocations::follow(&connection)).await.unwrap();
+    let ring = soon(KeyRing::watch(&connection, KeyPurpose::AccessTokens)).await.unwrap();
+    let revocations = soon(Revocations::watch(&connection)).await.unwrap();
     let mut keys = Vec::new();
     for purpose in [KeyPurpose::AccessTokens, KeyPurpose::Assertions] {
         keys.push(soon(SigningKeys::open(&connection, SigningKeyConfig::new(purpose))).await.unwrap());

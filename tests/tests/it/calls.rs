@@ -52,10 +52,10 @@ async fn forward(State(client): State<Client>, Payload(subject): Payload<String>
 #[message_pattern("call.nothing")]
 async fn nothing() {}
 
-async fn start(server: &nats_rpc::testing::NatsServer) -> nats_rpc::Running {
+async fn start(server: &nats_rpc::testing::NatsServer) -> nats_rpc::ServiceHandle {
     Service::new("call", "1.0.0")
         .handlers(handlers![find, headers, post, optional, forward, nothing])
-        .provide_with(async |config: Config| Ok::<_, RpcError>(Client::over(config.connection())))
+        .provide_with(async |context: ServiceContext| Ok::<_, RpcError>(Client::new(context.connection().clone())))
         .start(nats(server))
         .await
         .unwrap()
@@ -67,7 +67,7 @@ async fn an_answer_is_a_value_or_an_error_with_code_message_and_details() {
     let _service = start(&server).await;
     let client = client(&server).await;
     assert_eq!(client.send::<u32>("call.find", &7).await.unwrap(), 7);
-    let Err(CallError::Answered(error)) = client.send::<u32>("call.find", &12).await else { panic!("no error") };
+    let Err(CallError::Remote(error)) = client.send::<u32>("call.find", &12).await else { panic!("no error") };
     assert_eq!((error.code(), error.message()), (Some(Code::NotFound), "there is no 12"));
     assert_eq!(error.details().unwrap().get(), r#"{"number":12}"#);
     assert!(matches!(client.send::<String>("call.find", &7).await, Err(CallError::Decode(_))));
@@ -98,12 +98,12 @@ async fn parameters_headers_and_optional_data_reach_the_handler() {
 async fn nobody_listening_is_known_after_the_patience_and_at_once_without() {
     let server = server();
     let client = client(&server).await;
-    let error = soon(client.patience(Duration::ZERO).send::<()>("call.nobody", &())).await.unwrap_err();
+    let error = soon(client.no_responders_timeout(Duration::ZERO).send::<()>("call.nobody", &())).await.unwrap_err();
     assert!(matches!(error, CallError::NoResponders { .. }), "{error}");
     let error = soon(client.send::<()>("call.nobody", &())).await.unwrap_err();
     assert!(matches!(error, CallError::NoResponders { .. }), "{error}");
     // With less time than patience it is still nobody, and no call that may have executed.
-    let hasty = client.timeout(Duration::from_millis(200)).patience(Duration::from_secs(5));
+    let hasty = client.timeout(Duration::from_millis(200)).no_responders_timeout(Duration::from_secs(5));
     let error = soon(hasty.send::<()>("call.nobody", &())).await.unwrap_err();
     assert!(matches!(error, CallError::NoResponders { .. }), "{error}");
 }
@@ -173,7 +173,7 @@ async fn late() {}
 #[tokio::test]
 async fn a_service_that_comes_up_within_the_patience_is_found() {
     let server = server();
-    let client = client(&server).await.patience(PATIENCE);
+    let client = client(&server).await.no_responders_timeout(PATIENCE);
     let call = tokio::spawn(async move { client.send::<()>("call.late", &()).await });
     let _late = Service::new("late", "1.0.0").handlers(handlers![late]).start(nats(&server)).await.unwrap();
     soon(call).await.unwrap().unwrap();
@@ -189,7 +189,7 @@ async fn a_client_that_waits_for_the_server_calls_once_it_is_there() {
     let error = error.unwrap_err();
     assert!(matches!(error, CallError::TimedOut { sent: false, .. }), "{error}");
     assert!(error.to_string().contains("not sent"), "{error}");
-    let waiting = client.wait_for_ready().patience(PATIENCE);
+    let waiting = client.wait_for_ready().no_responders_timeout(PATIENCE);
     let call = tokio::spawn(async move { waiting.send::<()>("call.late", &()).await });
     server.restart().unwrap();
     let _late = Service::new("late", "1.0.0").handlers(handlers![late]).start(nats(&server)).await.unwrap();

@@ -124,7 +124,7 @@ async fn whoever_may_not_use_their_own_inbox_is_told_so_at_once() {
     let deaf = Client::connect(&nats.clone().inbox_prefix("_INBOX_deaf")).await.unwrap().timeout(PATIENCE * 10);
     for _ in 0..2 {
         let error = soon(deaf.send::<String>("conn.ping", &())).await.unwrap_err();
-        assert!(matches!(error, nats_rpc::CallError::Deaf { .. }), "{error}");
+        assert!(matches!(error, nats_rpc::CallError::InboxForbidden { .. }), "{error}");
     }
     let client = Client::connect(&nats).await.unwrap().timeout(PATIENCE);
     assert_eq!(soon(client.send::<String>("conn.ping", &())).await.unwrap(), "pong");
@@ -194,9 +194,9 @@ async fn the_status_follows_the_stop() {
 async fn no_limit_and_no_time_are_settings_like_any_other() {
     let server = server();
     let nats = nats(&server).connect_timeout(Duration::MAX).ping_interval(Duration::ZERO).subscription_capacity(0);
-    let limits = nats_rpc::Limits { timeout: Duration::MAX, drain: Duration::MAX, ..Default::default() };
+    let limits = nats_rpc::Limits { timeout: Duration::MAX, shutdown_timeout: Duration::MAX, ..Default::default() };
     let running = soon(service().limits(limits).start(nats)).await.unwrap();
-    let client = client(&server).await.timeout(Duration::MAX).patience(Duration::MAX);
+    let client = client(&server).await.timeout(Duration::MAX).no_responders_timeout(Duration::MAX);
     assert_eq!(soon(client.send::<String>("conn.ping", &())).await.unwrap(), "pong");
     soon(client.emit("conn.ping", &())).await.unwrap();
     soon(running.stop()).await;
@@ -206,10 +206,10 @@ async fn no_limit_and_no_time_are_settings_like_any_other() {
 async fn messages_that_a_full_subscription_cost_are_counted_and_the_service_goes_on() {
     let server = server();
     let running = service().start(nats(&server).subscription_capacity(1)).await.unwrap();
-    assert_eq!(running.connection().dropped(), 0);
+    assert_eq!(running.connection().slow_consumer_drops(), 0);
     let caller = crate::support::foreign(&server).await;
     let flood = async {
-        while running.connection().dropped() == 0 {
+        while running.connection().slow_consumer_drops() == 0 {
             for _ in 0..1_000 {
                 caller.publish("conn.ping", "".into()).await.unwrap();
             }
@@ -258,7 +258,7 @@ async fn flood_does_not_hide_a_broken_connection() {
     let (url, serving) = flooding_server().await;
     let connection = Connection::open(&NatsConfig::new(url).subscription_capacity(1)).await.unwrap();
     let _unread = connection.nats().subscribe("flood").await.unwrap();
-    let client = Client::over(&connection).timeout(PATIENCE * 10);
+    let client = Client::new(connection.clone()).timeout(PATIENCE * 10);
     let error = soon(client.send::<()>("silent", &())).await.unwrap_err();
     assert!(matches!(error, nats_rpc::CallError::ConnectionLost { .. }), "{error}");
     assert_eq!(connection.state(), ConnectionState::Disconnected);

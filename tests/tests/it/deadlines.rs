@@ -63,12 +63,14 @@ async fn thorough(State(client): State<Client>, State(log): State<Log>) -> Resul
     Ok(())
 }
 
-async fn start(server: &nats_rpc::testing::NatsServer) -> (nats_rpc::Running, mpsc::UnboundedReceiver<&'static str>) {
+async fn start(
+    server: &nats_rpc::testing::NatsServer,
+) -> (nats_rpc::ServiceHandle, mpsc::UnboundedReceiver<&'static str>) {
     let (log, lines) = mpsc::unbounded_channel();
     let service = Service::new("late", "1.0.0")
         .handlers(handlers![never, limited, stubborn, left, nested, thorough])
         .provide(Log(log))
-        .provide_with(async |config: Config| Ok::<_, RpcError>(Client::over(config.connection())));
+        .provide_with(async |context: ServiceContext| Ok::<_, RpcError>(Client::new(context.connection().clone())));
     (service.start(nats(server)).await.unwrap(), lines)
 }
 

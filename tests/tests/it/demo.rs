@@ -111,7 +111,7 @@ async fn pass_on(
             let status = if name == "signup" { StatusCode::CREATED } else { StatusCode::OK };
             (status, Json(answer)).into_response()
         }
-        Err(CallError::Answered(error)) => {
+        Err(CallError::Remote(error)) => {
             let status = StatusCode::from_u16(error.status()).unwrap();
             (status, Json(json!({ "code": error.code().map(Code::as_str) }))).into_response()
         }

@@ -1,7 +1,7 @@
 //! The system as it is deployed: on the server of a file that is shipped, each part as the user that it is there.
 
 use ::gateway::Gateway;
-use nats_rpc::{Connection, Running};
+use nats_rpc::{Connection, ServiceHandle};
 use nats_rpc_jwt::JwtGuard;
 use nats_rpc_tests::secured::{Layout, Secured};
 use serde_json::{Value, json};
@@ -17,8 +17,8 @@ const PASSWORD: &str = "correct horse battery";
 /// auth, users and the gateway while they run.
 pub(crate) struct Deployed {
     pub(crate) secured: Secured,
-    pub(crate) auth: Running,
-    pub(crate) users: Running,
+    pub(crate) auth: ServiceHandle,
+    pub(crate) users: ServiceHandle,
     gateway_url: String,
     http: reqwest::Client,
     _gateway: oneshot::Sender<()>,
@@ -56,13 +56,13 @@ impl Deployed {
         let gateway = soon(Gateway::bind(settings, secured.config("gateway"))).await.unwrap();
         let gateway_url = format!("http://{}", gateway.local_addr());
         let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(gateway.run_until(async { drop(stopped.await) }));
+        tokio::spawn(gateway.serve_with_shutdown(async { drop(stopped.await) }));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { secured, auth, users, gateway_url, http, _gateway: stop }
     }
 
     /// Second instances of auth and users.
-    pub(crate) async fn second(&self, trust: Trust) -> [Running; 2] {
+    pub(crate) async fn second(&self, trust: Trust) -> [ServiceHandle; 2] {
         let vars = move |name: &str| var(trust, name);
         let auth = soon(::auth::service(vars).start(self.secured.config("auth"))).await.unwrap();
         let guarded = users::service(vars).guard(move |config| JwtGuard::from_vars(config, vars));

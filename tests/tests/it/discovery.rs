@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use nats_rpc::prelude::*;
-use nats_rpc::{Running, StartError};
+use nats_rpc::{ServiceHandle, StartError};
 use nats_rpc_tests::server;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ async fn sum(Payload(numbers): Payload<Vec<i64>>) -> i64 {
 #[event_pattern("srv.happened", queue = none)]
 async fn happened() {}
 
-async fn start(server: &nats_rpc::testing::NatsServer, name: &str) -> Running {
+async fn start(server: &nats_rpc::testing::NatsServer, name: &str) -> ServiceHandle {
     let service = Service::new(name, "1.2.3").description("for tests").metadata("region", "eu");
     service.handlers(handlers![get, sum, happened]).start(nats(server)).await.unwrap()
 }
@@ -73,7 +73,7 @@ async fn every_answer_fits_the_schema_of_adr_32() {
     let server = server();
     let _plain = start(&server, "srv").await;
     // Names that need mending, wildcards, object and number patterns, an error with quotes in it.
-    let _odd = crate::interop::ours(&server, nats_rpc::Wire::Auto).await;
+    let _odd = crate::interop::ours(&server, nats_rpc::WireFormat::Auto).await;
     client(&server).await.send::<Value>("add", &"\"no pair\"").await.unwrap_err();
     let caller = foreign(&server).await;
     for (verb, schema) in schemas {
@@ -261,6 +261,6 @@ async fn a_name_or_version_that_tools_would_drop_is_refused() {
     for (name, version) in [("my service", "1.0.0"), ("srv.a", "1.0.0"), ("srv", "1.0"), ("srv", "v1.0.0")] {
         let service = Service::new(name, version).handlers(handlers![get]);
         let error = service.start(nats_rpc::NatsConfig::new("nats://127.0.0.1:1")).await.unwrap_err();
-        assert!(matches!(error, StartError::Refused(_)), "{error}");
+        assert!(matches!(error, StartError::Invalid(_)), "{error}");
     }
 }

@@ -47,7 +47,7 @@ async fn each_handler_gets_an_event_once_per_service_and_without_a_queue_once_pe
     for order in 0..ORDERS {
         client.emit("order.placed", &order).await.unwrap();
     }
-    client.connection().echo(crate::support::PATIENCE).await.unwrap();
+    client.connection().round_trip(crate::support::PATIENCE).await.unwrap();
     for instance in instances {
         instance.stop().await;
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use async_nats::Message;
-use nats_rpc::Running;
+use nats_rpc::ServiceHandle;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
 use nats_rpc_auth::{Grant, TokenIssuer};
@@ -76,7 +76,7 @@ fn bearer() -> String {
 
 struct World {
     _server: NatsServer,
-    _service: Running,
+    _service: ServiceHandle,
     nats: async_nats::Client,
 }
 

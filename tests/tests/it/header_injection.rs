@@ -9,10 +9,10 @@ use async_nats::Message;
 use futures::{Stream, StreamExt, stream};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{CallError, Client, Running};
+use nats_rpc::{CallError, Client, ServiceHandle};
 use nats_rpc_auth::{Grant, TokenIssuer};
 use nats_rpc_jwt::prelude::*;
-use nats_rpc_jwt::{AssertionSigner, PEER_HEADER, Peer, PeerSigner, PeerVerifier};
+use nats_rpc_jwt::{AssertionSigner, CLIENT_IP_HEADER, ClientIp, ClientIpSigner, ClientIpVerifier};
 use nats_rpc_jwt::{JwtConfig, SecretKey};
 use nats_rpc_tests::server;
 
@@ -29,7 +29,7 @@ async fn me(Auth(me): Auth<UserClaims>) -> String {
 
 #[message_pattern("lf.where")]
 #[public]
-async fn whereabouts(Peer(address): Peer) -> Option<String> {
+async fn whereabouts(ClientIp(address): ClientIp) -> Option<String> {
     address
 }
 
@@ -77,12 +77,12 @@ fn assertion(user: &str) -> String {
 }
 
 fn proof(address: &str) -> String {
-    PeerSigner::hs256(&assertion_secret()).sign(address.parse().unwrap(), "lf.where", b"null").unwrap()
+    ClientIpSigner::hs256(&assertion_secret()).sign(address.parse().unwrap(), "lf.where", b"null").unwrap()
 }
 
 struct World {
     server: NatsServer,
-    _service: Running,
+    _service: ServiceHandle,
     nats: async_nats::Client,
 }
 
@@ -93,7 +93,7 @@ impl World {
             JwtGuard::new(JwtConfig::hs256(secret()).forwarded_assertion(assertion_secret())).unwrap();
         let service = Service::new("lf", "1.0.0")
             .handlers(handlers![me, whereabouts, left, trace, headers, count])
-            .provide(PeerVerifier::hs256(&assertion_secret(), nats_rpc_jwt::DEFAULT_AUDIENCE))
+            .provide(ClientIpVerifier::hs256(&assertion_secret(), nats_rpc_jwt::DEFAULT_AUDIENCE))
             .provide(client(&server).await)
             .guard(guard)
             .start(nats(&server))
@@ -155,10 +155,10 @@ async fn injected_identity_beside_another_is_refused() {
 #[tokio::test]
 async fn injected_address_beside_a_proof_leaves_none() {
     let world = World::start().await;
-    assert_eq!(text(&world.ask("lf.where", &[(PEER_HEADER, &proof("192.0.2.1"))]).await), r#""192.0.2.1""#);
-    let (name, value) = note(&format!("{PEER_HEADER}: {}", proof("192.0.2.9")));
-    assert_eq!(text(&world.ask("lf.where", &[(PEER_HEADER, &proof("192.0.2.1")), (name, &value)]).await), "null");
-    let (name, value) = note(&format!("{PEER_HEADER}: 192.0.2.9"));
+    assert_eq!(text(&world.ask("lf.where", &[(CLIENT_IP_HEADER, &proof("192.0.2.1"))]).await), r#""192.0.2.1""#);
+    let (name, value) = note(&format!("{CLIENT_IP_HEADER}: {}", proof("192.0.2.9")));
+    assert_eq!(text(&world.ask("lf.where", &[(CLIENT_IP_HEADER, &proof("192.0.2.1")), (name, &value)]).await), "null");
+    let (name, value) = note(&format!("{CLIENT_IP_HEADER}: 192.0.2.9"));
     assert_eq!(text(&world.ask("lf.where", &[(name, &value)]).await), "null");
 }
 

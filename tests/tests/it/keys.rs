@@ -14,7 +14,7 @@ use nats_rpc::Connection;
 use nats_rpc::testing::NatsServer;
 use nats_rpc_auth::{Grant, TokenIssuer};
 use nats_rpc_jwt::JwtConfig;
-use nats_rpc_jwt::{JwtGuard, KeyPurpose, KeyRing, Refusal, Revoker, RingBucket, SigningKeyConfig, SigningKeys};
+use nats_rpc_jwt::{JwksBucket, JwtGuard, JwtRejection, KeyPurpose, KeyRing, Revoker, SigningKeyConfig, SigningKeys};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ async fn provisioned() -> NatsServer {
     let server = server();
     let jetstream = jetstream::new(foreign(&server).await);
     for purpose in [KeyPurpose::AccessTokens, KeyPurpose::Assertions] {
-        RingBucket::provision(&jetstream, purpose, 1).await.unwrap();
+        JwksBucket::provision(&jetstream, purpose, 1).await.unwrap();
     }
     Revoker::provision(&jetstream, 1).await.unwrap();
     server
@@ -39,7 +39,7 @@ async fn connect(server: &NatsServer) -> Connection {
 
 /// Keys that are in use as soon as they have been seen.
 fn config() -> SigningKeyConfig {
-    SigningKeyConfig::new(KeyPurpose::AccessTokens).margin(Duration::ZERO)
+    SigningKeyConfig::new(KeyPurpose::AccessTokens).activation_delay(Duration::ZERO)
 }
 
 async fn keys(connection: &Connection, config: SigningKeyConfig) -> SigningKeys {
@@ -56,11 +56,11 @@ async fn guard(connection: &Connection) -> JwtGuard {
 }
 
 async fn ring(connection: &Connection) -> KeyRing {
-    soon(KeyRing::follow(connection, KeyPurpose::AccessTokens)).await.unwrap()
+    soon(KeyRing::watch(connection, KeyPurpose::AccessTokens)).await.unwrap()
 }
 
-async fn bucket(connection: &Connection) -> RingBucket {
-    RingBucket::open(connection, KeyPurpose::AccessTokens).await.unwrap()
+async fn bucket(connection: &Connection) -> JwksBucket {
+    JwksBucket::open(connection, KeyPurpose::AccessTokens).await.unwrap()
 }
 
 /// The bucket as somebody has it who may write there.
@@ -79,7 +79,7 @@ fn kid(token: &str) -> String {
 }
 
 /// Waits until `guard` refuses `token` for `reason`.
-async fn until_refused(guard: &JwtGuard, token: &str, reason: Refusal) {
+async fn until_refused(guard: &JwtGuard, token: &str, reason: JwtRejection) {
     soon(async {
         while guard.verify(token).err() != Some(reason) {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -166,7 +166,7 @@ async fn handlers_that_run_are_finished_and_their_callers_answered() {
 async fn at_the_drain_limit_what_still_runs_is_answered_503() {
     let server = server();
     let (started, mut starts) = mpsc::unbounded_channel::<()>();
-    let limits = Limits { drain: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits { shutdown_timeout: Duration::from_millis(50), ..Limits::default() };
     let service = Service::new("stop", "1.0.0")
         .handlers(handlers![gate])
         .provide(Arc::new(Semaphore::new(0)))

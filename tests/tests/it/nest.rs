@@ -1,6 +1,6 @@
 //! NestJS's envelope, as its own clients send and read it.
 
-use nats_rpc::Wire;
+use nats_rpc::WireFormat;
 use nats_rpc::prelude::*;
 use nats_rpc_tests::server;
 use serde_json::Value;
@@ -30,7 +30,7 @@ async fn fail() -> Result<(), RpcError> {
     Err(RpcError::not_found("gone").with_details(7))
 }
 
-async fn start(server: &nats_rpc::testing::NatsServer, wire: Wire) -> nats_rpc::Running {
+async fn start(server: &nats_rpc::testing::NatsServer, wire: WireFormat) -> nats_rpc::ServiceHandle {
     let service = Service::new("nest", "1.0.0").handlers(handlers![echo, sum, number, void, fail]).wire(wire);
     service.start(nats(server)).await.unwrap()
 }
@@ -39,7 +39,7 @@ async fn start(server: &nats_rpc::testing::NatsServer, wire: Wire) -> nats_rpc::
 async fn requests_of_nestjs_are_answered_as_nestjs_would() {
     let server = server();
     let caller = foreign(&server).await;
-    for wire in [Wire::Auto, Wire::Nest] {
+    for wire in [WireFormat::Auto, WireFormat::Nest] {
         let service = start(&server, wire).await;
         let ask = async |subject: &str, body: &str| {
             let answer = request(&caller, subject, body.to_owned()).await;
@@ -65,7 +65,7 @@ async fn requests_of_nestjs_are_answered_as_nestjs_would() {
 #[tokio::test]
 async fn both_dialects_are_understood_side_by_side() {
     let server = server();
-    let _service = start(&server, Wire::Auto).await;
+    let _service = start(&server, WireFormat::Auto).await;
     let caller = foreign(&server).await;
     let native = request(&caller, "nest.echo", r#"{"data":3,"id":"p1","pattern":"knit"}"#).await;
     assert_eq!(&native.payload[..], br#"{"data":3,"id":"p1","pattern":"knit"}"#);
@@ -79,7 +79,7 @@ async fn both_dialects_are_understood_side_by_side() {
 #[tokio::test]
 async fn a_native_service_never_looks_for_an_envelope() {
     let server = server();
-    let _service = start(&server, Wire::Native).await;
+    let _service = start(&server, WireFormat::Native).await;
     let caller = foreign(&server).await;
     let body = r#"{"data":1,"id":"88a5f0d6ac4d1830655c1","pattern":"nest.echo"}"#;
     assert_eq!(&request(&caller, "nest.echo", body).await.payload[..], body.as_bytes());

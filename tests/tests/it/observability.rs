@@ -2,7 +2,7 @@
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use nats_rpc::prelude::*;
-use nats_rpc::{Client, Running};
+use nats_rpc::{Client, ServiceHandle};
 use nats_rpc_tests::server;
 use opentelemetry::trace::{SpanKind, Status, TracerProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
@@ -38,7 +38,7 @@ async fn failing() -> Result<(), RpcError> {
 #[event_pattern("trace.happened")]
 async fn happened() {}
 
-async fn start(server: &nats_rpc::testing::NatsServer) -> Running {
+async fn start(server: &nats_rpc::testing::NatsServer) -> ServiceHandle {
     let service = Service::new("traced", "1.0.0").handlers(handlers![inner, outer, failing, happened]);
     service.provide(client(server).await).start(nats(server)).await.unwrap()
 }
@@ -113,7 +113,7 @@ async fn opentelemetry_sees_one_trace_from_the_caller_to_the_last_service() {
         client.send::<()>("trace.failing", &()).await.unwrap_err();
         client.emit("trace.happened", &1).await.unwrap();
         // The server has the event before the stop begins.
-        client.connection().echo(PATIENCE).await.unwrap();
+        client.connection().round_trip(PATIENCE).await.unwrap();
         service.stop().await;
     })
     .await;
@@ -159,7 +159,7 @@ fn metrics_count_requests_by_code_and_calls_by_outcome() {
     metrics::with_local_recorder(&recorder, || {
         runtime.block_on(async {
             let service = start(&server).await;
-            let client = client(&server).await.patience(std::time::Duration::ZERO);
+            let client = client(&server).await.no_responders_timeout(std::time::Duration::ZERO);
             for _ in 0..3 {
                 client.send::<Seen>("trace.inner", &()).await.unwrap();
             }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{CallError, Client, Connection, HeaderFilter, NatsConfig, Running};
+use nats_rpc::{CallError, Client, Connection, HeaderFilter, NatsConfig, ServiceHandle};
 use nats_rpc_tests::certificates::Authority;
 use nats_rpc_tests::secured::Secured;
 use nats_rpc_tests::{server, server_with};
@@ -36,7 +36,7 @@ async fn ping() -> &'static str {
     "pong"
 }
 
-async fn start(server: &NatsServer, filter: HeaderFilter) -> Running {
+async fn start(server: &NatsServer, filter: HeaderFilter) -> ServiceHandle {
     let service = Service::new("poison", "1.0.0").handlers(handlers![ping]);
     soon(service.start(nats(server).header_filter(filter))).await.unwrap()
 }
@@ -151,7 +151,7 @@ async fn poisoned_answer_fails_its_call_and_no_other() {
         send_raw(&server, &publish("poison.nobody", "", b"NATS/1.0\r\n\r\n")).await;
         send_raw(&server, &publish(&reply, "", headers)).await;
         let error = soon(call).await.unwrap().unwrap_err();
-        assert!(matches!(error, CallError::Answered(_)), "{error}");
+        assert!(matches!(error, CallError::Remote(_)), "{error}");
     }
     assert_eq!(client.send::<String>("poison.ping", &()).await.unwrap(), "pong");
     assert_eq!(client.connection().generation(), 0);
@@ -196,7 +196,7 @@ async fn filter_works_with_tls_client_certificates_and_passwords() {
         .client_certificate(&own.certificate, &own.key)
         .header_filter(HeaderFilter::Always);
     let client = soon(Client::connect(&nats)).await.unwrap();
-    soon(client.connection().echo(PATIENCE)).await.unwrap();
+    soon(client.connection().round_trip(PATIENCE)).await.unwrap();
     // The password is the relay's as little as the connection's own.
     let error = soon(Client::connect(&nats.user("u", "wrong"))).await.unwrap_err();
     assert!(!format!("{error} {error:?}").contains("wrong"), "{error:?}");

@@ -30,10 +30,10 @@ impl Stubborn {
             .spawn()
             .unwrap();
         let stubborn = Self(child);
-        let client = client(server).await.patience(crate::support::PATIENCE);
+        let client = client(server).await.no_responders_timeout(crate::support::PATIENCE);
         assert_eq!(client.send::<String>("stubborn.ping", &()).await.unwrap(), "pong");
         let late = client.timeout(Duration::from_millis(100)).send::<()>("stubborn.work", &()).await;
-        assert!(matches!(late, Err(CallError::TimedOut { .. } | CallError::Answered(_))), "{late:?}");
+        assert!(matches!(late, Err(CallError::TimedOut { .. } | CallError::Remote(_))), "{late:?}");
         client.emit("stubborn.work", &()).await.unwrap();
         assert_eq!(client.send::<String>("stubborn.ping", &()).await.unwrap(), "pong");
         stubborn

@@ -50,7 +50,7 @@ pub(crate) async fn until_renewed(connection: &Connection) {
         while connection.generation() == 0 {
             tokio::task::yield_now().await;
         }
-        connection.echo(PATIENCE).await.unwrap();
+        connection.round_trip(PATIENCE).await.unwrap();
     })
     .await;
 }
@@ -65,9 +65,9 @@ async fn a_service_whose_client_died_serves_on_and_answers_what_it_had_taken() {
     let release = Arc::new(Semaphore::new(0));
     let service = Service::new("renew", "1.0.0")
         .handlers(handlers![gate, ping, forward, stored])
-        .provide_with(async |config: Config| KvBucket::open(config.connection(), "renew").await.map(Arc::new))
+        .provide_with(async |context: ServiceContext| KvBucket::open(context.connection(), "renew").await.map(Arc::new))
         .provide(Gate { started, release: release.clone() })
-        .provide_with(async |config: Config| Ok::<_, RpcError>(Client::over(config.connection())));
+        .provide_with(async |context: ServiceContext| Ok::<_, RpcError>(Client::new(context.connection().clone())));
     let running = service.start(nats(&server)).await.unwrap();
     let caller = foreign(&server).await;
     let inbox = caller.new_inbox();
@@ -115,7 +115,7 @@ async fn a_client_that_dies_during_a_stop_costs_no_answer() {
         {}
     };
     soon(gone).await;
-    connection.echo(PATIENCE).await.unwrap();
+    connection.round_trip(PATIENCE).await.unwrap();
     send_raw(&server, &deadly("renew.target")).await;
     until_renewed(&connection).await;
     release.add_permits(1);
@@ -152,7 +152,7 @@ async fn emit_waits_for_a_client_that_is_renewed() {
     let emitting = async {
         for generation in 1..=5 {
             let _target = connection.nats().subscribe("renew.target").await.unwrap();
-            connection.echo(PATIENCE).await.unwrap();
+            connection.round_trip(PATIENCE).await.unwrap();
             send_raw(&server, &deadly("renew.target")).await;
             while connection.generation() < generation {
                 patient.emit("renew.event", &()).await.unwrap();

@@ -10,10 +10,10 @@ use async_nats::jetstream::kv;
 use futures::future::join_all;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, Connection, KvError, NatsConfig, Running};
+use nats_rpc::{Client, Connection, KvError, NatsConfig, ServiceHandle};
 use nats_rpc_auth::{Grant, TokenIssuer};
 use nats_rpc_jwt::prelude::*;
-use nats_rpc_jwt::{AcceptStaleRevocations, Refusal, RevocationBucketError, Revocations, Revoker};
+use nats_rpc_jwt::{FailOpenJwtGuard, JwtRejection, RevocationBucketError, Revocations, Revoker};
 use nats_rpc_jwt::{JwtConfig, SecretKey};
 use nats_rpc_tests::proxy::{Proxy, Which};
 use nats_rpc_tests::server;
@@ -27,8 +27,8 @@ fn secret() -> SecretKey {
 }
 
 /// An access token of `sub` in session `sid`.
-fn token(sub: &str, sid: &str, epoch: u64, realm: u64) -> String {
-    TokenIssuer::hs256(&secret()).issue(&Grant::new(sub, sid).epoch(epoch).realm(realm)).unwrap()
+fn token(sub: &str, sid: &str, epoch: u64, global_epoch: u64) -> String {
+    TokenIssuer::hs256(&secret()).issue(&Grant::new(sub, sid).epoch(epoch).global_epoch(global_epoch)).unwrap()
 }
 
 struct World {
@@ -47,15 +47,15 @@ impl World {
     }
 
     /// A service with a connection of its own.
-    async fn service(&self, name: &str) -> Running {
+    async fn service(&self, name: &str) -> ServiceHandle {
         self.service_at(name, nats(&self.server), 30 * SECOND).await
     }
 
-    async fn service_at(&self, name: &str, nats: NatsConfig, max_stale: Duration) -> Running {
+    async fn service_at(&self, name: &str, nats: NatsConfig, max_stale: Duration) -> ServiceHandle {
         let service = Service::new(name, "1.0.0")
             .handlers(handlers![who, who_though])
             .subject_prefix(name)
-            .guard(move |config: Config| guard(config.connection().clone(), max_stale));
+            .guard(move |context: ServiceContext| guard(context.connection().clone(), max_stale));
         soon(service.start(nats)).await.unwrap()
     }
 }
@@ -68,7 +68,7 @@ async fn guard(
     connection: Connection,
     max_stale: Duration,
 ) -> Result<JwtGuard, Box<dyn std::error::Error + Send + Sync>> {
-    let revocations = Revocations::follow_within(&connection, max_stale).await?;
+    let revocations = Revocations::watch_within(&connection, max_stale).await?;
     Ok(JwtGuard::new(JwtConfig::hs256(secret()).revocations(revocations))?)
 }
 
@@ -79,7 +79,7 @@ async fn who(Auth(me): Auth<UserClaims>) -> String {
 }
 
 #[message_pattern("who.though")]
-#[use_guards(AcceptStaleRevocations)]
+#[use_guards(FailOpenJwtGuard)]
 async fn who_though(Auth(me): Auth<UserClaims>) -> String {
     me.sub.clone()
 }
@@ -88,7 +88,7 @@ async fn who_though(Auth(me): Auth<UserClaims>) -> String {
 async fn call(client: &Client, subject: &str, token: &str) -> u16 {
     match soon(client.bearer(token).send::<String>(subject, &())).await {
         Ok(_) => 200,
-        Err(nats_rpc::CallError::Answered(error)) => error.status(),
+        Err(nats_rpc::CallError::Remote(error)) => error.status(),
         Err(error) => panic!("{error}"),
     }
 }
@@ -133,9 +133,9 @@ async fn revocation_01_02_05_three_services_refuse_what_was_revoked_also_after_a
 #[tokio::test]
 async fn a_token_a_session_a_user_and_everybody_can_be_revoked() {
     let world = World::new().await;
-    let revocations = Revocations::follow(&world.connection).await.unwrap();
+    let revocations = Revocations::watch(&world.connection).await.unwrap();
     let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret()).revocations(revocations.clone())).unwrap();
-    let refused = |token: &str| guard.verify(token).err() == Some(Refusal::Revoked);
+    let refused = |token: &str| guard.verify(token).err() == Some(JwtRejection::Revoked);
     let (one, same_session) = (token("u1", "s1", 0, 0), token("u1", "s1", 0, 0));
     let (other_session, later, other_user) =
         (token("u1", "s2", 0, 0), token("u1", "s3", 2, 0), token("u2", "s4", 0, 0));
@@ -158,7 +158,7 @@ async fn a_token_a_session_a_user_and_everybody_can_be_revoked() {
     until(async || refused(&other_user)).await;
     assert!(everything.iter().all(|token| refused(token)));
     assert!(!refused(&token("u2", "s5", 0, 1)) && refused(&token("u1", "s5", 1, 1)));
-    assert_eq!(revocations.realm(), Ok(1));
+    assert_eq!(revocations.global_epoch(), Ok(1));
     // Epochs fall neither by a revocation that comes late nor by another deployment.
     world.revoker.user("u1", 1).await.unwrap();
     Revoker::provision(&world.connection.jetstream(), 1).await.unwrap();
@@ -192,9 +192,9 @@ async fn revocation_04_of_epochs_raised_at_once_the_highest_stands() {
     epochs.sort_unstable();
     assert_eq!(epochs, (1..=16).collect::<Vec<_>>());
 
-    let revocations = Revocations::follow(&world.connection).await.unwrap();
+    let revocations = Revocations::watch(&world.connection).await.unwrap();
     let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret()).revocations(revocations)).unwrap();
-    assert_eq!(guard.verify(&token("u1", "s1", 15, 16)).unwrap_err(), Refusal::Revoked);
+    assert_eq!(guard.verify(&token("u1", "s1", 15, 16)).unwrap_err(), JwtRejection::Revoked);
     assert!(guard.verify(&token("u1", "s1", 16, 16)).is_ok());
 }
 
@@ -202,7 +202,7 @@ async fn revocation_04_of_epochs_raised_at_once_the_highest_stands() {
 async fn revocation_10_11_entries_expire_again_and_again_and_memory_is_given_back() {
     let world = World::new().await;
     let revoker = world.revoker.retention_at_least_the_lifetime_of_tokens(SECOND);
-    let revocations = Revocations::follow(&world.connection).await.unwrap();
+    let revocations = Revocations::watch(&world.connection).await.unwrap();
     assert!(revocations.is_empty());
     let bucket = connect(&world.server).await.jetstream().get_key_value("auth_rev").await.unwrap();
     // Over nothing, over the marker of an expiry, over the marker of a deletion.
@@ -254,7 +254,7 @@ async fn the_epoch_of_a_user_is_forgotten_after_every_token_and_that_of_everybod
 async fn a_start_waits_for_everything_that_was_revoked() {
     let world = World::new().await;
     join_all((0..1_000).map(async |n| world.revoker.session(&format!("s{n}")).await.unwrap())).await;
-    let revocations = soon(Revocations::follow(&world.connection)).await.unwrap();
+    let revocations = soon(Revocations::watch(&world.connection)).await.unwrap();
     assert_eq!(revocations.len(), 1_000);
 }
 
@@ -264,7 +264,7 @@ async fn another_bucket_of_the_name_is_read_from_its_beginning() {
     // The sequences of the first one are ahead of all that the second will have.
     join_all((0..50).map(async |n| world.revoker.session(&format!("old{n}")).await.unwrap())).await;
     let bound = Duration::from_millis(200);
-    let revocations = soon(Revocations::follow_within(&world.connection, bound)).await.unwrap();
+    let revocations = soon(Revocations::watch_within(&world.connection, bound)).await.unwrap();
     let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret()).revocations(revocations)).unwrap();
     let jetstream = world.connection.jetstream();
     jetstream.delete_key_value("auth_rev").await.unwrap();
@@ -272,7 +272,7 @@ async fn another_bucket_of_the_name_is_read_from_its_beginning() {
     world.revoker.session("new").await.unwrap();
     // The watch alone would notice after 10 s, by the heartbeats that it misses.
     tokio::time::timeout(5 * SECOND, async {
-        until(async || guard.verify(&token("u1", "new", 0, 0)).err() == Some(Refusal::Revoked)).await;
+        until(async || guard.verify(&token("u1", "new", 0, 0)).err() == Some(JwtRejection::Revoked)).await;
         until(async || guard.verify(&token("u1", "old0", 0, 0)).is_ok()).await;
     })
     .await
@@ -284,7 +284,7 @@ async fn revocation_08_a_black_hole_is_outlived_and_nothing_is_missed() {
     let world = World::new().await;
     let proxy = Proxy::to(world.server.port()).start().await.unwrap();
     let connection = Connection::open(&NatsConfig::new(proxy.url())).await.unwrap();
-    let revocations = Revocations::follow(&connection).await.unwrap();
+    let revocations = Revocations::watch(&connection).await.unwrap();
     let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret()).revocations(revocations)).unwrap();
     let (revoked, good) = (token("u1", "s1", 0, 0), token("u1", "s2", 0, 0));
     proxy.freeze(Which::All);
@@ -293,7 +293,7 @@ async fn revocation_08_a_black_hole_is_outlived_and_nothing_is_missed() {
     // Nobody could know; that is what the bound on staleness is for.
     assert!(guard.verify(&revoked).is_ok());
     proxy.resume(Which::All);
-    until(async || guard.verify(&revoked).err() == Some(Refusal::Revoked)).await;
+    until(async || guard.verify(&revoked).err() == Some(JwtRejection::Revoked)).await;
     assert!(guard.verify(&good).is_ok());
 }
 
@@ -319,7 +319,7 @@ async fn revocation_07_while_nobody_can_tell_a_handler_answers_503_unless_it_say
 #[tokio::test]
 async fn without_another_bound_what_nothing_proves_for_30_s_is_stale() {
     let world = World::new().await;
-    let revocations = Revocations::follow(&world.connection).await.unwrap();
+    let revocations = Revocations::watch(&world.connection).await.unwrap();
     assert!(format!("{revocations:?}").contains("max_stale: 30s"), "{revocations:?}");
 }
 
@@ -327,7 +327,7 @@ async fn without_another_bound_what_nothing_proves_for_30_s_is_stale() {
 async fn the_bucket_has_to_be_provisioned_and_can_be_again() {
     let server = server();
     let connection = connect(&server).await;
-    let missing = Revocations::follow(&connection).await;
+    let missing = Revocations::watch(&connection).await;
     assert!(matches!(missing, Err(RevocationBucketError::Bucket(KvError::Missing { .. }))), "{missing:?}");
     assert!(Revoker::open(&connection).await.is_err());
 
@@ -338,6 +338,6 @@ async fn the_bucket_has_to_be_provisioned_and_can_be_again() {
     for _ in 0..2 {
         Revoker::provision(&jetstream, 1).await.unwrap();
         Revoker::open(&connection).await.unwrap();
-        Revocations::follow(&connection).await.unwrap();
+        Revocations::watch(&connection).await.unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Limits, Running};
+use nats_rpc::{Limits, ServiceHandle};
 use nats_rpc_tests::server;
 use tokio::sync::{mpsc, watch};
 
@@ -14,7 +14,7 @@ use crate::support::{client, code, foreign, nats, request_with, soon};
 /// Two writes, of which the second takes until it is let go on.
 #[derive(Clone)]
 struct Writes {
-    config: Config,
+    config: ServiceContext,
     log: mpsc::UnboundedSender<&'static str>,
     go_on: watch::Receiver<bool>,
 }
@@ -37,16 +37,16 @@ async fn both(State(Writes { config, log, mut go_on }): State<Writes>) -> Result
         let _ = log.send("second");
         "both"
     };
-    config.see_through("two writes", work).await
+    config.spawn_detached("two writes", work).await
 }
 
 #[message_pattern("writes.broken")]
 async fn broken(State(Writes { config, .. }): State<Writes>) -> Result<(), RpcError> {
-    config.see_through("a broken write", async { panic!("broken") }).await
+    config.spawn_detached("a broken write", async { panic!("broken") }).await
 }
 
 struct Bed {
-    running: Running,
+    running: ServiceHandle,
     log: mpsc::UnboundedReceiver<&'static str>,
     go_on: watch::Sender<bool>,
     server: NatsServer,
@@ -54,7 +54,7 @@ struct Bed {
 
 impl Bed {
     async fn start(drain: Duration, shards: usize) -> Self {
-        Self::start_with(Limits { drain, ..Limits::default() }, shards).await
+        Self::start_with(Limits { shutdown_timeout: drain, ..Limits::default() }, shards).await
     }
 
     async fn start_with(limits: Limits, shards: usize) -> Self {

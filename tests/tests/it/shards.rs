@@ -20,12 +20,12 @@ async fn work(State(threads): State<Threads>) {
 
 #[message_pattern("shard.heavy")]
 async fn heavy() -> Result<String, RpcError> {
-    nats_rpc::blocking(|| std::thread::current().name().unwrap().to_owned()).await
+    nats_rpc::spawn_blocking(|| std::thread::current().name().unwrap().to_owned()).await
 }
 
 #[message_pattern("shard.broken")]
 async fn broken() -> Result<(), RpcError> {
-    nats_rpc::blocking(|| panic!("hunter2")).await
+    nats_rpc::spawn_blocking(|| panic!("hunter2")).await
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn the_threads_share_the_messages_and_each_is_answered_once() {
     assert_eq!(*threads.lock().unwrap(), expected);
     assert_eq!(running.stats()[0].requests, 200);
     soon(running.stop()).await;
-    let error = client.patience(Duration::ZERO).send::<()>("shard.work", &()).await.unwrap_err();
+    let error = client.no_responders_timeout(Duration::ZERO).send::<()>("shard.work", &()).await.unwrap_err();
     assert!(matches!(error, nats_rpc::CallError::NoResponders { .. }), "{error}");
 }
 

@@ -52,7 +52,7 @@ async fn everything_missing_is_listed_with_its_place_and_nothing_starts() {
     let server = server();
     let service = Service::new("start", "1.0.0").handlers(handlers![store, me, param]);
     let error = service.start(nats(&server)).await.unwrap_err();
-    let StartError::Refused(lines) = &error else { panic!("{error}") };
+    let StartError::Invalid(lines) = &error else { panic!("{error}") };
     let about = |handler: &str, words: &[&str]| {
         let line = lines.iter().find(|line| words.iter().all(|word| line.contains(word)));
         let line = line.unwrap_or_else(|| panic!("nothing about {handler} in {lines:#?}"));
@@ -69,7 +69,7 @@ async fn everything_missing_is_listed_with_its_place_and_nothing_starts() {
 async fn overlaps_and_forgotten_guards_are_found_without_a_server() {
     let service = Service::new("start", "1.0.0").handlers(handlers![store, open, closed]).guard(Allow).provide(Store);
     let error = service.start(nats_rpc::NatsConfig::new("nats://127.0.0.1:1")).await.unwrap_err();
-    let StartError::Refused(lines) = &error else { panic!("{error}") };
+    let StartError::Invalid(lines) = &error else { panic!("{error}") };
     assert_eq!(lines.iter().filter(|line| line.contains("overlap")).count(), 2, "{lines:#?}");
     assert_eq!(lines.iter().filter(|line| line.contains("`closed` has no guard")).count(), 1, "{lines:#?}");
 }
@@ -82,7 +82,7 @@ async fn a_guard_for_all_stands_before_every_handler_that_is_not_public() {
     let service = Service::new("start", "1.0.0")
         .handlers(handlers![closed_by_all])
         .handlers(handlers![open])
-        .guard_all(async |_: Config| Ok::<_, RpcError>(Deny));
+        .global_guard(async |_: ServiceContext| Ok::<_, RpcError>(Deny));
     let _service = service.start(nats(&server)).await.unwrap();
     let client = client(&server).await;
     let error = client.send::<()>("other.closed", &()).await.unwrap_err();
@@ -95,7 +95,7 @@ async fn what_cannot_be_made_stops_the_start() {
     let server = server();
     let service = Service::new("start", "1.0.0")
         .handlers(handlers![open])
-        .provide_with(async |_: Config| Err::<Client, _>("the disk is full"));
+        .provide_with(async |_: ServiceContext| Err::<Client, _>("the disk is full"));
     let error = service.start(nats(&server)).await.unwrap_err();
     assert!(matches!(error, StartError::Setup { .. }) && error.to_string().contains("the disk is full"), "{error}");
 }
@@ -106,7 +106,7 @@ async fn reserved_prefix_stops_the_start() {
     for prefix in ["$SRV", "$JS.API", "$KV.users", "_INBOX", "_INBOX_start", "_R_", "a..b", "a.*"] {
         let service = Service::new("start", "1.0.0").handlers(handlers![open]).subject_prefix(prefix);
         let error = service.start(nats(&server)).await.unwrap_err();
-        assert!(matches!(error, StartError::Refused(_)), "{prefix}: {error}");
+        assert!(matches!(error, StartError::Invalid(_)), "{prefix}: {error}");
     }
 }
 
@@ -118,5 +118,5 @@ async fn a_prefix_keeps_systems_apart_on_one_server() {
     let client = client(&server).await;
     assert_eq!(client.send::<String>("staging.start.x", &()).await.unwrap(), "open");
     assert!(client.send::<String>("start.x", &()).await.is_err());
-    assert!(matches!(service("a b").start(nats(&server)).await, Err(StartError::Refused(_))));
+    assert!(matches!(service("a b").start(nats(&server)).await, Err(StartError::Invalid(_))));
 }

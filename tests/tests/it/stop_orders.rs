@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use futures::StreamExt;
 use nats_rpc::prelude::*;
-use nats_rpc::{NatsConfig, Running};
+use nats_rpc::{NatsConfig, ServiceHandle};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::net::tcp::WriteHalf;
@@ -87,7 +87,7 @@ impl Script {
         Self { url, said, requests }
     }
 
-    async fn service(&self) -> Running {
+    async fn service(&self) -> ServiceHandle {
         let service = Service::new("orders", "1.0.0").handlers(handlers![work]);
         soon(service.start(NatsConfig::new(&self.url))).await.unwrap()
     }

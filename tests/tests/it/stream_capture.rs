@@ -8,7 +8,7 @@ use async_nats::jetstream::{self, stream};
 use futures::{Stream, StreamExt};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{CallError, Client, Running};
+use nats_rpc::{CallError, Client, ServiceHandle};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ async fn position() -> Value {
     json!({ "stream": "PRICES", "seq": 7 })
 }
 
-async fn captured(config: stream::Config) -> (NatsServer, Running, Client) {
+async fn captured(config: stream::Config) -> (NatsServer, ServiceHandle, Client) {
     let server = server();
     let service = Service::new("users", "1.0.0").handlers(handlers![get, count, position]);
     let service = service.start(nats(&server)).await.unwrap();
@@ -85,6 +85,6 @@ async fn a_call_without_another_reply_names_the_stream() {
     // The controls: one who wants the acknowledgement gets it, and a subject outside has no listener.
     let ack: Result<PublishAck, _> = soon(short.send("users.get", &())).await;
     assert_eq!(ack.unwrap().stream, "AUDIT");
-    let error = soon(short.patience(Duration::ZERO).send::<User>("other.get", &())).await.unwrap_err();
+    let error = soon(short.no_responders_timeout(Duration::ZERO).send::<User>("other.get", &())).await.unwrap_err();
     assert!(matches!(error, CallError::NoResponders { .. }), "{error}");
 }

@@ -17,7 +17,7 @@ use async_nats::{HeaderMap, Message, Subscriber};
 use futures::{Stream, StreamExt, stream};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{CallError, Client, Limits, Running};
+use nats_rpc::{CallError, Client, Limits, ServiceHandle};
 use nats_rpc_tests::{server, server_with};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
@@ -142,7 +142,7 @@ async fn unary() -> u32 {
 
 struct Stage {
     server: NatsServer,
-    service: Running,
+    service: ServiceHandle,
     client: Client,
     seen: Seen,
     ends: mpsc::UnboundedReceiver<()>,
@@ -169,7 +169,7 @@ async fn stage_with(server: NatsServer, limits: Limits) -> Stage {
 }
 
 /// Takes all items up to the end, and the error that was the end.
-async fn all<T: serde::de::DeserializeOwned>(mut items: nats_rpc::Incoming<T>) -> (Vec<T>, Option<CallError>) {
+async fn all<T: serde::de::DeserializeOwned>(mut items: nats_rpc::ResponseStream<T>) -> (Vec<T>, Option<CallError>) {
     let mut taken = Vec::new();
     while let Some(item) = soon(items.next()).await {
         match item {
@@ -185,7 +185,7 @@ async fn all<T: serde::de::DeserializeOwned>(mut items: nats_rpc::Incoming<T>) -
 
 fn answered(error: Option<CallError>) -> u16 {
     match error {
-        Some(CallError::Answered(error)) => error.status(),
+        Some(CallError::Remote(error)) => error.status(),
         other => panic!("it should be an answer: {other:?}"),
     }
 }

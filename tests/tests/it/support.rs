@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, NatsConfig, Running};
+use nats_rpc::{Client, NatsConfig, ServiceHandle};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -40,7 +40,7 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
 ///
 /// A check without a connection fails at once, so the loop pauses: without a pause, the runtime of the test never
 /// runs the task that connects again.
-pub(crate) async fn until_ready(running: &Running) {
+pub(crate) async fn until_ready(running: &ServiceHandle) {
     let ready = async {
         while running.check(PATIENCE).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;

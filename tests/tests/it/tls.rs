@@ -24,7 +24,7 @@ fn nats(server: &NatsServer) -> NatsConfig {
 
 async fn works(config: NatsConfig) {
     let client = soon(Client::connect(&config)).await.unwrap();
-    soon(client.connection().echo(PATIENCE)).await.unwrap();
+    soon(client.connection().round_trip(PATIENCE)).await.unwrap();
 }
 
 /// Refused at once and for TLS, in words that hold `why`.

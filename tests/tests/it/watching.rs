@@ -18,7 +18,7 @@ use nats_rpc::{Connection, NatsConfig};
 use nats_rpc_auth::{Grant, TokenIssuer};
 use nats_rpc_jwt::JwtConfig;
 use nats_rpc_jwt::{
-    ChangeSigner, JwtGuard, KeyPurpose, KeyRing, Refusal, Revocations, Revoker, RingBucket, SigningKeyConfig,
+    ChangeSigner, JwksBucket, JwtGuard, JwtRejection, KeyPurpose, KeyRing, Revocations, Revoker, SigningKeyConfig,
     SigningKeys, TrustBeacon,
 };
 use nats_rpc_tests::server;
@@ -58,7 +58,7 @@ impl World {
     async fn at(server: NatsServer, replicas: usize) -> Self {
         provision(&jetstream::new(foreign(&server).await), replicas).await;
         let connection = Connection::open(&without_consumers(nats(&server))).await.unwrap();
-        let config = SigningKeyConfig::new(KeyPurpose::AccessTokens).margin(Duration::ZERO);
+        let config = SigningKeyConfig::new(KeyPurpose::AccessTokens).activation_delay(Duration::ZERO);
         let keys = soon(SigningKeys::open(&connection, config)).await.unwrap();
         let signer = ChangeSigner::keys(&keys);
         let revoker = Revoker::open(&connection).await.unwrap().signed_by(&signer);
@@ -82,14 +82,14 @@ impl World {
 impl Verifier {
     async fn new(config: &NatsConfig, max_stale: Duration) -> Self {
         let connection = Connection::open(config).await.unwrap();
-        let ring = soon(KeyRing::follow(&connection, KeyPurpose::AccessTokens)).await.unwrap();
-        let revocations = soon(Revocations::follow_within(&connection, max_stale)).await.unwrap();
+        let ring = soon(KeyRing::watch(&connection, KeyPurpose::AccessTokens)).await.unwrap();
+        let revocations = soon(Revocations::watch_within(&connection, max_stale)).await.unwrap();
         let config = JwtConfig::ring(ring).revocations(revocations.clone());
         Self { revocations, guard: JwtGuard::new(config).unwrap() }
     }
 
     fn refuses(&self, token: &str) -> bool {
-        self.guard.verify(token).err() == Some(Refusal::Revoked)
+        self.guard.verify(token).err() == Some(JwtRejection::Revoked)
     }
 
     fn age(&self) -> Duration {
@@ -99,7 +99,7 @@ impl Verifier {
 
 async fn provision(jetstream: &jetstream::Context, replicas: usize) {
     for purpose in [KeyPurpose::AccessTokens, KeyPurpose::Assertions] {
-        RingBucket::provision(jetstream, purpose, replicas).await.unwrap();
+        JwksBucket::provision(jetstream, purpose, replicas).await.unwrap();
     }
     Revoker::provision(jetstream, replicas).await.unwrap();
 }

@@ -59,7 +59,7 @@ pub enum AuditEvent {
     /// A session was ended.
     LoggedOut { user: String, sid: String },
     /// A session ended because its user began one more than they may have; it was the oldest.
-    SessionDisplaced { user: String, sid: String },
+    SessionEvicted { user: String, sid: String },
     /// All sessions of a user were ended.
     LoggedOutEverywhere { user: String },
     /// A user may not log in any more; every session ended.
@@ -77,7 +77,7 @@ pub enum AuditEvent {
         user: Option<String>,
     },
     /// Every token of every user that was made before now was revoked.
-    RealmRevoked,
+    AllTokensRevoked,
     /// A user got a role.
     RoleGranted { user: String, role: String },
     /// A user lost a role.
@@ -111,14 +111,14 @@ impl AuditEvent {
             Self::PasswordHashUnusable { .. } => "password_hash_unusable",
             Self::TokenReused { .. } => "token_reused",
             Self::LoggedOut { .. } => "logged_out",
-            Self::SessionDisplaced { .. } => "session_displaced",
+            Self::SessionEvicted { .. } => "session_evicted",
             Self::LoggedOutEverywhere { .. } => "logged_out_everywhere",
             Self::UserLocked { .. } => "user_locked",
             Self::UserUnlocked { .. } => "user_unlocked",
             Self::UserDeleted { .. } => "user_deleted",
             Self::TokenRevoked { .. } => "token_revoked",
             Self::SessionRevoked { .. } => "session_revoked",
-            Self::RealmRevoked => "realm_revoked",
+            Self::AllTokensRevoked => "all_tokens_revoked",
             Self::RoleGranted { .. } => "role_granted",
             Self::RoleRevoked { .. } => "role_revoked",
             Self::ServiceAdded { .. } => "service_added",
@@ -160,14 +160,14 @@ mod tests {
             AuditEvent::PasswordHashUnusable { user: text() },
             AuditEvent::TokenReused { user: text(), sid: text() },
             AuditEvent::LoggedOut { user: text(), sid: text() },
-            AuditEvent::SessionDisplaced { user: text(), sid: text() },
+            AuditEvent::SessionEvicted { user: text(), sid: text() },
             AuditEvent::LoggedOutEverywhere { user: text() },
             AuditEvent::UserLocked { user: text() },
             AuditEvent::UserUnlocked { user: text() },
             AuditEvent::UserDeleted { user: text() },
             AuditEvent::TokenRevoked { jti: text() },
             AuditEvent::SessionRevoked { sid: text(), user: Some(text()) },
-            AuditEvent::RealmRevoked,
+            AuditEvent::AllTokensRevoked,
             AuditEvent::RoleGranted { user: text(), role: text() },
             AuditEvent::RoleRevoked { user: text(), role: text() },
             AuditEvent::ServiceAdded { service: text(), scope: text() },

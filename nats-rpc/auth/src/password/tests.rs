@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-fn passwords() -> Passwords {
-    Passwords::new(PasswordConfig::default().cost(10)).unwrap()
+fn passwords() -> PasswordHasher {
+    PasswordHasher::new(PasswordConfig::default().cost(10)).unwrap()
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ fn password_05_the_decoy_costs_what_a_stored_hash_does() {
 
 #[test]
 fn password_05_a_wrong_password_costs_what_the_dearest_does_that_was_met() {
-    let passwords = Passwords::new(PasswordConfig::default().cost(12)).unwrap();
+    let passwords = PasswordHasher::new(PasswordConfig::default().cost(12)).unwrap();
     let decoy = passwords.0.decoy.clone();
     let work = |stored: u32| -> u64 {
         let hash = at_cost(&decoy, stored);
@@ -198,7 +198,7 @@ fn password_05_only_a_wrong_password_is_filled_up() {
 
 #[tokio::test]
 async fn a_password_stored_at_an_earlier_cost_is_verified_as_ever() {
-    let passwords = Passwords::new(PasswordConfig::default().cost(10)).unwrap();
+    let passwords = PasswordHasher::new(PasswordConfig::default().cost(10)).unwrap();
     let earlier = bcrypt::hash("correct horse", 8).unwrap();
     assert!(passwords.verify("correct horse", Some(&earlier)).await.unwrap());
     assert!(!passwords.verify("incorrect horse", Some(&earlier)).await.unwrap());
@@ -225,8 +225,8 @@ fn each_setting_is_set_beside_the_others() {
 #[test]
 fn a_stored_hash_is_usable_if_it_is_one_and_does_not_ruin() {
     let stored = decoy(12).unwrap();
-    assert!(Passwords::is_usable(&stored));
-    assert!(!Passwords::is_usable(&at_cost(&stored, 31)) && !Passwords::is_usable("plain text"));
+    assert!(PasswordHasher::is_usable(&stored));
+    assert!(!PasswordHasher::is_usable(&at_cost(&stored, 31)) && !PasswordHasher::is_usable("plain text"));
 }
 
 #[test]

@@ -11,22 +11,22 @@ use super::{Session, SessionError, SessionId, Sessions};
 /// A session that goes on, as its user may see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct LiveSession {
+pub struct SessionInfo {
     /// The session.
     pub session: Session,
     /// When it began.
-    pub begun_at: SystemTime,
+    pub created_at: SystemTime,
     /// When it was last refreshed; when it began if it never was.
     pub refreshed_at: SystemTime,
     /// When it ends unless it is refreshed.
     pub expires_at: SystemTime,
 }
 
-impl LiveSession {
+impl SessionInfo {
     pub(super) fn new(id: SessionId, record: Record) -> Self {
         let at = |millis| UNIX_EPOCH + Duration::from_millis(millis);
         Self {
-            begun_at: at(record.begun_at),
+            created_at: at(record.begun_at),
             refreshed_at: at(record.rotated_at),
             expires_at: at(record.expiry()),
             session: Session { id: id.to_string(), owner: record.owner },
@@ -40,9 +40,9 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::Unavailable`] if the bucket does not answer.
-    pub async fn list(&self, user: &str) -> Result<Vec<LiveSession>, SessionError> {
+    pub async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, SessionError> {
         let live = self.live(user).await?;
-        Ok(live.into_iter().map(|(id, record)| LiveSession::new(id, record)).collect())
+        Ok(live.into_iter().map(|(id, record)| SessionInfo::new(id, record)).collect())
     }
 
     /// Ends one session of `user`, by its id, with its access tokens.
@@ -50,7 +50,7 @@ impl Sessions {
     /// # Errors
     /// [`SessionError::Invalid`] if the user has no such session, [`SessionError::Unavailable`] if the bucket
     /// does not answer.
-    pub async fn end(&self, user: &str, id: &str) -> Result<Session, SessionError> {
+    pub async fn revoke(&self, user: &str, id: &str) -> Result<Session, SessionError> {
         let id = SessionId::parse(id).ok_or(SessionError::Invalid)?;
         let (record, _) = self.bucket.read(id).await?.ok_or(SessionError::Invalid)?;
         if record.owner.user != user || self.has_expired(&record) {
@@ -66,7 +66,7 @@ impl Sessions {
     /// # Errors
     /// [`SessionError::Invalid`] if no session can have this id, [`SessionError::Unavailable`] if the bucket
     /// does not answer.
-    pub async fn end_any(&self, id: &str) -> Result<Option<Session>, SessionError> {
+    pub async fn revoke_by_id(&self, id: &str) -> Result<Option<Session>, SessionError> {
         let session = SessionId::parse(id).ok_or(SessionError::Invalid)?;
         if let Some((record, _)) = self.bucket.read(session).await? {
             return self.finish(session, record).await.map(Some);
@@ -85,12 +85,12 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::Unavailable`] if a bucket does not answer; doing it again is safe.
-    pub async fn end_all(&self, user: &str, epoch: u64) -> Result<usize, SessionError> {
+    pub async fn revoke_all(&self, user: &str, epoch: u64) -> Result<usize, SessionError> {
         if let Some(revoker) = &self.revoker {
             revoker.user(user, epoch).await.map_err(|error| SessionError::Unavailable(error.into()))?;
         }
         let mut ended = self.live(user).await?;
-        ended.retain(|(_, record)| record.owner.epoch < epoch);
+        ended.retain(|(_, record)| record.owner.user_epoch < epoch);
         try_join_all(ended.iter().map(|(id, _)| self.bucket.remove(*id))).await?;
         Ok(ended.len())
     }

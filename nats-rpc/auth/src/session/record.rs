@@ -41,7 +41,7 @@ struct OwnerFields {
     #[serde(default)]
     epoch: u64,
     #[serde(default)]
-    realm: u64,
+    global_epoch: u64,
 }
 
 impl Record {

@@ -34,12 +34,12 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// The KV bucket of a key ring: to provision it, and for operators to look at it and to change it.
 ///
 /// ```no_run
-/// use nats_rpc_jwt::{KeyPurpose, RingBucket};
+/// use nats_rpc_jwt::{KeyPurpose, JwksBucket};
 ///
 /// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
-/// RingBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 3).await?; // once, by whoever deploys
+/// JwksBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 3).await?; // once, by whoever deploys
 ///
-/// let ring = RingBucket::open(&connection, KeyPurpose::AccessTokens).await?;
+/// let ring = JwksBucket::open(&connection, KeyPurpose::AccessTokens).await?;
 /// for key in ring.list().await? {
 ///     println!("{} until {}", key.kid, key.not_after);
 /// }
@@ -47,7 +47,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct RingBucket {
+pub struct JwksBucket {
     bucket: KvBucket,
     purpose: KeyPurpose,
     connection: Connection,
@@ -87,7 +87,7 @@ impl From<&Entry> for PublishedKey {
     }
 }
 
-impl RingBucket {
+impl JwksBucket {
     /// Creates the bucket with `replicas` copies (1, 3 or 5) and an empty ring; one that exists keeps its keys.
     ///
     /// A document that cannot be used, which no instance that runs has put right, is replaced by an empty one.

@@ -28,7 +28,7 @@ pub enum KeysError {
     #[error(transparent)]
     Bucket(KvError),
     /// Nobody can tell what was revoked.
-    #[error("{0}. Where nobody revokes anything, set JWT_WITHOUT_REVOCATIONS=true")]
+    #[error("{0}. Where nobody revokes anything, set JWT_CHECK_REVOCATIONS=false")]
     Revocations(#[from] RevocationBucketError),
     /// What the bucket holds did not arrive.
     #[error(

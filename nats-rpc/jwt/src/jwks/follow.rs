@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use super::bucket::{RING, ROTATE, RingBucket, not_opened};
+use super::bucket::{JwksBucket, RING, ROTATE, not_opened};
 use super::watch::watch;
 use super::{KeyPurpose, KeysError};
 use crate::follow::{Change, Follower, History, NotLoaded};
@@ -33,7 +33,7 @@ impl KeyRing {
     /// use nats_rpc_jwt::{JwtConfig, JwtGuard, KeyPurpose, KeyRing};
     ///
     /// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
-    /// let ring = KeyRing::follow(&connection, KeyPurpose::AccessTokens).await?;
+    /// let ring = KeyRing::watch(&connection, KeyPurpose::AccessTokens).await?;
     /// let guard: JwtGuard = JwtGuard::new(JwtConfig::ring(ring))?;
     /// # Ok(())
     /// # }
@@ -42,7 +42,7 @@ impl KeyRing {
     /// # Errors
     /// [`KeysError::NotProvisioned`] if the bucket does not exist, [`KeysError::Bucket`] if JetStream does not
     /// give it, [`KeysError::NotLoaded`] if the ring does not arrive within 10 s.
-    pub async fn follow(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
+    pub async fn watch(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
         if let (KeyPurpose::AccessTokens, Some((_, ring))) = (purpose, Hub::running(connection)) {
             return Ok(ring);
         }
@@ -72,7 +72,7 @@ impl Followed {
     /// By beacons of auth, which say that the ring has changed; it changes only by a read.
     async fn by_beacons(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
         let (sight, followed) = Sight::of(purpose);
-        let bucket = RingBucket::open(connection, purpose).await?;
+        let bucket = JwksBucket::open(connection, purpose).await?;
         let first = tokio::time::timeout(LOAD_LIMIT, sight.look_up(&bucket)).await;
         first.map_err(|_| NotLoaded { bucket: purpose.bucket().to_owned(), waited: LOAD_LIMIT })??;
         // What gateways publish is announced by auth as well.
@@ -98,7 +98,7 @@ impl Followed {
         let follower = follower.map_err(|error| not_opened(purpose, error))?;
         follower.loaded(LOAD_LIMIT).await?;
         let asked = Arc::new(Notify::new());
-        let answer = answer(asked.clone(), RingBucket::open(connection, purpose).await?, sight);
+        let answer = answer(asked.clone(), JwksBucket::open(connection, purpose).await?, sight);
         let answering = Ended(tokio::spawn(answer).abort_handle());
         Ok(followed.fed_by(Feed::new(asked, (follower, answering))))
     }
@@ -109,7 +109,7 @@ impl Followed {
     /// written to any subject, past its permissions.
     pub(super) async fn poll(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
         let (sight, followed) = Sight::of(purpose);
-        let bucket = RingBucket::open(connection, purpose).await?;
+        let bucket = JwksBucket::open(connection, purpose).await?;
         sight.look_up(&bucket).await?;
         let asked = Arc::new(Notify::new());
         let poll = poll(asked.clone(), bucket, sight);
@@ -135,7 +135,7 @@ impl Drop for Ended {
 }
 
 /// Looks the ring up whenever somebody asks, beside the watch that should have brought it.
-async fn answer(asked: Arc<Notify>, bucket: RingBucket, sight: Arc<Sight>) {
+async fn answer(asked: Arc<Notify>, bucket: JwksBucket, sight: Arc<Sight>) {
     loop {
         asked.notified().await;
         if let Err(error) = sight.look_up(&bucket).await {
@@ -144,7 +144,7 @@ async fn answer(asked: Arc<Notify>, bucket: RingBucket, sight: Arc<Sight>) {
     }
 }
 
-async fn poll(asked: Arc<Notify>, bucket: RingBucket, sight: Arc<Sight>) {
+async fn poll(asked: Arc<Notify>, bucket: JwksBucket, sight: Arc<Sight>) {
     loop {
         // The time being up is as good a reason as being asked.
         let _ = tokio::time::timeout(POLL_EVERY, asked.notified()).await;
@@ -198,7 +198,7 @@ impl Sight {
     }
 
     /// Reads both keys from the stream's leader.
-    pub(super) async fn look_up(&self, bucket: &RingBucket) -> Result<(), KeysError> {
+    pub(super) async fn look_up(&self, bucket: &JwksBucket) -> Result<(), KeysError> {
         self.enter(bucket.created().await?);
         match bucket.read(RING).await? {
             (Some(document), revision) => self.read(&document, revision),

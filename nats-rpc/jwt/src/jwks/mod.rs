@@ -2,7 +2,7 @@
 //!
 //! - [`SigningKeys`]: the key pairs of one instance. It makes them, publishes the public halves, prolongs
 //!   and rotates them.
-//! - [`RingBucket`]: the bucket as operators see it: provision, list, rotate, retire.
+//! - [`JwksBucket`]: the bucket as operators see it: provision, list, rotate, retire.
 //! - `follow`: the ring as verifiers see it, fed by the bucket.
 //! - `lineup`: which keys an instance has, and what it wants to be published of them.
 //! - `schedule`: what is due at a time.
@@ -18,7 +18,7 @@ mod publisher;
 mod schedule;
 mod watch;
 
-pub use self::bucket::{PublishedKey, RingBucket};
+pub use self::bucket::{JwksBucket, PublishedKey};
 pub(super) use self::bucket::{RING, ROTATE};
 pub use self::error::KeysError;
 pub use self::own::{KeyEvent, SigningKeyConfig, SigningKeys};

@@ -8,14 +8,14 @@ use nats_rpc::Connection;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use super::bucket::RingBucket;
+use super::bucket::JwksBucket;
 use super::follow::Followed;
 use super::publisher::Publisher;
 use super::{KeyPurpose, KeysError};
 use crate::DetachedSigner;
 use crate::{
-    ASSERTION_ISSUER, ASSERTION_LIFETIME, ActiveKey, AssertionSigner, Clock, DEFAULT_ISSUER, JwtConfigError, KeyRing,
-    PeerSigner, Publishing, Signer,
+    ASSERTION_ISSUER, ASSERTION_LIFETIME, ActiveKey, AssertionSigner, ClientIpSigner, Clock, DEFAULT_ISSUER,
+    JwtConfigError, KeyRing, Publishing, Signer,
 };
 
 /// How long the first key may take to be published, and a rotation beyond its margin.
@@ -74,7 +74,7 @@ pub struct SigningKeyConfig {
     pub token_lifetime: Duration,
     pub(super) rotate_every: Duration,
     pub(super) heartbeat: Duration,
-    pub(super) margin: Duration,
+    pub(super) activation_delay: Duration,
     #[doc(hidden)]
     pub clock: Clock,
     pub(super) tell: Tell,
@@ -127,7 +127,7 @@ impl SigningKeyConfig {
             token_lifetime,
             rotate_every: Duration::from_secs(24 * 60 * 60),
             heartbeat: Duration::from_secs(60),
-            margin: Duration::from_secs(10),
+            activation_delay: Duration::from_secs(10),
             clock: Clock::default(),
             tell: Tell(Arc::new(drop)),
         }
@@ -159,13 +159,13 @@ impl SigningKeyConfig {
 
     /// How long a key that was seen in the ring is not yet used, so that it has reached the slowest verifier.
     /// Default: 10 s. Where there is no other key to sign with, 250 ms at most.
-    pub fn margin(mut self, margin: Duration) -> Self {
-        self.margin = margin;
+    pub fn activation_delay(mut self, activation_delay: Duration) -> Self {
+        self.activation_delay = activation_delay;
         self
     }
 
     /// Tells `hear` what becomes of the keys, as for an audit; it must not block.
-    pub fn tell(mut self, hear: impl Fn(KeyEvent) + Send + Sync + 'static) -> Self {
+    pub fn on_event(mut self, hear: impl Fn(KeyEvent) + Send + Sync + 'static) -> Self {
         self.tell = Tell(Arc::new(hear));
         self
     }
@@ -203,11 +203,11 @@ impl SigningKeys {
     /// # Errors
     /// - [`KeysError::Config`]: the issuer is empty, the lifetime below 1 s, or an interval below 10 ms.
     /// - [`KeysError::NotProvisioned`], [`KeysError::Bucket`], [`KeysError::NotLoaded`]: as
-    ///   [`KeyRing::follow`].
+    ///   [`KeyRing::watch`].
     /// - [`KeysError::NoKey`]: the key was not published within 20 s, as where this user may not write.
     pub async fn open(connection: &Connection, config: SigningKeyConfig) -> Result<Self, KeysError> {
         config.check()?;
-        let bucket = RingBucket::open(connection, config.purpose).await?;
+        let bucket = JwksBucket::open(connection, config.purpose).await?;
         let by_beacons = connection.auth_js_api_prefix().is_some();
         let followed = match config.purpose.is_looked_up() && !by_beacons {
             false => Followed::start(connection, config.purpose).await?,
@@ -242,7 +242,7 @@ impl SigningKeys {
     pub async fn rotate(&self) -> Result<String, KeysError> {
         let before = self.kid();
         self.0.order.notify_one();
-        self.other_than(before, self.0.config.margin + LIMIT).await
+        self.other_than(before, self.0.config.activation_delay + LIMIT).await
     }
 
     /// Signs assertions with these keys, which should be for [assertions](KeyPurpose::Assertions).
@@ -251,8 +251,8 @@ impl SigningKeys {
     }
 
     /// Signs proofs of where callers are with these keys, which should be for [peers](KeyPurpose::Peers).
-    pub fn peer_signer(&self) -> PeerSigner {
-        PeerSigner::signed_by(self.signer())
+    pub fn client_ip_signer(&self) -> ClientIpSigner {
+        ClientIpSigner::signed_by(self.signer())
     }
 
     /// Signs with the key that is active at the time.

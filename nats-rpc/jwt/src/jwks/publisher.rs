@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::bucket::RingBucket;
+use super::bucket::JwksBucket;
 use super::follow::Followed;
 use super::lineup::Lineup;
 use super::schedule::Schedule;
@@ -13,7 +13,7 @@ use super::{KeyEvent, KeysError, SigningKeyConfig};
 use crate::ActiveKey;
 
 pub(super) struct Publisher {
-    bucket: RingBucket,
+    bucket: JwksBucket,
     followed: Followed,
     versions: watch::Receiver<u64>,
     config: SigningKeyConfig,
@@ -32,7 +32,7 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub(super) fn new(
-        bucket: RingBucket,
+        bucket: JwksBucket,
         followed: Followed,
         config: SigningKeyConfig,
         active: ActiveKey,

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Schedule {
     rotate_every: Duration,
     heartbeat: Duration,
-    margin: Duration,
+    activation_delay: Duration,
     /// Whether a new key pair is wanted, whatever the time.
     wanted: bool,
     rotate_at: Instant,
@@ -32,9 +32,10 @@ pub(super) struct Schedule {
 impl Schedule {
     /// The first key pair is due at once.
     pub(super) fn new(config: &SigningKeyConfig, now: Instant) -> Self {
-        let (rotate_every, heartbeat, margin) = (config.rotate_every, config.heartbeat, config.margin);
+        let (rotate_every, heartbeat, activation_delay) =
+            (config.rotate_every, config.heartbeat, config.activation_delay);
         let (rotate_at, write_at) = (now + rotate_every, now + heartbeat);
-        Self { rotate_every, heartbeat, margin, wanted: true, rotate_at, write_at, not_before: now }
+        Self { rotate_every, heartbeat, activation_delay, wanted: true, rotate_at, write_at, not_before: now }
     }
 
     /// Whether the next key pair is to sign from now on.
@@ -94,8 +95,8 @@ impl Schedule {
     /// When the next key pair may sign; never, as long as it was not seen in the ring.
     fn usable_at(&self, lineup: &Lineup) -> Option<Instant> {
         let margin = match lineup.active {
-            Some(_) => self.margin,
-            None => self.margin.min(FIRST_MARGIN),
+            Some(_) => self.activation_delay,
+            None => self.activation_delay.min(FIRST_MARGIN),
         };
         Some(lineup.next.as_ref()?.seen? + margin)
     }
@@ -115,7 +116,7 @@ mod tests {
     /// A schedule that begins at the time that is given as well, and no key pairs.
     fn start() -> (Schedule, Lineup, Instant) {
         let config = SigningKeyConfig::new(KeyPurpose::AccessTokens);
-        let config = config.rotate_every(ROTATION).heartbeat(HEARTBEAT).margin(MARGIN);
+        let config = config.rotate_every(ROTATION).heartbeat(HEARTBEAT).activation_delay(MARGIN);
         let now = Instant::now();
         (Schedule::new(&config, now), Lineup::new(config.purpose, config.issuer, 1_000), now)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::bucket::RingBucket;
+use super::bucket::JwksBucket;
 use super::follow::Sight;
 use crate::watch::{Progress, Report, spread};
 
@@ -24,7 +24,7 @@ const LATE: Duration = Duration::from_secs(10);
 /// Looks the ring up whenever somebody asks, a beacon says that it has changed, or no beacon comes.
 pub(super) async fn watch(
     asked: Arc<Notify>,
-    bucket: RingBucket,
+    bucket: JwksBucket,
     name: &'static str,
     sight: Arc<Sight>,
     mut reports: watch::Receiver<Option<Arc<Report>>>,

@@ -28,7 +28,7 @@ pub(crate) enum Target {
     /// The tokens of a user below an epoch.
     User(SubjectDigest),
     /// The tokens of everybody below an epoch.
-    Realm,
+    Global,
 }
 
 impl Target {
@@ -48,14 +48,14 @@ impl Target {
             Self::Token(jti) => format!("jti.{jti}"),
             Self::Session(sid) => format!("sid.{sid}"),
             Self::User(digest) => format!("ep.{}", URL_SAFE_NO_PAD.encode(digest)),
-            Self::Realm => REALM.to_owned(),
+            Self::Global => REALM.to_owned(),
         }
     }
 
     /// What `key` is about; `None` for keys of another making.
     pub(crate) fn from_key(key: &str) -> Option<Self> {
         if key == REALM {
-            return Some(Self::Realm);
+            return Some(Self::Global);
         }
         match key.split_once('.')? {
             ("jti", id) => Self::token(id),
@@ -87,7 +87,7 @@ mod tests {
             Target::token("j-1_A").unwrap(),
             Target::session("s1").unwrap(),
             Target::User(subject_digest("ada@example.com")),
-            Target::Realm,
+            Target::Global,
         ];
         for target in targets {
             assert_eq!(Target::from_key(&target.key()).as_ref(), Some(&target), "{target:?}");

@@ -34,7 +34,7 @@ struct Known {
     tokens: Entries<Box<str>>,
     sessions: Entries<Box<str>>,
     users: Entries<SubjectDigest>,
-    realm: u64,
+    global_epoch: u64,
     /// Counts the times that everything was read from its beginning.
     reading: u64,
     /// Whether the present reading has not come to its end.
@@ -78,7 +78,7 @@ impl DenyList {
                 id.as_deref().is_some_and(|id| entries.get(id).is_some())
             };
             let below = |epochs: Epochs| {
-                epochs.realm < known.realm
+                epochs.global_epoch < known.global_epoch
                     || known.users.get(&epochs.subject).is_some_and(|entry| epochs.user < entry.epoch)
             };
             listed(&known.sessions, &marks.sid) || listed(&known.tokens, &marks.jti) || marks.epochs.is_some_and(below)
@@ -95,12 +95,12 @@ impl DenyList {
                 Target::Token(jti) => known.tokens.put(jti, entry(0)),
                 Target::Session(sid) => known.sessions.put(sid, entry(0)),
                 Target::User(subject) => known.users.put(subject, entry(terms.epoch.unwrap_or(u64::MAX))),
-                Target::Realm => known.realm = known.realm.max(terms.epoch.unwrap_or_default()),
+                Target::Global => known.global_epoch = known.global_epoch.max(terms.epoch.unwrap_or_default()),
             }
         });
     }
 
-    /// Removes a revocation that is gone from the bucket. An epoch of the realm stays for good.
+    /// Removes a revocation that is gone from the bucket. An global epoch stays for good.
     ///
     /// Not during a reading: who delivers may be behind, and tell of a time before the present entry.
     pub(crate) fn remove(&self, target: &Target) {
@@ -109,7 +109,7 @@ impl DenyList {
             Target::Token(jti) => known.tokens.remove(jti),
             Target::Session(sid) => known.sessions.remove(sid),
             Target::User(subject) => known.users.remove(subject),
-            Target::Realm => {}
+            Target::Global => {}
         });
     }
 
@@ -177,11 +177,11 @@ impl DenyList {
 
     pub(super) fn epochs(&self, subject: SubjectDigest) -> Epochs {
         let user = |known: &Known| known.users.get(&subject).map_or(0, |entry| entry.epoch);
-        self.read(|known| Epochs { subject, user: user(known), realm: known.realm })
+        self.read(|known| Epochs { subject, user: user(known), global_epoch: known.global_epoch })
     }
 
-    pub(super) fn realm(&self) -> u64 {
-        self.read(|known| known.realm)
+    pub(super) fn global_epoch(&self) -> u64 {
+        self.read(|known| known.global_epoch)
     }
 
     // A panic while the lock was held leaves no map half-changed, so poison is no reason to stop.
@@ -274,8 +274,8 @@ mod tests {
         Terms { epoch: Some(epoch), until: Some(100) }
     }
 
-    fn of(sub: &str, user: u64, realm: u64) -> Marks {
-        Marks { epochs: Some(Epochs { subject: subject_digest(sub), user, realm }), ..Marks::default() }
+    fn of(sub: &str, user: u64, global_epoch: u64) -> Marks {
+        Marks { epochs: Some(Epochs { subject: subject_digest(sub), user, global_epoch }), ..Marks::default() }
     }
 
     fn in_session(sid: &str) -> Marks {
@@ -302,13 +302,17 @@ mod tests {
                 if user_first {
                     list.put(user("u1"), epoch(of_user));
                 }
-                list.put(Target::Realm, epoch(of_realm));
+                list.put(Target::Global, epoch(of_realm));
                 if !user_first {
                     list.put(user("u1"), epoch(of_user));
                 }
-                for (user, realm) in [(0, 0), (2, 2), (3, 1), (3, 2), (9, 0), (0, 9), (9, 9)] {
-                    let revoked = user < of_user || realm < of_realm;
-                    assert_eq!(list.revokes(&of("u1", user, realm)), revoked, "{user}, {realm}: {of_user}, {of_realm}");
+                for (user, global_epoch) in [(0, 0), (2, 2), (3, 1), (3, 2), (9, 0), (0, 9), (9, 9)] {
+                    let revoked = user < of_user || global_epoch < of_realm;
+                    assert_eq!(
+                        list.revokes(&of("u1", user, global_epoch)),
+                        revoked,
+                        "{user}, {global_epoch}: {of_user}, {of_realm}"
+                    );
                 }
                 assert!(!list.revokes(&of("u2", 0, of_realm)));
             }
@@ -320,10 +324,10 @@ mod tests {
         let list = list();
         for (user_epoch, realm_epoch) in [(3, 2), (1, 0), (0, 1)] {
             list.put(user("u1"), epoch(user_epoch));
-            list.put(Target::Realm, epoch(realm_epoch));
+            list.put(Target::Global, epoch(realm_epoch));
         }
         assert!(list.revokes(&of("u1", 2, 2)) && list.revokes(&of("u1", 3, 1)) && !list.revokes(&of("u1", 3, 2)));
-        list.remove(&Target::Realm);
+        list.remove(&Target::Global);
         assert!(list.revokes(&of("u2", 0, 1)));
     }
 
@@ -336,7 +340,7 @@ mod tests {
         hand.pass(100 * KEEP);
         list.sweep();
         assert!(list.revokes(&of("u1", u64::MAX - 1, 0)) && list.revokes(&in_session("s1")));
-        list.put(Target::Realm, Terms::default());
+        list.put(Target::Global, Terms::default());
         assert!(!list.revokes(&of("u2", 0, 0)));
     }
 

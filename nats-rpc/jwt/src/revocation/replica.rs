@@ -36,11 +36,11 @@ impl Revocations {
     /// nobody but that one closes so much later, and until then knows nothing of what is revoked at the next leader.
     ///
     /// It needs `STREAM.INFO`, `STREAM.MSG.GET`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the stream
-    /// `KV_auth_rev`, as [`KvAccess::follow`](nats_rpc::KvAccess::follow) grants them.
+    /// `KV_auth_rev`, as [`KvAccess::watch`](nats_rpc::KvAccess::watch) grants them.
     ///
     /// Where auth has an account of its own ([`NatsConfig::auth_js_api_prefix`](nats_rpc::NatsConfig::auth_js_api_prefix)),
     /// there is no consumer. Each change and each beacon of auth is verified by the key ring; with a static secret, use
-    /// [`JwtConfig::open`](crate::JwtConfig::open), which knows it. It then needs `STREAM.INFO`, `STREAM.MSG.GET` and
+    /// [`JwtConfig::load`](crate::JwtConfig::load), which knows it. It then needs `STREAM.INFO`, `STREAM.MSG.GET` and
     /// `DIRECT.GET` of that stream, and to subscribe to `watch.auth_rev.>` and `watch.auth_beacon`.
     ///
     /// ```no_run
@@ -48,7 +48,7 @@ impl Revocations {
     ///
     /// # async fn example(connection: nats_rpc::Connection) -> Result<(), Box<dyn std::error::Error>> {
     /// let secret = SecretKey::from_vars("JWT_SECRET", |name| std::env::var(name).ok())?;
-    /// let revocations = Revocations::follow(&connection).await?;
+    /// let revocations = Revocations::watch(&connection).await?;
     /// let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret).revocations(revocations))?;
     /// # Ok(())
     /// # }
@@ -57,23 +57,23 @@ impl Revocations {
     /// # Errors
     /// [`RevocationBucketError::Bucket`] if the bucket was not provisioned or cannot be read,
     /// [`RevocationBucketError::NotLoaded`] if what it holds does not arrive within 10 s.
-    pub async fn follow(connection: &Connection) -> Result<Self, RevocationBucketError> {
-        Self::follow_within(connection, DEFAULT_MAX_STALE).await
+    pub async fn watch(connection: &Connection) -> Result<Self, RevocationBucketError> {
+        Self::watch_within(connection, DEFAULT_MAX_STALE).await
     }
 
-    /// As [`follow`](Self::follow), with another bound than 30 s.
+    /// As [`follow`](Self::watch), with another bound than 30 s.
     ///
     /// Less than 10 s makes an election of the bucket's leader an outage of every guarded handler.
     ///
     /// # Errors
-    /// As [`follow`](Self::follow).
-    pub async fn follow_within(connection: &Connection, max_stale: Duration) -> Result<Self, RevocationBucketError> {
-        Self::follow_signed(connection, max_stale, None).await
+    /// As [`follow`](Self::watch).
+    pub async fn watch_within(connection: &Connection, max_stale: Duration) -> Result<Self, RevocationBucketError> {
+        Self::watch_signed(connection, max_stale, None).await
     }
 
-    /// As [`follow_within`](Self::follow_within); what arrives as a message is signed by `secret`, or else by a key of
+    /// As [`watch_within`](Self::watch_within); what arrives as a message is signed by `secret`, or else by a key of
     /// the ring.
-    pub(crate) async fn follow_signed(
+    pub(crate) async fn watch_signed(
         connection: &Connection,
         max_stale: Duration,
         secret: Option<&SecretKey>,
@@ -103,7 +103,7 @@ async fn hub_of_ring(connection: &Connection) -> Result<(Arc<Hub>, KeyRing), Rev
     if let Some(running) = Hub::running(connection) {
         return Ok(running);
     }
-    let ring = KeyRing::follow(connection, KeyPurpose::AccessTokens).await;
+    let ring = KeyRing::watch(connection, KeyPurpose::AccessTokens).await;
     let ring = ring.map_err(|error| RevocationBucketError::Keys(Box::new(error)))?;
     // The ring has a hub of its own, unless another one took its place meanwhile.
     Ok(Hub::running(connection).unwrap_or_else(|| (Hub::of_ring(connection, &ring), ring)))

@@ -104,11 +104,11 @@ impl Revoker {
         };
         let failed = |error: Box<dyn Error + Send + Sync>| RevocationBucketError::Provision(error);
         let store = jetstream.create_or_update_key_value(config).await.map_err(|error| failed(error.into()))?;
-        // The realm's epoch stays for good, so the bucket is never empty: who follows it can tell that
+        // The global epoch stays for good, so the bucket is never empty: who follows it can tell that
         // nothing is revoked from not having heard yet.
         let terms = Terms { epoch: Some(0), until: None };
         let message = publish(&Signed { terms, kid: None, sig: None }).map_err(failed)?;
-        let written = revision::replace(jetstream, &store, &Target::Realm.key(), message, 0).await;
+        let written = revision::replace(jetstream, &store, &Target::Global.key(), message, 0).await;
         written.map(drop).map_err(|error| failed(error.into()))
     }
 
@@ -181,7 +181,7 @@ impl Revoker {
     /// # Errors
     /// [`RevocationError::Unavailable`], [`RevocationError::Contended`].
     pub async fn everybody(&self) -> Result<u64, RevocationError> {
-        self.raise(&Target::Realm, |known| Some(known.unwrap_or_default().saturating_add(1))).await
+        self.raise(&Target::Global, |known| Some(known.unwrap_or_default().saturating_add(1))).await
     }
 
     /// Writes an entry that says all by being there.
@@ -221,7 +221,7 @@ impl Revoker {
         epoch: Option<u64>,
     ) -> Result<(PublishMessage, bool), RevocationError> {
         let until = match target {
-            Target::Realm => None,
+            Target::Global => None,
             _ => Some(self.clock.unix_seconds().saturating_add(self.retention.as_secs())),
         };
         // A bucket of an earlier version has no room for a signature, until `provision` has run.

@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 use super::super::testing::{HEADER, claims, claims_with, now, sign, token};
-use super::super::{JwtConfig, JwtGuard, Refusal, UserClaims};
+use super::super::{JwtConfig, JwtGuard, JwtRejection, UserClaims};
 use super::KeyRing;
 use super::testing::{Key, document};
 
@@ -40,10 +40,10 @@ fn jwt_header_04_a_public_key_is_no_secret() {
         for secret in [raw, key.jwk.to_string().into_bytes(), public.as_str().unwrap().as_bytes().to_vec()] {
             let header = json!({ "alg": "HS256", "typ": "at+jwt", "kid": "k" }).to_string();
             let confused = sign(&header, &claims().to_string(), &EncodingKey::from_secret(&secret), Algorithm::HS256);
-            assert_eq!(guard.verify(&confused).unwrap_err(), Refusal::Algorithm);
+            assert_eq!(guard.verify(&confused).unwrap_err(), JwtRejection::Algorithm);
             let lying =
                 sign(&key.header(), &claims().to_string(), &EncodingKey::from_secret(&secret), Algorithm::HS256);
-            assert_eq!(guard.verify(&lying).unwrap_err(), Refusal::Signature);
+            assert_eq!(guard.verify(&lying).unwrap_err(), JwtRejection::Signature);
         }
         assert!(guard.verify(&key.sign(&claims())).is_ok());
     }
@@ -56,9 +56,9 @@ fn jwt_header_05_one_algorithm_per_key_not_a_family() {
     for (alg, algorithm) in [("PS256", Algorithm::PS256), ("RS384", Algorithm::RS384)] {
         let header = json!({ "alg": alg, "typ": "at+jwt", "kid": "k" }).to_string();
         let genuine = sign(&header, &claims().to_string(), &key.private, algorithm);
-        assert_eq!(guard.verify(&genuine).unwrap_err(), Refusal::Algorithm, "{alg}");
+        assert_eq!(guard.verify(&genuine).unwrap_err(), JwtRejection::Algorithm, "{alg}");
         let hidden = sign(&key.header(), &claims().to_string(), &key.private, algorithm);
-        assert_eq!(guard.verify(&hidden).unwrap_err(), Refusal::Signature, "{alg}");
+        assert_eq!(guard.verify(&hidden).unwrap_err(), JwtRejection::Signature, "{alg}");
     }
     assert!(guard.verify(&key.sign(&claims())).is_ok());
 }
@@ -67,11 +67,11 @@ fn jwt_header_05_one_algorithm_per_key_not_a_family() {
 fn jwt_header_07_11_an_unknown_or_retired_key_is_refused() {
     let (known, retired) = (Key::ed25519("known"), Key::ed25519("retired"));
     let guard = guard(&[&known]);
-    assert_eq!(guard.verify(&retired.sign(&claims())).unwrap_err(), Refusal::UnknownKeyId);
+    assert_eq!(guard.verify(&retired.sign(&claims())).unwrap_err(), JwtRejection::UnknownKeyId);
     assert!(guard.verify(&known.sign(&claims())).is_ok());
     // Signed by another key than it names.
     let impostor = retired.sign_with(&known.header(), &claims());
-    assert_eq!(guard.verify(&impostor).unwrap_err(), Refusal::Signature);
+    assert_eq!(guard.verify(&impostor).unwrap_err(), JwtRejection::Signature);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn jwt_header_08_a_flood_of_unknown_keys_leaves_nothing_behind() {
     for n in 0..10_000 {
         let header = json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": format!("k{n}") }).to_string();
         let header = URL_SAFE_NO_PAD.encode(header);
-        assert_eq!(guard.verify(&format!("{header}.e30.AAAA")).unwrap_err(), Refusal::UnknownKeyId);
+        assert_eq!(guard.verify(&format!("{header}.e30.AAAA")).unwrap_err(), JwtRejection::UnknownKeyId);
     }
     assert!(guard.verify(&key.sign(&claims())).is_ok());
 }
@@ -91,12 +91,12 @@ fn a_ring_wants_a_key_id_of_sound_form() {
     let key = Key::ed25519("k");
     let guard = guard(&[&key]);
     let without = key.sign_with(r#"{"alg":"EdDSA","typ":"at+jwt"}"#, &claims());
-    assert_eq!(guard.verify(&without).unwrap_err(), Refusal::KeyId);
+    assert_eq!(guard.verify(&without).unwrap_err(), JwtRejection::KeyId);
     for kid in ["", "../k", "k\0", "k ", &"k".repeat(65)] {
         let header = json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": kid }).to_string();
-        assert_eq!(guard.verify(&key.sign_with(&header, &claims())).unwrap_err(), Refusal::KeyId, "{kid:?}");
+        assert_eq!(guard.verify(&key.sign_with(&header, &claims())).unwrap_err(), JwtRejection::KeyId, "{kid:?}");
     }
-    assert_eq!(guard.verify(&token(&claims())).unwrap_err(), Refusal::KeyId, "{HEADER}");
+    assert_eq!(guard.verify(&token(&claims())).unwrap_err(), JwtRejection::KeyId, "{HEADER}");
 }
 
 #[test]
@@ -105,10 +105,10 @@ fn jwt_header_13_a_key_of_another_purpose_signs_no_access_token() {
     let auth = Key::ed25519("auth");
     let guard = guard(&[&gateway, &auth]);
     let header = json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": "gw" }).to_string();
-    assert_eq!(guard.verify(&gateway.sign_with(&header, &claims())).unwrap_err(), Refusal::Type);
+    assert_eq!(guard.verify(&gateway.sign_with(&header, &claims())).unwrap_err(), JwtRejection::Type);
     // Even with its own type: a guard for access tokens wants the type of access tokens.
     let own = gateway.sign(&claims_with(json!({ "iss": "gateway" })));
-    assert_eq!(guard.verify(&own).unwrap_err(), Refusal::Type);
+    assert_eq!(guard.verify(&own).unwrap_err(), JwtRejection::Type);
     assert!(guard.verify(&auth.sign(&claims())).is_ok());
 }
 
@@ -119,8 +119,8 @@ fn a_key_speaks_for_its_own_issuer_alone() {
     let from = |key: &Key, iss: &str| guard.verify(&key.sign(&claims_with(json!({ "iss": iss })))).map(drop);
     assert_eq!(from(&ours, "nats-rpc-auth"), Ok(()));
     assert_eq!(from(&theirs, "partner"), Ok(()));
-    assert_eq!(from(&theirs, "nats-rpc-auth"), Err(Refusal::Issuer));
-    assert_eq!(from(&ours, "partner"), Err(Refusal::Issuer));
+    assert_eq!(from(&theirs, "nats-rpc-auth"), Err(JwtRejection::Issuer));
+    assert_eq!(from(&ours, "partner"), Err(JwtRejection::Issuer));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn jwt_signature_07_null_and_der_signatures_of_es256_are_refused() {
         resign(&good, |signature| signature.push(0)),
     ];
     for token in bad {
-        assert_eq!(guard.verify(&token).unwrap_err(), Refusal::Signature);
+        assert_eq!(guard.verify(&token).unwrap_err(), JwtRejection::Signature);
     }
     assert!(guard.verify(&good).is_ok());
 }
@@ -167,7 +167,7 @@ fn jwt_signature_08_a_signature_of_ed25519_has_one_form() {
             carry = sum >> 8;
         }
     });
-    assert_eq!(guard.verify(&twin).unwrap_err(), Refusal::Signature);
+    assert_eq!(guard.verify(&twin).unwrap_err(), JwtRejection::Signature);
     assert!(guard.verify(&good).is_ok());
 }
 
@@ -176,9 +176,9 @@ fn claims_are_checked_as_with_a_secret() {
     let key = Key::ed25519("k");
     let guard = guard(&[&key]);
     let with = |changes: Value| guard.verify(&key.sign(&claims_with(changes))).map(drop);
-    assert_eq!(with(json!({ "aud": "other" })), Err(Refusal::Audience));
-    assert_eq!(with(json!({ "jti": null })), Err(Refusal::Id));
-    assert_eq!(with(json!({ "exp": 1_800_100_000 })), Err(Refusal::Lifetime));
+    assert_eq!(with(json!({ "aud": "other" })), Err(JwtRejection::Audience));
+    assert_eq!(with(json!({ "jti": null })), Err(JwtRejection::Id));
+    assert_eq!(with(json!({ "exp": 1_800_100_000 })), Err(JwtRejection::Lifetime));
     assert_eq!(with(json!({})), Ok(()));
 }
 
@@ -203,7 +203,7 @@ fn a_key_is_used_from_its_beginning_to_its_end_and_what_was_verified_before_ends
     // With 5 s of skew at both ends.
     for (after, used) in [(0, false), (94, false), (95, true), (150, true), (204, true), (205, false), (150, true)] {
         clock.store(NOW + after, Ordering::SeqCst);
-        let expected = if used { Ok(()) } else { Err(Refusal::KeyNotInUse) };
+        let expected = if used { Ok(()) } else { Err(JwtRejection::KeyNotInUse) };
         assert_eq!(guard.verify(&token).map(drop), expected, "{after}");
     }
     // A heartbeat prolongs it.
@@ -229,23 +229,23 @@ fn without_a_key_in_use_no_token_is_told_from_another() {
     let readiness = nats_rpc::Guard::readiness(&guard).unwrap();
     let (good, forged) = (key.sign(&claims()), Key::ed25519("nobody").sign(&claims()));
     let judge = || [&good, &forged].map(|token| guard.verify(token).map(drop));
-    let unknown = [Err(Refusal::NoKeys); 2];
+    let unknown = [Err(JwtRejection::NoKeys); 2];
     assert_eq!((judge(), readiness.check().is_ok()), (unknown, false), "a ring that was provisioned");
     // One for another type of token verifies none of these.
     ring.replace(published.to_string().as_bytes()).unwrap();
-    assert_eq!((judge(), readiness.check().is_ok()), ([Ok(()), Err(Refusal::UnknownKeyId)], true));
+    assert_eq!((judge(), readiness.check().is_ok()), ([Ok(()), Err(JwtRejection::UnknownKeyId)], true));
     // It has ended, as where no instance of auth has run for long.
     hand.step_to(NOW + 205);
     assert_eq!((judge(), readiness.check().is_ok()), (unknown, false));
     published["version"] = 3.into();
     published["keys"][0]["not_after"] = (NOW + 900).into();
     ring.replace(published.to_string().as_bytes()).unwrap();
-    assert_eq!((judge(), readiness.check().is_ok()), ([Ok(()), Err(Refusal::UnknownKeyId)], true));
+    assert_eq!((judge(), readiness.check().is_ok()), ([Ok(()), Err(JwtRejection::UnknownKeyId)], true));
     // All were retired.
     ring.replace(&document(4, &[&gateways])).unwrap();
     assert_eq!((judge(), readiness.check().is_ok()), (unknown, false));
     // What is no token at all is 401 in any case.
-    assert_eq!(guard.verify("e30.e30.AAAA").unwrap_err(), Refusal::Header);
+    assert_eq!(guard.verify("e30.e30.AAAA").unwrap_err(), JwtRejection::Header);
     let secret = JwtGuard::<UserClaims>::new(super::super::testing::config()).unwrap();
     assert!(nats_rpc::Guard::readiness(&secret).is_none(), "a secret is always there");
 }

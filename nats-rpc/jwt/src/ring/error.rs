@@ -13,7 +13,7 @@ pub enum KeyRingError {
         /// The version of the refused document.
         found: u64,
     },
-    /// In a ring that is [followed](super::KeyRing::follow), its version is higher than any that was counted up to.
+    /// In a ring that is [followed](super::KeyRing::watch), its version is higher than any that was counted up to.
     #[error("key document of version {found} cannot be, as it is but change {revision} of its bucket")]
     Version {
         /// The version of the refused document.
@@ -33,7 +33,7 @@ pub enum KeyRingError {
         /// The id.
         kid: String,
     },
-    /// In a ring that is [followed](super::KeyRing::follow), a key is called by something else than its thumbprint.
+    /// In a ring that is [followed](super::KeyRing::watch), a key is called by something else than its thumbprint.
     #[error("key {kid:?} is not called by its RFC 7638 thumbprint, {thumbprint:?}")]
     KeyId {
         /// What it is called.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::super::testing::{Log, NOW, claims, claims_with, now};
 use super::super::thumbprint::thumbprint;
-use super::super::{JwtConfig, JwtGuard, Refusal, UserClaims};
+use super::super::{JwtConfig, JwtGuard, JwtRejection, UserClaims};
 use super::KeyRing;
 use super::testing::{Key, document};
 
@@ -67,7 +67,7 @@ fn forged_tokens_of_small_order_keys_are_rejected() {
         assert!(guard.verify(&good.sign(&claims())).is_ok(), "the good key beside it");
         published.push(ring.jwk_set(NOW).len());
     }
-    assert_eq!(outcomes, [Err(Refusal::UnknownKeyId); 32]);
+    assert_eq!(outcomes, [Err(JwtRejection::UnknownKeyId); 32]);
     assert_eq!(published, [1; 8], "the sets that `auth.jwks` replies with hold the good key alone");
 }
 

@@ -17,7 +17,7 @@ use super::report::{ASK, Progress, Report, SUBJECT, Window};
 use super::window::Changes;
 use super::{BEACON_EVERY, Hub, spread, subscribed};
 use crate::change_signer::ChangeSigner;
-use crate::jwks::{KeyPurpose, KeysError, RING, ROTATE, RingBucket};
+use crate::jwks::{JwksBucket, KeyPurpose, KeysError, RING, ROTATE};
 use crate::revocation::{BUCKET, CHANGES};
 use crate::{Clock, Document};
 
@@ -61,7 +61,7 @@ impl TrustBeacon {
         let mut rings = Vec::new();
         if signer.has_rings() {
             for purpose in [KeyPurpose::AccessTokens, KeyPurpose::Assertions] {
-                let bucket = RingBucket::open(connection, purpose).await?;
+                let bucket = JwksBucket::open(connection, purpose).await?;
                 rings.push(Ring { bucket, name: purpose.bucket(), known: None });
             }
         }
@@ -265,7 +265,7 @@ impl Beacon {
 
 /// A key ring, as far as it was read.
 struct Ring {
-    bucket: RingBucket,
+    bucket: JwksBucket,
     name: &'static str,
     known: Option<Known>,
 }

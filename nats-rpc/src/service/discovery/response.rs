@@ -60,7 +60,7 @@ pub(super) struct EndpointStats<'a> {
 pub(super) struct StatsData {
     pub(super) shed: u64,
     pub(super) expired: u64,
-    pub(super) foreign: u64,
+    pub(super) unexpected: u64,
     pub(super) rejected_reply_subjects: u64,
     /// Requests by their time from arrival to answer.
     pub(super) latency: Vec<Bucket>,
@@ -91,7 +91,7 @@ impl<'a> EndpointStats<'a> {
             data: StatsData {
                 shed: stats.shed,
                 expired: stats.expired,
-                foreign: stats.foreign,
+                unexpected: stats.unexpected,
                 rejected_reply_subjects: stats.rejected_reply_subjects,
                 latency: latency.collect(),
             },

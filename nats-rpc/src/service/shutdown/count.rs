@@ -31,14 +31,14 @@ impl Loops<'_> {
         tracing::warn!("requests may be lost: too few came to end the subscriptions behind one of them");
         self.order_all(Step::Drain).await;
         // Behind it, all that the server sent has come, and the subscriptions have ended.
-        if let Err(error) = self.connection.echo(BARRIER_LIMIT).await {
+        if let Err(error) = self.connection.round_trip(BARRIER_LIMIT).await {
             tracing::warn!(%error, "nats-server did not confirm that it sends no more");
         }
     }
 
     /// Whether every subscription came to its count in time.
     async fn count_to_the_end(&self) -> bool {
-        let Ok(round_trip) = self.connection.echo(BARRIER_LIMIT).await else { return false };
+        let Ok(round_trip) = self.connection.round_trip(BARRIER_LIMIT).await else { return false };
         let before: Vec<_> = self.endpoints.iter().map(finished).collect();
         tokio::time::sleep(WINDOW).await;
         let each = self.endpoints.iter().zip(before).zip(self.orders);

@@ -117,7 +117,7 @@ impl Worker<'_> {
                 Poll::Ready(Some(message)) => {
                     self.pace.taken_in += 1;
                     self.now = Instant::now();
-                    if !self.is_foreign(&message) {
+                    if !self.is_unexpected(&message) {
                         // A handler whose slots are full is one that waits: only the count holds for it.
                         let quick = if self.has_room() { self.pace.quick } else { 0 };
                         self.queue(message, self.endpoint.backlog.max(quick));

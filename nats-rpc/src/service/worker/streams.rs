@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{LONG_POLL, Slot, Worker};
 use crate::error::RpcError;
-use crate::reply::Items;
+use crate::reply::BoxReplyStream;
 use crate::service::arena::cut;
 use crate::service::stream::{Step, Streamed};
 
@@ -15,7 +15,7 @@ const BURST: usize = 32;
 impl Worker<'_> {
     /// Goes on with the stream that the handler in a slot answered with.
     #[cold]
-    pub(super) fn begin_stream(&mut self, index: usize, items: Items) {
+    pub(super) fn begin_stream(&mut self, index: usize, items: BoxReplyStream) {
         let slot = &mut self.slots[index];
         let Some(exchange) = &slot.exchange else { return };
         // The handler may have taken long.
@@ -29,7 +29,8 @@ impl Worker<'_> {
         };
         let lease = self.endpoint.credits.lease(window, slot.waker.clone());
         let instance = self.endpoint.credits.instance().clone();
-        let stream = Streamed::new(items, exchange.is_native(), lease, instance, self.endpoint.stream_idle, self.now);
+        let stream =
+            Streamed::new(items, exchange.is_native(), lease, instance, self.endpoint.stream_idle_timeout, self.now);
         slot.stream = Some(Box::new(stream));
         self.drive_stream(index);
     }

@@ -16,7 +16,7 @@ use crate::client::{CallError, decode};
 use crate::decode::from_json;
 use crate::error::RpcError;
 use crate::message::Headers;
-use crate::reply::{Items, Written};
+use crate::reply::{BoxReplyStream, ReplyKind};
 use crate::service::stream::{VALIDITY_EVERY, too_large};
 use crate::wire::stream::{Frame, MAX_WINDOW};
 
@@ -52,9 +52,9 @@ impl TestService {
     /// ```
     ///
     /// # Errors
-    /// [`CallError::Answered`] if the handler is refused or fails before its stream begins,
+    /// [`CallError::Remote`] if the handler is refused or fails before its stream begins,
     /// [`CallError::NoResponders`] and [`CallError::Invalid`]. Behind its items the stream ends with
-    /// [`CallError::Answered`] or [`CallError::Decode`], as a real one.
+    /// [`CallError::Remote`] or [`CallError::Decode`], as a real one.
     pub async fn stream<T: DeserializeOwned>(
         &self,
         subject: impl AsRef<str>,
@@ -66,18 +66,18 @@ impl TestService {
         Frame::Open(MAX_WINDOW).write(message.headers.get_or_insert_default());
         let (mut call, result) = self.begin(self.responder(subject)?, message).await;
         let result = result.and_then(|written| match &written {
-            Written::Stream(items) => call.exchange.check_validity(items).map(|()| written),
+            ReplyKind::Stream(items) => call.exchange.check_validity(items).map(|()| written),
             _ => Ok(written),
         });
         let rest = match result {
-            Ok(Written::Stream(items)) => Rest::Items(items),
+            Ok(ReplyKind::Stream(items)) => Rest::Items(items),
             result => match call.conclude(result).map(read::<Box<serde_json::value::RawValue>>) {
                 Some(Ok(item)) => Rest::One(item.get().to_owned().into()),
                 Some(Err(error)) => return Err(error),
                 None => Rest::Ended,
             },
         };
-        let idle = self.limits.stream_idle;
+        let idle = self.limits.stream_idle_timeout;
         let timer = Box::pin(tokio::time::sleep_until(call.exchange.deadline.into()));
         let now = Instant::now();
         Ok(TestStream { call, rest, idle, last_item: now, checked: now, timer, item: PhantomData })
@@ -102,7 +102,7 @@ pub struct TestStream<T> {
 
 /// What is still to come.
 enum Rest {
-    Items(Items),
+    Items(BoxReplyStream),
     /// The answer of a handler without a stream.
     One(Bytes),
     Ended,
@@ -115,8 +115,8 @@ impl<T: DeserializeOwned> TestStream<T> {
     }
 
     /// An item that stands in the buffer, else how the stream ends.
-    fn poll_items(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Result<Written, RpcError>>> {
-        let Rest::Items(items) = &mut self.rest else { return Poll::Ready(Err(Ok(Written::Nothing))) };
+    fn poll_items(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Result<ReplyKind, RpcError>>> {
+        let Rest::Items(items) = &mut self.rest else { return Poll::Ready(Err(Ok(ReplyKind::Nothing))) };
         let Call { exchange, out, .. } = &mut self.call;
         if self.checked.elapsed() >= VALIDITY_EVERY {
             self.checked = Instant::now();
@@ -132,7 +132,7 @@ impl<T: DeserializeOwned> TestStream<T> {
                 return Poll::Ready(refused.map_or(Ok(()), |error| Err(Err(error))));
             }
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Err(error))),
-            Poll::Ready(None) => return Poll::Ready(Err(Ok(Written::Nothing))),
+            Poll::Ready(None) => return Poll::Ready(Err(Ok(ReplyKind::Nothing))),
             Poll::Pending => {}
         }
         let (idle_end, deadline) = (self.last_item + self.idle, Instant::from(exchange.deadline));
@@ -148,7 +148,7 @@ impl<T: DeserializeOwned> TestStream<T> {
     }
 
     /// Drops the handler's stream where it stands, and gives the error that the caller reads.
-    fn end(&mut self, result: Result<Written, RpcError>) -> Option<CallError> {
+    fn end(&mut self, result: Result<ReplyKind, RpcError>) -> Option<CallError> {
         let rest = std::mem::replace(&mut self.rest, Rest::Ended);
         let dropped = self.call.exchange.contained(|| drop(rest));
         let dropped = dropped.ok_or_else(|| RpcError::internal("the handler's stream panicked while it was dropped"));
@@ -288,8 +288,8 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_brings_nothing_ends_by_either_limit() {
         let ms = Duration::from_millis;
-        for (timeout, stream_idle) in [(ms(50), ms(60_000)), (ms(60_000), ms(50))] {
-            let (service, _) = service(Limits { timeout, stream_idle, ..Limits::default() });
+        for (timeout, stream_idle_timeout) in [(ms(50), ms(60_000)), (ms(60_000), ms(50))] {
+            let (service, _) = service(Limits { timeout, stream_idle_timeout, ..Limits::default() });
             let ended = all(service.stream::<u8>("pending", &()).await.unwrap());
             let (items, error) = tokio::time::timeout(ms(10_000), ended).await.expect("the shorter one ends it");
             assert_eq!((items, code(error)), (vec![1], Some(crate::Code::DeadlineExceeded)));
@@ -337,7 +337,7 @@ mod tests {
         let pass = std::sync::Arc::new(Pass { holds: true.into(), asked: 0.into() });
         let service = Service::new("streams", "1.0.0").handlers(crate::handlers![one, pending]);
         let other = std::sync::Arc::new(Pass { holds: true.into(), asked: 0.into() });
-        let service = service.guard_all(Passes(pass.clone())).guard_all(Passes(other));
+        let service = service.global_guard(Passes(pass.clone())).global_guard(Passes(other));
         (TestService::new(service).unwrap(), pass)
     }
 

@@ -31,7 +31,7 @@ impl Authority {
     /// in its place, as a retry would be told that the password, or the reset token, is another one by now.
     ///
     /// An announcement that another one has taken over is waited for by the call alone.
-    pub(super) async fn see_through<Fut>(
+    pub(super) async fn spawn_detached<Fut>(
         &self,
         what: &'static str,
         work: impl FnOnce(Self) -> Fut,
@@ -39,7 +39,7 @@ impl Authority {
     where
         Fut: Future<Output = Result<Option<Ended>, RpcError>> + Send + 'static,
     {
-        let ended = self.0.service.see_through(what, work(self.clone())).await??;
+        let ended = self.0.service.spawn_detached(what, work(self.clone())).await??;
         let Some(Ended { account, announced }) = ended else { return Ok(None) };
         announced.known().await?;
         Ok(Some(account))
@@ -50,7 +50,7 @@ impl Authority {
         let event = AuditEvent::LoggedOutEverywhere { user: user.to_string() };
         let end =
             async move |authority: Self| authority.end(event, || authority.0.accounts.end_sessions(&key, user)).await;
-        self.see_through("a log-out everywhere", end).await
+        self.spawn_detached("a log-out everywhere", end).await
     }
 
     /// Writes an account with an end of its sessions in it, tells of the `event`, and makes the end known.
@@ -85,7 +85,7 @@ impl Authority {
     /// The second half of [`end`](Self::end): makes the end known that is written in `account`.
     pub(super) async fn announce_end(&self, account: Account) -> Ended {
         let user = account.user_id.to_string();
-        let announce = async |epoch| again(ANNOUNCE_LIMIT, || self.0.sessions.end_all(&user, epoch)).await.map(drop);
+        let announce = async |epoch| again(ANNOUNCE_LIMIT, || self.0.sessions.revoke_all(&user, epoch)).await.map(drop);
         let announced = self.0.announcements.make(account.user_id, account.epoch, announce).await;
         Ended { account, announced }
     }

@@ -3,7 +3,7 @@
 use nats_rpc::RpcError;
 use nats_rpc_auth::{AuditEvent, SessionError};
 use nats_rpc_jwt::JwtGuard;
-use nats_rpc_jwt::Refusal;
+use nats_rpc_jwt::JwtRejection;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -84,15 +84,15 @@ impl Authority {
     }
 
     async fn refresh_token(&self, token: &str) -> Result<Option<Known>, RpcError> {
-        let live = match self.0.sessions.look_up(token).await {
+        let live = match self.0.sessions.get(token).await {
             Ok(live) => live,
             Err(SessionError::Invalid) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let key = AccountKey::remembered(live.session.owner.account.clone());
         let account = self.0.accounts.find(&key).await?;
-        let realm = self.realm()?;
-        Ok(account.filter(|account| goes_on(&live, account, realm)).map(|_| Known {
+        let global_epoch = self.global_epoch()?;
+        Ok(account.filter(|account| goes_on(&live, account, global_epoch)).map(|_| Known {
             token_type: "refresh_token",
             exp: seconds(live.expires_at),
             iat: seconds(live.refreshed_at),
@@ -129,7 +129,7 @@ impl Authority {
     }
 
     async fn revoke_session(&self, sid: &str) -> Result<(), RpcError> {
-        let user = match self.0.sessions.end_any(sid).await {
+        let user = match self.0.sessions.revoke_by_id(sid).await {
             Ok(session) => session.map(|session| session.owner.user),
             // What cannot be an id is not told either: it may be a secret in the wrong place.
             Err(SessionError::Invalid) => return Ok(()),
@@ -150,11 +150,11 @@ impl Authority {
 /// What an access token says, if it is good; an error if that cannot be told. Its key may be newer than what this
 /// instance knows.
 async fn access_token(guard: &JwtGuard, token: &str) -> Result<Option<Known>, RpcError> {
-    match guard.read_claims_fresh::<AccessClaims>(token).await {
+    match guard.claims_async::<AccessClaims>(token).await {
         Ok(AccessClaims { sub, exp, iat, sid, rest }) => {
             Ok(Some(Known { token_type: "Bearer", sub, exp, iat, sid, of_access: Some(rest) }))
         }
-        Err(refusal @ (Refusal::NoKeys | Refusal::StaleRevocations)) => Err(refusal.into()),
+        Err(refusal @ (JwtRejection::NoKeys | JwtRejection::StaleRevocations)) => Err(refusal.into()),
         Err(_) => Ok(None),
     }
 }

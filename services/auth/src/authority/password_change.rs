@@ -48,7 +48,7 @@ impl Authority {
         let event = AuditEvent::PasswordChanged { user: account.user_id.to_string() };
         let replaced = {
             let key = key.clone();
-            self.see_through("a change of password", async move |authority| {
+            self.spawn_detached("a change of password", async move |authority| {
                 authority.end(event, || authority.0.accounts.replace_password(&key, &account, &hash)).await
             })
         };
@@ -104,7 +104,7 @@ impl Authority {
         let hash = parts.passwords.admit(&request).await?.hash(new).await?;
         let event = AuditEvent::PasswordReset { user: account.user_id.to_string() };
         let token = token.to_owned();
-        let replaced = self.see_through("a reset of a password", async move |authority| {
+        let replaced = self.spawn_detached("a reset of a password", async move |authority| {
             let parts = &*authority.0;
             let write = || parts.accounts.replace_password(&key, &account, &hash);
             let Some(account) = authority.write_end(event, write).await? else { return Ok(None) };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nats_rpc::RpcError;
-use nats_rpc_auth::{AuditEvent, Device, HashPermit, PasswordMatch, Passwords};
+use nats_rpc_auth::{AuditEvent, Device, HashPermit, PasswordHasher, PasswordMatch};
 use zeroize::Zeroizing;
 
 use super::Authority;
@@ -49,7 +49,7 @@ impl Authority {
                 authority.try_password(permit, &attempt, &name, key.as_ref(), &password, &caller_of_work).await
             };
             // It runs to its end, so that an attempt whose caller has gone is counted with its outcome.
-            let checked = self.0.service.see_through("the check of a password", work(self.clone())).await??;
+            let checked = self.0.service.spawn_detached("the check of a password", work(self.clone())).await??;
             if let Some(proven) = checked {
                 return Ok(proven.map(|proven| Proven { device, ..proven }));
             }
@@ -80,7 +80,7 @@ impl Authority {
             // A locked account looks and costs like none.
             let account = account.filter(|account| !account.locked);
             let stored = account.as_ref().map(|account| account.password_hash.as_str());
-            if let (Some(user), Some(false)) = (known, stored.map(Passwords::is_usable)) {
+            if let (Some(user), Some(false)) = (known, stored.map(PasswordHasher::is_usable)) {
                 parts.audit.emit(AuditEvent::PasswordHashUnusable { user: user.to_string() });
             }
             let matched = permit.verify(password, stored).await?;
@@ -114,7 +114,7 @@ impl Authority {
         let Some(device) = parts.devices.verify(token, key.as_str()) else { return Ok(None) };
         let Some(account) = parts.accounts.find(key).await? else { return Ok(None) };
         let user = account.user_id.to_string();
-        let known = device.is_of(&user) && account.admits(&device.owner(user, key.as_str()), self.realm()?);
+        let known = device.is_of(&user) && account.admits(&device.owner(user, key.as_str()), self.global_epoch()?);
         Ok(known.then_some(device))
     }
 }

@@ -50,14 +50,14 @@ impl Authority {
         let (owner, accounts) = (&session.owner, &self.0.accounts);
         let key = AccountKey::remembered(owner.account.clone());
         let account = accounts.find(&key).await?;
-        let realm = self.realm()?;
-        let Some(account) = account.filter(|account| account.admits(owner, realm)) else { return Ok(None) };
+        let global_epoch = self.global_epoch()?;
+        let Some(account) = account.filter(|account| account.admits(owner, global_epoch)) else { return Ok(None) };
         // Of an account from before places were noted, the session alone knows where it is, and the token may outlive
         // it. One read more, and one write in an account's life.
         let place = accounts.note(&key, account.user_id).await?;
         if !self.still_stands(&key, account.user_id, Written { place, profile: false }).await? {
             return Ok(None);
         }
-        self.access_token(session, &account, realm).map(Some)
+        self.access_token(session, &account, global_epoch).map(Some)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nats_rpc::RpcError;
-use nats_rpc_auth::{AuditEvent, LiveSession, SessionError};
+use nats_rpc_auth::{AuditEvent, SessionError, SessionInfo};
 use nats_rpc_jwt::UserClaims;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -24,7 +24,7 @@ struct OwnSession {
     id: String,
     /// Whether the caller's token is of this session.
     current: bool,
-    begun_at: u64,
+    created_at: u64,
     refreshed_at: u64,
     expires_at: u64,
 }
@@ -34,14 +34,14 @@ impl Authority {
     pub(crate) async fn sessions(&self, me: &UserClaims) -> Result<OwnSessions, RpcError> {
         let (_, account) = self.own_account(me).await?;
         let live = self.0.sessions.list(&me.sub).await?;
-        let realm = self.realm()?;
-        let going_on = live.into_iter().filter(|live| goes_on(live, &account, realm));
+        let global_epoch = self.global_epoch()?;
+        let going_on = live.into_iter().filter(|live| goes_on(live, &account, global_epoch));
         Ok(OwnSessions { sessions: going_on.map(|live| OwnSession::new(live, me.sid.as_deref())).collect() })
     }
 
     /// Ends one of the caller's sessions; 404 if they have none of this id.
     pub(crate) async fn end_session(&self, me: &UserClaims, id: &str) -> Result<(), RpcError> {
-        match self.0.sessions.end(&me.sub, id).await {
+        match self.0.sessions.revoke(&me.sub, id).await {
             Ok(session) => {
                 self.0.audit.emit(AuditEvent::LoggedOut { user: session.owner.user, sid: session.id });
                 Ok(())
@@ -60,10 +60,10 @@ impl Authority {
 }
 
 impl OwnSession {
-    fn new(live: LiveSession, current: Option<&str>) -> Self {
+    fn new(live: SessionInfo, current: Option<&str>) -> Self {
         Self {
             current: current == Some(live.session.id.as_str()),
-            begun_at: seconds(live.begun_at),
+            created_at: seconds(live.created_at),
             refreshed_at: seconds(live.refreshed_at),
             expires_at: seconds(live.expires_at),
             id: live.session.id,
@@ -72,8 +72,8 @@ impl OwnSession {
 }
 
 /// Whether a session has been ended neither by its user's account nor for everybody.
-pub(super) fn goes_on(live: &LiveSession, account: &Account, realm: u64) -> bool {
-    account.admits(&live.session.owner, realm)
+pub(super) fn goes_on(live: &SessionInfo, account: &Account, global_epoch: u64) -> bool {
+    account.admits(&live.session.owner, global_epoch)
 }
 
 /// Seconds since 1970.

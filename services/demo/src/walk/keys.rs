@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nats_rpc::Connection;
-use nats_rpc_jwt::{KeyPurpose, RingBucket};
+use nats_rpc_jwt::{JwksBucket, KeyPurpose};
 use serde_json::{Value, json};
 
 use super::{GET_PROFILE, PASSWORD, PROFILE, User, own_profile, sign_up};
@@ -52,9 +52,9 @@ pub(super) async fn rotate(system: &System, caller: &Caller, report: &mut Report
     report.step("token of the new key", "200, one's own", Box::pin(answered)).await;
 }
 
-async fn ring(system: &System) -> Result<RingBucket, BoxError> {
+async fn ring(system: &System) -> Result<JwksBucket, BoxError> {
     let connection = Connection::open(&system.nats_of("auth")).await?;
-    Ok(RingBucket::open(&connection, KeyPurpose::AccessTokens).await?)
+    Ok(JwksBucket::open(&connection, KeyPurpose::AccessTokens).await?)
 }
 
 /// The key id in a token's header.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use nats_rpc::testing::NatsServer;
 use nats_rpc::{Client, Code, Connection, NatsConfig};
-use nats_rpc_auth::{Password, PasswordConfig, Passwords};
+use nats_rpc_auth::{Password, PasswordConfig, PasswordHasher};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -40,7 +40,7 @@ pub(super) async fn hashing() -> Result<Vec<Hashing>, Box<dyn Error>> {
     let mut rows = Vec::new();
     for (cost, times) in [(10, 40), (12, 12)] {
         let config = PasswordConfig::default().cost(cost).workers(NonZeroUsize::MIN);
-        let passwords = Passwords::new(config)?;
+        let passwords = PasswordHasher::new(config)?;
         let hash = passwords.hash(Password::parse(PASSWORD)?).await?;
         let before = cpu_of(std::process::id())?;
         for _ in 0..times {
@@ -74,7 +74,7 @@ pub(super) async fn measure(server: &NatsServer) -> Result<(Price, Flood), Box<d
     let connection = Connection::open(&NatsConfig::new(server.url())).await?;
     auth::provision(&connection.jetstream(), users::Replicas::ONE).await.map_err(|error| error.to_string())?;
     let service = process::start(server)?;
-    let client = Client::over(&connection).timeout(Duration::from_secs(60));
+    let client = Client::new(connection.clone()).timeout(Duration::from_secs(60));
     let price = price(&client).await?;
     let flood = flood(server, &client).await?;
     service.stop()?;

@@ -23,7 +23,7 @@ pub(super) async fn measure(server: &NatsServer) -> Result<Latency, Box<dyn Erro
     let mut guards = Vec::new();
     for _ in 0..SERVICES {
         let own = Connection::open(&NatsConfig::new(server.url())).await?;
-        let revocations = Revocations::follow(&own).await?;
+        let revocations = Revocations::watch(&own).await?;
         guards.push(JwtGuard::new(JwtConfig::hs256(secret()?).revocations(revocations))?);
     }
     let issuer = TokenIssuer::hs256(&secret()?);

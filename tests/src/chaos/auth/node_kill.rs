@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use nats_rpc::prelude::*;
-use nats_rpc::{Client, Code, NatsConfig, Running};
-use nats_rpc_jwt::Refusal;
+use nats_rpc::{Client, Code, NatsConfig, ServiceHandle};
+use nats_rpc_jwt::JwtRejection;
 use nats_rpc_jwt::prelude::*;
 use serde_json::{Value, json};
 use users::Replicas;
@@ -76,7 +76,8 @@ pub(super) async fn run(options: Options) -> Vec<Row> {
     // A log-out in the middle of it: it takes as long as the election does.
     let revoked = until(ELECTION_LIMIT, async || revoker.session("gone").await.is_ok()).await;
     let outage = killed.elapsed();
-    let refused = until(ELECTION_LIMIT, async || guard.verify(&token("gone")).err() == Some(Refusal::Revoked)).await;
+    let refused =
+        until(ELECTION_LIMIT, async || guard.verify(&token("gone")).err() == Some(JwtRejection::Revoked)).await;
     load.wait_for_answers(options.pick(1_000, 50), Duration::from_secs(10)).await;
     stop.store(true, Ordering::SeqCst);
     let mut tally = Tally::default();
@@ -116,7 +117,7 @@ pub(super) async fn run(options: Options) -> Vec<Row> {
 }
 
 /// Instances of the auth service, each on a connection of its own.
-async fn auth_services(nats: &NatsConfig) -> Vec<Running> {
+async fn auth_services(nats: &NatsConfig) -> Vec<ServiceHandle> {
     let mut instances = Vec::new();
     for _ in 0..INSTANCES {
         let service = auth::service(|name| match name {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nats_rpc::NatsConfig;
 use nats_rpc_jwt::{JwtConfig, JwtGuard, UserClaims};
-use nats_rpc_jwt::{Refusal, Revocations, Revoker};
+use nats_rpc_jwt::{JwtRejection, Revocations, Revoker};
 
 use super::{access_secret, open, revoker, token};
 use crate::chaos::Options;
@@ -16,7 +16,7 @@ const SERVICES: usize = 3;
 
 /// A guard as a service of its own would have it.
 pub(super) async fn guard(nats: &NatsConfig) -> JwtGuard {
-    let revocations = soon(Revocations::follow(&open(nats).await)).await.expect("the bucket");
+    let revocations = soon(Revocations::watch(&open(nats).await)).await.expect("the bucket");
     JwtGuard::<UserClaims>::new(JwtConfig::hs256(access_secret()).revocations(revocations)).expect("a guard")
 }
 
@@ -76,7 +76,7 @@ async fn latency(guards: &[JwtGuard], revoker: &Revoker, options: Options) -> Ro
 async fn wait_until_refused(guards: &[JwtGuard], token: &str) -> bool {
     let asking = async {
         for guard in guards {
-            while guard.verify(token).err() != Some(Refusal::Revoked) {
+            while guard.verify(token).err() != Some(JwtRejection::Revoked) {
                 tokio::time::sleep(Duration::from_micros(200)).await;
             }
         }
@@ -119,7 +119,7 @@ async fn restart(nats: &NatsConfig, options: Options) -> Row {
     let guard = guard(nats).await;
     let took = began.elapsed();
     let refused = (0..revoked)
-        .filter(|number| guard.verify(&token(&format!("latency-{number}"))).err() == Some(Refusal::Revoked))
+        .filter(|number| guard.verify(&token(&format!("latency-{number}"))).err() == Some(JwtRejection::Revoked))
         .count();
     Row::new(
         "a service that starts later",

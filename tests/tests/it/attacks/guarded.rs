@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Connection, NatsConfig, Running};
+use nats_rpc::{Connection, NatsConfig, ServiceHandle};
 use nats_rpc_jwt::prelude::*;
-use nats_rpc_jwt::{AcceptStaleRevocations, KeyRing};
+use nats_rpc_jwt::{FailOpenJwtGuard, KeyRing};
 use nats_rpc_jwt::{JwtConfig, SecretKey};
 use nats_rpc_tests::server_with;
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ async fn admin(State(calls): State<Calls>) {
 }
 
 #[message_pattern("stale")]
-#[use_guards(AcceptStaleRevocations)]
+#[use_guards(FailOpenJwtGuard)]
 async fn stale(State(calls): State<Calls>) {
     calls.0.fetch_add(1, Ordering::SeqCst);
 }
@@ -82,7 +82,7 @@ pub(super) struct Guarded {
     prefix: &'static str,
     calls: Calls,
     caller: Connection,
-    running: Running,
+    running: ServiceHandle,
 }
 
 impl Guarded {
@@ -108,7 +108,7 @@ impl Guarded {
 
     /// How many messages to its handler `whoami` were dropped because they were not sent there.
     pub(super) fn foreign(&self) -> u64 {
-        self.running.stats().iter().filter(|stats| stats.handler == "whoami").map(|stats| stats.foreign).sum()
+        self.running.stats().iter().filter(|stats| stats.handler == "whoami").map(|stats| stats.unexpected).sum()
     }
 
     /// How many times a handler was called.

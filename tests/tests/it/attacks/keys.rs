@@ -9,8 +9,8 @@ use futures::future::join_all;
 use nats_rpc::testing::NatsServer;
 use nats_rpc::{Connection, NatsConfig};
 use nats_rpc_auth::{Grant, TokenIssuer};
+use nats_rpc_jwt::{JwksBucket, JwtRejection, KeyPurpose, KeyRing, SigningKeyConfig, SigningKeys};
 use nats_rpc_jwt::{JwtConfig, JwtGuard, UserClaims};
-use nats_rpc_jwt::{KeyPurpose, KeyRing, Refusal, RingBucket, SigningKeyConfig, SigningKeys};
 use nats_rpc_tests::proxy::{Proxy, Which};
 use nats_rpc_tests::secured::Secured;
 use nats_rpc_tests::server;
@@ -47,7 +47,7 @@ async fn server_only() -> NatsServer {
 
 /// A ring in KV with one instance that signs, and a service that follows it on a connection of its own.
 struct Ring {
-    bucket: RingBucket,
+    bucket: JwksBucket,
     keys: SigningKeys,
     issuer: TokenIssuer,
     guarded: Guarded,
@@ -57,13 +57,13 @@ impl Ring {
     async fn start() -> (Self, NatsServer) {
         let server = server();
         let connection = Connection::open(&nats(&server)).await.unwrap();
-        RingBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 1).await.unwrap();
-        let config = SigningKeyConfig::new(KeyPurpose::AccessTokens).margin(Duration::from_millis(20));
+        JwksBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 1).await.unwrap();
+        let config = SigningKeyConfig::new(KeyPurpose::AccessTokens).activation_delay(Duration::from_millis(20));
         let keys = soon(SigningKeys::open(&connection, config)).await.unwrap();
         let verifier = Connection::open(&nats(&server)).await.unwrap();
-        let followed = soon(KeyRing::follow(&verifier, KeyPurpose::AccessTokens)).await.unwrap();
+        let followed = soon(KeyRing::watch(&verifier, KeyPurpose::AccessTokens)).await.unwrap();
         let ring = Self {
-            bucket: RingBucket::open(&connection, KeyPurpose::AccessTokens).await.unwrap(),
+            bucket: JwksBucket::open(&connection, KeyPurpose::AccessTokens).await.unwrap(),
             issuer: TokenIssuer::ring(&keys),
             keys,
             guarded: Guarded::start(&server, "ring", JwtConfig::ring(followed)).await,
@@ -111,7 +111,7 @@ async fn rotations_under_load(_: &NatsServer) {
 /// One that names a key which is on its way is waited for, once and not for long.
 async fn a_token_ahead_of_the_ring(server: &NatsServer) {
     let connection = Connection::open(&nats(server)).await.unwrap();
-    RingBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 1).await.unwrap();
+    JwksBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 1).await.unwrap();
     let bucket = connection.jetstream().get_key_value(KeyPurpose::AccessTokens.bucket()).await.unwrap();
     let known = Key::own();
     let mut taken = false;
@@ -120,7 +120,7 @@ async fn a_token_ahead_of_the_ring(server: &NatsServer) {
         let proxy = Proxy::to(server.port()).start().await.unwrap();
         put(&bucket, attempt * 2, &[&known]).await;
         let followed = Connection::open(&NatsConfig::new(proxy.url())).await.unwrap();
-        let followed = soon(KeyRing::follow(&followed, KeyPurpose::AccessTokens)).await.unwrap();
+        let followed = soon(KeyRing::watch(&followed, KeyPurpose::AccessTokens)).await.unwrap();
         let config = JwtConfig::ring(followed).clock(Hand::at(NOW).clock());
         let guarded = Guarded::start(server, "ahead", config).await;
         guarded.takes(known.token(&claims())).await;
@@ -187,13 +187,13 @@ async fn an_access_key_in_the_ring_of_gateways(_: &NatsServer) {
     let server = server();
     let connection = Connection::open(&nats(&server)).await.unwrap();
     for purpose in [KeyPurpose::AccessTokens, KeyPurpose::Assertions] {
-        RingBucket::provision(&connection.jetstream(), purpose, 1).await.unwrap();
+        JwksBucket::provision(&connection.jetstream(), purpose, 1).await.unwrap();
     }
     // An honest key: without one, nothing could be told of any access token.
     let bucket = connection.jetstream().get_key_value(KeyPurpose::AccessTokens.bucket()).await.unwrap();
     put(&bucket, 2, &[&Key::own()]).await;
-    let access = soon(KeyRing::follow(&connection, KeyPurpose::AccessTokens)).await.unwrap();
-    let assertions = soon(KeyRing::follow(&connection, KeyPurpose::Assertions)).await.unwrap();
+    let access = soon(KeyRing::watch(&connection, KeyPurpose::AccessTokens)).await.unwrap();
+    let assertions = soon(KeyRing::watch(&connection, KeyPurpose::Assertions)).await.unwrap();
     let config = JwtConfig::ring(access).forwarded_assertion_ring(assertions.clone());
     let guarded = Guarded::start(&server, "asserted", config).await;
 
@@ -226,11 +226,11 @@ async fn an_access_key_in_the_ring_of_gateways(_: &NatsServer) {
 async fn an_old_document_put_back(_: &NatsServer) {
     let server = server();
     let connection = Connection::open(&nats(&server)).await.unwrap();
-    RingBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 1).await.unwrap();
+    JwksBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 1).await.unwrap();
     let bucket = connection.jetstream().get_key_value(KeyPurpose::AccessTokens.bucket()).await.unwrap();
     let (stays, stolen, newest) = (Key::own(), Key::own(), Key::own());
     put(&bucket, 10, &[&stays, &stolen]).await;
-    let followed = soon(KeyRing::follow(&connection, KeyPurpose::AccessTokens)).await.unwrap();
+    let followed = soon(KeyRing::watch(&connection, KeyPurpose::AccessTokens)).await.unwrap();
     let config = JwtConfig::ring(followed.clone()).clock(Hand::at(NOW).clock());
     let guarded = Guarded::start(&server, "rollback", config).await;
     let of_stolen = stolen.token(&claims());
@@ -263,11 +263,11 @@ async fn an_old_document_put_back(_: &NatsServer) {
 async fn documents_that_must_not_be_taken(_: &NatsServer) {
     let server = server();
     let connection = Connection::open(&nats(&server)).await.unwrap();
-    RingBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 1).await.unwrap();
+    JwksBucket::provision(&connection.jetstream(), KeyPurpose::AccessTokens, 1).await.unwrap();
     let bucket = connection.jetstream().get_key_value(KeyPurpose::AccessTokens.bucket()).await.unwrap();
     let (known, next) = (Key::own(), Key::own());
     put(&bucket, 10, &[&known]).await;
-    let followed = soon(KeyRing::follow(&connection, KeyPurpose::AccessTokens)).await.unwrap();
+    let followed = soon(KeyRing::watch(&connection, KeyPurpose::AccessTokens)).await.unwrap();
     let config = JwtConfig::ring(followed.clone()).clock(Hand::at(NOW).clock());
     let guarded = Guarded::start(&server, "poisoned", config).await;
     let (of_known, of_next) = (known.token(&claims()), next.token(&claims()));
@@ -354,6 +354,6 @@ async fn a_flood_of_unknown_keys(_: &NatsServer) {
     let ring = KeyRing::from_json(&document(1, &[Key::ed25519("ed").entry()])).unwrap();
     let guard: JwtGuard = JwtGuard::new(JwtConfig::ring(ring)).unwrap();
     for n in TOKENS..100_000 {
-        assert_eq!(guard.verify(&token(n)).unwrap_err(), Refusal::UnknownKeyId);
+        assert_eq!(guard.verify(&token(n)).unwrap_err(), JwtRejection::UnknownKeyId);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use async_nats::jetstream::kv;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{CallError, Client, Code, Connection, RemoteError, Running};
+use nats_rpc::{CallError, Client, Code, Connection, RemoteError, ServiceHandle};
 use nats_rpc_auth::Email;
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ pub(super) async fn run() -> Vec<Outcome> {
 struct World {
     client: Client,
     accounts: kv::Store,
-    _auth: Running,
+    _auth: ServiceHandle,
     server: NatsServer,
 }
 
@@ -128,7 +128,7 @@ fn address() -> String {
 
 #[track_caller]
 fn refusal(answer: Result<Value, CallError>, status: u16, place: &'static Location<'static>) -> RemoteError {
-    let Err(CallError::Answered(error)) = answer else { panic!("{place}: {answer:?}") };
+    let Err(CallError::Remote(error)) = answer else { panic!("{place}: {answer:?}") };
     assert_eq!(error.code().map(Code::status), Some(status), "{place}: {}", error.message());
     harness::refused();
     error

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{CallError, Client, Connection, Running};
+use nats_rpc::{CallError, Client, Connection, ServiceHandle};
 use nats_rpc_auth::{Owner, SessionConfig, Sessions};
 use nats_rpc_jwt::{JwtConfig, SecretKey};
 use nats_rpc_jwt::{Revocations, Revoker};
@@ -50,13 +50,13 @@ pub(super) async fn run() -> Vec<Outcome> {
 
 /// Four instances of auth, and others that refresh by a clock of their own, one with a cap of three sessions.
 struct World {
-    auth: Vec<Running>,
+    auth: Vec<ServiceHandle>,
     client: Client,
     /// Refuses the access tokens of sessions that have ended.
     guarded: Guarded,
     bucket: kv::Store,
     ahead: Hand,
-    _ahead: [Running; 2],
+    _ahead: [ServiceHandle; 2],
     server: NatsServer,
 }
 
@@ -128,7 +128,7 @@ impl World {
         let few = config().cap(NonZeroUsize::new(3).unwrap());
         let few = service("few", few).await.subject_prefix("few");
         let started = [service("ahead", config()).await.start(nats(&server)).await, few.start(nats(&server)).await];
-        let revocations = Revocations::follow(&connection).await.unwrap();
+        let revocations = Revocations::watch(&connection).await.unwrap();
         let guarded = JwtConfig::hs256(secret()).revocations(revocations);
         Self {
             auth,
@@ -177,7 +177,7 @@ impl World {
                 Err(error) => error,
             };
             // Whether it was forged, used before, or never was, the caller does not learn.
-            let CallError::Answered(error) = &error else { panic!("{place}: {error}") };
+            let CallError::Remote(error) = &error else { panic!("{place}: {error}") };
             let answer = (error.code(), error.message());
             assert_eq!(answer, (Some(Code::Unauthenticated), "invalid refresh token"), "{place}");
             harness::refused();

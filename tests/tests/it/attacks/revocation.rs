@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::kv;
 use futures::future::join_all;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, Connection, ConnectionState, NatsConfig, Running};
+use nats_rpc::{Client, Connection, ConnectionState, NatsConfig, ServiceHandle};
 use nats_rpc_auth::{Grant, TokenIssuer};
 use nats_rpc_jwt::JwtConfig;
 use nats_rpc_jwt::{Revocations, Revoker};
@@ -40,7 +40,7 @@ pub(super) async fn run() -> Vec<Outcome> {
 
 /// The auth service, a guarded service that knows what is revoked, and who revokes.
 struct World {
-    _auth: Running,
+    _auth: ServiceHandle,
     client: Client,
     guarded: Guarded,
     revocations: Revocations,
@@ -54,7 +54,7 @@ impl World {
         let server = server();
         let auth = services::auth(&server, &[]).await;
         let connection = Connection::open(&nats(&server)).await.unwrap();
-        let revocations = Revocations::follow(&connection).await.unwrap();
+        let revocations = Revocations::watch(&connection).await.unwrap();
         Self {
             _auth: auth,
             client: client(&server).await,
@@ -96,8 +96,8 @@ fn token(sub: &str, sid: &str) -> String {
     in_epochs(sub, sid, 0, 0)
 }
 
-fn in_epochs(sub: &str, sid: &str, user: u64, realm: u64) -> String {
-    issue(&TokenIssuer::hs256(&secret()), &Grant::new(sub, sid).epoch(user).realm(realm))
+fn in_epochs(sub: &str, sid: &str, user: u64, global_epoch: u64) -> String {
+    issue(&TokenIssuer::hs256(&secret()), &Grant::new(sub, sid).epoch(user).global_epoch(global_epoch))
 }
 
 fn issue(issuer: &TokenIssuer, grant: &Grant<'_>) -> String {
@@ -203,7 +203,7 @@ async fn a_service_that_was_not_there(world: &World) {
     world.revoker.session("s05").await.unwrap();
     for name in ["started-late", "started-again"] {
         let connection = Connection::open(&nats(&world.server)).await.unwrap();
-        let revocations = Revocations::follow(&connection).await.unwrap();
+        let revocations = Revocations::watch(&connection).await.unwrap();
         let guarded = guarded(&world.server, name, revocations).await;
         // From its first request on, without waiting for news.
         guarded.refuses(&revoked).await;
@@ -218,7 +218,7 @@ async fn a_bucket_that_is_gone(_: &World) {
     let connection = Connection::open(&nats(&server)).await.unwrap();
     Revoker::provision(&connection.jetstream(), 1).await.unwrap();
     let revoker = Revoker::open(&connection).await.unwrap();
-    let revocations = Revocations::follow_within(&connection, SECOND / 2).await.unwrap();
+    let revocations = Revocations::watch_within(&connection, SECOND / 2).await.unwrap();
     let hand = super::guarded::Hand::at(super::forge::NOW);
     let config = JwtConfig::hs256(secret()).clock(hand.clock()).revocations(revocations.clone());
     let guarded = Guarded::start(&server, "gone", config).await;
@@ -257,7 +257,7 @@ async fn a_bucket_that_is_gone(_: &World) {
 async fn a_black_hole(world: &World) {
     let proxy = Proxy::to(world.server.port()).start().await.unwrap();
     let connection = Connection::open(&NatsConfig::new(proxy.url())).await.unwrap();
-    let revocations = Revocations::follow_within(&connection, SECOND).await.unwrap();
+    let revocations = Revocations::watch_within(&connection, SECOND).await.unwrap();
     // Its requests come on a connection of their own, which is well.
     let guarded = guarded(&world.server, "hole", revocations.clone()).await;
     let (revoked, good) = (token("u08", "s08"), token("u08", "s08-other"));
@@ -282,7 +282,7 @@ async fn revocations_that_have_expired(world: &World) {
     let server = server();
     let connection = Connection::open(&nats(&server)).await.unwrap();
     Revoker::provision(&connection.jetstream(), 1).await.unwrap();
-    let revocations = Revocations::follow(&connection).await.unwrap();
+    let revocations = Revocations::watch(&connection).await.unwrap();
     let revoker = Revoker::open(&connection).await.unwrap().retention_at_least_the_lifetime_of_tokens(SECOND);
     let config = JwtConfig::hs256(secret()).leeway(Duration::ZERO).revocations(revocations.clone());
     let guarded = Guarded::start(&server, "expiring", config).await;
@@ -334,7 +334,7 @@ async fn epochs_of_user_and_realm(_: &World) {
         let server = server();
         let connection = Connection::open(&nats(&server)).await.unwrap();
         Revoker::provision(&connection.jetstream(), 1).await.unwrap();
-        let revocations = Revocations::follow(&connection).await.unwrap();
+        let revocations = Revocations::watch(&connection).await.unwrap();
         let revoker = Revoker::open(&connection).await.unwrap();
         let guarded = guarded(&server, "epochs", revocations).await;
         guarded.takes(in_epochs("u13", "s13", 0, 0)).await;
@@ -350,8 +350,8 @@ async fn epochs_of_user_and_realm(_: &World) {
         guarded.takes(&last).await;
         revoker.session("s13-last").await.unwrap();
         ends(&guarded, &last).await;
-        for (user, realm) in [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1), (1, 1), (0, 9), (u64::MAX, 0)] {
-            guarded.refuses(in_epochs("u13", "s13", user, realm)).await;
+        for (user, global_epoch) in [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1), (1, 1), (0, 9), (u64::MAX, 0)] {
+            guarded.refuses(in_epochs("u13", "s13", user, global_epoch)).await;
         }
         guarded.takes(in_epochs("u13", "s13", 2, 1)).await;
         // Others are under the realm's alone, and zero lifts nothing.

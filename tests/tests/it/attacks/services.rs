@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, Connection, Running};
+use nats_rpc::{Client, Connection, ServiceHandle};
 use nats_rpc_jwt::{JwtConfig, JwtGuard, UserClaims};
 use serde_json::{Value, json};
 use users::{Profile, Replicas, UserId, Users};
@@ -15,7 +15,7 @@ pub(super) const REFRESH_SECRET: &str = "the refresh secret of the hostile cases
 pub(super) const PASSWORD: &str = "correct horse battery";
 
 /// The auth service with `vars` beside its secrets, its buckets made before.
-pub(super) async fn auth(server: &NatsServer, vars: &[(&'static str, &'static str)]) -> Running {
+pub(super) async fn auth(server: &NatsServer, vars: &[(&'static str, &'static str)]) -> ServiceHandle {
     let connection = soon(Connection::open(&nats(server))).await.unwrap();
     soon(::auth::provision(&connection.jetstream(), Replicas::ONE)).await.unwrap();
     let mut known = vec![
@@ -37,7 +37,7 @@ pub(super) async fn auth(server: &NatsServer, vars: &[(&'static str, &'static st
 /// The users service before a guard as `config` says, with its buckets.
 pub(super) struct UsersService {
     users: Users,
-    _running: Running,
+    _running: ServiceHandle,
 }
 
 pub(super) async fn users(server: &NatsServer, config: JwtConfig) -> UsersService {

@@ -5,7 +5,7 @@ mod proof;
 
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{NatsConfig, Running, StartError};
+use nats_rpc::{NatsConfig, ServiceHandle, StartError};
 use nats_rpc_jwt::prelude::*;
 use nats_rpc_jwt::{AssertionSigner, InsecureDev};
 use nats_rpc_jwt::{JwtConfig, SecretKey};
@@ -253,19 +253,19 @@ async fn a_handler_without_a_guard(world: &World) {
         let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret())).unwrap();
         Service::new("forgotten", "1.0.0").handlers(routes).guard(guard)
     };
-    let start = async |service: Service| -> Result<Running, StartError> {
+    let start = async |service: Service| -> Result<ServiceHandle, StartError> {
         let nats: NatsConfig = nats(&world.server);
         soon(Box::pin(service.start(nats))).await
     };
     let refused = start(service(handlers![guarded, forgotten])).await.unwrap_err();
-    let StartError::Refused(lines) = &refused else { panic!("{refused}") };
+    let StartError::Invalid(lines) = &refused else { panic!("{refused}") };
     assert!(lines.len() == 1 && lines[0].contains("`forgotten` has no guard"), "{lines:#?}");
     harness::refused();
 
     drop(start(service(handlers![guarded, open])).await.unwrap());
     harness::passed();
     let guard = JwtGuard::<UserClaims>::new(JwtConfig::hs256(secret())).unwrap();
-    drop(start(service(handlers![guarded, forgotten]).guard_all(guard)).await.unwrap());
+    drop(start(service(handlers![guarded, forgotten]).global_guard(guard)).await.unwrap());
     harness::passed();
 }
 

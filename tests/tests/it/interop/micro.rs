@@ -1,6 +1,6 @@
 //! The official JavaScript services client (ADR-32) looks at our services and calls them.
 
-use nats_rpc::Wire;
+use nats_rpc::WireFormat;
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ async fn the_official_services_client_finds_and_calls_our_services() {
         return;
     }
     let server = server();
-    let _services = [ours(&server, Wire::Auto).await, ours(&server, Wire::Auto).await];
+    let _services = [ours(&server, WireFormat::Auto).await, ours(&server, WireFormat::Auto).await];
     let run = async |words: &[&str]| {
         let mut command = program("micro-client", &server);
         command.args(words);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nats_rpc::Running;
+use nats_rpc::ServiceHandle;
 use nats_rpc::testing::NatsServer;
 use nats_rpc_tests::{node, server};
 use reqwest::{Client, Method};
@@ -20,7 +20,7 @@ async fn run(file: &str, server: &NatsServer) -> (Process, String) {
     Process::start(command).await
 }
 
-async fn ours(server: &NatsServer) -> Running {
+async fn ours(server: &NatsServer) -> ServiceHandle {
     nats_rpc_examples::nestjs_migration::service(SECRET).unwrap().start(nats(server)).await.unwrap()
 }
 

@@ -14,7 +14,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Running, Wire};
+use nats_rpc::{ServiceHandle, WireFormat};
 use nats_rpc_tests::node;
 use serde::Deserialize;
 use serde_json::Value;
@@ -60,7 +60,7 @@ pub(crate) fn captures() -> Vec<Capture> {
 }
 
 /// The service of `examples/interop`, in this process.
-pub(crate) async fn ours(server: &NatsServer, wire: Wire) -> Vec<Running> {
+pub(crate) async fn ours(server: &NatsServer, wire: WireFormat) -> Vec<ServiceHandle> {
     let mut running = Vec::new();
     for service in nats_rpc_examples::interop::services(wire) {
         running.push(service.start(nats(server)).await.unwrap());

@@ -1,6 +1,6 @@
 //! NestJS's client, asking a NestJS service and ours the same.
 
-use nats_rpc::Wire;
+use nats_rpc::WireFormat;
 use nats_rpc::testing::NatsServer;
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
@@ -106,7 +106,7 @@ async fn a_nestjs_client_cannot_tell_our_service_from_a_nestjs_service() {
         let _service = nest_service(&server).await;
         ask(&server).await
     };
-    for wire in [Wire::Nest, Wire::Auto] {
+    for wire in [WireFormat::Nest, WireFormat::Auto] {
         let server = server();
         let _services = ours(&server, wire).await;
         let ours = ask(&server).await;

@@ -13,7 +13,7 @@ use crate::support::{client, soon};
 async fn call(client: &Client, pattern: &str, data: Value) -> Result<Value, (u16, String, Option<Value>)> {
     match client.send::<Value>(pattern, &data).await {
         Ok(value) => Ok(value),
-        Err(CallError::Answered(error)) => {
+        Err(CallError::Remote(error)) => {
             let details = error.details().map(|details| serde_json::from_str(details.get()).unwrap());
             Err((error.status(), error.message().to_owned(), details))
         }
@@ -55,7 +55,7 @@ async fn our_client_calls_a_nestjs_service_as_nestjs_would() {
         assert_eq!(call(&client, pattern, data).await, expected, "{pattern}");
     }
 
-    let nobody = client.patience(std::time::Duration::ZERO).send::<Value>("nope", &1).await;
+    let nobody = client.no_responders_timeout(std::time::Duration::ZERO).send::<Value>("nope", &1).await;
     assert!(matches!(nobody, Err(CallError::NoResponders { .. })), "{nobody:?}");
 
     let seen = client.bearer("a.b.c").header("X-Multi", "a").send::<Value>("whoami", &1).await.unwrap();
@@ -98,7 +98,7 @@ async fn observables_of_a_nestjs_service_are_streams_to_our_client() {
     assert_eq!(values(items("echo", json!(7)).await), [json!(7)], "one answer is a stream of one");
 
     let mut broken = items("stream", json!({ "n": 3, "fail_at": 2 })).await;
-    let Some(Err(CallError::Answered(error))) = broken.pop() else { panic!("it does not end with its error") };
+    let Some(Err(CallError::Remote(error))) = broken.pop() else { panic!("it does not end with its error") };
     assert_eq!((error.code(), error.message()), (Some(Code::Internal), "failed at 2"));
     assert_eq!(values(broken), [0, 1].map(|i| json!({ "i": i })));
     report("6 Observables of a NestJS service");

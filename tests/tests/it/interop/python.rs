@@ -1,6 +1,6 @@
 //! A Python program (nats-py) calls our services: any NATS client can, without a library of ours.
 
-use nats_rpc::Wire;
+use nats_rpc::WireFormat;
 use nats_rpc_tests::{python, server};
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::{lines, ours, report};
 #[tokio::test]
 async fn a_python_client_gets_answers_coded_errors_and_discovery() {
     let server = server();
-    let _services = ours(&server, Wire::Auto).await;
+    let _services = ours(&server, WireFormat::Auto).await;
     let mut program = python::program("python").unwrap_or_else(|error| panic!("{error}"));
     program.env("NATS_URL", server.url());
     let steps = lines(program).await;

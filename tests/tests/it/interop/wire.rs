@@ -2,7 +2,7 @@
 
 use async_nats::HeaderMap;
 use futures::StreamExt;
-use nats_rpc::Wire;
+use nats_rpc::WireFormat;
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ const MENDED: &[(&str, u16)] = &[
 
 #[tokio::test]
 async fn every_message_of_nestjs_is_answered_as_nestjs_answers_it() {
-    for wire in [Wire::Nest, Wire::Auto] {
+    for wire in [WireFormat::Nest, WireFormat::Auto] {
         let server = server();
         let _services = ours(&server, wire).await;
         let caller = foreign(&server).await;
@@ -34,7 +34,7 @@ async fn every_message_of_nestjs_is_answered_as_nestjs_answers_it() {
             // A foreign peer's message is NestJS's business only where we follow its rules to the letter.
             let of_interest = match capture.kind.as_str() {
                 "nest_to_nest" => true,
-                "raw_request_to_nest_service" => wire == Wire::Nest,
+                "raw_request_to_nest_service" => wire == WireFormat::Nest,
                 _ => false,
             };
             let Some(question) = capture.messages.first().filter(|_| of_interest) else { continue };
@@ -46,7 +46,7 @@ async fn every_message_of_nestjs_is_answered_as_nestjs_answers_it() {
             count += 1;
         }
         report(&format!("{count} captured messages answered as NestJS answers them, with {wire:?}"));
-        assert_eq!(count, if wire == Wire::Nest { 56 } else { 39 });
+        assert_eq!(count, if wire == WireFormat::Nest { 56 } else { 39 });
     }
 }
 
@@ -89,7 +89,7 @@ async fn ask(caller: &async_nats::Client, question: &Message, expected: usize) -
     heard
 }
 
-fn compare(wire: Wire, capture: &Capture, answers: &[async_nats::Message]) {
+fn compare(wire: WireFormat, capture: &Capture, answers: &[async_nats::Message]) {
     let name = &capture.name;
     if let Some(code) = mended(capture) {
         assert_eq!(crate::support::code(&answers[0]), code, "{name} with {wire:?}");

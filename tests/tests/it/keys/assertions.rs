@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use nats_rpc::prelude::*;
-use nats_rpc::{Client, Running, Service};
+use nats_rpc::{Client, Service, ServiceHandle};
 use nats_rpc_jwt::AssertionSigner;
 use nats_rpc_jwt::prelude::*;
 
@@ -22,7 +22,7 @@ async fn vouched(Auth(me): Auth<UserClaims>, Payload(payload): Payload<Value>) -
 async fn other() {}
 
 struct World {
-    _service: Running,
+    _service: ServiceHandle,
     client: Client,
     keys: SigningKeys,
     server: NatsServer,
@@ -37,8 +37,9 @@ impl World {
             .guard(move |config| JwtGuard::from_vars(config, vars));
         let service = service.start(nats(&server)).await.unwrap();
         let connection = connect(&server).await;
-        let keys = keys(&connection, SigningKeyConfig::new(KeyPurpose::Assertions).margin(Duration::ZERO)).await;
-        let client = Client::over(&connection).timeout(PATIENCE);
+        let keys =
+            keys(&connection, SigningKeyConfig::new(KeyPurpose::Assertions).activation_delay(Duration::ZERO)).await;
+        let client = Client::new(connection.clone()).timeout(PATIENCE);
         Self { _service: service, client, keys, server }
     }
 
@@ -104,7 +105,7 @@ async fn a_gateways_retired_key_vouches_for_nobody_and_its_next_one_does() {
     let world = World::new("true").await;
     let body = json!({});
     let stolen = world.keys.kid().unwrap();
-    let ring = RingBucket::open(world.client.connection(), KeyPurpose::Assertions).await.unwrap();
+    let ring = JwksBucket::open(world.client.connection(), KeyPurpose::Assertions).await.unwrap();
     assert_eq!(world.ask(&world.sign(|signer| signer, &body), SUBJECT, &body).await, None);
     let kept = world.sign(|signer| signer, &body);
     ring.retire(&stolen).await.unwrap();

@@ -1,7 +1,7 @@
 //! Rings that hold no key to verify with.
 
 use nats_rpc::prelude::*;
-use nats_rpc::{Client, NotReady, Running, Status};
+use nats_rpc::{Client, NotReady, ServiceHandle, Status};
 use nats_rpc_jwt::prelude::*;
 
 use super::*;
@@ -13,7 +13,7 @@ async fn who(Auth(me): Auth<UserClaims>) -> String {
     me.sub.clone()
 }
 
-async fn service(server: &NatsServer, verifier: &Connection) -> Running {
+async fn service(server: &NatsServer, verifier: &Connection) -> ServiceHandle {
     let service = Service::new("empty", "1.0.0").handlers(handlers![who]).guard(guard(verifier).await);
     soon(service.start(nats(server))).await.unwrap()
 }
@@ -22,7 +22,7 @@ async fn service(server: &NatsServer, verifier: &Connection) -> Running {
 async fn call(client: &Client, token: &str) -> u16 {
     match soon(client.bearer(token).send::<String>("who.empty", &())).await {
         Ok(_) => 200,
-        Err(nats_rpc::CallError::Answered(error)) => error.status(),
+        Err(nats_rpc::CallError::Remote(error)) => error.status(),
         Err(error) => panic!("{error}"),
     }
 }

@@ -12,10 +12,10 @@ async fn an_old_document_is_refused_and_put_right_by_the_next_instance_that_sees
     let connection = connect(&server).await;
     let (keys, guard, store) = (keys(&connection, config()).await, guard(&connection).await, store(&server).await);
     let stolen = issue(&keys);
-    assert!(soon(guard.verify_fresh(&stolen)).await.is_ok());
+    assert!(soon(guard.verify_async(&stolen)).await.is_ok());
     let old = store.get(RING).await.unwrap().unwrap();
     bucket(&connection).await.retire(&kid(&stolen)).await.unwrap();
-    until_refused(&guard, &stolen, Refusal::UnknownKeyId).await;
+    until_refused(&guard, &stolen, JwtRejection::UnknownKeyId).await;
     soon(async {
         while keys.kid().is_none_or(|now| now == kid(&stolen)) {
             tokio::task::yield_now().await;
@@ -27,7 +27,7 @@ async fn an_old_document_is_refused_and_put_right_by_the_next_instance_that_sees
 
     let rolled_back = store.put(RING, old).await.unwrap();
     soon(async { while store.entry(RING).await.unwrap().unwrap().revision <= rolled_back {} }).await;
-    assert_eq!(guard.verify(&stolen).unwrap_err(), Refusal::UnknownKeyId, "the retired key does not come back");
+    assert_eq!(guard.verify(&stolen).unwrap_err(), JwtRejection::UnknownKeyId, "the retired key does not come back");
     assert!(guard.verify(&fresh).is_ok());
     let document = document(&store).await;
     assert!(document["keys"].as_array().unwrap().iter().all(|key| key["kid"] != kid(&stolen).as_str()), "{document}");
@@ -40,7 +40,7 @@ async fn a_document_that_is_none_keeps_the_keys_in_use_and_is_put_right() {
     let connection = connect(&server).await;
     let (keys, guard, store) = (keys(&connection, config()).await, guard(&connection).await, store(&server).await);
     let token = issue(&keys);
-    assert!(soon(guard.verify_fresh(&token)).await.is_ok());
+    assert!(soon(guard.verify_async(&token)).await.is_ok());
     let good = document(&store).await;
     let with = |change: &dyn Fn(&mut Value)| {
         let mut document = good.clone();
@@ -92,7 +92,7 @@ async fn a_key_that_is_planted_with_the_highest_version_is_believed_by_nobody_an
     (near["kid"], near["jwk"]["x"]) = (json!(second), json!("PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw"));
     planted["keys"].as_array_mut().unwrap().extend([entry, near]);
     store.put(RING, planted.to_string().into()).await.unwrap();
-    assert!(soon(guard.verify_fresh(&before)).await.is_ok());
+    assert!(soon(guard.verify_async(&before)).await.is_ok());
     let restarted = ring(&connect(&server).await).await;
     assert!(!format!("{restarted:?}").contains(kid), "{restarted:?}");
 
@@ -144,7 +144,7 @@ async fn a_key_that_the_watch_does_not_bring_is_looked_up_when_a_token_names_it(
     silence(&store.stream).await;
     let token = issue(&keys(&theirs, config()).await);
     // The first time asks for the ring; a busy machine may take longer for it than the token waits.
-    let _ = soon(guard.verify_fresh(&token)).await;
+    let _ = soon(guard.verify_async(&token)).await;
     until_taken(&guard, &token).await;
 }
 
@@ -156,7 +156,7 @@ async fn verifiers_and_instances_whose_client_died_go_on_with_the_next() {
     for (n, connection) in [&a, &b].into_iter().enumerate() {
         let victim = format!("keys.victim.{n}");
         let _subscription = connection.nats().subscribe(victim.clone()).await.unwrap();
-        connection.echo(PATIENCE).await.unwrap();
+        connection.round_trip(PATIENCE).await.unwrap();
         send_raw(&server, &deadly(&victim)).await;
         until_renewed(connection).await;
     }
@@ -168,15 +168,15 @@ async fn verifiers_and_instances_whose_client_died_go_on_with_the_next() {
 async fn without_a_secret_and_without_a_ring_a_start_says_what_to_do() {
     let server = server();
     let connection = connect(&server).await;
-    let refused = soon(JwtConfig::open(&connection, |_| None)).await.unwrap_err().to_string();
+    let refused = soon(JwtConfig::load(&connection, |_| None)).await.unwrap_err().to_string();
     assert!(["auth_jwks", "auth provision", "JWT_SECRET"].iter().all(|word| refused.contains(word)), "{refused}");
     let secret = "0123456789abcdef0123456789abcdef";
     let open = |name: &str| match name {
         "JWT_SECRET" => Some(secret.to_owned()),
-        "JWT_WITHOUT_REVOCATIONS" => Some("true".to_owned()),
+        "JWT_CHECK_REVOCATIONS" => Some("false".to_owned()),
         _ => None,
     };
-    assert!(soon(JwtConfig::open(&connection, open)).await.is_ok(), "a secret needs no ring");
+    assert!(soon(JwtConfig::load(&connection, open)).await.is_ok(), "a secret needs no ring");
     let refused = soon(SigningKeys::open(&connection, config())).await.unwrap_err().to_string();
     assert!(refused.contains("auth provision"), "{refused}");
 }
@@ -227,6 +227,6 @@ async fn a_weak_key_is_left_out_and_taken_out_of_the_ring() {
     .await;
     assert!(store.entry(RING).await.unwrap().unwrap().revision > written);
     assert_eq!(document(&store).await["keys"].as_array().unwrap().len(), 1);
-    assert_eq!(guard.verify(&forged).unwrap_err(), Refusal::UnknownKeyId);
+    assert_eq!(guard.verify(&forged).unwrap_err(), JwtRejection::UnknownKeyId);
     assert!(guard.verify(&good).is_ok());
 }

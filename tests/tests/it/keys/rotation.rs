@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use nats_rpc::prelude::*;
-use nats_rpc::{Client, Running, Service};
+use nats_rpc::{Client, Service, ServiceHandle};
 use nats_rpc_jwt::prelude::*;
 use nats_rpc_jwt::{KeyEvent, KeysError};
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ async fn two_instances_have_keys_of_their_own_and_every_verifier_takes_both() {
     let (one, other) = (issue(&first), issue(&second));
     assert_ne!(kid(&one), kid(&other));
     for token in [&one, &other] {
-        assert_eq!(soon(guard.verify_fresh(token)).await.unwrap().sub, "u1");
+        assert_eq!(soon(guard.verify_async(token)).await.unwrap().sub, "u1");
     }
     let document = document(&store(&server).await).await;
     for key in document["keys"].as_array().unwrap() {
@@ -41,7 +41,7 @@ async fn whoami(Auth(me): Auth<UserClaims>) -> String {
     me.sub.clone()
 }
 
-async fn verifying(server: &NatsServer) -> Running {
+async fn verifying(server: &NatsServer) -> ServiceHandle {
     let guard = |config| JwtGuard::from_vars(config, |_| None);
     Service::new("verifying", "1.0.0").handlers(handlers![whoami]).guard(guard).start(nats(server)).await.unwrap()
 }
@@ -54,7 +54,8 @@ async fn no_valid_token_is_refused_while_keys_rotate_under_a_thousand_requests_a
     let (a, b) = (connect(&server).await, connect(&server).await);
     // What is late on a machine that does much else is waited for, as it would be by 10 s otherwise.
     let margin = Duration::from_millis(200);
-    let issuers = [keys(&a, config().margin(margin)).await, keys(&b, config().margin(margin)).await];
+    let issuers =
+        [keys(&a, config().activation_delay(margin)).await, keys(&b, config().activation_delay(margin)).await];
     let services = [verifying(&server).await, verifying(&server).await, verifying(&server).await];
     let client = Client::connect(&nats(&server)).await.unwrap().timeout(PATIENCE);
 
@@ -110,7 +111,7 @@ async fn after_a_rotation_the_old_keys_tokens_are_good_and_new_tokens_have_anoth
     let server = provisioned().await;
     let connection = connect(&server).await;
     let (heard, mut events) = mpsc::unbounded_channel();
-    let keys = keys(&connection, config().tell(move |event| drop(heard.send(event)))).await;
+    let keys = keys(&connection, config().on_event(move |event| drop(heard.send(event)))).await;
     let guard = guard(&connection).await;
     let old = issue(&keys);
     let new_kid = soon(keys.rotate()).await.unwrap();
@@ -118,7 +119,7 @@ async fn after_a_rotation_the_old_keys_tokens_are_good_and_new_tokens_have_anoth
     assert_eq!(kid(&new), new_kid);
     assert_ne!(kid(&old), new_kid);
     assert!(guard.verify(&old).is_ok());
-    assert!(soon(guard.verify_fresh(&new)).await.is_ok());
+    assert!(soon(guard.verify_async(&new)).await.is_ok());
     // A write later, too.
     soon(keys.rotate()).await.unwrap();
     until_taken(&guard, &issue(&keys)).await;
@@ -167,7 +168,7 @@ async fn the_key_of_a_vanished_instance_ends_for_verifiers_and_is_pruned_by_othe
     let ring = ring(&b).await;
     assert!(JwtGuard::<UserClaims>::new(JwtConfig::ring(ring.clone())).unwrap().verify(&token).is_ok());
     let guard = JwtGuard::<UserClaims>::new(JwtConfig::ring(ring).clock(later)).unwrap();
-    assert_eq!(guard.verify(&token).unwrap_err(), Refusal::NoKeys, "it was the only one");
+    assert_eq!(guard.verify(&token).unwrap_err(), JwtRejection::NoKeys, "it was the only one");
 
     let staying = keys(&b, config().clock(later)).await;
     let left: Vec<_> = bucket(&b).await.list().await.unwrap().into_iter().map(|key| key.kid).collect();
@@ -200,7 +201,7 @@ async fn a_retired_key_is_refused_by_running_services_and_replaced_at_once() {
     assert_eq!(client.bearer(&stolen).send::<String>("keys.whoami", &()).await.unwrap(), "u1");
 
     bucket(&b).await.retire(&kid(&stolen)).await.unwrap();
-    until_refused(&guard, &stolen, Refusal::UnknownKeyId).await;
+    until_refused(&guard, &stolen, JwtRejection::UnknownKeyId).await;
     // It was in the cache of verified tokens, and is not any more. Until the next key is there, it is 503.
     let code =
         async || client.bearer(&stolen).send::<String>("keys.whoami", &()).await.err().and_then(|error| error.code());
@@ -276,9 +277,10 @@ async fn a_rotation_is_obeyed_after_the_bucket_was_recreated() {
     for purpose in [KeyPurpose::AccessTokens, KeyPurpose::Assertions] {
         let server = provisioned().await;
         let connection = connect(&server).await;
-        let config = SigningKeyConfig::new(purpose).margin(Duration::ZERO).heartbeat(Duration::from_millis(100));
+        let config =
+            SigningKeyConfig::new(purpose).activation_delay(Duration::ZERO).heartbeat(Duration::from_millis(100));
         let keys = keys(&connection, config).await;
-        let bucket = RingBucket::open(&connection, purpose).await.unwrap();
+        let bucket = JwksBucket::open(&connection, purpose).await.unwrap();
         let rotates = async || {
             let before = keys.kid();
             bucket.rotate().await.unwrap();
@@ -297,7 +299,7 @@ async fn a_rotation_is_obeyed_after_the_bucket_was_recreated() {
         }
         rotates().await;
         jetstream.delete_key_value(purpose.bucket()).await.unwrap();
-        RingBucket::provision(&jetstream, purpose, 1).await.unwrap();
+        JwksBucket::provision(&jetstream, purpose, 1).await.unwrap();
         rotates().await;
         let info = jetstream.get_stream(format!("KV_{}", purpose.bucket())).await.unwrap().cached_info().state.clone();
         assert!(info.last_sequence < 500, "{info:?}");

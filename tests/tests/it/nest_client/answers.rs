@@ -36,7 +36,7 @@ async fn a_send_takes_the_one_value_or_none() {
     assert_eq!(sent::<u8>(&server, &others).await.unwrap(), 2, "an answer to another request is passed over");
     let several = [r#"{"response":1,"id":"ID"}"#, r#"{"response":2,"isDisposed":true,"id":"ID"}"#];
     let error = sent::<u8>(&server, &several).await.unwrap_err();
-    assert!(matches!(&error, CallError::Broken { why, .. } if why.contains("`stream`")), "{error}");
+    assert!(matches!(&error, CallError::IncompleteResponse { why, .. } if why.contains("`stream`")), "{error}");
     let error = sent::<u8>(&server, &[]).await.unwrap_err();
     assert!(matches!(error, CallError::TimedOut { .. }), "{error}");
     let error = sent::<u8>(&server, &[r#"{"response":"text","isDisposed":true,"id":"ID"}"#]).await.unwrap_err();
@@ -73,7 +73,7 @@ async fn an_error_in_any_form_has_a_status_a_name_a_message_and_details() {
         ("[1]", 500, None, "[1]", None),
     ] {
         let body = format!(r#"{{"err":{err},"isDisposed":true,"id":"ID"}}"#);
-        let Err(CallError::Answered(error)) = sent::<u8>(&server, &[&body]).await else { panic!("{err}") };
+        let Err(CallError::Remote(error)) = sent::<u8>(&server, &[&body]).await else { panic!("{err}") };
         let given = (error.status(), error.name(), error.message(), error.details().map(|details| details.get()));
         assert_eq!(given, (status, name, message, details), "{err}");
     }
@@ -87,10 +87,10 @@ async fn an_error_in_any_form_has_a_status_a_name_a_message_and_details() {
 async fn a_service_that_comes_up_within_the_patience_is_found_and_none_is_told_at_last() {
     let server = server();
     let client = client(&server).await.nest();
-    let error = soon(client.patience(Duration::ZERO).send::<u8>("late", &1)).await.unwrap_err();
+    let error = soon(client.no_responders_timeout(Duration::ZERO).send::<u8>("late", &1)).await.unwrap_err();
     assert!(matches!(error, CallError::NoResponders { .. }), "{error}");
     let call = tokio::spawn({
-        let client = client.patience(PATIENCE);
+        let client = client.no_responders_timeout(PATIENCE);
         async move { client.send::<u8>("late", &1).await }
     });
     let service = foreign(&server).await;
@@ -126,5 +126,5 @@ async fn a_stream_that_runs_far_ahead_of_its_reader_ends_with_an_error() {
             other => break other.unwrap_err(),
         }
     };
-    assert!(taken == 1_024 && matches!(error, CallError::Broken { .. }), "{taken}: {error}");
+    assert!(taken == 1_024 && matches!(error, CallError::IncompleteResponse { .. }), "{taken}: {error}");
 }

@@ -45,7 +45,7 @@ async fn seen(client: &Client, pattern: &str, data: &Value) -> Vec<Value> {
 
 fn ended(error: CallError) -> Value {
     match error {
-        CallError::Answered(error) => json!({ "error": error.message() }),
+        CallError::Remote(error) => json!({ "error": error.message() }),
         CallError::TimedOut { .. } => json!("timeout"),
         other => json!({ "broken": format!("{other:?}").split(['(', ' ']).next() }),
     }

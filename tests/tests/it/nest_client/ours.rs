@@ -2,7 +2,7 @@
 
 use futures::{Stream, StreamExt, stream};
 use nats_rpc::prelude::*;
-use nats_rpc::{CallError, Wire};
+use nats_rpc::{CallError, WireFormat};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -49,7 +49,7 @@ async fn never(State(alive): State<Alive>) -> Streaming<impl Stream<Item = Resul
 #[tokio::test]
 async fn a_service_of_ours_answers_in_this_dialect_too() {
     let server = server();
-    for wire in [Wire::Auto, Wire::Nest] {
+    for wire in [WireFormat::Auto, WireFormat::Nest] {
         let (ends, mut ended) = mpsc::unbounded_channel();
         let service = Service::new("ours", "1.0.0")
             .handlers(handlers![echo, fail, count, never])
@@ -61,7 +61,7 @@ async fn a_service_of_ours_answers_in_this_dialect_too() {
         let client = client(&server).await.nest();
         let value = json!({ "id": "u1", "response": 1, "isDisposed": false });
         assert_eq!(client.send::<Value>("ours.echo", &value).await.unwrap(), value);
-        let Err(CallError::Answered(error)) = client.send::<()>("ours.fail", &()).await else { panic!("no error") };
+        let Err(CallError::Remote(error)) = client.send::<()>("ours.fail", &()).await else { panic!("no error") };
         assert_eq!((error.code(), error.name(), error.message()), (Some(Code::Conflict), Some("CONFLICT"), "taken"));
         let numbers = client.stream::<u32>(r#"{"cmd":"count"}"#, &900).await.unwrap();
         let numbers: Vec<u32> = soon(numbers.map(Result::unwrap).collect()).await;

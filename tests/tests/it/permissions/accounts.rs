@@ -310,7 +310,7 @@ async fn documented_example_serves_callers_and_keeps_its_bucket() {
         .handlers(handlers![count])
         .account(Account::new())
         .uses_bucket(KvAccess::to("orders").read().write())
-        .provide_with(async |config: Config| {
+        .provide_with(async |config: ServiceContext| {
             KvBucket::open(config.connection(), "orders").await.map(std::sync::Arc::new)
         });
     for line in orders.permissions().unwrap().to_string().lines().map(str::trim) {

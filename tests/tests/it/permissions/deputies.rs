@@ -7,7 +7,7 @@ use async_nats::jetstream::{self, stream};
 use async_nats::{ConnectOptions, HeaderMap};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Client, Connection, NatsConfig, RouteStats, Running};
+use nats_rpc::{Client, Connection, NatsConfig, RouteStats, ServiceHandle};
 use nats_rpc_auth::{Grant, TokenIssuer};
 use nats_rpc_jwt::prelude::*;
 use nats_rpc_jwt::{JwtConfig, SecretKey};
@@ -50,14 +50,14 @@ fn server() -> NatsServer {
     })
 }
 
-async fn service(server: &NatsServer) -> (Running, Client) {
+async fn service(server: &NatsServer) -> (ServiceHandle, Client) {
     let nats = NatsConfig::new(server.url()).user("service", "service");
     let service = Service::new("deputy", "1.0.0").handlers(handlers![open, guarded]).guard(guard());
     let running = soon(service.start(nats)).await.unwrap();
     let jetstream = running.connection().jetstream();
     let own = jetstream::kv::Config { bucket: "own".to_owned(), ..Default::default() };
     soon(jetstream.create_key_value(own)).await.unwrap();
-    let client = Client::over(running.connection()).timeout(PATIENCE);
+    let client = Client::new(running.connection().clone()).timeout(PATIENCE);
     (running, client)
 }
 
@@ -87,7 +87,7 @@ fn forged(user: &str, token: Option<&str>) -> HeaderMap {
 }
 
 /// Waits until the handler's counters are as `wanted`.
-async fn counted(running: &Running, handler: &str, wanted: impl Fn(&RouteStats) -> bool) -> RouteStats {
+async fn counted(running: &ServiceHandle, handler: &str, wanted: impl Fn(&RouteStats) -> bool) -> RouteStats {
     let counted = async {
         loop {
             let stats = running.stats().into_iter().find(|stats| stats.handler == handler).unwrap();
@@ -123,8 +123,8 @@ async fn what_a_push_consumer_delivers_to_the_subject_of_a_handler_is_dropped_an
     // nats-server did deliver for a user who may not publish there, under the subject of the bucket.
     let delivered = soon(futures::StreamExt::next(&mut inbox)).await.unwrap();
     assert_eq!(delivered.subject.as_str(), "$KV.own.evil");
-    let stats = counted(&running, "open", |stats| stats.foreign > 0).await;
-    assert_eq!((stats.foreign, stats.requests, CALLS.load(Ordering::Relaxed)), (1, 0, 0));
+    let stats = counted(&running, "open", |stats| stats.unexpected > 0).await;
+    assert_eq!((stats.unexpected, stats.requests, CALLS.load(Ordering::Relaxed)), (1, 0, 0));
 
     assert_eq!(soon(client.send::<usize>("deputy.open", &json!({}))).await.unwrap(), 1);
 }
@@ -146,18 +146,18 @@ async fn what_a_direct_get_sends_to_a_handler_is_dropped_and_counted_whatever_it
     for (handler, subject) in [("guarded", "deputy.guarded"), ("open", "deputy.open")] {
         attacker.nats.publish_with_reply(get, subject, "".into()).await.unwrap();
         // It did arrive, under the subject of the handler.
-        let stats = counted(&running, handler, |stats| stats.foreign > 0).await;
-        assert_eq!((stats.foreign, stats.requests), (1, 0), "{handler}");
+        let stats = counted(&running, handler, |stats| stats.unexpected > 0).await;
+        assert_eq!((stats.unexpected, stats.requests), (1, 0), "{handler}");
     }
     keep(forged("ada", Some(&token("eve"))), json!({})).await;
     attacker.nats.publish_with_reply(get, "deputy.guarded", "".into()).await.unwrap();
-    let stats = counted(&running, "guarded", |stats| stats.foreign > 1).await;
-    assert_eq!((stats.foreign, stats.requests), (2, 0), "a stolen token is no way round");
+    let stats = counted(&running, "guarded", |stats| stats.unexpected > 1).await;
+    assert_eq!((stats.unexpected, stats.requests), (2, 0), "a stolen token is no way round");
 
     // The same, sent by who may.
     let me: String = soon(client.bearer(token("eve")).send("deputy.guarded", &json!({}))).await.unwrap();
     assert_eq!(me, "eve");
-    assert_eq!(counted(&running, "guarded", |stats| stats.requests > 0).await.foreign, 2);
+    assert_eq!(counted(&running, "guarded", |stats| stats.requests > 0).await.unexpected, 2);
 }
 
 #[tokio::test]
@@ -190,8 +190,8 @@ async fn what_a_stream_republishes_to_a_handler_is_dropped_and_counted() {
         let body = json!({ "displayName": "forged", "user": { "sub": ada, "userId": ada } }).to_string();
         let headers = forged(&ada.to_string(), token.as_deref());
         auth.nats().publish_with_headers("$KV.auth_sess.x", headers, body.into()).await.unwrap();
-        let stats = counted(&users, "update_user_profile", |stats| stats.foreign >= number).await;
-        assert_eq!((stats.foreign, stats.requests), (number, 0));
+        let stats = counted(&users, "update_user_profile", |stats| stats.unexpected >= number).await;
+        assert_eq!((stats.unexpected, stats.requests), (number, 0));
     }
     assert_ne!(name().await.as_deref(), Some("forged"));
 
@@ -216,7 +216,8 @@ async fn unasked(Param(_symbol): Param<String>) {}
 #[tokio::test]
 async fn an_event_handler_takes_what_a_stream_republishes_if_it_says_so_and_else_drops_and_counts_it() {
     let server = nats_rpc_tests::server();
-    let service = Service::new("ticks", "1.0.0").handlers(handlers![asked, unasked]).republished("asked.{symbol}");
+    let service =
+        Service::new("ticks", "1.0.0").handlers(handlers![asked, unasked]).accept_republished("asked.{symbol}");
     let running = soon(service.start(NatsConfig::new(server.url()))).await.unwrap();
     let jetstream = running.connection().jetstream();
     for event in ["asked", "unasked"] {
@@ -236,16 +237,16 @@ async fn an_event_handler_takes_what_a_stream_republishes_if_it_says_so_and_else
         soon(stored.into_future()).await.unwrap();
     }
     let stats = counted(&running, "asked", |stats| stats.requests > 0).await;
-    assert_eq!((stats.foreign, stats.requests, TICKS.load(Ordering::Relaxed)), (0, 1, 1));
-    let stats = counted(&running, "unasked", |stats| stats.foreign > 0).await;
-    assert_eq!((stats.foreign, stats.requests), (1, 0));
+    assert_eq!((stats.unexpected, stats.requests, TICKS.load(Ordering::Relaxed)), (0, 1, 1));
+    let stats = counted(&running, "unasked", |stats| stats.unexpected > 0).await;
+    assert_eq!((stats.unexpected, stats.requests), (1, 0));
     // One that nobody forwards is taken by both.
-    let client = Client::over(running.connection());
+    let client = Client::new(running.connection().clone());
     for event in ["asked", "unasked"] {
         client.emit(format!("{event}.usd"), &json!({})).await.unwrap();
     }
-    assert_eq!(counted(&running, "asked", |stats| stats.requests > 1).await.foreign, 0);
-    assert_eq!(counted(&running, "unasked", |stats| stats.requests > 0).await.foreign, 1);
+    assert_eq!(counted(&running, "asked", |stats| stats.requests > 1).await.unexpected, 0);
+    assert_eq!(counted(&running, "unasked", |stats| stats.requests > 0).await.unexpected, 1);
 }
 
 #[event_pattern("hidden.{symbol}")]
@@ -277,19 +278,23 @@ async fn republished_message_with_open_headers_is_dropped() {
             "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB ticks.hidden.eur {head} {all}\r\n{headers}{{}}\r\n"
         );
         tokio::io::AsyncWriteExt::write_all(&mut publisher, message.as_bytes()).await.unwrap();
-        let stats = counted(&running, "hidden", |stats| stats.foreign + stats.requests > number as u64).await;
-        assert_eq!((stats.foreign, stats.requests), (number as u64 + 1, 0), "{headers:?}");
+        let stats = counted(&running, "hidden", |stats| stats.unexpected + stats.requests > number as u64).await;
+        assert_eq!((stats.unexpected, stats.requests), (number as u64 + 1, 0), "{headers:?}");
     }
-    soon(Client::over(running.connection()).emit("hidden.usd", &json!({}))).await.unwrap();
-    assert_eq!(counted(&running, "hidden", |stats| stats.requests > 0).await.foreign, 2, "one that no stream forwards");
+    soon(Client::new(running.connection().clone()).emit("hidden.usd", &json!({}))).await.unwrap();
+    assert_eq!(
+        counted(&running, "hidden", |stats| stats.requests > 0).await.unexpected,
+        2,
+        "one that no stream forwards"
+    );
 }
 
 #[tokio::test]
 async fn only_what_an_event_handler_listens_to_can_be_said_to_be_republished() {
     for pattern in ["deputy.open", "asked.eur", "nothing"] {
-        let service = Service::new("ticks", "1.0.0").handlers(handlers![open, asked]).republished(pattern);
+        let service = Service::new("ticks", "1.0.0").handlers(handlers![open, asked]).accept_republished(pattern);
         let error = service.start(NatsConfig::new("127.0.0.1:1")).await.unwrap_err().to_string();
-        assert!(error.contains(&format!("republished({pattern:?})")), "{error}");
+        assert!(error.contains(&format!("accept_republished({pattern:?})")), "{error}");
     }
 }
 

@@ -12,7 +12,7 @@ use futures::{FutureExt, Stream, StreamExt, stream};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use nats_rpc::prelude::*;
 use nats_rpc::testing::NatsServer;
-use nats_rpc::{Limits, RouteStats, Running};
+use nats_rpc::{Limits, RouteStats, ServiceHandle};
 use nats_rpc_tests::server_with;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -123,7 +123,7 @@ async fn event(State(seen): State<Seen>) {
 /// A service that a single account shares with its attacker and with a bucket that is not the service's.
 struct Stage {
     server: NatsServer,
-    service: Running,
+    service: ServiceHandle,
     seen: Seen,
     attacker: async_nats::Client,
     bucket: kv::Store,

@@ -58,10 +58,10 @@ async fn prefixes_that_reach_own_subjects_stop_the_start() {
     let declared = || service().publishes("order.*").uses_bucket(KvAccess::to("orders").write());
     for bad in ["prefix", "prefix.get", "order", "order.placed", "$KV.orders", "$JS", "a.*", ">", "", "a..b"] {
         let error = declared().reply_prefix(bad).start(nowhere()).await.unwrap_err();
-        assert!(matches!(error, StartError::Refused(_)), "{bad:?}: {error}");
-        assert!(matches!(declared().reply_prefix(bad).permissions(), Err(StartError::Refused(_))), "{bad:?}");
+        assert!(matches!(error, StartError::Invalid(_)), "{bad:?}: {error}");
+        assert!(matches!(declared().reply_prefix(bad).permissions(), Err(StartError::Invalid(_))), "{bad:?}");
         let error = declared().start(nowhere().reply_prefix(bad)).await.unwrap_err();
-        assert!(matches!(error, StartError::Refused(_)), "{bad:?}: {error}");
+        assert!(matches!(error, StartError::Invalid(_)), "{bad:?}: {error}");
     }
     assert!(declared().reply_prefix("shop.in").reply_prefix("orders").permissions().is_ok());
     let error = Client::connect(&nowhere().reply_prefix("$KV")).await.unwrap_err();
@@ -84,7 +84,7 @@ async fn streams_work_with_inbox_prefixes_on_both_sides() {
     // The control: a client that does not publish there says so.
     let client = Client::connect(&config).await.unwrap().timeout(PATIENCE);
     let error = soon(client.stream::<u32>("prefix.count", &500)).await.unwrap_err();
-    assert!(matches!(error, nats_rpc::CallError::Broken { .. }), "{error}");
+    assert!(matches!(error, nats_rpc::CallError::IncompleteResponse { .. }), "{error}");
     assert_eq!(soon(client.send::<u32>("prefix.get", &())).await.unwrap(), 7);
 }
 

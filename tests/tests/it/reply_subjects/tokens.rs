@@ -65,7 +65,7 @@ async fn guessed_repeated_and_late_replies_change_nothing() {
     for guess in guesses(token) {
         publish(&service, &format!("{inbox}.{guess}"), None, None, "666").await;
     }
-    client.connection().echo(PATIENCE).await.unwrap();
+    client.connection().round_trip(PATIENCE).await.unwrap();
     assert!(!first.is_finished(), "a guess was taken for the reply");
     publish(&service, &reply, None, None, "1").await;
     assert_eq!(soon(first).await.unwrap().unwrap(), 1, "the control: the token of the call");
@@ -75,7 +75,7 @@ async fn guessed_repeated_and_late_replies_change_nothing() {
     for _ in 0..3 {
         publish(&service, &reply, None, None, "666").await;
     }
-    client.connection().echo(PATIENCE).await.unwrap();
+    client.connection().round_trip(PATIENCE).await.unwrap();
     assert!(!second.is_finished(), "a reply to another call was taken for its own");
     let second_reply = request.reply.unwrap();
     publish(&service, &second_reply, None, None, "2").await;
@@ -111,7 +111,7 @@ async fn frames_with_guessed_tokens_are_not_cancelled() {
     for guess in guesses(token) {
         publish(&service, &format!("{inbox}.{guess}"), Some("_INBOX.victim"), Some("item 1"), "1").await;
     }
-    client.connection().echo(PATIENCE).await.unwrap();
+    client.connection().round_trip(PATIENCE).await.unwrap();
     round_trip(&service).await;
     assert!(victim.next().now_or_never().is_none(), "a stranger had the client publish");
     publish(&service, &reply, Some("$KV.trust.ring"), Some("item 1"), "1").await;
@@ -145,7 +145,7 @@ async fn forged_credit_and_cancel_do_not_reach_a_stream() {
             publish(&attacker, &format!("{credits}.{guess}"), None, Some(frame), "").await;
         }
     }
-    soon(service.connection().echo(PATIENCE)).await.unwrap();
+    soon(service.connection().round_trip(PATIENCE)).await.unwrap();
     let rest: Vec<u32> = soon(items.map(Result::unwrap).collect()).await;
     assert_eq!(rest, Vec::from_iter(2..=100), "the stream of the client goes on, in its own pace");
     publish(&attacker, &known, None, Some("cancel"), "").await;

@@ -33,7 +33,7 @@ async fn a_copy_that_is_cut_off_from_the_others_proves_nothing() {
     let there = Connection::open(&NatsConfig::new(nodes.url(&left))).await.unwrap();
     let following = async {
         loop {
-            let revocations = soon(Revocations::follow_within(&there, SECOND)).await.unwrap();
+            let revocations = soon(Revocations::watch_within(&there, SECOND)).await.unwrap();
             if delivers(&jetstream).await.as_ref() == Some(&left) {
                 break revocations;
             }
@@ -48,7 +48,7 @@ async fn a_copy_that_is_cut_off_from_the_others_proves_nothing() {
     for other in nodes.names().filter(|name| *name != left).collect::<Vec<_>>() {
         nodes.kill(&other);
     }
-    until(async || guard.verify(&good).err() == Some(Refusal::StaleRevocations)).await;
+    until(async || guard.verify(&good).err() == Some(JwtRejection::StaleRevocations)).await;
     // Sooner or later it answers for the group, and says that this has no leader.
     let stream = there.jetstream().get_stream_no_info(STREAM).await.unwrap();
     let mut answers = 0;
@@ -57,7 +57,7 @@ async fn a_copy_that_is_cut_off_from_the_others_proves_nothing() {
         while answers < 12 {
             let info = stream.get_info().await.ok();
             answers += u32::from(info.is_some_and(|info| info.cluster.unwrap().leader.is_none()));
-            assert_eq!(guard.verify(&good).err(), Some(Refusal::StaleRevocations), "after {answers} answers");
+            assert_eq!(guard.verify(&good).err(), Some(JwtRejection::StaleRevocations), "after {answers} answers");
             tokio::time::sleep(SECOND / 4).await;
         }
     };
@@ -97,10 +97,10 @@ async fn what_is_read_anew_from_a_copy_that_is_behind_revokes_no_less_than_befor
     let jetstream = connection.jetstream();
     Revoker::provision(&jetstream, 1).await.unwrap();
     Revoker::open(&connection).await.unwrap().session("s1").await.unwrap();
-    let revocations = soon(Revocations::follow_within(&connection, SECOND)).await.unwrap();
+    let revocations = soon(Revocations::watch_within(&connection, SECOND)).await.unwrap();
     let guard = guard_of(&revocations);
     let (revoked, good) = (token("u1", "s1", 0, 0), token("u1", "s2", 0, 0));
-    assert_eq!(guard.verify(&revoked).err(), Some(Refusal::Revoked));
+    assert_eq!(guard.verify(&revoked).err(), Some(JwtRejection::Revoked));
     assert!(guard.verify(&good).is_ok());
 
     // All that it has is the beginning.
@@ -109,11 +109,11 @@ async fn what_is_read_anew_from_a_copy_that_is_behind_revokes_no_less_than_befor
     Revoker::provision(&jetstream, 1).await.unwrap();
     // With the third question, a first reading has begun and ended.
     until(async || {
-        assert_eq!(guard.verify(&revoked).err(), Some(Refusal::Revoked));
+        assert_eq!(guard.verify(&revoked).err(), Some(JwtRejection::Revoked));
         asked.load(Ordering::SeqCst) >= before + 3
     })
     .await;
-    assert_eq!(guard.verify(&good).err(), Some(Refusal::StaleRevocations));
+    assert_eq!(guard.verify(&good).err(), Some(JwtRejection::StaleRevocations));
     // No: that is all there is.
     last.store(1, Ordering::SeqCst);
     until(async || guard.verify(&good).is_ok() && guard.verify(&revoked).is_ok()).await;

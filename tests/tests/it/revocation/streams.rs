@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use futures::{Stream, StreamExt, stream};
-use nats_rpc::{CallError, Incoming};
+use nats_rpc::{CallError, ResponseStream};
 use nats_rpc_jwt::AssertionSigner;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::support::foreign;
 
-type Numbers = Incoming<u64>;
+type Numbers = ResponseStream<u64>;
 
 /// A number every 20 ms, without an end.
 fn numbers() -> Streaming<impl Stream<Item = Result<u64, RpcError>>> {
@@ -28,7 +28,7 @@ async fn strict() -> Streaming<impl Stream<Item = Result<u64, RpcError>>> {
 }
 
 #[message_pattern("numbers.though")]
-#[use_guards(AcceptStaleRevocations)]
+#[use_guards(FailOpenJwtGuard)]
 async fn lenient() -> Streaming<impl Stream<Item = Result<u64, RpcError>>> {
     numbers()
 }
@@ -65,10 +65,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 impl World {
     /// A service that follows what is revoked on a connection through `follower`.
-    async fn streaming(&self, follower: NatsConfig, max_stale: Duration, leeway: Duration) -> (Running, Gates) {
+    async fn streaming(&self, follower: NatsConfig, max_stale: Duration, leeway: Duration) -> (ServiceHandle, Gates) {
         let gates = Gates { begun: Arc::new(Semaphore::new(0)), go: Arc::new(Semaphore::new(0)) };
         let follower = Connection::open(&follower).await.unwrap();
-        let revocations = soon(Revocations::follow_within(&follower, max_stale)).await.unwrap();
+        let revocations = soon(Revocations::watch_within(&follower, max_stale)).await.unwrap();
         let config = JwtConfig::hs256(secret()).revocations(revocations).leeway(leeway);
         let config = config.forwarded_assertion(assertion_secret());
         let guard = JwtGuard::<UserClaims>::new(config).unwrap();
@@ -81,7 +81,7 @@ impl World {
         (soon(service.start(nats(&self.server))).await.unwrap(), gates)
     }
 
-    async fn simple(&self) -> (Running, Gates) {
+    async fn simple(&self) -> (ServiceHandle, Gates) {
         self.streaming(nats(&self.server), 30 * SECOND, Duration::ZERO).await
     }
 }
@@ -103,7 +103,7 @@ async fn end(numbers: &mut Numbers) -> u16 {
         loop {
             match numbers.next().await {
                 Some(Ok(_)) => {}
-                Some(Err(CallError::Answered(error))) => return error.status(),
+                Some(Err(CallError::Remote(error))) => return error.status(),
                 other => panic!("{other:?}"),
             }
         }
@@ -245,7 +245,7 @@ async fn a_stream_behind_a_global_guard_ends_too() {
     let follower = connect(&world.server).await;
     let service = Service::new("global", "1.0.0")
         .handlers(handlers![global])
-        .guard_all(guard(follower, 30 * SECOND).await.unwrap());
+        .global_guard(guard(follower, 30 * SECOND).await.unwrap());
     let _service = soon(service.start(nats(&world.server))).await.unwrap();
     let mut numbers = begin(&client, "global", &token("u1", "s1", 0, 0)).await;
     let mut control = begin(&client, "global", &token("u1", "s2", 0, 0)).await;

@@ -25,7 +25,7 @@ struct Told {
 impl Told {
     async fn listen(client: &Client) -> Self {
         let subscriber = client.connection().nats().subscribe("auth.audit.>").await.unwrap();
-        client.connection().echo(PATIENCE).await.unwrap();
+        client.connection().round_trip(PATIENCE).await.unwrap();
         Self { subscriber, records: Vec::new(), text: String::new() }
     }
 
@@ -127,8 +127,8 @@ async fn every_event_that_is_defined_is_told_where_it_happens_and_no_secret_is()
     for _ in 0..50 {
         begun_before.insert(sessions.create(Owner::new(&ada.id, "an account")).await.unwrap().session.id);
     }
-    let (_, event) = told.of("session_displaced", bed.log_in(ADA, PASSWORD)).await;
-    let AuditEvent::SessionDisplaced { user, sid } = event else { unreachable!() };
+    let (_, event) = told.of("session_evicted", bed.log_in(ADA, PASSWORD)).await;
+    let AuditEvent::SessionEvicted { user, sid } = event else { unreachable!() };
     assert!(user == ada.id && begun_before.contains(&sid), "{sid} of {user}");
 
     // What services with a credential do.
@@ -171,7 +171,7 @@ async fn every_event_that_is_defined_is_told_where_it_happens_and_no_secret_is()
     told.of("password_reset", async { assert_eq!(reset(&bed, &handed_over, "fourth horse battery").await, 200) }).await;
     assert_eq!(reset(&bed, &handed_over, "a fifth horse battery").await, 401, "it is good for one use");
     told.of("user_deleted", bed.command(&["users", "delete", ADA])).await;
-    told.of("realm_revoked", bed.command(&["users", "log-out-everybody"])).await;
+    told.of("all_tokens_revoked", bed.command(&["users", "log-out-everybody"])).await;
 
     bed.command(&["keys", "rotate"]).await;
     told.next("key_published").await;

@@ -2,13 +2,13 @@
 
 use async_nats::jetstream;
 use futures::TryStreamExt;
-use nats_rpc::Running;
+use nats_rpc::ServiceHandle;
 
 use super::*;
 use crate::support::foreign;
 
 /// The auth service alone, with these settings beside the secret that it needs.
-async fn auth(server: &NatsServer, vars: &'static [(&'static str, &'static str)]) -> Running {
+async fn auth(server: &NatsServer, vars: &'static [(&'static str, &'static str)]) -> ServiceHandle {
     let service = ::auth::service(move |name| match name {
         "JWT_REFRESH_SECRET" => Some(REFRESH_SECRET.to_owned()),
         _ => vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()),
@@ -23,7 +23,7 @@ async fn auth_follows_each_ring_and_what_was_revoked_once() {
     for (vars, expected) in [
         (&[][..], ring),
         (&[("JWT_ACCEPT_ASSERTIONS", "true")], ring),
-        (&[("JWT_WITHOUT_REVOCATIONS", "true")], ring),
+        (&[("JWT_CHECK_REVOCATIONS", "false")], ring),
         (&[("JWT_SECRET", SECRET), ("JWT_ASSERTION_SECRET", ASSERTION_SECRET), ("JWT_ACCEPT_ASSERTIONS", "1")], secret),
     ] {
         let server = server();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ::gateway::{Config, Gateway, GatewayError};
 use nats_rpc::prelude::*;
-use nats_rpc::{Running, Service};
+use nats_rpc::{Service, ServiceHandle};
 use nats_rpc_auth::{Grant, TokenIssuer};
 use nats_rpc_jwt::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,7 +40,7 @@ impl Front {
         let gateway = Gateway::bind(config, nats(server)).await.unwrap();
         let address = gateway.local_addr();
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(gateway.run_until(async { drop(stopped.await) }));
+        let serving = tokio::spawn(gateway.serve_with_shutdown(async { drop(stopped.await) }));
         Self { address, http: http(), stop, serving }
     }
 
@@ -77,7 +77,7 @@ async fn fails(Payload(Fails { email }): Payload<Fails>) -> Result<(), RpcError>
     }
 }
 
-async fn start(server: &NatsServer, service: Service) -> Running {
+async fn start(server: &NatsServer, service: Service) -> ServiceHandle {
     service.start(nats(server)).await.unwrap()
 }
 
@@ -116,7 +116,7 @@ async fn a_service_that_is_down_is_503_and_a_slow_one_504() {
     // It listens, and never answers.
     let client = client(&server).await;
     let _silent = client.connection().nats().subscribe("auth.login").await.unwrap();
-    client.connection().echo(crate::support::PATIENCE).await.unwrap();
+    client.connection().round_trip(crate::support::PATIENCE).await.unwrap();
     let (status, body) = front.log_in().await;
     assert_eq!((status, &body["code"]), (504, &json!("DEADLINE_EXCEEDED")));
     assert_eq!(answer(front.get("/healthz")).await.0, 200);
@@ -157,7 +157,7 @@ async fn an_unreadable_answer_is_500_and_the_gateway_lives() {
     let client = client(&server).await;
     let front = Front::start(&server).await;
     let mut requests = client.connection().nats().subscribe("auth.login").await.unwrap();
-    client.connection().echo(crate::support::PATIENCE).await.unwrap();
+    client.connection().round_trip(crate::support::PATIENCE).await.unwrap();
     let nats = client.connection().nats().clone();
     tokio::spawn(async move {
         let answers: [&'static [u8]; 5] = [b"{", b"\xff\xfe", b"{}{}", b"undefined", b"{\"ok\":true}"];
@@ -178,7 +178,7 @@ async fn what_is_no_request_is_answered_and_never_passed_on() {
     let client = client(&server).await;
     let front = Front::start(&server).await;
     let mut overheard = client.connection().nats().subscribe(">").await.unwrap();
-    client.connection().echo(crate::support::PATIENCE).await.unwrap();
+    client.connection().round_trip(crate::support::PATIENCE).await.unwrap();
 
     let deep = [&b"["[..].repeat(60_000)[..]].concat();
     let bodies: [&[u8]; 8] = [
@@ -212,7 +212,7 @@ async fn what_is_no_request_is_answered_and_never_passed_on() {
         assert_eq!(answer(front.get(path)).await.0, 404, "{path}");
     }
 
-    client.connection().echo(crate::support::PATIENCE).await.unwrap();
+    client.connection().round_trip(crate::support::PATIENCE).await.unwrap();
     while let Some(Some(message)) = futures::FutureExt::now_or_never(futures::StreamExt::next(&mut overheard)) {
         assert!(message.subject.starts_with("_INBOX"), "{:?} was passed on", message.subject);
     }
@@ -224,7 +224,7 @@ async fn a_bad_token_is_refused_and_no_service_hears_of_it() {
     let client = client(&server).await;
     let front = Front::start(&server).await;
     let mut overheard = client.connection().nats().subscribe("get_user_profile").await.unwrap();
-    client.connection().echo(crate::support::PATIENCE).await.unwrap();
+    client.connection().round_trip(crate::support::PATIENCE).await.unwrap();
     let (good, secret) = (token(), SecretKey::new("another", [1; 32]).unwrap());
     let forged = TokenIssuer::hs256(&secret).issue(&Grant::new("ada", "session")).unwrap();
     let expired = TokenIssuer::hs256(&SecretKey::new("JWT_SECRET", SECRET).unwrap())
@@ -253,7 +253,7 @@ async fn a_bad_token_is_refused_and_no_service_hears_of_it() {
             assert_eq!((status, &body["code"], &body["details"]["reason"]), (401, &json!("UNAUTHENTICATED"), &reason));
         }
     }
-    client.connection().echo(crate::support::PATIENCE).await.unwrap();
+    client.connection().round_trip(crate::support::PATIENCE).await.unwrap();
     assert!(futures::FutureExt::now_or_never(futures::StreamExt::next(&mut overheard)).is_none());
 }
 
@@ -307,7 +307,7 @@ async fn a_stop_finishes_what_has_begun_and_takes_nothing_new() {
     let _service = start(&server, service).await;
     let client = client(&server).await;
     let mut overheard = client.connection().nats().subscribe("auth.login").await.unwrap();
-    client.connection().echo(crate::support::PATIENCE).await.unwrap();
+    client.connection().round_trip(crate::support::PATIENCE).await.unwrap();
     let front = Front::start(&server).await;
     let request = front.post("/api/auth/login").json(&json!({ "email": "e", "password": "p" }));
     let begun = tokio::spawn(answer(request));

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures::future::join_all;
 use nats_rpc::{Connection, RpcError};
 use nats_rpc_auth::{Email, LoginThrottle, ThrottleError, ThrottlePolicy};
-use nats_rpc_jwt::{KeyPurpose, PEER_HEADER, PeerSigner, SigningKeyConfig, SigningKeys};
+use nats_rpc_jwt::{CLIENT_IP_HEADER, ClientIpSigner, KeyPurpose, SigningKeyConfig, SigningKeys};
 
 use super::passwords::{RESET_SUBJECT, reset, reset_token};
 use super::*;
@@ -111,7 +111,7 @@ async fn of_many_guesses_at_once_at_all_instances_five_are_looked_at() {
     let looked_at = 5 + started.elapsed().as_secs() as usize;
     // An attempt that gets no turn before its deadline is told that the account is busy.
     assert!(of(401) <= looked_at && of(401) + of(429) + of(503) == 24, "{guesses:?}");
-    let asked = |running: &nats_rpc::Running| running.stats().iter().map(|stats| stats.requests).sum::<u64>();
+    let asked = |running: &nats_rpc::ServiceHandle| running.stats().iter().map(|stats| stats.requests).sum::<u64>();
     assert!(asked(&second) > 0 && asked(bed.system.auth()) > 0);
 }
 
@@ -141,14 +141,14 @@ async fn one_password_over_many_accounts_stops_at_the_source_and_a_header_is_no_
 async fn the_source_is_what_a_gateway_signed_and_nothing_else() {
     let bed = Bed::start_with(|options| options.var("LOG_INS_PER_MINUTE", "3")).await;
     let secret = |text: &str| SecretKey::new("JWT_ASSERTION_SECRET", text).unwrap();
-    let signer = PeerSigner::hs256(&secret(ASSERTION_SECRET));
-    let forger = PeerSigner::hs256(&secret("another assertion secret, of whoever forges"));
+    let signer = ClientIpSigner::hs256(&secret(ASSERTION_SECRET));
+    let forger = ClientIpSigner::hs256(&secret("another assertion secret, of whoever forges"));
     let body = json!({ "email": "nobody@example.com", "password": WRONG });
     let bytes = body.to_string().into_bytes();
     let sign =
-        |signer: &PeerSigner, subject: &str| signer.sign("203.0.113.7".parse().unwrap(), subject, &bytes).unwrap();
+        |signer: &ClientIpSigner, subject: &str| signer.sign("203.0.113.7".parse().unwrap(), subject, &bytes).unwrap();
     let log_in = async |proof: Option<&str>| {
-        let client = proof.map_or(bed.client.clone(), |proof| bed.client.header(PEER_HEADER, proof));
+        let client = proof.map_or(bed.client.clone(), |proof| bed.client.header(CLIENT_IP_HEADER, proof));
         client.send::<Value>("auth.login", &body).await.unwrap_err().code().unwrap().status()
     };
     let good = sign(&signer, "auth.login");
@@ -174,18 +174,18 @@ async fn with_a_key_ring_the_source_is_proven_by_a_gateways_own_key_and_by_no_ot
     let connection = Connection::open(&bed.system.nats_of("auth")).await.unwrap();
     let keys = async |purpose| soon(SigningKeys::open(&connection, SigningKeyConfig::new(purpose))).await.unwrap();
     let body = |email: &str| json!({ "email": email, "password": WRONG });
-    let log_in = async |signer: &PeerSigner, email: &str| {
+    let log_in = async |signer: &ClientIpSigner, email: &str| {
         let body = body(email);
         let address = "203.0.113.7".parse().unwrap();
         let proof = signer.sign(address, "auth.login", body.to_string().as_bytes()).unwrap();
-        let client = bed.client.header(PEER_HEADER, proof);
+        let client = bed.client.header(CLIENT_IP_HEADER, proof);
         client.send::<Value>("auth.login", &body).await.unwrap_err().code().unwrap().status()
     };
     // A key of the same ring that is for something else, one of another ring, and a secret.
     let vouches = keys(KeyPurpose::Assertions).await;
     let signs_tokens = keys(KeyPurpose::AccessTokens).await;
     let secret = SecretKey::new("JWT_ASSERTION_SECRET", ASSERTION_SECRET).unwrap();
-    for forger in [vouches.peer_signer(), signs_tokens.peer_signer(), PeerSigner::hs256(&secret)] {
+    for forger in [vouches.client_ip_signer(), signs_tokens.client_ip_signer(), ClientIpSigner::hs256(&secret)] {
         assert_eq!(log_in(&forger, "ada@example.com").await, 401);
     }
     assert_eq!(
@@ -193,12 +193,12 @@ async fn with_a_key_ring_the_source_is_proven_by_a_gateways_own_key_and_by_no_ot
         401
     );
     // They used up together what callers share whose source nobody proves.
-    assert_eq!(log_in(&vouches.peer_signer(), "eve@example.com").await, 429);
+    assert_eq!(log_in(&vouches.client_ip_signer(), "eve@example.com").await, 429);
     // The gateway's own key proves its callers', and so does another gateway's.
     assert_eq!(bed.log_in("nobody.else@example.com", WRONG).await.0, 401);
     prolong(&bed, "source", "127.0.0.1").await;
     assert_eq!(bed.log_in("nobody.else@example.com", WRONG).await.0, 429);
-    let another = keys(KeyPurpose::Peers).await.peer_signer();
+    let another = keys(KeyPurpose::Peers).await.client_ip_signer();
     assert_eq!(log_in(&another, "eve@example.com").await, 401);
     prolong(&bed, "source", "203.0.113.7").await;
     assert_eq!(log_in(&another, "eve@example.com").await, 429);

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use ::auth::account::{Account, AccountKey, Accounts};
 use futures::future::{join, join_all};
 use nats_rpc::{CallError, Code, Connection};
-use nats_rpc_auth::{Email, LoginThrottle, Password, PasswordConfig, Passwords, ThrottleError, ThrottlePolicy};
-use nats_rpc_jwt::{PEER_HEADER, PeerSigner};
+use nats_rpc_auth::{Email, LoginThrottle, Password, PasswordConfig, PasswordHasher, ThrottleError, ThrottlePolicy};
+use nats_rpc_jwt::{CLIENT_IP_HEADER, ClientIpSigner};
 use tokio::sync::Notify;
 
 use super::*;
@@ -14,7 +14,7 @@ use super::*;
 /// Accounts with one password, which is hashed once for all of them.
 pub(super) async fn accounts(bed: &Bed, count: usize) -> Vec<String> {
     let accounts = Accounts::open(&Connection::open(&bed.system.nats_of("auth")).await.unwrap()).await.unwrap();
-    let hasher = Passwords::new(PasswordConfig::default().cost(10)).unwrap();
+    let hasher = PasswordHasher::new(PasswordConfig::default().cost(10)).unwrap();
     let hash = hasher.hash(Password::parse(PASSWORD).unwrap()).await.unwrap();
     let emails: Vec<_> = (0..count).map(|n| format!("user{n}@example.com")).collect();
     for email in &emails {
@@ -26,10 +26,10 @@ pub(super) async fn accounts(bed: &Bed, count: usize) -> Vec<String> {
 
 /// A client whose calls come, as a gateway proves, from `address`.
 pub(super) async fn log_in_from(bed: &Bed, address: &str, email: &str, password: &str) -> Result<Value, CallError> {
-    let signer = PeerSigner::hs256(&SecretKey::new("JWT_ASSERTION_SECRET", ASSERTION_SECRET).unwrap());
+    let signer = ClientIpSigner::hs256(&SecretKey::new("JWT_ASSERTION_SECRET", ASSERTION_SECRET).unwrap());
     let body = json!({ "email": email, "password": password });
     let proof = signer.sign(address.parse().unwrap(), "auth.login", body.to_string().as_bytes()).unwrap();
-    bed.client.header(PEER_HEADER, proof).send("auth.login", &body).await
+    bed.client.header(CLIENT_IP_HEADER, proof).send("auth.login", &body).await
 }
 
 pub(super) fn status(outcome: &Result<Value, CallError>) -> u16 {
@@ -184,7 +184,7 @@ async fn a_wait_beyond_the_deadline_is_busy_and_says_when() {
         let mut busy = None;
         while busy.is_none() {
             match client.send::<Value>("auth.login", &body).await {
-                Err(CallError::Answered(refused)) if refused.code() == Some(Code::Unavailable) => busy = Some(refused),
+                Err(CallError::Remote(refused)) if refused.code() == Some(Code::Unavailable) => busy = Some(refused),
                 _ => {}
             }
         }

@@ -2,7 +2,7 @@
 
 use nats_rpc::{Client, Connection};
 use nats_rpc_auth::{LoginThrottle, ThrottlePolicy};
-use nats_rpc_jwt::{PEER_HEADER, PeerSigner};
+use nats_rpc_jwt::{CLIENT_IP_HEADER, ClientIpSigner};
 
 use super::guesses::{WRONG, prolong};
 use super::log_in_queue::{accounts, log_in_from, status};
@@ -37,10 +37,10 @@ async fn guesses_from_many_networks_of_one_48_are_slowed() {
 }
 
 async fn sign_up(client: &Client, source: &str, email: &str) -> u16 {
-    let signer = PeerSigner::hs256(&SecretKey::new("JWT_ASSERTION_SECRET", ASSERTION_SECRET).unwrap());
+    let signer = ClientIpSigner::hs256(&SecretKey::new("JWT_ASSERTION_SECRET", ASSERTION_SECRET).unwrap());
     let body = json!({ "email": email, "password": PASSWORD });
     let proof = signer.sign(source.parse().unwrap(), "auth.signup", body.to_string().as_bytes()).unwrap();
-    status(&client.header(PEER_HEADER, proof).send("auth.signup", &body).await)
+    status(&client.header(CLIENT_IP_HEADER, proof).send("auth.signup", &body).await)
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use nats_rpc::Connection;
 use nats_rpc_auth::{Grant, ServiceCredentials, TokenIssuer};
 use nats_rpc_jwt::JwtConfig;
-use nats_rpc_jwt::{KeyPurpose, Refusal, Revocations, SigningKeyConfig, SigningKeys};
+use nats_rpc_jwt::{JwtRejection, KeyPurpose, Revocations, SigningKeyConfig, SigningKeys};
 
 use super::*;
 use crate::support::silence;
@@ -17,7 +17,7 @@ async fn a_token_of_a_key_that_auth_has_not_seen_yet_is_revoked() {
     let connection = Connection::open(&bed.system.nats_of("auth")).await.unwrap();
     let credentials = ServiceCredentials::open(&connection).await.unwrap();
     let credential = credentials.add("revokes", "revoke").await.unwrap();
-    let revocations = soon(Revocations::follow(&connection)).await.unwrap();
+    let revocations = soon(Revocations::watch(&connection)).await.unwrap();
 
     // Nothing tells the running instances of the next key.
     let bucket = connection.jetstream().get_stream("KV_auth_jwks").await.unwrap();
@@ -31,7 +31,7 @@ async fn a_token_of_a_key_that_auth_has_not_seen_yet_is_revoked() {
     let (caller, what) = (bed.client.bearer(&credential), json!({ "token": token }));
     soon(async {
         // A busy machine may take longer for the look-up than the first call waits for it.
-        while guard.verify(&token).err() != Some(Refusal::Revoked) {
+        while guard.verify(&token).err() != Some(JwtRejection::Revoked) {
             soon(caller.send::<Value>("auth.revoke", &what)).await.unwrap();
         }
     })

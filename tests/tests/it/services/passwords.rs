@@ -6,7 +6,7 @@ use ::auth::account::{AccountKey, Accounts};
 use async_nats::Subscriber;
 use futures::{FutureExt, StreamExt};
 use nats_rpc::Connection;
-use nats_rpc_auth::{Email, Password, PasswordConfig, Passwords};
+use nats_rpc_auth::{Email, Password, PasswordConfig, PasswordHasher};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber as Listener};
@@ -150,7 +150,7 @@ async fn a_change_needs_the_present_password_and_ends_every_session_but_the_new_
 
 async fn listening(bed: &Bed) -> Subscriber {
     let mails = bed.client.connection().nats().subscribe(RESET_SUBJECT).await.unwrap();
-    bed.client.connection().echo(PATIENCE).await.unwrap();
+    bed.client.connection().round_trip(PATIENCE).await.unwrap();
     mails
 }
 
@@ -229,7 +229,7 @@ async fn asking_for_a_reset_does_not_tell_who_has_an_account() {
     // Both cost the same: a record that expires for each, whoever it is for.
     let bucket = bed.client.connection().jetstream().get_key_value("auth_reset").await.unwrap();
     assert_eq!(bucket.keys().await.unwrap().count().await, 6);
-    bed.client.connection().echo(PATIENCE).await.unwrap();
+    bed.client.connection().round_trip(PATIENCE).await.unwrap();
     for _ in 0..3 {
         assert_eq!(mail(&mut mails).await["email"], json!("ada@example.com"));
     }
@@ -243,7 +243,7 @@ async fn without_a_mailer_nobody_is_told_a_token() {
     bed.sign_up("ada@example.com").await;
     let mut mails = listening(&bed).await;
     assert_eq!(request_reset(&bed, "ada@example.com").await.0, 404);
-    bed.client.connection().echo(PATIENCE).await.unwrap();
+    bed.client.connection().round_trip(PATIENCE).await.unwrap();
     assert!(mails.next().now_or_never().is_none());
 }
 
@@ -254,7 +254,7 @@ async fn hashing_anew_loses_to_a_change_of_the_password() {
     let accounts = accounts(&bed).await;
     let key = key("ada@example.com");
     let seen = accounts.find(&key).await.unwrap().unwrap();
-    let hasher = Passwords::new(PasswordConfig::default().cost(10)).unwrap();
+    let hasher = PasswordHasher::new(PasswordConfig::default().cost(10)).unwrap();
     let hash = async |text: &str| hasher.hash(Password::parse(text).unwrap()).await.unwrap();
     let (changed, anew) = (hash(OTHER).await, hash(PASSWORD).await);
 
@@ -276,7 +276,7 @@ async fn renewed_hash_does_not_overtake_a_change_or_a_reset() {
     let ada = bed.sign_up("ada@example.com").await;
     let accounts = accounts(&bed).await;
     let key = key("ada@example.com");
-    let hasher = Passwords::new(PasswordConfig::default().cost(10)).unwrap();
+    let hasher = PasswordHasher::new(PasswordConfig::default().cost(10)).unwrap();
     let hash = async |text: &str| hasher.hash(Password::parse(text).unwrap()).await.unwrap();
     let renew = async || {
         let stored = accounts.find(&key).await.unwrap().unwrap().password_hash;

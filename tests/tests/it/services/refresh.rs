@@ -65,7 +65,7 @@ impl World {
         let body = soon(answered).await;
         assert_eq!(self.writes().await, writes + 1, "one rotation");
         assert_eq!(self.bed.refresh(body["refreshToken"].as_str().unwrap()).await.0, 200);
-        self.bed.client.connection().echo(PATIENCE).await.unwrap();
+        self.bed.client.connection().round_trip(PATIENCE).await.unwrap();
         assert!(self.stolen.next().now_or_never().is_none(), "nobody is taken for a thief");
     }
 }
@@ -115,7 +115,7 @@ async fn without_a_key_to_sign_with_a_refresh_is_503_and_uses_nothing_up() {
 
 #[tokio::test]
 async fn while_nobody_can_tell_what_is_revoked_a_refresh_is_503_and_uses_nothing_up() {
-    let world = World::start_with(|options| options.var("JWT_REVOCATIONS_STALE_MS", "1000")).await;
+    let world = World::start_with(|options| options.var("JWT_REVOCATION_MAX_AGE_MS", "1000")).await;
     world.jetstream.delete_stream("KV_auth_rev").await.unwrap();
     // What auth's own guard goes by is what a refresh goes by.
     let ask = || world.bed.client.bearer(&world.ada.access_token);

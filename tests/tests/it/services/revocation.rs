@@ -20,7 +20,7 @@ pub(super) fn email(text: &str) -> Email {
 pub(super) async fn works(bed: &Bed, token: &str) -> bool {
     match soon(bed.client.bearer(token).send::<Value>("get_user_profile", &json!({}))).await {
         Ok(_) => true,
-        Err(CallError::Answered(error)) if error.status() == 401 => false,
+        Err(CallError::Remote(error)) if error.status() == 401 => false,
         Err(error) => panic!("{error}"),
     }
 }
@@ -83,7 +83,7 @@ async fn one_sees_ones_sessions_and_ends_one_of_them() {
     let sessions = list(&other).await;
     assert_eq!(sessions.len(), 2, "{sessions:?}");
     assert_eq!(sessions.iter().map(|session| session["current"] == true).collect::<Vec<_>>(), [true, false]);
-    assert!(sessions.iter().all(|session| session["expiresAt"].as_u64() > session["begunAt"].as_u64()));
+    assert!(sessions.iter().all(|session| session["expiresAt"].as_u64() > session["createdAt"].as_u64()));
 
     let answered = async |token: &str, id: &str| {
         let url = format!("{}/api/auth/sessions/{id}", bed.system.gateway_url());
@@ -203,7 +203,7 @@ async fn everybody_can_be_logged_out_at_once() {
 pub(super) async fn ask(bed: &Bed, credential: &str, subject: &str, data: &Value) -> Result<Value, u16> {
     match soon(bed.client.bearer(credential).send::<Value>(subject, data)).await {
         Ok(answer) => Ok(answer),
-        Err(CallError::Answered(error)) => Err(error.status()),
+        Err(CallError::Remote(error)) => Err(error.status()),
         Err(error) => panic!("{error}"),
     }
 }

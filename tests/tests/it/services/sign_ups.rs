@@ -6,7 +6,7 @@ use ::auth::account::{Account, AccountKey, Accounts};
 use ::users::{Profile, UserId, Users};
 use nats_rpc::{CallError, Connection};
 use nats_rpc_auth::Email;
-use nats_rpc_jwt::{PEER_HEADER, PeerSigner};
+use nats_rpc_jwt::{CLIENT_IP_HEADER, ClientIpSigner};
 
 use super::*;
 
@@ -26,9 +26,10 @@ async fn attempt(bed: &Bed, source: Option<&str>, email: &str) -> Result<(), Cal
     let body = body(email);
     let client = match source {
         Some(source) => {
-            let signer = PeerSigner::hs256(&SecretKey::new("JWT_ASSERTION_SECRET", ASSERTION_SECRET).unwrap());
+            let signer = ClientIpSigner::hs256(&SecretKey::new("JWT_ASSERTION_SECRET", ASSERTION_SECRET).unwrap());
             let source: IpAddr = source.parse().unwrap();
-            bed.client.header(PEER_HEADER, signer.sign(source, "auth.signup", body.to_string().as_bytes()).unwrap())
+            bed.client
+                .header(CLIENT_IP_HEADER, signer.sign(source, "auth.signup", body.to_string().as_bytes()).unwrap())
         }
         None => bed.client.clone(),
     };
@@ -77,7 +78,7 @@ async fn of_many_sources_too_many_sign_ups_are_429_and_log_ins_are_not() {
 async fn who_finds_the_shared_bound_used_up_is_told_to_wait_until_a_place_is_free() {
     let bed = Bed::start_with(|options| options.var("SIGN_UPS_PER_MINUTE", "1")).await;
     assert_eq!(sign_up(&bed, None, "ada@example.com").await, 201);
-    let Err(CallError::Answered(refused)) = attempt(&bed, None, "eve@example.com").await else { panic!("let in") };
+    let Err(CallError::Remote(refused)) = attempt(&bed, None, "eve@example.com").await else { panic!("let in") };
     let details: Value = serde_json::from_str(refused.details().unwrap().get()).unwrap();
     let wait = details["retryAfterMs"].as_u64().unwrap();
     // A minute, but for what passed meanwhile.

@@ -99,12 +99,12 @@ async fn two_instances_share_the_requests_and_each_is_executed_once() {
 async fn one_instance_hears_of_a_new_user() {
     let bed = Bed::start().await;
     let mut events = bed.client.connection().nats().subscribe("user.created").await.unwrap();
-    bed.client.connection().echo(crate::support::PATIENCE).await.unwrap();
+    bed.client.connection().round_trip(crate::support::PATIENCE).await.unwrap();
     let ada = bed.sign_up("ada@example.com").await;
     let event = soon(futures::StreamExt::next(&mut events)).await.unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&event.payload).unwrap(), json!({ "userId": ada.id }));
     let heard = || {
-        let stats = bed.system.users().iter().flat_map(nats_rpc::Running::stats);
+        let stats = bed.system.users().iter().flat_map(nats_rpc::ServiceHandle::stats);
         stats.filter(|stats| stats.handler == "user_created").map(|stats| stats.requests).sum::<u64>()
     };
     soon(async {
@@ -126,7 +126,7 @@ async fn the_service_does_not_start_without_its_guard() {
     let connection = nats_rpc::Connection::open(&nats(&server)).await.unwrap();
     ::users::Users::provision(&connection.jetstream(), ::users::Replicas::ONE).await.unwrap();
     let error = ::users::service(|_| None).start(nats(&server)).await.unwrap_err();
-    let StartError::Refused(lines) = &error else { panic!("{error}") };
+    let StartError::Invalid(lines) = &error else { panic!("{error}") };
     let of_the_guard = lines.iter().filter(|line| line.contains("handlers.rs:") && line.contains("guard `JwtGuard`"));
     assert_eq!(of_the_guard.count(), 3, "{lines:#?}");
 }

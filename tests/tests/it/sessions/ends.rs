@@ -25,12 +25,12 @@ async fn what_ends_a_session_revokes_its_access_tokens() {
         assert!(!revoked(&issued.session.id).await);
     }
     sessions.log_out(&logged_out.refresh_token).await.expect("a log-out");
-    sessions.end("u1", &ended.session.id).await.expect("an end");
+    sessions.revoke("u1", &ended.session.id).await.expect("an end");
     sessions.refresh(&reused.refresh_token).await.expect("a successor");
     assert!(is_reused(&sessions.refresh(&reused.refresh_token).await));
-    sessions.end_any(&ended_by_id.session.id).await.expect("an end").expect("a session");
+    sessions.revoke_by_id(&ended_by_id.session.id).await.expect("an end").expect("a session");
     let gone = "A".repeat(22);
-    assert_eq!(sessions.end_any(&gone).await.expect("an end"), None);
+    assert_eq!(sessions.revoke_by_id(&gone).await.expect("an end"), None);
     for id in [&logged_out.session.id, &ended.session.id, &reused.session.id, &ended_by_id.session.id, &gone] {
         assert!(revoked(id).await);
     }
@@ -41,7 +41,7 @@ async fn what_ends_a_session_revokes_its_access_tokens() {
         sessions.create(owner()).await.expect("a session");
     }
     assert!(revoked(&oldest.session.id).await);
-    sessions.end_all("u1", 3).await.expect("an end");
+    sessions.revoke_all("u1", 3).await.expect("an end");
     let mut epochs = bucket.watch_with_history("ep.*").await.expect("a watch");
     let epoch = epochs.next().await.expect("an entry").expect("an entry");
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&epoch.value).expect("JSON")["epoch"], 3);

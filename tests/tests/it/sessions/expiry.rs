@@ -65,7 +65,7 @@ async fn a_session_that_has_expired_is_neither_listed_nor_ended_though_its_recor
     assert_eq!(sessions.list("u1").await.expect("a list").len(), 1);
     hand.forward(Duration::from_millis(1));
     assert_eq!(sessions.list("u1").await.expect("a list"), []);
-    assert!(is_invalid(&sessions.end("u1", &id).await));
+    assert!(is_invalid(&sessions.revoke("u1", &id).await));
     assert!(!world.stored(&id).await.payload.is_empty());
 }
 

@@ -77,14 +77,14 @@ async fn a_look_at_a_refresh_token_uses_nothing_up() {
     let sessions = world.sessions(config()).await;
     let first = sessions.create(owner()).await.expect("a session");
     for _ in 0..2 {
-        assert_eq!(sessions.look_up(&first.refresh_token).await.expect("a session").session, first.session);
+        assert_eq!(sessions.get(&first.refresh_token).await.expect("a session").session, first.session);
     }
     let second = sessions.refresh(&first.refresh_token).await.expect("a successor");
     sessions.refresh(&second.refresh_token).await.expect("a successor");
     // Reuse, which a refresh would punish.
-    assert!(is_invalid(&sessions.look_up(&first.refresh_token).await));
-    assert!(is_invalid(&sessions.look_up(&forged(&second.refresh_token)).await));
-    assert!(sessions.look_up(&second.refresh_token).await.is_ok());
+    assert!(is_invalid(&sessions.get(&first.refresh_token).await));
+    assert!(is_invalid(&sessions.get(&forged(&second.refresh_token)).await));
+    assert!(sessions.get(&second.refresh_token).await.is_ok());
 }
 
 /// A forged token of an old generation costs thousands of HMACs, which must not keep others from being served.

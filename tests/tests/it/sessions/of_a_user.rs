@@ -19,26 +19,26 @@ async fn a_user_sees_their_sessions_and_ends_one_or_all() {
         tokens.push(issued.refresh_token);
         hand.forward(Duration::from_secs(1));
     }
-    let other = sessions.create(Owner::new("u2", "k2").in_epoch(7)).await.expect("a session");
+    let other = sessions.create(Owner::new("u2", "k2").user_epoch(7)).await.expect("a session");
     tokens[0] = sessions.refresh(&tokens[0]).await.expect("a successor").refresh_token;
 
     let listed = sessions.list("u1").await.expect("a list");
     assert_eq!(listed.iter().rev().map(|live| live.session.id.as_str()).collect::<Vec<_>>(), ids);
     let oldest = listed.last().expect("three");
-    assert_eq!(oldest.refreshed_at.duration_since(oldest.begun_at).expect("later").as_secs(), 3);
-    assert_eq!(sessions.list("u2").await.expect("a list")[0].session.owner.epoch, 7);
+    assert_eq!(oldest.refreshed_at.duration_since(oldest.created_at).expect("later").as_secs(), 3);
+    assert_eq!(sessions.list("u2").await.expect("a list")[0].session.owner.user_epoch, 7);
     assert_eq!(sessions.list("nobody").await.expect("a list"), []);
 
     for (user, id) in [("u2", ids[1].as_str()), ("u1", "*"), ("u1", ">"), ("u1", ""), ("u1", &other.session.id)] {
-        assert!(is_invalid(&sessions.end(user, id).await), "{user} {id}");
+        assert!(is_invalid(&sessions.revoke(user, id).await), "{user} {id}");
     }
-    sessions.end("u1", &ids[1]).await.expect("an end");
-    assert!(is_invalid(&sessions.end("u1", &ids[1]).await));
+    sessions.revoke("u1", &ids[1]).await.expect("an end");
+    assert!(is_invalid(&sessions.revoke("u1", &ids[1]).await));
     assert!(is_invalid(&sessions.refresh(&tokens[1]).await));
     assert_eq!(sessions.list("u1").await.expect("a list").len(), 2);
 
-    let later = sessions.create(Owner::new("u1", "k1").in_epoch(1)).await.expect("a session");
-    assert_eq!(sessions.end_all("u1", 1).await.expect("an end"), 2);
+    let later = sessions.create(Owner::new("u1", "k1").user_epoch(1)).await.expect("a session");
+    assert_eq!(sessions.revoke_all("u1", 1).await.expect("an end"), 2);
     for token in [&tokens[0], &tokens[2]] {
         assert!(is_invalid(&sessions.refresh(token).await));
     }
@@ -57,9 +57,9 @@ async fn refresh_13_at_the_cap_the_oldest_session_ends() {
     let mut ids: Vec<String> = Vec::new();
     for _ in 0..30 {
         let begun = sessions.create(owner()).await.expect("a session");
-        let displaced: Vec<_> = begun.displaced.iter().map(|session| session.id.as_str()).collect();
+        let evicted: Vec<_> = begun.evicted.iter().map(|session| session.id.as_str()).collect();
         let oldest = ids.len().checked_sub(5).map(|oldest| ids[oldest].as_str());
-        assert_eq!(displaced, Vec::from_iter(oldest));
+        assert_eq!(evicted, Vec::from_iter(oldest));
         ids.push(begun.session.id);
         tokens.push(begun.refresh_token);
         hand.forward(Duration::from_millis(1));

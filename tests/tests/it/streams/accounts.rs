@@ -22,7 +22,7 @@ fn two_accounts() -> NatsServer {
 
 struct Accounts {
     server: NatsServer,
-    service: Running,
+    service: ServiceHandle,
     client: Client,
     seen: Seen,
     ends: mpsc::UnboundedReceiver<()>,

@@ -56,7 +56,7 @@ impl Fake {
 }
 
 /// A call to a fake service, which has answered with one item.
-pub(super) async fn faked() -> (NatsServer, nats_rpc::Incoming<u32>, Fake) {
+pub(super) async fn faked() -> (NatsServer, nats_rpc::ResponseStream<u32>, Fake) {
     let server = server();
     let service = foreign(&server).await;
     let mut calls = service.subscribe("fake.stream").await.unwrap();

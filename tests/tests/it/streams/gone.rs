@@ -69,7 +69,7 @@ async fn a_broken_connection_ends_a_stream_with_an_error_behind_its_items() {
 }
 
 /// A service that reaches its server through a proxy, and the caller of a stream that does not.
-async fn behind_a_proxy(server: &NatsServer) -> (Proxy, Running, Client, Seen) {
+async fn behind_a_proxy(server: &NatsServer) -> (Proxy, ServiceHandle, Client, Seen) {
     let proxy = Proxy::to(server.port()).start().await.unwrap();
     let seen = Seen { produced: Arc::default(), gate: Arc::new(Semaphore::new(0)), ends: mpsc::unbounded_channel().0 };
     let service = Service::new("stream", "1.0.0").handlers(handlers![count, gated, unary]).provide(seen.clone());
@@ -88,7 +88,7 @@ async fn a_service_that_loses_its_connection_for_good_ends_its_callers_stream_wi
     // It goes on as long as it can: what it makes now goes nowhere.
     seen.gate.add_permits(10);
     let (lost, error) = all(items).await;
-    assert!(lost.is_empty() && matches!(error, Some(CallError::Broken { .. })), "{lost:?} {error:?}");
+    assert!(lost.is_empty() && matches!(error, Some(CallError::IncompleteResponse { .. })), "{lost:?} {error:?}");
 }
 
 /// Whatever was on its way when the connection broke: a reader has all items, or learns that it has not.
@@ -97,7 +97,7 @@ async fn a_service_whose_connection_breaks_and_comes_back_never_ends_a_stream_ea
     const LAST: u32 = 20_000;
     let server = server();
     let (proxy, _service, client, _) = behind_a_proxy(&server).await;
-    let client = client.patience(PATIENCE);
+    let client = client.no_responders_timeout(PATIENCE);
     for cut_behind in [1, 500, 3_000] {
         soon(client.send::<u32>("stream.unary", &())).await.unwrap();
         let mut items = client.window(64).stream::<u32>("stream.count", &LAST).await.unwrap();
@@ -108,7 +108,10 @@ async fn a_service_whose_connection_breaks_and_comes_back_never_ends_a_stream_ea
         let (rest, error) = all(items).await;
         let had = cut_behind + u32::try_from(rest.len()).unwrap();
         assert_eq!(rest, Vec::from_iter(cut_behind + 1..=had), "each in its place");
-        assert!(had == LAST || matches!(error, Some(CallError::Broken { .. })), "{had} items, then {error:?}");
+        assert!(
+            had == LAST || matches!(error, Some(CallError::IncompleteResponse { .. })),
+            "{had} items, then {error:?}"
+        );
     }
 }
 
@@ -127,7 +130,7 @@ async fn a_stop_lets_streams_finish_and_ends_the_others_at_its_limit() {
     drop(items);
     soon(stopping).await.unwrap();
 
-    let limits = Limits { drain: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits { shutdown_timeout: Duration::from_millis(100), ..Limits::default() };
     let stage = stage_with(server(), limits).await;
     let items = stage.client.stream::<u64>("stream.gated", &()).await.unwrap();
     let stopping = stage_stop(stage.service);
@@ -136,6 +139,6 @@ async fn a_stop_lets_streams_finish_and_ends_the_others_at_its_limit() {
     soon(stopping).await.unwrap();
 }
 
-fn stage_stop(service: Running) -> tokio::task::JoinHandle<()> {
+fn stage_stop(service: ServiceHandle) -> tokio::task::JoinHandle<()> {
     tokio::spawn(service.stop())
 }

@@ -21,7 +21,7 @@ async fn an_error_is_the_last_item_and_a_refusal_comes_before_the_first() {
     let stage = stage().await;
     let (items, error) = all(stage.client.stream::<u32>("stream.fails", &()).await.unwrap()).await;
     assert_eq!(items, [1, 2]);
-    let Some(CallError::Answered(error)) = error else { panic!("{error:?}") };
+    let Some(CallError::Remote(error)) = error else { panic!("{error:?}") };
     assert_eq!(
         (error.code(), error.message(), error.name()),
         (Some(Code::NotFound), "there is no 3", Some("NOT_FOUND"))
@@ -43,7 +43,7 @@ async fn one_answer_is_a_stream_of_one_and_a_stream_is_not_one_answer() {
     let (items, error) = all(stage.client.stream::<u32>("stream.unary", &()).await.unwrap()).await;
     assert!(items == [7] && error.is_none(), "{error:?}");
     let error = stage.client.send::<u32>("stream.count", &3).await.unwrap_err();
-    let CallError::Answered(error) = error else { panic!("{error}") };
+    let CallError::Remote(error) = error else { panic!("{error}") };
     assert!(error.status() == 400 && error.message().contains("`stream`"), "{error}");
     let caller = foreign(&stage.server).await;
     for junk in ["", "open", "open 0", "open -1", "open many", "item 1", "open 5 6"] {
@@ -55,7 +55,7 @@ async fn one_answer_is_a_stream_of_one_and_a_stream_is_not_one_answer() {
 
 #[tokio::test]
 async fn a_stream_has_deadlines_for_each_item_and_in_all() {
-    let limits = Limits { stream_idle: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits { stream_idle_timeout: Duration::from_millis(200), ..Limits::default() };
     let mut stage = stage_with(server(), limits).await;
     // In all, at the service.
     let feeding = tokio::spawn({

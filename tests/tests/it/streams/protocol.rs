@@ -9,7 +9,10 @@ async fn a_message_missed_repeated_or_not_granted_ends_the_stream_with_an_error(
         let (_server, items, mut fake) = faked().await;
         fake.say(wrong, "2").await;
         let (items, error) = all(items).await;
-        assert!(items == [1] && matches!(error, Some(CallError::Broken { .. })), "{wrong}: {items:?} {error:?}");
+        assert!(
+            items == [1] && matches!(error, Some(CallError::IncompleteResponse { .. })),
+            "{wrong}: {items:?} {error:?}"
+        );
         assert_eq!(fake.heard().await, "cancel", "{wrong}");
     }
     let (_server, items, mut fake) = faked().await;
@@ -19,7 +22,10 @@ async fn a_message_missed_repeated_or_not_granted_ends_the_stream_with_an_error(
     // Before an item is taken, for then more would be granted.
     assert_eq!(fake.heard().await, "cancel");
     let (items, error) = all(items).await;
-    assert!(items == [1, 2, 2, 2] && matches!(error, Some(CallError::Broken { .. })), "{items:?} {error:?}");
+    assert!(
+        items == [1, 2, 2, 2] && matches!(error, Some(CallError::IncompleteResponse { .. })),
+        "{items:?} {error:?}"
+    );
 }
 
 #[tokio::test]
@@ -63,9 +69,9 @@ async fn a_service_that_names_no_inbox_is_not_talked_to() {
         let caller = soon(calls.next()).await.unwrap().reply.unwrap();
         publish(&service, &caller, reply, "item 1", "1").await;
         let error = soon(call).await.unwrap().unwrap_err();
-        assert!(matches!(error, CallError::Broken { .. }), "{error}");
+        assert!(matches!(error, CallError::IncompleteResponse { .. }), "{error}");
     }
-    client.connection().echo(PATIENCE).await.unwrap();
+    client.connection().round_trip(PATIENCE).await.unwrap();
     publish(&service, "admin.reset", None, "mine", "").await;
     assert_eq!(frame(&soon(victim.next()).await.unwrap()), "mine");
 }
@@ -74,7 +80,7 @@ async fn a_service_that_names_no_inbox_is_not_talked_to() {
 async fn a_service_that_falls_silent_is_known_by_its_silence() {
     let (_server, items, fake) = faked().await;
     let (items, error) = all(items).await;
-    assert!(items == [1] && matches!(error, Some(CallError::Broken { .. })), "{items:?} {error:?}");
+    assert!(items == [1] && matches!(error, Some(CallError::IncompleteResponse { .. })), "{items:?} {error:?}");
     drop(fake);
 }
 
@@ -83,6 +89,6 @@ async fn an_error_of_a_foreign_service_is_read() {
     let (_server, items, mut fake) = faked().await;
     fake.say("error 2", r#"{"code":"TAKEN","message":"taken","details":[1]}"#).await;
     let (_, error) = all(items).await;
-    let Some(CallError::Answered(error)) = error else { panic!("{error:?}") };
+    let Some(CallError::Remote(error)) = error else { panic!("{error:?}") };
     assert_eq!((error.status(), error.message(), error.name()), (409, "taken", Some("TAKEN")));
 }

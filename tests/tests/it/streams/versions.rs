@@ -67,7 +67,7 @@ async fn a_service_of_another_version_is_read() {
     let (_server, items, mut fake) = faked().await;
     fake.say("ping 0", "").await;
     let (_, error) = all(items).await;
-    assert!(matches!(error, Some(CallError::Broken { .. })), "a ping with a wrong count: {error:?}");
+    assert!(matches!(error, Some(CallError::IncompleteResponse { .. })), "a ping with a wrong count: {error:?}");
 }
 
 /// As across accounts: frames of one instance have several addresses, and another instance may share one of them.

@@ -37,7 +37,7 @@ async fn one_beacon_is_for_all_instances() {
     let mut others = Vec::new();
     for _ in 0..3 {
         let connection = Connection::open(&without_consumers(crate::support::nats(&world.server))).await.unwrap();
-        let config = SigningKeyConfig::new(KeyPurpose::AccessTokens).margin(Duration::ZERO);
+        let config = SigningKeyConfig::new(KeyPurpose::AccessTokens).activation_delay(Duration::ZERO);
         let keys = soon(SigningKeys::open(&connection, config)).await.unwrap();
         others.push(TrustBeacon::start(&connection, &ChangeSigner::keys(&keys)).await.unwrap());
         drop(connection);

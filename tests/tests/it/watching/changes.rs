@@ -44,13 +44,13 @@ async fn secret_signs_revocations_and_beacons() {
     let revoker = Revoker::open(&connection).await.unwrap().signed_by(&signer);
     let vars = |name: &str| (name == "JWT_SECRET").then(|| "\u{7}".repeat(32));
     let verifier = Connection::open(&config).await.unwrap();
-    let guard: JwtGuard = JwtGuard::new(soon(JwtConfig::open(&verifier, vars)).await.unwrap()).unwrap();
+    let guard: JwtGuard = JwtGuard::new(soon(JwtConfig::load(&verifier, vars)).await.unwrap()).unwrap();
     let token = TokenIssuer::hs256(&secret).issue(&Grant::new("u1", "s1")).unwrap();
     assert!(guard.verify(&token).is_ok());
     drop(beacon);
     let asked = requests(&server).await;
     revoker.session("s1").await.unwrap();
-    until(|| guard.verify(&token).err() == Some(Refusal::Revoked)).await;
+    until(|| guard.verify(&token).err() == Some(JwtRejection::Revoked)).await;
     assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
 

@@ -31,7 +31,7 @@ async fn guard_closes_while_it_hears_nothing() {
     let token = world.token("s1");
     until(|| verifier.guard.verify(&token).is_ok()).await;
     proxy.freeze(Which::All);
-    until(|| verifier.guard.verify(&token).err() == Some(Refusal::StaleRevocations)).await;
+    until(|| verifier.guard.verify(&token).err() == Some(JwtRejection::StaleRevocations)).await;
     proxy.cut(Which::All).await;
     proxy.resume(Which::All);
     until(|| verifier.guard.verify(&token).is_ok()).await;
@@ -66,7 +66,7 @@ async fn election_closes_no_guard_and_loses_no_revocation() {
         provision(&jetstream, 3).await;
     };
     tokio::time::timeout(ELECTION_LIMIT, provisioned).await.unwrap();
-    let config_of_keys = SigningKeyConfig::new(KeyPurpose::AccessTokens).margin(Duration::ZERO);
+    let config_of_keys = SigningKeyConfig::new(KeyPurpose::AccessTokens).activation_delay(Duration::ZERO);
     let keys = soon(SigningKeys::open(&connection, config_of_keys)).await.unwrap();
     let signer = ChangeSigner::keys(&keys);
     let revoker = Revoker::open(&connection).await.unwrap().signed_by(&signer);

@@ -29,13 +29,13 @@ async fn watch_by_consumer_survives_a_poisoned_record() {
         provision(&jetstream::new(foreign(&server).await), 1).await;
         let open = async || Connection::open(&config(nats(&server))).await.unwrap();
         let auth = open().await;
-        let of_auth = SigningKeyConfig::new(KeyPurpose::AccessTokens).margin(Duration::ZERO);
+        let of_auth = SigningKeyConfig::new(KeyPurpose::AccessTokens).activation_delay(Duration::ZERO);
         let keys_of_auth = soon(SigningKeys::open(&auth, of_auth)).await.unwrap();
         let _beacon = TrustBeacon::start(&auth, &ChangeSigner::keys(&keys_of_auth)).await.unwrap();
         let (gateway, follower) = (open().await, open().await);
-        let of_gateway = SigningKeyConfig::new(KeyPurpose::Peers).margin(Duration::ZERO);
+        let of_gateway = SigningKeyConfig::new(KeyPurpose::Peers).activation_delay(Duration::ZERO);
         let keys = soon(SigningKeys::open(&gateway, of_gateway)).await.unwrap();
-        let ring = soon(KeyRing::follow(&follower, KeyPurpose::Peers)).await.unwrap();
+        let ring = soon(KeyRing::watch(&follower, KeyPurpose::Peers)).await.unwrap();
         let knows = |kid: Option<String>| kid.is_some_and(|kid| format!("{ring:?}").contains(&kid));
         until(|| knows(keys.kid())).await;
         for _ in 0..3 {
@@ -59,16 +59,16 @@ async fn poisoned_ring_of_gateways_keeps_nothing_from_starting() {
     for config in [|config: NatsConfig| config, without_consumers] {
         let (server, _) = planted().await;
         let connection = Connection::open(&config(nats(&server))).await.unwrap();
-        let auth = SigningKeyConfig::new(KeyPurpose::AccessTokens).margin(Duration::ZERO);
+        let auth = SigningKeyConfig::new(KeyPurpose::AccessTokens).activation_delay(Duration::ZERO);
         let _auth = soon(SigningKeys::open(&connection, auth)).await.unwrap();
         let vars = |name: &str| (name == "JWT_ACCEPT_ASSERTIONS").then(|| "true".to_owned());
-        let opened = soon(JwtConfig::open(&connection, vars)).await;
+        let opened = soon(JwtConfig::load(&connection, vars)).await;
         drop(opened.expect("a service that accepts assertions starts"));
         let gateway = Connection::open(&config(nats(&server))).await.unwrap();
-        let peers = SigningKeyConfig::new(KeyPurpose::Peers).margin(Duration::ZERO);
+        let peers = SigningKeyConfig::new(KeyPurpose::Peers).activation_delay(Duration::ZERO);
         let keys = soon(SigningKeys::open(&gateway, peers)).await.unwrap();
         assert!(is_mended(&gateway).await, "a gateway writes its document over it");
-        let ring = soon(KeyRing::follow(&connection, KeyPurpose::Peers)).await.unwrap();
+        let ring = soon(KeyRing::watch(&connection, KeyPurpose::Peers)).await.unwrap();
         until(|| format!("{ring:?}").contains(&keys.kid().unwrap())).await;
     }
 }
@@ -113,7 +113,7 @@ async fn forged_flow_control_request_is_not_answered() {
     };
     let connection = Connection::open(&nats(&server)).await.unwrap();
     let revoker = Revoker::open(&connection).await.unwrap();
-    let revocations = soon(Revocations::follow(&connection)).await.unwrap();
+    let revocations = soon(Revocations::watch(&connection)).await.unwrap();
     attack("KV_auth_rev").await;
     revoker.session("s1").await.unwrap();
     until(|| revocations.len() == 1).await;

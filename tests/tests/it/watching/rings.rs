@@ -8,10 +8,10 @@ async fn retired_key_is_refused_within_moments_without_a_consumer() {
     let verifiers = [world.verifier().await, world.verifier().await];
     let token = world.token("s1");
     until(|| verifiers.iter().all(|it| it.guard.verify(&token).is_ok())).await;
-    let bucket = RingBucket::open(&world.connection, KeyPurpose::AccessTokens).await.unwrap();
+    let bucket = JwksBucket::open(&world.connection, KeyPurpose::AccessTokens).await.unwrap();
     let kid = world.keys.kid().unwrap();
     bucket.retire(&kid).await.unwrap();
-    until(|| verifiers.iter().all(|it| it.guard.verify(&token).err() == Some(Refusal::UnknownKeyId))).await;
+    until(|| verifiers.iter().all(|it| it.guard.verify(&token).err() == Some(JwtRejection::UnknownKeyId))).await;
     // The instance makes another key, which arrives as well.
     until(|| world.keys.kid().is_some_and(|now| now != kid)).await;
     let next = world.token("s2");
@@ -24,7 +24,7 @@ async fn order_to_rotate_reaches_each_instance() {
     let world = World::new().await;
     let verifier = world.verifier().await;
     let before = world.keys.kid().unwrap();
-    RingBucket::open(&world.connection, KeyPurpose::AccessTokens).await.unwrap().rotate().await.unwrap();
+    JwksBucket::open(&world.connection, KeyPurpose::AccessTokens).await.unwrap().rotate().await.unwrap();
     until(|| world.keys.kid().is_some_and(|now| now != before)).await;
     let token = world.token("s1");
     until(|| verifier.guard.verify(&token).is_ok()).await;
@@ -35,13 +35,13 @@ async fn keys_of_gateways_are_announced_by_auth() {
     let world = World::new().await;
     let config = without_consumers(nats(&world.server));
     let follower = Connection::open(&config).await.unwrap();
-    let ring = soon(KeyRing::follow(&follower, KeyPurpose::Peers)).await.unwrap();
+    let ring = soon(KeyRing::watch(&follower, KeyPurpose::Peers)).await.unwrap();
     let gateway = Connection::open(&config).await.unwrap();
-    let config = SigningKeyConfig::new(KeyPurpose::Peers).margin(Duration::ZERO);
+    let config = SigningKeyConfig::new(KeyPurpose::Peers).activation_delay(Duration::ZERO);
     let keys = soon(SigningKeys::open(&gateway, config)).await.unwrap();
     let kid = keys.kid().unwrap();
     until(|| format!("{ring:?}").contains(&kid)).await;
-    let bucket = RingBucket::open(&world.connection, KeyPurpose::Peers).await.unwrap();
+    let bucket = JwksBucket::open(&world.connection, KeyPurpose::Peers).await.unwrap();
     bucket.retire(&kid).await.unwrap();
     until(|| !format!("{ring:?}").contains(&kid)).await;
     assert_eq!(consumers(&world.connection.jetstream()).await, 0);
@@ -55,7 +55,7 @@ async fn services_watch_without_consumers() {
     let options = ::demo::Options::new(nats.clone()).var("GATEWAY_TIMEOUT_MS", "30000").var("BCRYPT_COST", "10");
     let system = soon(::demo::System::start(options, &mut ::demo::Report::silent())).await.unwrap();
     let connection = Connection::open(&nats).await.unwrap();
-    let client = nats_rpc::Client::over(&connection).timeout(PATIENCE);
+    let client = nats_rpc::Client::new(connection.clone()).timeout(PATIENCE);
     let body = serde_json::json!({ "email": "ada@example.com", "password": "correct horse battery" });
     let signed_up: serde_json::Value = client.send("auth.signup", &body).await.unwrap();
     let text = |name: &str| signed_up[name].as_str().unwrap().to_owned();

@@ -9,7 +9,7 @@ use futures::stream::FuturesUnordered;
 use nats_rpc::{Code, Connection};
 use nats_rpc_auth::{Email, LoginThrottle, ThrottlePolicy};
 use nats_rpc_jwt::SecretKey;
-use nats_rpc_jwt::{PEER_HEADER, PeerSigner};
+use nats_rpc_jwt::{CLIENT_IP_HEADER, ClientIpSigner};
 use serde_json::{Value, json};
 
 use super::super::capture;
@@ -22,15 +22,15 @@ use crate::support::{nats, soon};
 const NEVER: &str = "wrong\0";
 
 impl World {
-    fn signer(&self) -> PeerSigner {
-        PeerSigner::hs256(&SecretKey::new("JWT_ASSERTION_SECRET", capture::secret(ASSERTION_SECRET)).unwrap())
+    fn signer(&self) -> ClientIpSigner {
+        ClientIpSigner::hs256(&SecretKey::new("JWT_ASSERTION_SECRET", capture::secret(ASSERTION_SECRET)).unwrap())
     }
 
     /// The code that a log-in ends with whose caller is, as `signer` vouches for, at `address`; 0 if it is let in.
-    async fn log_in_from(&self, signer: &PeerSigner, address: &str, email: &str, password: &str) -> u16 {
+    async fn log_in_from(&self, signer: &ClientIpSigner, address: &str, email: &str, password: &str) -> u16 {
         let body = credentials(email, password);
         let proof = signer.sign(address.parse().unwrap(), "auth.login", body.to_string().as_bytes()).unwrap();
-        let client = self.client.header(PEER_HEADER, capture::secret(proof));
+        let client = self.client.header(CLIENT_IP_HEADER, capture::secret(proof));
         client.send::<Value>("auth.login", &body).await.map_or_else(|error| error.code().unwrap().status(), |_| 0)
     }
 
@@ -130,7 +130,7 @@ pub(super) async fn sources_that_nobody_proves(world: &World) {
     for (name, value) in [("x-forwarded-for", "198.51.100.1"), ("x-real-ip", "198.51.100.1"), ("forwarded", "for=::1")]
     {
         let proof = signer.sign("203.0.113.9".parse().unwrap(), "auth.login", body.to_string().as_bytes()).unwrap();
-        let client = world.client.header(PEER_HEADER, capture::secret(proof)).header(name, value);
+        let client = world.client.header(CLIENT_IP_HEADER, capture::secret(proof)).header(name, value);
         let refused = client.send::<Value>("auth.login", &body).await.unwrap_err();
         assert_eq!(refused.code(), Some(Code::ResourceExhausted), "{name}");
         harness::refused();

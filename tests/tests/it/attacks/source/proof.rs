@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use nats_rpc::{Client, Connection};
 use nats_rpc_auth::{LoginThrottle, ThrottlePolicy};
 use nats_rpc_jwt::SecretKey;
-use nats_rpc_jwt::{KeyPurpose, PEER_HEADER, PeerSigner, SigningKeyConfig, SigningKeys};
+use nats_rpc_jwt::{CLIENT_IP_HEADER, ClientIpSigner, KeyPurpose, SigningKeyConfig, SigningKeys};
 use nats_rpc_tests::server;
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ impl Attempts {
 
     /// The code that an attempt of this data ends with which brings `proof`.
     async fn end(&self, data: &Value, proof: &str) -> u16 {
-        let client = self.client.header(PEER_HEADER, capture::secret(proof));
+        let client = self.client.header(CLIENT_IP_HEADER, capture::secret(proof));
         client.send::<Value>(SUBJECT, data).await.unwrap_err().code().unwrap().status()
     }
 
@@ -59,7 +59,7 @@ impl Attempts {
     }
 }
 
-fn sign(signer: &PeerSigner, address: &str, data: &str) -> String {
+fn sign(signer: &ClientIpSigner, address: &str, data: &str) -> String {
     signer.sign(address.parse().unwrap(), SUBJECT, data.as_bytes()).unwrap()
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn proofs_of_where_a_caller_is(_: &World) {
     let connection = Connection::open(&nats(&server)).await.unwrap();
     let own = async |purpose| soon(SigningKeys::open(&connection, SigningKeyConfig::new(purpose))).await.unwrap();
     let gateway = own(KeyPurpose::Peers).await;
-    let signer = || gateway.peer_signer();
+    let signer = || gateway.client_ip_signer();
     let pepper = SecretKey::new("JWT_REFRESH_SECRET", REFRESH_SECRET).unwrap();
     // The last failure as if it had come some hours from now, so that the wait outlasts every test.
     let later = || SystemTime::now() + Duration::from_secs(36_000);
@@ -133,7 +133,7 @@ pub(super) async fn proofs_of_where_a_caller_is(_: &World) {
     attempts.believe_nothing("the signature of something else", edited).await;
     // By keys that vouch for something else, in the same ring and in that of auth.
     for purpose in [KeyPurpose::Assertions, KeyPurpose::AccessTokens] {
-        let signer = own(purpose).await.peer_signer();
+        let signer = own(purpose).await.client_ip_signer();
         attempts.believe_nothing("a key for something else", |data| sign(&signer, GUILTY, data)).await;
     }
     attempts.believe(genuine).await;

@@ -5,7 +5,7 @@ use super::*;
 const APP: &str = "https://app.example.com";
 
 async fn front_for(server: &NatsServer, origins: &str) -> Front {
-    let vars = [("JWT_SECRET", SECRET), ("GATEWAY_CORS_ORIGINS", origins), ("JWT_WITHOUT_REVOCATIONS", "true")];
+    let vars = [("JWT_SECRET", SECRET), ("GATEWAY_CORS_ORIGINS", origins), ("JWT_CHECK_REVOCATIONS", "false")];
     let vars = |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     let config = Config::from_vars(vars).unwrap();
     Front::start_with(server, |_| config.address(([127, 0, 0, 1], 0))).await

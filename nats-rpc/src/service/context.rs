@@ -7,13 +7,13 @@ use crate::error::RpcError;
 
 /// What a service knows when its parts are made: its connection, and its name. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct ServiceContext {
     connection: Connection,
     service: String,
     unfinished: Unfinished,
 }
 
-impl Config {
+impl ServiceContext {
     pub(super) fn new(connection: Connection, service: &str, limits: &Limits) -> Self {
         let unfinished = Unfinished::at_most(limits.in_flight);
         Self { connection, service: service.to_owned(), unfinished }
@@ -42,32 +42,32 @@ impl Config {
     ///
     /// For several writes of which none may be left out once the first is done; a handler that goes on as a whole,
     /// and answers late, says `run_to_completion`. It inherits no deadline: give it one of its own. A
-    /// [stop](super::Running::stop) waits for it as long as for handlers. What is left then, or panics, is an
+    /// [stop](super::ServiceHandle::stop) waits for it as long as for handlers. What is left then, or panics, is an
     /// error in the log that names it as `what`.
     ///
     /// ```no_run
-    /// use nats_rpc::Config;
+    /// use nats_rpc::ServiceContext;
     /// use nats_rpc::prelude::*;
     ///
     /// #[derive(Clone)]
-    /// struct Orders(Config);
+    /// struct Orders(ServiceContext);
     ///
     /// #[message_pattern("orders.cancel")]
     /// async fn cancel(State(Orders(config)): State<Orders>, Payload(order): Payload<u64>) -> Result<(), RpcError> {
     ///     let both = async move { println!("order {order} is cancelled, and paid back") };
-    ///     config.see_through("a cancelled order", both).await
+    ///     config.spawn_detached("a cancelled order", both).await
     /// }
     ///
     /// let service = Service::new("orders", "1.0.0")
     ///     .handlers(handlers![cancel])
-    ///     .provide_with(async |config: Config| Ok::<_, RpcError>(Orders(config)));
+    ///     .provide_with(async |context: ServiceContext| Ok::<_, RpcError>(Orders(context)));
     /// ```
     ///
     /// # Errors
     /// 503 ([`Code::Unavailable`](crate::Code::Unavailable)) if as much is being seen through as
     /// [`Limits::in_flight`] allows requests, with nothing of `work` begun: what goes on without its handler is
     /// no longer counted as a request. 500 if `work` panics, or a stop has left it.
-    pub async fn see_through<T: Send + 'static>(
+    pub async fn spawn_detached<T: Send + 'static>(
         &self,
         what: &'static str,
         work: impl Future<Output = T> + Send + 'static,

@@ -15,13 +15,13 @@ impl Connection {
     /// server sent before has reached this connection.
     ///
     /// # Errors
-    /// [`EchoError`] if none came back within `limit`.
-    pub async fn echo(&self, limit: Duration) -> Result<Duration, EchoError> {
+    /// [`RoundTripError`] if none came back within `limit`.
+    pub async fn round_trip(&self, limit: Duration) -> Result<Duration, RoundTripError> {
         let started = Instant::now();
         tokio::time::timeout(limit, self.echo_until_heard())
             .await
             .map(|()| started.elapsed())
-            .map_err(|_| EchoError { waited: limit })
+            .map_err(|_| RoundTripError { waited: limit })
     }
 
     async fn echo_until_heard(&self) {
@@ -49,7 +49,7 @@ impl Connection {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("a message to oneself did not come back within {waited:?}")]
 #[non_exhaustive]
-pub struct EchoError {
+pub struct RoundTripError {
     /// How long it was waited for.
     pub waited: Duration,
 }

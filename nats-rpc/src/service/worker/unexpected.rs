@@ -7,7 +7,7 @@ use super::Worker;
 
 impl Worker<'_> {
     /// Whether a message was not sent to this handler; it is counted then, and to be dropped.
-    pub(super) fn is_foreign(&self, message: &Message) -> bool {
+    pub(super) fn is_unexpected(&self, message: &Message) -> bool {
         let (endpoint, subject) = (self.endpoint, message.subject.as_str());
         let pattern = &endpoint.route.entry.pattern;
         if !pattern.matches(subject) {
@@ -15,11 +15,14 @@ impl Worker<'_> {
             // Such a message keeps the subject that it was stored under.
             tracing::warn!(subject, pattern = pattern.subject(), "dropped a message that was not sent to this handler");
         } else if !endpoint.republished && is_forwarded(message) {
-            tracing::warn!(subject, "dropped a message that a stream forwards; `Service::republished` is for events");
+            tracing::warn!(
+                subject,
+                "dropped a message that a stream forwards; `Service::accept_republished` is for events"
+            );
         } else {
             return false;
         }
-        endpoint.counters.foreign();
+        endpoint.counters.unexpected();
         true
     }
 }
