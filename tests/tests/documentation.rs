@@ -5,12 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Upper-case text in the code that is no environment variable: codes, outcomes, and names that tests use.
-const NOT_VARIABLES: [&str; 18] = [
+const NOT_VARIABLES: [&str; 20] = [
     "CARGO_PKG_NAME",
     "CARGO_PKG_VERSION",
     "CONNECTION_LOST",
     "DEADLINE_EXCEEDED",
     "DEMO_UNDER_TEST",
+    "INBOX_FORBIDDEN",
+    "INCOMPLETE_RESPONSE",
     "INVALID_ARGUMENT",
     "METHOD_NOT_ALLOWED",
     "NATS_RPC_TEST_CHILD",
@@ -24,6 +26,16 @@ const NOT_VARIABLES: [&str; 18] = [
     "UNSUPPORTED_MEDIA_TYPE",
     "CAPTURED_BY_STREAM",
     "NOT_IMPLEMENTED",
+];
+
+/// Variables by the names that they had: the code rejects these and names the new ones.
+const RENAMED: [(&str, &str); 6] = [
+    ("GATEWAY_CONNECTIONS", "GATEWAY_MAX_CONNECTIONS"),
+    ("GATEWAY_IDLE_MS", "GATEWAY_KEEP_ALIVE_MS"),
+    ("GATEWAY_SILENCE_MS", "GATEWAY_READ_TIMEOUT_MS"),
+    ("JWT_REVOCATIONS_STALE_MS", "JWT_REVOCATION_MAX_AGE_MS"),
+    ("JWT_WITHOUT_REVOCATIONS", "JWT_CHECK_REVOCATIONS"),
+    ("KEY_MARGIN_MS", "KEY_ACTIVATION_DELAY_MS"),
 ];
 
 fn root() -> PathBuf {
@@ -70,6 +82,10 @@ fn configuration_page_lists_every_variable_and_no_other() {
     let rows: String = page.lines().filter(|line| line.starts_with("| `")).map(|line| format!("{line}\n")).collect();
     let first_cells: Vec<&str> = rows.lines().filter_map(|row| row.split('|').nth(1)).collect();
     let listed: BTreeSet<&str> = first_cells.iter().flat_map(|cell| quoted(cell, '`')).collect();
+    for (old, new) in RENAMED {
+        assert!(read.contains(old) && listed.contains(new), "{old} is rejected, {new} is documented");
+    }
+    let read: BTreeSet<&str> = read.into_iter().filter(|name| RENAMED.iter().all(|(old, _)| old != name)).collect();
     let twins = listed.iter().filter_map(|name| name.strip_suffix("_FILE"));
     let read: BTreeSet<&str> = read.into_iter().filter(|name| name.strip_suffix("_FILE").is_none()).collect();
     let without_twins: BTreeSet<&str> =

@@ -55,7 +55,7 @@ impl Audit {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn over(client: &Client) -> Self {
+    pub fn new(client: &Client) -> Self {
         let (queue, items) = mpsc::channel(QUEUE);
         let undelivered = Arc::new(AtomicU64::new(0));
         tokio::spawn(publish(items, client.timeout(PATIENCE), undelivered.clone()));
@@ -64,7 +64,7 @@ impl Audit {
 
     /// Tells of the one `event` of a program that is about to end, such as a command of an operator.
     pub async fn tell(connection: &Connection, event: AuditEvent) {
-        let audit = Self::over(&Client::new(connection.clone()));
+        let audit = Self::new(&Client::new(connection.clone()));
         audit.emit(event);
         audit.flush().await;
     }

@@ -91,7 +91,7 @@ pub struct Owner {
     /// Where the auth service finds the user's account again, such as [`Email::key`](super::Email::key).
     pub account: String,
     /// The user's epoch when the session began; a session of an epoch that the user has left has ended.
-    pub epoch: u64,
+    pub user_epoch: u64,
     /// The same, of everybody.
     pub global_epoch: u64,
 }
@@ -99,13 +99,13 @@ pub struct Owner {
 impl Owner {
     /// The owner with this user id and account key, whose epochs are 0.
     pub fn new(user: impl Into<String>, account: impl Into<String>) -> Self {
-        Self { user: user.into(), account: account.into(), epoch: 0, global_epoch: 0 }
+        Self { user: user.into(), account: account.into(), user_epoch: 0, global_epoch: 0 }
     }
 
     /// Sets the user's epoch.
     #[must_use]
     pub fn user_epoch(mut self, epoch: u64) -> Self {
-        self.epoch = epoch;
+        self.user_epoch = epoch;
         self
     }
 

@@ -2,7 +2,7 @@
 //! E-mail addresses and passwords of any text: one form each, and no panic on the way to it.
 
 use libfuzzer_sys::fuzz_target;
-use nats_rpc_auth::{Email, Password, PasswordError, PasswordPolicy, PasswordHasher};
+use nats_rpc_auth::{Email, Password, PasswordError, PasswordHasher, PasswordPolicy};
 use unicode_normalization::UnicodeNormalization;
 
 fn check_email(text: &str) -> Option<Email> {

@@ -7,6 +7,7 @@ use super::dev::InsecureDev;
 use super::revocation::{MAX_REVOCABLE_LIFETIME, Revocations};
 use super::ring::KeyRing;
 use super::secret::{MIN_SECRET_BYTES, SecretKey};
+use crate::renamed_variable::RenamedVariable;
 
 /// The issuer of access tokens unless configured: what `JWT_ISSUER` is if not set.
 pub const DEFAULT_ISSUER: &str = "nats-rpc-auth";
@@ -316,6 +317,9 @@ pub enum JwtConfigError {
         /// What its value should be.
         wanted: &'static str,
     },
+    /// A variable is set by its old name.
+    #[error(transparent)]
+    Renamed(#[from] RenamedVariable),
     /// More than 60 s of clock skew.
     #[error("the leeway is above 60 s")]
     Leeway,

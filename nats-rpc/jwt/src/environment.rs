@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nats_rpc::{Connection, ServiceContext};
+use nats_rpc::{Connection, ServiceContext, renamed_variable};
 
 use super::revocation::{DEFAULT_MAX_STALE, RevocationBucketError};
 use crate::jwks::{KeyPurpose, KeysError};
@@ -13,8 +13,13 @@ const SECRET: &str = "JWT_SECRET";
 /// The secret of assertions, where access tokens have one as well.
 pub(crate) const ASSERTION_SECRET: &str = "JWT_ASSERTION_SECRET";
 const ACCEPT_ASSERTIONS: &str = "JWT_ACCEPT_ASSERTIONS";
-const WITHOUT_REVOCATIONS: &str = "JWT_CHECK_REVOCATIONS";
-const STALE: &str = "JWT_REVOCATION_MAX_AGE_MS";
+const CHECK_REVOCATIONS: &str = "JWT_CHECK_REVOCATIONS";
+const MAX_AGE: &str = "JWT_REVOCATION_MAX_AGE_MS";
+/// Variables that had another name.
+const RENAMED: [(&str, &str); 2] = [
+    ("JWT_WITHOUT_REVOCATIONS", "JWT_CHECK_REVOCATIONS, with the opposite value,"),
+    ("JWT_REVOCATIONS_STALE_MS", "JWT_REVOCATION_MAX_AGE_MS"),
+];
 
 /// What a deployment says of tokens, read before there is a connection.
 ///
@@ -42,7 +47,7 @@ pub struct VerifierConfig {
     audience: Option<String>,
     accepts_assertions: bool,
     assertion_secret: Option<SecretKey>,
-    without_revocations: bool,
+    checks_revocations: bool,
     max_stale: Duration,
     ring: Option<KeyRing>,
     gateways: Option<KeyRing>,
@@ -56,8 +61,9 @@ impl VerifierConfig {
     /// [`JwtConfigError`] naming the first that cannot be used.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, JwtConfigError> {
         let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
-        let without_revocations = flag(WITHOUT_REVOCATIONS, vars)?;
-        let accepts_assertions = flag(ACCEPT_ASSERTIONS, vars)?;
+        renamed_variable(vars, &RENAMED)?;
+        let checks_revocations = flag(CHECK_REVOCATIONS, true, vars)?;
+        let accepts_assertions = flag(ACCEPT_ASSERTIONS, false, vars)?;
         let secret = SecretKey::optional_from_vars(SECRET, vars)?;
         let assertion_secret = match (&secret, accepts_assertions) {
             (Some(secret), true) => {
@@ -73,7 +79,7 @@ impl VerifierConfig {
             audience: vars("JWT_AUDIENCE"),
             accepts_assertions,
             assertion_secret,
-            without_revocations,
+            checks_revocations,
             max_stale: max_stale(vars)?,
             ring: None,
             gateways: None,
@@ -128,7 +134,7 @@ impl VerifierConfig {
         if let Some(audience) = &self.audience {
             config = config.audience(audience);
         }
-        if !self.without_revocations {
+        if self.checks_revocations {
             config = config.revocations(match self.revocations.clone() {
                 Some(revocations) => revocations,
                 None => self.watch_revocations(connection).await?,
@@ -187,16 +193,17 @@ impl JwtConfig {
 }
 
 fn max_stale(vars: impl Fn(&str) -> Option<String>) -> Result<Duration, JwtConfigError> {
-    let Some(text) = vars(STALE) else { return Ok(DEFAULT_MAX_STALE) };
+    let Some(text) = vars(MAX_AGE) else { return Ok(DEFAULT_MAX_STALE) };
     let millis = text.parse().ok().filter(|millis| (1_000..=3_600_000).contains(millis));
     let wanted = "a number of milliseconds from 1000 to 3600000";
-    millis.map(Duration::from_millis).ok_or(JwtConfigError::Variable { name: STALE, wanted })
+    millis.map(Duration::from_millis).ok_or(JwtConfigError::Variable { name: MAX_AGE, wanted })
 }
 
-/// Reads a setting that is on or off.
-fn flag(name: &'static str, vars: impl Fn(&str) -> Option<String>) -> Result<bool, JwtConfigError> {
+/// Reads a setting that is on or off; `default` if it is not set.
+fn flag(name: &'static str, default: bool, vars: impl Fn(&str) -> Option<String>) -> Result<bool, JwtConfigError> {
     match vars(name).as_deref() {
-        None | Some("" | "0" | "false") => Ok(false),
+        None | Some("") => Ok(default),
+        Some("0" | "false") => Ok(false),
         Some("1" | "true") => Ok(true),
         Some(_) => Err(JwtConfigError::Variable { name, wanted: "true or false" }),
     }
@@ -226,16 +233,16 @@ impl JwtGuard<UserClaims> {
     ///
     /// # Errors
     /// As [`JwtConfig::load`].
-    pub async fn from_env(config: ServiceContext) -> Result<Self, KeysError> {
-        Self::from_vars(config, |name| std::env::var(name).ok()).await
+    pub async fn from_env(context: ServiceContext) -> Result<Self, KeysError> {
+        Self::from_vars(context, |name| std::env::var(name).ok()).await
     }
 
     /// As [`from_env`](Self::from_env), with variables from elsewhere.
     ///
     /// # Errors
     /// As [`JwtConfig::load`].
-    pub async fn from_vars(config: ServiceContext, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
-        Ok(Self::new(JwtConfig::load(config.connection(), vars).await?)?)
+    pub async fn from_vars(context: ServiceContext, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
+        Ok(Self::new(JwtConfig::load(context.connection(), vars).await?)?)
     }
 }
 
@@ -244,14 +251,15 @@ impl InsecureDev {
     ///
     /// # Errors
     /// As [`InsecureDev::prove`].
-    pub fn from_env(config: &ServiceContext) -> Result<Self, JwtConfigError> {
-        Self::prove(std::env::var(Self::FLAG).ok().as_deref(), config.connection().is_loopback())
+    pub fn from_env(context: &ServiceContext) -> Result<Self, JwtConfigError> {
+        Self::prove(std::env::var(Self::FLAG).ok().as_deref(), context.connection().is_loopback())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::renamed_variable::RenamedVariable;
 
     fn check(vars: &[(&str, &str)]) -> Result<(), JwtConfigError> {
         let value = |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
@@ -267,17 +275,17 @@ mod tests {
             &[(SECRET, "")],
             &[(SECRET, secret), (ASSERTION_SECRET, "short"), (ACCEPT_ASSERTIONS, "")],
             &[(SECRET, secret), (ASSERTION_SECRET, other), accept],
-            &[accept, (WITHOUT_REVOCATIONS, "true")],
-            &[(STALE, "1000")],
-            &[(STALE, "")],
+            &[accept, (CHECK_REVOCATIONS, "false")],
+            &[(MAX_AGE, "1000")],
+            &[(MAX_AGE, "")],
         ] {
             assert_eq!(check(good), Ok(()), "{good:?}");
         }
         for bad in ["999", "3600001", "-1", "30s"] {
-            assert!(matches!(check(&[(STALE, bad)]), Err(JwtConfigError::Variable { name: STALE, .. })), "{bad}");
+            assert!(matches!(check(&[(MAX_AGE, bad)]), Err(JwtConfigError::Variable { name: MAX_AGE, .. })), "{bad}");
         }
         let flag = |name| Err(JwtConfigError::Variable { name, wanted: "true or false" });
-        assert_eq!(check(&[(WITHOUT_REVOCATIONS, "maybe")]), flag(WITHOUT_REVOCATIONS));
+        assert_eq!(check(&[(CHECK_REVOCATIONS, "maybe")]), flag(CHECK_REVOCATIONS));
         assert_eq!(check(&[(ACCEPT_ASSERTIONS, "maybe")]), flag(ACCEPT_ASSERTIONS));
         for bad in [
             &[(SECRET, "short")][..],
@@ -286,6 +294,16 @@ mod tests {
             &[(SECRET, secret), (ASSERTION_SECRET, secret), accept],
         ] {
             assert!(check(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn renamed_variable_is_rejected_with_its_new_name() {
+        for (old, new) in RENAMED {
+            let error = check(&[(old, "true")]).unwrap_err();
+            assert_eq!(error, JwtConfigError::Renamed(RenamedVariable { old, new }));
+            assert!(error.to_string().contains(old) && error.to_string().contains(new), "{error}");
+            assert_eq!(check(&[(old, "")]), Ok(()));
         }
     }
 
@@ -307,8 +325,11 @@ mod tests {
 
     #[test]
     fn a_flag_is_on_off_or_refused() {
-        let read = |value: &'static str| flag(ACCEPT_ASSERTIONS, move |_| Some(value.to_owned()));
-        assert_eq!(flag(ACCEPT_ASSERTIONS, |_| None), Ok(false));
+        let read = |value: &'static str| flag(ACCEPT_ASSERTIONS, false, move |_| Some(value.to_owned()));
+        for default in [false, true] {
+            assert_eq!(flag(ACCEPT_ASSERTIONS, default, |_| None), Ok(default));
+            assert_eq!(flag(ACCEPT_ASSERTIONS, default, |_| Some(String::new())), Ok(default));
+        }
         for (value, on) in [("", false), ("0", false), ("false", false), ("1", true), ("true", true)] {
             assert_eq!(read(value), Ok(on), "{value:?}");
         }

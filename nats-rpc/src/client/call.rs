@@ -47,7 +47,7 @@ impl Client {
     /// # Errors
     /// - [`CallError::Remote`]: the handler answered with an error.
     /// - [`CallError::NoResponders`]: nobody listens to `subject`, nor began to within the
-    ///   [patience](Self::no_responders_timeout); nothing was executed.
+    ///   [timeout for them](Self::no_responders_timeout); nothing was executed.
     /// - [`CallError::CapturedByStream`]: no reply came but the acknowledgement of a JetStream stream that captures
     ///   `subject`; it may have executed.
     /// - [`CallError::TimedOut`], [`CallError::ConnectionLost`]: no answer came; it may have executed, unless the

@@ -81,15 +81,15 @@ impl Client {
     /// # Errors
     /// Those of [`Connection::open`].
     pub async fn connect(config: &NatsConfig) -> Result<Self, ConnectError> {
-        Ok(Self::over(&Connection::open(config).await?))
+        Ok(Self::new(Connection::open(config).await?))
     }
 
-    /// Calls over a connection that exists, such as a service's own.
-    pub fn over(connection: &Connection) -> Self {
+    /// Creates a client for calls over `connection`, such as a clone of the service's own.
+    pub fn new(connection: Connection) -> Self {
         Self {
-            inbox: Inbox::of_calls(connection),
-            streams: Inbox::of_streams(connection),
-            connection: connection.clone(),
+            inbox: Inbox::of_calls(&connection),
+            streams: Inbox::of_streams(&connection),
+            connection,
             headers: Ok(Headers::new()),
             bearer_header: Cow::Borrowed("authorization"),
             nest: false,
@@ -187,7 +187,7 @@ impl Client {
         Self { window: u64::from(items).clamp(1, MAX_WINDOW), ..self.clone() }
     }
 
-    /// The same client with another patience for a subject that nobody listens to. Default: 500 ms.
+    /// The same client with another timeout for a subject without responders. Default: 500 ms.
     ///
     /// Such a call was not delivered, so it is safe to send it again, for at most half of the time that the
     /// call has; zero says so at once.

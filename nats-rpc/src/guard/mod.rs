@@ -51,10 +51,10 @@ pub trait Guard: Send + Sync + 'static {
     /// Whatever the caller is to be answered with; nothing behind the guard runs.
     fn can_activate(&self, request: &mut Request) -> impl Future<Output = Result<(), RpcError>> + Send;
 
-    /// The claims type that this guard [sets as principal](Request::set_principal), if it does.
+    /// Returns the principal type that this guard provides: it [sets](Request::set_principal) a principal of this type.
     ///
-    /// It lets a service refuse to start when a handler asks for [`Auth<C>`](crate::Auth) and no guard
-    /// gives it.
+    /// With it, a service reports at startup that a handler takes [`Auth<C>`](crate::Auth) and no guard provides
+    /// `C`. Default: `None`.
     fn proves(&self) -> Option<TypeId> {
         None
     }

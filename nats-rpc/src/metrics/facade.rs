@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
 
+use super::UnexpectedMessage;
 use crate::error::Code;
 
 const REQUESTS: &str = "nats_rpc_requests_total";
@@ -28,7 +29,8 @@ pub(crate) struct RouteMetrics {
     seconds: Histogram,
     in_flight: Gauge,
     shed: Counter,
-    unexpected: Counter,
+    /// By reason.
+    unexpected: [(UnexpectedMessage, Counter); 2],
     rejected: Counter,
 }
 
@@ -41,12 +43,16 @@ impl RouteMetrics {
             let [service, handler] = labels();
             (outcome, counter!(REQUESTS, &[service, handler, ("code", outcome.to_owned())]))
         };
+        let unexpected = |reason: UnexpectedMessage| {
+            let [service, handler] = labels();
+            (reason, counter!(UNEXPECTED, &[service, handler, ("reason", reason.label().to_owned())]))
+        };
         Self {
             requests: outcomes.map(requests).collect(),
             seconds: histogram!(REQUEST_SECONDS, &labels()),
             in_flight: gauge!(IN_FLIGHT, &labels()),
             shed: counter!(SHED, &labels()),
-            unexpected: counter!(UNEXPECTED, &labels()),
+            unexpected: UnexpectedMessage::ALL.map(unexpected),
             rejected: counter!(REJECTED, &labels()),
         }
     }
@@ -67,8 +73,10 @@ impl RouteMetrics {
         self.shed.increment(1);
     }
 
-    pub(crate) fn unexpected(&self) {
-        self.unexpected.increment(1);
+    pub(crate) fn unexpected(&self, reason: UnexpectedMessage) {
+        if let Some((_, unexpected)) = self.unexpected.iter().find(|(known, _)| *known == reason) {
+            unexpected.increment(1);
+        }
     }
 
     pub(crate) fn rejected_reply_subject(&self) {
@@ -117,7 +125,11 @@ fn describe() {
         describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From a message's arrival to its answer");
         describe_gauge!(IN_FLIGHT, Unit::Count, "Requests that run now");
         describe_counter!(SHED, Unit::Count, "Requests answered 503 because the handler was full");
-        describe_counter!(UNEXPECTED, Unit::Count, "Messages dropped because they were not sent to the handler");
+        describe_counter!(
+            UNEXPECTED,
+            Unit::Count,
+            "Messages dropped because they were not sent to the handler, by the reason"
+        );
         describe_counter!(REJECTED, Unit::Count, "Reply subjects that were rejected, as they are not inboxes");
         describe_counter!(CALLS, Unit::Count, "Calls that ended, by their outcome");
         describe_histogram!(CALL_SECONDS, Unit::Seconds, "From a call's start to its last word, retries included");

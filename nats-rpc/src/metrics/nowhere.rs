@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::UnexpectedMessage;
+
 #[derive(Debug)]
 pub(crate) struct RouteMetrics;
 
@@ -14,7 +16,7 @@ impl RouteMetrics {
 
     pub(crate) fn shed(&self) {}
 
-    pub(crate) fn unexpected(&self) {}
+    pub(crate) fn unexpected(&self, _reason: UnexpectedMessage) {}
 
     pub(crate) fn rejected_reply_subject(&self) {}
 }

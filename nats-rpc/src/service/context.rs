@@ -5,7 +5,7 @@ use super::unfinished::Unfinished;
 use crate::connection::Connection;
 use crate::error::RpcError;
 
-/// What a service knows when its parts are made: its connection, and its name. Cheap to clone.
+/// The connection and the name of a service, and its detached tasks. It is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ServiceContext {
     connection: Connection,
@@ -38,7 +38,7 @@ impl ServiceContext {
         &self.service
     }
 
-    /// Sees `work` through: it goes on when the handler that waits here is cancelled at its deadline.
+    /// Spawns `work` as a task that continues when the handler that awaits it is cancelled at its deadline.
     ///
     /// For several writes of which none may be left out once the first is done; a handler that goes on as a whole,
     /// and answers late, says `run_to_completion`. It inherits no deadline: give it one of its own. A

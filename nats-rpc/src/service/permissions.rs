@@ -83,7 +83,7 @@ impl Permissions {
         let buckets: Vec<KvAccess> = buckets.into_iter().collect();
         let asked = buckets.iter().flat_map(KvAccess::subjects);
         let publish = std::iter::once(inbox.clone()).chain(called).chain(asked).collect();
-        let mut watched: Vec<String> = buckets.iter().flat_map(|access| access.watch.iter().cloned()).collect();
+        let mut watched: Vec<String> = buckets.iter().flat_map(|access| access.subscribe.iter().cloned()).collect();
         watched.sort();
         watched.dedup();
         let subscribe = std::iter::once(inbox).chain(watched).collect();
@@ -112,9 +112,9 @@ pub struct KvAccess {
     read: bool,
     /// The key that is written, or `>` for all.
     write: Option<String>,
-    follow: bool,
+    watch: bool,
     /// The core subjects that carry changes.
-    watch: Vec<String>,
+    subscribe: Vec<String>,
     batch: bool,
     /// The account that has the bucket, and the prefix of its JetStream API here.
     owner: Option<(String, String)>,
@@ -127,8 +127,8 @@ impl KvAccess {
             bucket: bucket.into(),
             read: false,
             write: None,
-            follow: false,
-            watch: Vec::new(),
+            watch: false,
+            subscribe: Vec::new(),
             batch: false,
             owner: None,
         }
@@ -156,7 +156,7 @@ impl KvAccess {
     ///
     /// It takes a consumer on the server, for each process.
     pub fn watch(mut self) -> Self {
-        self.follow = true;
+        self.watch = true;
         self
     }
 
@@ -170,7 +170,7 @@ impl KvAccess {
 
     /// Subscribes to `subject`, which carries changes: the bucket's stream republishes them there.
     pub fn subscribe(mut self, subject: impl Into<String>) -> Self {
-        self.watch.push(subject.into());
+        self.subscribe.push(subject.into());
         self
     }
 
@@ -188,14 +188,14 @@ impl KvAccess {
         let bucket = &self.bucket;
         let mut requests = vec![format!("STREAM.INFO.KV_{bucket}")];
         // Who follows asks the leader how far there is to come: whoever delivers may be behind.
-        if self.read || self.follow || self.batch {
+        if self.read || self.watch || self.batch {
             requests.push(format!("STREAM.MSG.GET.KV_{bucket}"));
         }
         if self.batch {
             requests.push(format!("DIRECT.GET.KV_{bucket}"));
         }
         // A consumer delivers to any subject of its account: no other account may make one.
-        if self.follow && self.owner.is_none() {
+        if self.watch && self.owner.is_none() {
             // The name of a consumer is a new one each time; others cannot guess it.
             requests.push(format!("CONSUMER.CREATE.KV_{bucket}.*.$KV.{bucket}.>"));
             requests.push(format!("CONSUMER.DELETE.KV_{bucket}.*"));
@@ -222,7 +222,7 @@ impl KvAccess {
         let account = self.requests().into_iter().fold(account, |account, request| {
             account.import_service_as(owner, format!("$JS.API.{request}"), format!("{prefix}.{request}"))
         });
-        let account = self.watch.iter().fold(account, |account, subject| account.import_stream(owner, subject));
+        let account = self.subscribe.iter().fold(account, |account, subject| account.import_stream(owner, subject));
         match self.written() {
             Some(written) => account.import_service(owner, written),
             None => account,

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::RpcError;
-use crate::metrics::RouteMetrics;
+use crate::metrics::{RouteMetrics, UnexpectedMessage};
 
 /// The upper bounds of the latency buckets, in milliseconds; the last bucket has none.
 pub(crate) const BUCKETS_MS: [u64; 9] = [1, 2, 5, 10, 25, 50, 100, 500, 1_000];
@@ -99,8 +99,8 @@ impl Counters {
         bump(&self.shed, 1);
     }
 
-    pub(crate) fn unexpected(&self) {
-        self.metrics.unexpected();
+    pub(crate) fn unexpected(&self, reason: UnexpectedMessage) {
+        self.metrics.unexpected(reason);
         bump(&self.unexpected, 1);
         bump(&self.dropped, 1);
     }

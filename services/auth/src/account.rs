@@ -81,7 +81,7 @@ impl Account {
         self.sessions_epoch = self.epoch;
     }
 
-    /// Whether a session of `owner` may go on, while the realm is in the epoch `realm`.
+    /// Whether a session of `owner` may go on, while the global epoch is `global_epoch`.
     pub(crate) fn admits(&self, owner: &Owner, global_epoch: u64) -> bool {
         !self.locked
             && self.user_id.to_string() == owner.user

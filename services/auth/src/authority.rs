@@ -207,7 +207,7 @@ impl Authority {
         Ok(Tokens { access_token, refresh_token: issued.refresh_token, device_token: Some(device_token) })
     }
 
-    /// An access token of `account`'s user in `session`, of the global epoch `realm`.
+    /// An access token of `account`'s user in `session`, of the epoch `global_epoch`.
     fn access_token(&self, session: &Session, account: &Account, global_epoch: u64) -> Result<String, RpcError> {
         let sub = account.user_id.to_string();
         let grant = Grant::new(&sub, &session.id).epoch(account.epoch).global_epoch(global_epoch);

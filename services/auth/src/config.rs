@@ -3,9 +3,12 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use nats_rpc::Subject;
+use nats_rpc::{Subject, renamed_variable};
 use nats_rpc_jwt::SecretKey;
 use nats_rpc_jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError};
+
+/// Variables that had another name.
+const RENAMED: [(&str, &str); 1] = [("KEY_MARGIN_MS", "KEY_ACTIVATION_DELAY_MS")];
 
 /// The service's settings.
 ///
@@ -100,6 +103,9 @@ impl Settings {
     /// [`SettingsError`] with all that is missing, too short, not different or out of bounds.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let mut refused = Vec::new();
+        if let Err(error) = renamed_variable(&vars, &RENAMED) {
+            refused.push(error.to_string());
+        }
         let access_secret = SecretKey::optional_from_vars("JWT_SECRET", &vars);
         let refresh_secret = SecretKey::from_vars("JWT_REFRESH_SECRET", &vars);
         if let (Ok(Some(access)), Ok(refresh)) = (&access_secret, &refresh_secret)
@@ -227,6 +233,14 @@ mod tests {
         }
         let vars = [("JWT_REFRESH_SECRET", OTHER), ("KEY_ROTATION_HOURS", "0")];
         assert!(refused(&vars)[0].starts_with("KEY_ROTATION_HOURS "));
+    }
+
+    #[test]
+    fn renamed_variable_is_rejected_with_its_new_name() {
+        for (old, new) in RENAMED {
+            let vars = [("JWT_REFRESH_SECRET", OTHER), (old, "250")];
+            assert_eq!(refused(&vars), [format!("{old} was renamed; set {new} instead")]);
+        }
     }
 
     #[test]

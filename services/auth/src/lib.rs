@@ -114,9 +114,9 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
             Authority::open(config, Settings::from_vars(vars)?, trust).await
         })
         .provide_with(move |config| async move { trust_of_peers.open(&config, for_peers).await.map(Trust::peers) })
-        .guard(move |config: ServiceContext| async move {
-            let trust = trust_of_guard.open(&config, for_guard).await?;
-            Ok::<JwtGuard, BoxError>(JwtGuard::new(trust.guard(config.connection()).await?)?)
+        .guard(move |context: ServiceContext| async move {
+            let trust = trust_of_guard.open(&context, for_guard).await?;
+            Ok::<JwtGuard, BoxError>(JwtGuard::new(trust.guard(context.connection()).await?)?)
         })
         .provision(move |config| async move {
             let replicas = Replicas::from_vars(for_provision)?;
@@ -206,6 +206,8 @@ mod tests {
             (&[("JWT_SECRET", "your-secret-key")], "JWT_SECRET has 15 bytes"),
             (&[("BCRYPT_COST", "3")], "BCRYPT_COST must be"),
             (&[("JWT_CHECK_REVOCATIONS", "maybe")], "JWT_CHECK_REVOCATIONS must be"),
+            (&[("JWT_WITHOUT_REVOCATIONS", "true")], "JWT_WITHOUT_REVOCATIONS was renamed; set JWT_CHECK_REVOCATIONS"),
+            (&[("KEY_MARGIN_MS", "250")], "KEY_MARGIN_MS was renamed; set KEY_ACTIVATION_DELAY_MS"),
             (&[("JWT_ACCEPT_ASSERTIONS", "true")], "JWT_ASSERTION_SECRET is not set"),
         ] {
             let error = refused(vars).await;

@@ -23,7 +23,7 @@ pub(crate) async fn run(config: ServiceContext, words: Vec<String>) -> Result<()
         }
         ["log-out-everybody"] => {
             let epoch = Revoker::open(config.connection()).await?.everybody().await?;
-            (format!("everybody is logged out; the realm is in epoch {epoch}"), AuditEvent::AllTokensRevoked)
+            (format!("all users are logged out; the global epoch is {epoch}"), AuditEvent::AllTokensRevoked)
         }
         [action, email] => {
             let (standing, done) = standing(action).ok_or(USAGE)?;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nats_rpc::{RenamedVariable, renamed_variable};
 use nats_rpc_jwt::{ClientIpSigner, JwtConfigError, JwtGuard};
 
 use crate::connections::ConnectionLimits;
@@ -13,6 +14,13 @@ use crate::cors::Origins;
 use crate::forwarded::ProxyHeader;
 use crate::peer::Proxies;
 use crate::trust::Trust;
+
+/// Variables that had another name.
+const RENAMED: [(&str, &str); 3] = [
+    ("GATEWAY_SILENCE_MS", "GATEWAY_READ_TIMEOUT_MS"),
+    ("GATEWAY_IDLE_MS", "GATEWAY_KEEP_ALIVE_MS"),
+    ("GATEWAY_CONNECTIONS", "GATEWAY_MAX_CONNECTIONS"),
+];
 
 /// Where the gateway listens, whom it believes, and what it bounds.
 ///
@@ -91,6 +99,7 @@ impl Config {
     /// [`ConfigError`] with the name of the first that cannot be used.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
+        renamed_variable(vars, &RENAMED)?;
         let mut config = Self::trusting(Trust::from_vars(vars)?);
         if let Some(list) = vars("GATEWAY_TRUSTED_PROXIES") {
             let wanted = "addresses or networks with commas between them, such as 10.0.0.7, fd00::/8";
@@ -207,6 +216,9 @@ pub enum ConfigError {
         /// What its value should be.
         wanted: &'static str,
     },
+    /// A variable is set by its old name.
+    #[error(transparent)]
+    Renamed(#[from] RenamedVariable),
     /// Tokens cannot be verified like this.
     #[error(transparent)]
     Jwt(#[from] JwtConfigError),
@@ -232,6 +244,21 @@ mod tests {
         assert_eq!((silence.as_secs(), idle.as_secs(), open), (10, 75, 4_096));
         let config = from(&[SECRET, ("GATEWAY_READ_TIMEOUT_MS", "7"), ("GATEWAY_KEEP_ALIVE_MS", "8")]).unwrap();
         assert_eq!((config.connections.silence.as_millis(), config.connections.idle.as_millis()), (7, 8));
+    }
+
+    #[test]
+    fn renamed_variable_is_rejected_with_its_new_name() {
+        for (old, new) in RENAMED {
+            let error = from(&[SECRET, (old, "7")]).unwrap_err();
+            assert_eq!(error.to_string(), format!("{old} was renamed; set {new} instead"));
+        }
+        for (old, new) in [
+            ("JWT_WITHOUT_REVOCATIONS", "JWT_CHECK_REVOCATIONS"),
+            ("JWT_REVOCATIONS_STALE_MS", "JWT_REVOCATION_MAX_AGE_MS"),
+        ] {
+            let error = from(&[SECRET, (old, "true")]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{old} was renamed; set {new}")), "{error}");
+        }
     }
 
     #[test]

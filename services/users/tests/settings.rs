@@ -7,6 +7,7 @@ fn a_setting_that_cannot_be_used_is_named_before_the_wait_for_nats_server() {
     for (name, value, named) in [
         ("JWT_SECRET", "your-secret-key", "JWT_SECRET has 15 bytes"),
         ("JWT_CHECK_REVOCATIONS", "maybe", "JWT_CHECK_REVOCATIONS must be"),
+        ("JWT_WITHOUT_REVOCATIONS", "true", "JWT_WITHOUT_REVOCATIONS was renamed; set JWT_CHECK_REVOCATIONS"),
     ] {
         let mut users = Command::new(env!("CARGO_BIN_EXE_users"));
         // Nobody listens at port 1: whoever looks there first complains of that.

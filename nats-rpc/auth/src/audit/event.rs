@@ -59,6 +59,7 @@ pub enum AuditEvent {
     /// A session was ended.
     LoggedOut { user: String, sid: String },
     /// A session ended because its user began one more than they may have; it was the oldest.
+    #[serde(alias = "session_displaced")]
     SessionEvicted { user: String, sid: String },
     /// All sessions of a user were ended.
     LoggedOutEverywhere { user: String },
@@ -77,6 +78,7 @@ pub enum AuditEvent {
         user: Option<String>,
     },
     /// Every token of every user that was made before now was revoked.
+    #[serde(alias = "realm_revoked")]
     AllTokensRevoked,
     /// A user got a role.
     RoleGranted { user: String, role: String },

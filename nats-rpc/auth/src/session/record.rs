@@ -38,9 +38,9 @@ pub(super) struct Record {
 struct OwnerFields {
     user: String,
     account: String,
-    #[serde(default)]
-    epoch: u64,
-    #[serde(default)]
+    #[serde(default, rename = "epoch")]
+    user_epoch: u64,
+    #[serde(default, rename = "realm")]
     global_epoch: u64,
 }
 
@@ -106,6 +106,18 @@ mod tests {
         let (_, record) = begun();
         let json = serde_json::to_vec(&record).unwrap();
         assert_eq!(serde_json::from_slice::<Record>(&json).unwrap(), record);
+    }
+
+    #[test]
+    fn record_keeps_its_stored_field_names() {
+        let (_, mut record) = begun();
+        record.owner = Owner::new("u1", "k1").user_epoch(3).global_epoch(5);
+        let json = serde_json::to_value(&record).unwrap();
+        assert_eq!(
+            (&json["epoch"], &json["realm"], &json["begun_at"]),
+            (&3.into(), &5.into(), &5_000.into()),
+            "{json}"
+        );
     }
 
     #[test]

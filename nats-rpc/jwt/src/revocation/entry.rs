@@ -16,7 +16,7 @@ pub(crate) fn subject_digest(sub: &str) -> SubjectDigest {
 }
 
 /// The key of the epoch of all users; it is there from the beginning and stays.
-const REALM: &str = "realm";
+const GLOBAL: &str = "realm";
 
 /// What is revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,13 +48,13 @@ impl Target {
             Self::Token(jti) => format!("jti.{jti}"),
             Self::Session(sid) => format!("sid.{sid}"),
             Self::User(digest) => format!("ep.{}", URL_SAFE_NO_PAD.encode(digest)),
-            Self::Global => REALM.to_owned(),
+            Self::Global => GLOBAL.to_owned(),
         }
     }
 
     /// What `key` is about; `None` for keys of another making.
     pub(crate) fn from_key(key: &str) -> Option<Self> {
-        if key == REALM {
+        if key == GLOBAL {
             return Some(Self::Global);
         }
         match key.split_once('.')? {
@@ -69,10 +69,10 @@ impl Target {
 /// What stands at a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Terms {
-    /// Tokens of a lower epoch are revoked; only for users and the realm.
+    /// Tokens of a lower epoch are revoked; only for users and the global epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) epoch: Option<u64>,
-    /// When no token is left that it could concern, in seconds since 1970; never for the realm.
+    /// When no token is left that it could concern, in seconds since 1970; never for the global epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) until: Option<u64>,
 }

@@ -4,25 +4,28 @@ use async_nats::Message;
 use async_nats::header::NATS_SEQUENCE;
 
 use super::Worker;
+use crate::metrics::UnexpectedMessage;
 
 impl Worker<'_> {
-    /// Whether a message was not sent to this handler; it is counted then, and to be dropped.
+    /// Returns `true` if a message was not sent to this handler. It is counted then, and to be dropped.
     pub(super) fn is_unexpected(&self, message: &Message) -> bool {
         let (endpoint, subject) = (self.endpoint, message.subject.as_str());
         let pattern = &endpoint.route.entry.pattern;
-        if !pattern.matches(subject) {
+        let reason = if !pattern.matches(subject) {
             // A JetStream push consumer delivers to any literal subject, past the publisher's permissions.
             // Such a message keeps the subject that it was stored under.
             tracing::warn!(subject, pattern = pattern.subject(), "dropped a message that was not sent to this handler");
+            UnexpectedMessage::OtherSubject
         } else if !endpoint.republished && is_forwarded(message) {
             tracing::warn!(
                 subject,
                 "dropped a message that a stream forwards; `Service::accept_republished` is for events"
             );
+            UnexpectedMessage::Republished
         } else {
             return false;
-        }
-        endpoint.counters.unexpected();
+        };
+        endpoint.counters.unexpected(reason);
         true
     }
 }

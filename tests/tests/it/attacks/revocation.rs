@@ -354,7 +354,7 @@ async fn epochs_of_user_and_realm(_: &World) {
             guarded.refuses(in_epochs("u13", "s13", user, global_epoch)).await;
         }
         guarded.takes(in_epochs("u13", "s13", 2, 1)).await;
-        // Others are under the realm's alone, and zero lifts nothing.
+        // Others are under the global epoch alone, and zero lifts nothing.
         guarded.refuses(in_epochs("other", "s13", 7, 0)).await;
         guarded.takes(in_epochs("other", "s13", 0, 1)).await;
         revoker.user("u13", 0).await.unwrap();

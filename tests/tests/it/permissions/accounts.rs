@@ -310,8 +310,8 @@ async fn documented_example_serves_callers_and_keeps_its_bucket() {
         .handlers(handlers![count])
         .account(Account::new())
         .uses_bucket(KvAccess::to("orders").read().write())
-        .provide_with(async |config: ServiceContext| {
-            KvBucket::open(config.connection(), "orders").await.map(std::sync::Arc::new)
+        .provide_with(async |context: ServiceContext| {
+            KvBucket::open(context.connection(), "orders").await.map(std::sync::Arc::new)
         });
     for line in orders.permissions().unwrap().to_string().lines().map(str::trim) {
         assert!(EXAMPLE.contains(line), "docs/accounts.conf lacks {line}");
