@@ -7,7 +7,7 @@ use super::dev::InsecureDev;
 use super::revocation::{MAX_REVOCABLE_LIFETIME, Revocations};
 use super::ring::KeyRing;
 use super::secret::{MIN_SECRET_BYTES, SecretKey};
-use crate::renamed_variable::RenamedVariable;
+use nats_rpc::RenamedVariable;
 
 /// The issuer of access tokens unless configured: what `JWT_ISSUER` is if not set.
 pub const DEFAULT_ISSUER: &str = "nats-rpc-auth";

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nats_rpc::Context;
-use nats_rpc_jwt::Peer;
+use nats_rpc_jwt::ClientIp;
 
 /// The header that carries a device token.
 pub(crate) const DEVICE_HEADER: &str = "nrpc-device";
