@@ -48,7 +48,8 @@ pub(super) async fn connect(config: &NatsConfig, watch: &Arc<Watch>) -> Result<a
             Err(error) => error,
         };
         match error.kind() {
-            kind if refuses(kind) => match connect_to_any(config, watch, &addresses).await? {
+            // Boxed, as it is rare and holds a second connecting future.
+            kind if refuses(kind) => match Box::pin(connect_to_any(config, watch, &addresses)).await? {
                 Tried::Connected(nats) => return Ok(nats),
                 Tried::AllRefuse => return Err(ConnectError::Refused { servers: config.servers(), source: error }),
                 Tried::SomeUnreachable => {}

@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn url_credentials_are_read_and_decoded() {
-        assert!(login("nats://a,b:1,tls://[::1]:4222") == None);
+        assert!(login("nats://a,b:1,tls://[::1]:4222").is_none());
         assert!(login("nats://joe:hunter2@a") == user("joe", "hunter2"));
         assert!(login("joe:hunter2@a") == user("joe", "hunter2"));
         assert!(login("nats://j%40e:p%40s%2Cs%2f%25@a:1, nats://b") == user("j@e", "p@s,s/%"));
