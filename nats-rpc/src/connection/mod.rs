@@ -46,7 +46,7 @@ use crate::reply_subject::ReplySubjects;
 /// Reconnects are async-nats' own, with a capped backoff. A client of async-nats that has died (a bare
 /// carriage return in a header is enough) is replaced by a new one, behind a [filter](HeaderFilter) that such a
 /// message does not pass. The state is what async-nats says; whether messages really flow is known from an
-/// [`echo`](Self::echo).
+/// [`round_trip`](Self::round_trip).
 #[derive(Clone)]
 pub struct Connection(Arc<Shared>);
 

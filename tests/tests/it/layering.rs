@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 6] = [
         "readiness",
         "metrics",
         "decode",
+        "renamed_variable",
         "secret_var",
     ],
     &["message", "deadline", "trace", "wire", "connection", "kv"],

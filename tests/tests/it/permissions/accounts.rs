@@ -284,15 +284,17 @@ async fn request_that_nobody_serves_fails_at_once_across_the_border() {
     let caller = connect(&border.urls, "caller").await;
     soon(caller.request("work", "".into())).await.unwrap();
     border.owner.drain().await.unwrap();
-    let error = soon(async {
+    let no_responders = async {
         loop {
-            if let Err(error) = caller.request("work", "".into()).await {
-                return error;
+            match caller.request("work", "".into()).await.map_err(|error| error.kind()) {
+                Err(async_nats::RequestErrorKind::NoResponders) => break,
+                // The drain lost a request that was on its way.
+                Err(async_nats::RequestErrorKind::TimedOut) | Ok(_) => {}
+                Err(other) => panic!("{other}"),
             }
         }
-    })
-    .await;
-    assert_eq!(error.kind(), async_nats::RequestErrorKind::NoResponders);
+    };
+    soon(no_responders).await;
 }
 
 #[message_pattern("orders.count")]
