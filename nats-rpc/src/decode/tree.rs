@@ -1,4 +1,4 @@
-//! JSON as a tree, read once more to find where it is not of the type expected.
+//! JSON as a tree, decoded once more to find the value that is not of the expected type.
 
 use std::iter;
 
