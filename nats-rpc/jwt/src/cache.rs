@@ -12,7 +12,8 @@ pub(crate) const DEFAULT_CAPACITY: usize = 10_000;
 /// A bounded map from tokens to their verified contents.
 ///
 /// The key is the whole token, compared byte by byte: a hash alone could be made to collide. Two generations bound the
-/// size. When the young one reaches half the capacity, it becomes the old one, and the previous old one is dropped.
+/// size. When the young one reaches half the capacity, it becomes the old one, and tokens not used since the previous
+/// such change are evicted.
 pub(crate) struct TokenCache<V> {
     generations: RwLock<Generations<V>>,
     half: usize,
