@@ -35,7 +35,7 @@ pub(super) struct Prepared {
     pub(super) payload: Bytes,
     /// The id of a call in the NestJS dialect.
     id: Option<String>,
-    /// How the call treats acknowledgements of a stream that captures its subject.
+    /// The treatment of acknowledgements of a stream that captures the subject.
     pub(super) capture: Arc<Capture>,
     /// Is `true` once the connection has accepted an attempt.
     pub(super) sent: AtomicBool,

@@ -33,7 +33,7 @@ pub enum CallError {
     TimedOut {
         /// The subject called.
         subject: String,
-        /// How long the client waited.
+        /// The time that the client waited.
         after: Duration,
         /// Is `true` if the call may have been sent.
         ///

@@ -150,7 +150,7 @@ pub enum ConnectError {
     Unreachable {
         /// The servers tried, without credentials.
         servers: String,
-        /// How long the client tried.
+        /// The time that the client tried to connect.
         waited: Duration,
         /// The last error of async-nats.
         source: async_nats::ConnectError,

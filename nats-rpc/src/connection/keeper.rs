@@ -22,11 +22,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between renewals. The pause doubles up to it while renewals fail, for example after the
 /// credentials were revoked.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a client may take to end after it was told to drain.
+/// The time limit for a client to end after it starts to drain.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 /// The interval at which the state is polled without an event, as events can be lost.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long async-nats may take from counting a connection to reporting it as connected.
+/// The longest delay of async-nats between counting a connection and reporting it as connected.
 const SETTLING: Duration = Duration::from_millis(10);
 
 /// The task that maintains a connection; it ends with the connection.

@@ -51,6 +51,6 @@ impl Connection {
 #[error("a message to oneself did not come back within {waited:?}")]
 #[non_exhaustive]
 pub struct RoundTripError {
-    /// How long the call waited.
+    /// The time that the call waited.
     pub waited: Duration,
 }

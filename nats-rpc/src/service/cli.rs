@@ -22,7 +22,7 @@ use crate::connection::{Connection, NatsConfig};
 /// The exit statuses.
 const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
-/// How long `health` waits for its echo.
+/// The time that `health` waits for its echo.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 
 /// A service-specific command.

@@ -35,7 +35,7 @@ pub(super) struct Endpoint {
     pub(super) concurrency: usize,
     pub(super) backlog: usize,
     pub(super) allowance: Allowance,
-    /// How long its streams may send no item.
+    /// The longest time that its streams may go without sending an item.
     pub(super) stream_idle_timeout: Duration,
     /// The permits that all endpoints of the service share.
     pub(super) permits: Arc<Permits>,

@@ -25,10 +25,10 @@ pub struct Limits {
     /// The maximum number of waiting requests of one handler; shards divide it among them. Default: 256.
     ///
     /// A CPU-bound handler never waits, so its slots never fill. Its queue may hold this many requests, or as many as
-    /// it finishes in 50 ms, whichever is more. The service checks this every 10 ms once the handler has lagged for 20
-    /// ms.
+    /// it finishes in 50 ms, whichever is more. The service checks this every 10 ms once the handler has lagged
+    /// for 20 ms.
     pub backlog: usize,
-    /// The maximum number of waiting (pending) handlers of the whole service. Default: 4,096.
+    /// The maximum number of started requests that wait at a time, over all handlers of the service. Default: 4,096.
     ///
     /// A handler without running requests may always start one, so that other handlers that hang cannot block it.
     /// [Detached tasks](crate::ServiceContext::spawn_detached) have a separate limit of the same size.
@@ -36,15 +36,15 @@ pub struct Limits {
     /// The handler timeout, used if the caller sends a longer one or none; a handler's own `timeout_ms = …` takes
     /// precedence. Default: 30 s.
     pub timeout: Duration,
-    /// How long a [`Streaming`](crate::Streaming) may send no item, whether its handler yields none or its caller
-    /// accepts none. Default: 30 s.
+    /// The longest time that a [`Streaming`](crate::Streaming) may go without sending an item. The time counts if its
+    /// handler yields no item, and also if its caller accepts none. Default: 30 s.
     pub stream_idle_timeout: Duration,
     /// The maximum lag of a caller's clock behind this machine's. Default: 1 s.
     ///
     /// A request that was delayed in transit starts at most this long after its caller has given up. Reduce the value
     /// if all clocks are synchronized; use zero if everything runs on one machine.
     pub clock_skew: Duration,
-    /// How long a graceful shutdown waits for running handlers. Default: 30 s.
+    /// The time that a graceful shutdown waits for running handlers. Default: 30 s.
     pub shutdown_timeout: Duration,
 }
 

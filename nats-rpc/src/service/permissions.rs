@@ -7,7 +7,7 @@ use super::discovery::VERBS;
 use super::{Account, Service, StartError};
 use crate::route::Kind;
 
-/// How much longer than its handler's limit a reply may take.
+/// The extra time for a reply, beyond its handler's limit.
 const ANSWER_GRACE: Duration = Duration::from_secs(30);
 
 /// The permissions of a service's user, in the syntax of nats-server's configuration.
@@ -50,7 +50,7 @@ pub struct Permissions {
     pub publish: Vec<String>,
     /// The subjects that the user may subscribe to; a blank separates a subject from its queue group, if it has one.
     pub subscribe: Vec<String>,
-    /// How long a reply may take; `None` for a program that sends no replies.
+    /// The time limit for a reply; `None` for a program that sends no replies.
     pub answer_within: Option<Duration>,
     /// Is `true` if a request may have more than one reply.
     pub streams: bool,
@@ -104,7 +104,7 @@ impl Permissions {
 ///
 /// A user who may write a bucket and watch it, or read it by direct get, can make nats-server send the written text to
 /// any subject of the account. Grant both only to a user who may publish there anyway.
-/// [`Permissions`] says which users may be in one account.
+/// [`Permissions`] lists the users that may share an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct KvAccess {
@@ -232,8 +232,7 @@ impl KvAccess {
 }
 
 impl Service {
-    /// Declares that the service calls, or emits to, `subject`; `*` stands for any token, `>` for all following
-    /// tokens.
+    /// Declares that the service calls, or emits to, `subject`; `*` matches any token, `>` all following tokens.
     ///
     /// It has no effect at run time; [`permissions`](Self::permissions) uses it.
     pub fn publishes(mut self, subject: impl Into<String>) -> Self {

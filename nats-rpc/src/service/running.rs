@@ -190,7 +190,7 @@ impl ServiceHandle {
         self.profile.reset();
     }
 
-    /// Waits until the service can no longer serve requests by itself; returns the reason.
+    /// Waits for a failure from which the service cannot recover by itself; returns the failure.
     pub async fn wait_for_failure(&mut self) -> StartError {
         let (error, ..) = select_all(self.shards.iter_mut().map(|shard| Box::pin(shard.wait_for_failure()))).await;
         error

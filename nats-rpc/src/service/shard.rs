@@ -133,7 +133,7 @@ impl Shard {
         self.credits.clone()
     }
 
-    /// Waits until the shard can no longer serve requests by itself; returns the reason.
+    /// Waits for a failure from which the shard cannot recover by itself; returns the failure.
     pub(super) async fn wait_for_failure(&mut self) -> StartError {
         loop {
             tokio::select! {

@@ -16,7 +16,7 @@ use tokio::task::coop;
 
 use super::Worker;
 
-/// How long handlers run before other tasks of the thread get a turn.
+/// The time that handlers run before other tasks of the thread get a turn.
 const SLICE: Duration = Duration::from_millis(10);
 /// Requests that the handler finishes within this time are not excess, however many they are.
 const SHORT_WAIT: Duration = Duration::from_millis(50);
@@ -102,7 +102,7 @@ impl Worker<'_> {
         let _ = pin!(tokio::task::yield_now()).poll(cx);
     }
 
-    /// Records that the subscription returned no message. It also returns none if the task has used up its coop
+    /// Records that the subscription returned no message. It also returns none if the task has exhausted its coop
     /// budget; that case is ignored.
     pub(super) fn rest(&mut self) {
         if coop::has_budget_remaining() {

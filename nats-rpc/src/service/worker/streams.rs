@@ -107,7 +107,7 @@ impl Worker<'_> {
     fn forget(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         let (Some(exchange), Some(mut stream)) = (&slot.exchange, slot.stream.take()) else { return };
-        // The panic hook has already printed a panic, and there is no caller to notify.
+        // If it panics, the panic hook prints the message; there is no caller to notify.
         let _ = stream.drop_items(exchange);
         exchange.forget(self.now, &self.endpoint.counters);
         self.vacate(index);
