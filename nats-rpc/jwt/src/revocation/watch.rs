@@ -93,7 +93,7 @@ struct State {
 /// The consequence of a beacon for this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// The list was complete at the leader's time of the beacon.
+    /// The list was complete when the sender of the beacon queried the leader.
     Complete,
     /// A change is missing, or still in transit.
     Behind,
