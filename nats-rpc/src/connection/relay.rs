@@ -32,8 +32,8 @@ const CHUNK: usize = 64 * 1024;
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
 /// The maximum number of connections that have not yet shown the secret.
 const STRANGERS: usize = 8;
-/// The longest time that a write to nats-server may block. By then async-nats has closed the connection, unless its ping interval
-/// is longer.
+/// The longest time that a write to nats-server may block. By then async-nats has closed the connection, unless its
+/// ping interval is longer.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
 /// The pause after a failed accept, for example when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
