@@ -12,7 +12,7 @@ async fn greet(Param(name): Param<String>) -> String {
     format!("Hello, {name}!")
 }
 
-/// The service, for `main` and for tests.
+/// Returns the service, for `main` and for tests.
 pub fn service() -> Service {
     Service::new("greeter", env!("CARGO_PKG_VERSION")).handlers(handlers![greet])
 }

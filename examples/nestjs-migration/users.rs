@@ -131,7 +131,7 @@ async fn visited(State(users): State<Users>, Payload(who): Payload<Who>) {
 /// Returns the service, which verifies the gateway's own tokens.
 ///
 /// # Errors
-/// If the secret has less than 32 bytes.
+/// If the secret has fewer than 32 bytes.
 pub fn service(secret: &str) -> Result<Service, JwtConfigError> {
     let guard = JwtGuard::<Claims>::nest_compatible(SecretKey::new("JWT_SECRET", secret)?)?;
     Ok(Service::new("users", "2.0.0")

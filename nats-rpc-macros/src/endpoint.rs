@@ -14,7 +14,7 @@ use crate::args::{Guard, GuardSource};
 use crate::model::{Function, Handler};
 use crate::text::text;
 
-/// `struct __Endpoint`, its `Handler`, and `fn __bind`.
+/// Generates `struct __Endpoint`, its `Handler`, and `fn __bind`.
 pub(crate) fn endpoint(handler: &Handler, function: &Function) -> TokenStream {
     let guards: Vec<_> = handler.guards.iter().enumerate().map(|(index, guard)| Part::guard(index, guard)).collect();
     let types = function.sig.inputs.iter().filter_map(|arg| match arg {

@@ -1,4 +1,4 @@
-//! The derive: a code for each variant of an error.
+//! The derive `IntoRpcError`: a code for each variant of an error.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};

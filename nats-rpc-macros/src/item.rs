@@ -77,7 +77,7 @@ impl Written {
 pub(crate) struct Item {
     /// The nats-rpc attributes, in written order.
     pub(crate) ours: Vec<Written>,
-    /// The others, in written order; they stay on the item.
+    /// The other attributes, in written order; they stay on the item.
     pub(crate) foreign: Vec<Attribute>,
     /// The item without its attributes.
     pub(crate) rest: TokenStream,

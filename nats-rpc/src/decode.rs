@@ -106,7 +106,7 @@ impl From<&serde_json::Error> for DecodeError {
     /// Keeps the position and, for malformed JSON, the reason.
     fn from(error: &serde_json::Error) -> Self {
         let why = match error.classify() {
-            // The parser's own texts are constant.
+            // The texts of the parser itself are constant.
             Category::Syntax | Category::Eof => {
                 let text = error.to_string();
                 let place = format!(" at line {} column {}", error.line(), error.column());

@@ -8,9 +8,9 @@ use nuid::NUID;
 
 /// Issues a token for each expected reply, and recognizes the tokens that it issued.
 ///
-/// A peer that knows the token of a call can reply to it. A token is a number and its tag: a SipHash-1-3 of the number,
+/// A peer that has the token of a call can reply to it. A token is a number and its tag: a SipHash-1-3 of the number,
 /// with a key of 128 bits from the operating system. A peer that has seen other tokens still has to guess 64 bits. A
-/// receiver recognizes its own tokens without remembering them, so it can tell a late reply from a guessed token.
+/// receiver recognizes its own tokens without storing them, so it can distinguish a late reply from a guessed token.
 #[derive(Default)]
 pub(crate) struct InboxTokens {
     key: RandomState,
@@ -50,8 +50,8 @@ impl InboxTokens {
 /// Returns an id that peers may learn: no other id of the process can be computed from it.
 ///
 /// An id of [`nuid::next`] differs from the previous one by a number from 33 to 332. async-nats uses such ids as the
-/// tokens of its own requests, whose replies contain data of buckets. So every id that leaves the process, in an
-/// inbox, on `$SRV` or in a token, comes from a separate generator, with twelve random characters.
+/// tokens of its own requests, whose replies contain data of buckets. So every id that leaves the process comes from a
+/// separate generator, with twelve random characters. Such ids occur in inboxes, on `$SRV` and in tokens.
 pub fn unrelated_id() -> String {
     NUID::new().next().to_string()
 }

@@ -18,14 +18,14 @@ struct State {
 }
 
 impl Default for LogLimit {
-    /// One line a second.
+    /// Allows one line per second.
     fn default() -> Self {
         Self::once_a(Duration::from_secs(1))
     }
 }
 
 impl LogLimit {
-    /// One line in each `period`.
+    /// Creates a limit of one line per `period`.
     pub fn once_a(period: Duration) -> Self {
         Self { period, state: Mutex::default() }
     }

@@ -4,7 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The values that [`State`](crate::State) extractors and guards are bound to.
+/// The values that are bound to [`State`](crate::State) extractors and guards.
 #[derive(Default)]
 pub(crate) struct Providers(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 

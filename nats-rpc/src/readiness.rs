@@ -1,4 +1,4 @@
-//! Readiness of a guard: whether it can decide about any caller.
+//! Readiness of a guard: whether it can decide about callers.
 
 use std::fmt;
 use std::sync::Arc;

@@ -42,7 +42,7 @@ const MAX_LOGGED: usize = 64;
 /// ```
 #[derive(Debug)]
 pub struct ReplySubjects {
-    /// The added prefixes, each with the dot behind it.
+    /// The added prefixes, each with a trailing dot.
     prefixes: Vec<String>,
     /// The subjects of handlers that would be allowed otherwise.
     handlers: Vec<String>,

@@ -32,7 +32,7 @@ impl Subject {
     /// # Errors
     /// - [`SubjectError::Empty`], [`SubjectError::TooLong`]: its length is 0 or above [`MAX_SUBJECT_LEN`].
     /// - [`SubjectError::WhiteSpace`]: it contains white space or a control character.
-    /// - [`SubjectError::EmptyToken`]: it starts or ends with a dot, or has two in a row.
+    /// - [`SubjectError::EmptyToken`]: it starts or ends with a dot, or contains two in a row.
     /// - [`SubjectError::Wildcard`]: a token is `*` or `>`; only patterns have wildcards.
     ///
     /// ```
@@ -55,7 +55,7 @@ impl Subject {
     ///
     /// # Errors
     /// Those of [`new`](Self::new), and [`SubjectError::Reserved`] if the first token begins with `$`, is `_R_` or
-    /// begins with `_INBOX`: requests would be mixed with messages of nats-server or with replies.
+    /// begins with `_INBOX`. Requests would be mixed with messages of nats-server or with replies.
     pub(crate) fn prefix(text: impl AsRef<str>) -> Result<Self, SubjectError> {
         let subject = Self::new(text)?;
         let first = subject.as_str().split('.').next().unwrap_or_default();

@@ -36,7 +36,7 @@ use crate::error::RpcError;
 /// }
 /// ```
 pub trait Validity: Send + Sync {
-    /// Returns `Ok` while the proof holds. It is called on the service's loop and must not block.
+    /// Returns `Ok` while the proof holds. The service calls it on its loop, so it must not block.
     ///
     /// # Errors
     /// The error that ends the stream: 401 if the proof has ended, 503 if its state is unknown.

@@ -47,7 +47,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for List<D> {
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
-        // `RawValue` asks for the text of the array by a name of serde_json's own.
+        // `RawValue` requests the text of the array by a name that serde_json reserves.
         if name.starts_with("$serde_json::") {
             return self.0.deserialize_newtype_struct(name, visitor);
         }

@@ -64,9 +64,10 @@ pub trait Guard: Send + Sync + 'static {
         false
     }
 
-    /// Returns a check of whether the guard has the data for its decisions, once at startup. Default: none.
+    /// Returns a check of whether the guard has the data for its decisions. Default: none.
     ///
-    /// While the check fails, the service is [not ready](crate::Status::NotReady).
+    /// The service calls this function once, at startup. While the check fails, the service is
+    /// [not ready](crate::Status::NotReady).
     fn readiness(&self) -> Option<Readiness> {
         None
     }

@@ -23,7 +23,7 @@ pub async fn info(store: &Store) -> Result<Info, Box<dyn Error + Send + Sync>> {
 /// Returns the creation time of the stream, in nanoseconds since 1970. It distinguishes the stream from a later one of
 /// the same name.
 pub fn created(info: &Info) -> i64 {
-    // Fits until 2262.
+    // The number fits until 2262.
     i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX)
 }
 

@@ -62,7 +62,7 @@ pub async fn read(
     Ok(newest)
 }
 
-/// Reads one batch from `next`, and moves `next` behind its end. Returns the number of remaining records.
+/// Reads one batch from `next`, and moves `next` past its end. Returns the number of remaining records.
 async fn batch(handles: &KvHandles, next: &mut u64, see: &mut impl FnMut(KvRecord)) -> Result<u64, BoxError> {
     let bucket = handles.store.name.as_str();
     let nats = handles.jetstream.client();

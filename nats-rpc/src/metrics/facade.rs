@@ -24,12 +24,12 @@ pub(crate) const OK: &str = "OK";
 
 /// The metric handles of one handler, created once: a request costs three additions.
 pub(crate) struct RouteMetrics {
-    /// By outcome: success, then the codes in their order.
+    /// Counters by outcome: success, then the codes in their order.
     requests: Vec<(&'static str, Counter)>,
     seconds: Histogram,
     in_flight: Gauge,
     shed: Counter,
-    /// By reason.
+    /// Counters by reason.
     unexpected: [(UnexpectedMessage, Counter); 2],
     rejected: Counter,
 }

@@ -1,4 +1,4 @@
-//! Traces across services: W3C Trace Context in and out, and the spans of requests and calls.
+//! Traces across services: W3C Trace Context for input and output, and the spans of requests and calls.
 //!
 //! - here: the two headers, and the context of the running handler
 //! - `span`: the spans of requests and calls for `tracing`

@@ -27,8 +27,8 @@ const MAX_ERROR_HEADER: usize = 256;
 pub enum WireFormat {
     /// Both, detected for each message. The default.
     ///
-    /// A message is in NestJS's format if its body is an object whose `pattern`, normalised as NestJS does, equals the
-    /// subject, or that has a `pattern` and an `id` of 21 lower-case hexadecimal digits.
+    /// A message is in NestJS's format in two cases. Its body is an object whose `pattern`, normalised as NestJS does,
+    /// equals the subject; or the object has a `pattern` and an `id` of 21 lower-case hexadecimal digits.
     #[default]
     Auto,
     /// NestJS's rules alone: a body without `pattern` and `data` is the bare payload of an event.

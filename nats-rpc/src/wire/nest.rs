@@ -147,7 +147,7 @@ pub(super) fn recognise(subject: &str, payload: &Bytes) -> Result<Option<Envelop
 /// Returns the envelope by NestJS's own rules: a body with neither `pattern` nor `data` is bare data.
 ///
 /// # Errors
-/// 400 if the body is not valid JSON, for which NestJS would leave the caller waiting, or if a field of the envelope
+/// 400 if the body is not valid JSON, for which NestJS would leave the caller waiting. Also if a field of the envelope
 /// occurs more than once.
 pub(super) fn parse(payload: &Bytes) -> Result<Envelope, (Dialect, RpcError)> {
     let body = payload.strip_prefix(b"\xef\xbb\xbf".as_slice()).unwrap_or(payload);

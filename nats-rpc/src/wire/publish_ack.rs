@@ -1,4 +1,4 @@
-//! The acknowledgement of a JetStream publish, which a caller must not take for the reply to its request.
+//! The acknowledgement of a JetStream publish, which a caller must not mistake for the reply to its request.
 //!
 //! A stream that captures the subject of a request acknowledges the request to its reply subject, before the service
 //! replies. The acknowledgement is JSON without headers, so a lenient reply type decodes it into a success.

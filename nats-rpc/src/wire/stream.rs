@@ -12,7 +12,8 @@ static STREAM: HeaderName = HeaderName::from_static(STREAM_HEADER);
 static INSTANCE: HeaderName = HeaderName::from_static("Rpc-Instance");
 
 /// The keyword of [`Frame::Ping`] that this version sends, and the one that later versions send. A receiver of an
-/// older version takes an unknown frame for the only reply, so no version may send `ping` before all receive it.
+/// older version mistakes an unknown frame for the only reply. So no version may send `ping` before all receivers
+/// accept it.
 const PING: &str = "ask";
 const LATER_PING: &str = "ping";
 

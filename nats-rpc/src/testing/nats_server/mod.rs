@@ -33,9 +33,9 @@ const PORT_LIMIT: Duration = Duration::from_secs(5);
 /// All methods are synchronous, and none needs a runtime. Async tests may call them: a start takes some 20 ms, a stop
 /// some 5 ms.
 ///
-/// The server ends with its test. A drop sends SIGTERM, then SIGKILL after 2 s. If the test process itself is killed,
-/// or never drops the value because it is a `static`, a small `sh` that waits for the end of the process kills the
-/// server. In that case, only the temporary folder remains.
+/// The server ends with its test. A drop sends SIGTERM, then SIGKILL after 2 s. A small `sh` waits for the end of the
+/// test process and then kills the server. This covers a test process that is killed, and a `static` value that is
+/// never dropped. In that case, only the temporary folder remains.
 ///
 /// # Example
 ///
@@ -268,10 +268,10 @@ impl NatsServerBuilder {
     ///
     /// # Errors
     ///
-    /// As [`NatsServer::find_binary`] if there is no usable binary; [`NatsServerError::Exited`] if the server exits
+    /// As [`NatsServer::find_binary`] if there is no usable binary. [`NatsServerError::Exited`] if the server exits
     /// instead of listening, for instance because of its configuration, and [`NatsServerError::NotReady`] if it does
-    /// not listen in time, both with the end of its log; [`NatsServerError::Wrapper`] if the binary is a script that
-    /// runs the server as its child; [`NatsServerError::Io`] if files or processes cannot be created.
+    /// not listen in time; both have the end of its log. [`NatsServerError::Wrapper`] if the binary is a script that
+    /// runs the server as its child. [`NatsServerError::Io`] if files or processes cannot be created.
     pub fn start(self) -> Result<NatsServer, NatsServerError> {
         let binary = match &self.binary {
             Some(path) => binary::check(path)?,

@@ -226,7 +226,7 @@ mod tests {
 
         #[message_pattern("sizes", crate = "crate")]
         pub(super) async fn sizes() -> Streaming<impl Stream<Item = Result<String, RpcError>>> {
-            // Quotes take two bytes, and a frame's headers 96.
+            // Quotes need two bytes, and a frame's headers 96.
             let fits = MAX_PAYLOAD - 98;
             Streaming::new(stream::iter([1, fits, fits + 1]).map(|size| Ok("x".repeat(size))))
         }
