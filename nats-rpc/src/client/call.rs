@@ -214,7 +214,7 @@ impl Client {
                 backoff.pause().await;
             }
         };
-        // The wait ends when the connection accepts the event.
+        // The wait ends when the connection accepts the event, so an event that timed out was not sent.
         let timed_out = || CallError::TimedOut { subject: subject.to_string(), after, sent: false };
         // A timeout polls its future once before it checks the time.
         if after.is_zero() {

@@ -26,7 +26,7 @@ const MAX_CALLS: usize = 4_096;
 
 /// The inbox of one client: a single subscription receives all replies, and each call has its own token.
 ///
-/// async-nats has a similar inbox. That one keeps an entry for every call that timed out, has no time limit on
+/// async-nats has a similar inbox. That one keeps an entry for every call that timed out. It does not bound
 /// publishing while the server is away, and does not notify calls when their connection breaks.
 pub(super) struct Inbox {
     connection: Connection,
