@@ -56,12 +56,12 @@ pub enum AuditEvent {
     PasswordHashUnusable { user: String },
     /// A refresh token was reused: another party has it. The session ended.
     TokenReused { user: String, sid: String },
-    /// A session was ended by logout.
+    /// A session was ended.
     LoggedOut { user: String, sid: String },
     /// The user's oldest session was evicted, because the user exceeded the maximum number of sessions.
     #[serde(alias = "session_displaced")]
     SessionEvicted { user: String, sid: String },
-    /// All sessions of a user were ended by logout.
+    /// All sessions of a user were ended.
     LoggedOutEverywhere { user: String },
     /// A user was locked; all sessions ended.
     UserLocked { user: String },
