@@ -37,7 +37,7 @@ pub enum ObtainError {
     /// `NATS_SERVER_BIN` does not name a nats-server of version 2.11 or newer.
     #[error("NATS_SERVER_BIN: {0}")]
     Installed(NatsServerError),
-    /// None is installed and none could be downloaded.
+    /// No server is installed, and the download failed.
     #[error(
         "{missing}\n\
          The download of nats-server {version} failed too: {cause}\n\

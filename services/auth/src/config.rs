@@ -29,7 +29,7 @@ const RENAMED: [(&str, &str); 1] = [("KEY_MARGIN_MS", "KEY_ACTIVATION_DELAY_MS")
 /// | `SESSIONS_PER_USER` | maximum number of sessions per user, 1 to 1,000; one more ends the oldest | 50 |
 /// | `DEVICE_LIFETIME_DAYS` | time for which a device is known after a log-in, 1 to 400 | 90 |
 /// | `PASSWORD_MIN_LENGTH` | minimum length of a new password in characters, 8 to 64 | 8 |
-/// | `PASSWORD_RESET_SUBJECT` | subject on which a mailer receives reset tokens; **only the mailer may subscribe to it** | none: resets are off |
+/// | `PASSWORD_RESET_SUBJECT` | subject on which a mailer receives reset tokens; **only the mailer may subscribe to it** | none: `auth.password.reset.request` replies 404 |
 ///
 /// Each secret can be read from a file, which `JWT_SECRET_FILE`, `JWT_REFRESH_SECRET_FILE` or
 /// `JWT_ASSERTION_SECRET_FILE` names. Blanks around a secret are ignored.

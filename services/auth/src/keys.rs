@@ -1,4 +1,4 @@
-//! The keys that sign access tokens, and `auth keys list|rotate|retire <kid>`.
+//! The keys that sign access tokens, and the commands `auth keys list|rotate|retire <kid>`.
 
 use std::collections::HashSet;
 use std::error::Error;

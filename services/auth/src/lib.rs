@@ -1,4 +1,4 @@
-//! Sign-up, log-in, rotating sessions, log-out, keys, roles.
+//! The auth service: sign-up, log-in, rotating sessions, log-out, keys, roles.
 //!
 //! - [`service`]: the service with its handlers, the buckets behind them, and its commands
 //! - [`account`]: accounts, and the bucket `auth_users` that only this service opens. The bucket contains the accounts

@@ -1,4 +1,4 @@
-//! `auth users look-alikes`: accounts whose e-mail addresses look like each other.
+//! The command `auth users look-alikes`: lists accounts whose e-mail addresses look like each other.
 
 use std::collections::BTreeMap;
 use std::error::Error;

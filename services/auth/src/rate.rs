@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 /// A token bucket: allows a minute's worth at once, then refills at the rate of the minute.
 ///
-/// All calls share the limit: a caller that floods it shuts out the others. Do not use it for callers that can be told
-/// apart.
+/// All calls share the limit: a caller that floods it shuts out the others. Do not use it for callers that can be
+/// distinguished.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     per_second: f64,

@@ -1,4 +1,4 @@
-//! `auth password reset-token <email>`.
+//! The command `auth password reset-token <email>`.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! `auth roles grant|revoke <email> <role>`.
+//! The commands `auth roles grant|revoke <email> <role>`.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! `auth services add <name> introspect|revoke …` and `auth services remove <name>`.
+//! The commands `auth services add <name> introspect|revoke …` and `auth services remove <name>`.
 
 use std::error::Error;
 

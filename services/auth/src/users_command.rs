@@ -1,4 +1,5 @@
-//! `auth users lock|unlock|delete|log-out <email>`, `auth users log-out-everybody` and `auth users look-alikes`.
+//! The commands `auth users lock|unlock|delete|log-out <email>`, `auth users log-out-everybody` and
+//! `auth users look-alikes`.
 
 use std::error::Error;
 

@@ -44,7 +44,7 @@
 //! - `device`: the cookie that identifies a device at the next log-in
 //! - `failure`: errors as HTTP responses
 //! - `surround`: the middleware around every route
-//! - `signal`: SIGTERM and ctrl-c
+//! - `signal`: SIGTERM and Ctrl-C
 
 mod body;
 mod call;

@@ -316,7 +316,7 @@ mod tests {
     use super::*;
     use crate::contestant;
 
-    /// Serves in this process, as a contestant's process would, until it is told to shut down.
+    /// Serves in this process, as a contestant's process would, until `stopped` is ready.
     fn serve(job: &Job, url: &str, stopped: oneshot::Receiver<()>) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime").block_on(async {

@@ -45,7 +45,7 @@ impl Authority {
         Ok(Some(account))
     }
 
-    /// Ends every session and every token of `user`, whose account is at `key`; `None` if it is not.
+    /// Ends every session and every token of `user`, whose account is at `key`; `None` if the account is not there.
     pub(super) async fn log_out_user(&self, key: AccountKey, user: UserId) -> Result<Option<Account>, RpcError> {
         let event = AuditEvent::LoggedOutEverywhere { user: user.to_string() };
         let end =

@@ -1,4 +1,4 @@
-//! Log-in: its cost, whether its duration reveals which accounts exist, and the effect of a flood on other requests.
+//! Log-in: its cost, the timing of unknown and known accounts, and the effect of a flood on other requests.
 
 use std::error::Error;
 use std::num::NonZeroUsize;
