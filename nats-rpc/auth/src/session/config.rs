@@ -9,7 +9,7 @@ use nats_rpc_jwt::{Revoker, SecretKey};
 
 use super::chain::Pepper;
 
-/// Settings of [`Sessions`](super::Sessions).
+/// Settings of sessions: lifetimes, the maximum number for each user, and peppers.
 #[derive(Debug)]
 #[must_use]
 pub struct SessionConfig {
