@@ -33,8 +33,8 @@
 //! The reply to an unacceptable password is a 400 whose details contain the reason: `{"reason":"common"}`, or
 //! `personal`, `pattern`, `too_short`, `too_long`, `nul`. A 429 contains the time to wait in `retryAfterMs`.
 //!
-//! Emits `user.created` with `{userId}`, and [`AuditEvent`](nats_rpc_auth::AuditEvent)s below `auth.audit.`. These
-//! subjects need no permission beyond publishing; the password or the refresh token authenticates the caller.
+//! Emits `user.created` with `{userId}`, and [`AuditEvent`](nats_rpc_auth::AuditEvent)s below `auth.audit.`. Any
+//! client may call these subjects: a password or a refresh token authenticates the caller.
 
 pub mod account;
 mod authority;

@@ -39,8 +39,9 @@ impl Tokens {
     }
 }
 
-/// Presents a refresh token whose successor the owner has used: reuse detection ends the session for both, because the
-/// service cannot tell which of them stole the token.
+/// Presents a refresh token whose successor the owner has used.
+///
+/// Reuse detection ends the session for both, because the service cannot tell which of them stole the token.
 async fn steal(caller: &Caller) -> Result<(String, ()), BoxError> {
     let first = sign_up(caller, &email()).await?;
     let second = refresh(caller, &first).await?;

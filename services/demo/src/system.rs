@@ -32,8 +32,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// Returns a system on the nats-server of `nats`, with a key ring, a new random secret, and the gateway on a free
-    /// port of this machine.
+    /// Returns a system on the nats-server of `nats`.
+    ///
+    /// It has a key ring, a new random secret, and a gateway on a free port of this machine.
     ///
     /// `nats` is one login for all parts ([`NatsConfig`]), or one for each.
     pub fn new(nats: impl Into<Logins>) -> Self {

@@ -16,7 +16,7 @@ const MAX_ROLES: usize = 32;
 
 /// The accounts, in the bucket `auth_users`, and an index from user ids to accounts. Cheap to clone.
 ///
-/// An account is stored under its [`AccountKey`], and that key under `id.<user id>`: a lookup by user id must not
+/// An account is stored under its [`AccountKey`], and that key under `id.<user id>`. So a lookup by user id does not
 /// depend on data that other services write. An account key contains no dot, so the two kinds of keys never collide.
 #[derive(Clone, Debug)]
 pub struct Accounts(Arc<Records>);
@@ -97,7 +97,7 @@ impl Accounts {
     /// Those of [`Bucket::create`]; the account may then exist without an index entry.
     pub async fn create(&self, key: &AccountKey, account: &Account) -> Result<bool, RecordError> {
         // The account decides who owns the address, so the code writes it first. If the process ends in between, there
-        // are no tokens of the account yet, and a log-in or a refresh writes the index entry before it issues any.
+        // are no tokens of the account yet. A log-in or a refresh then writes the index entry before it issues any.
         let created = self.0.accounts.create(key.as_str(), account).await?;
         if created {
             self.note(key, account.user_id).await?;

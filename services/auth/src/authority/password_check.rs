@@ -25,8 +25,12 @@ impl Authority {
     /// Returns the account at `key` if it exists, is not locked, and has `password`; otherwise `None`, at the same
     /// cost.
     ///
-    /// The checks run in this order: the device token and the length of the queue, both in memory; the counters of
-    /// account, device and networks, which are reads; a turn at the pool; the record of the attempt; the password.
+    /// The checks run in this order:
+    /// 1. the device token and the length of the queue, both in memory
+    /// 2. the counters of account, device and networks, which are reads
+    /// 3. a turn at the pool
+    /// 4. the record of the attempt
+    /// 5. the password
     ///
     /// `name` is the key that counts attempts at the account, even if there is no such account.
     pub(super) async fn check_password(

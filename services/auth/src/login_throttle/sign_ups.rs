@@ -34,8 +34,8 @@ impl SignUps {
     }
 }
 
-/// Returns the number of sign-ups before each further one has to wait a minute: 20 from a source, 40 from a site, 60
-/// from a network. They are at most a half, five eighths and three quarters of the limit of all together.
+/// Returns the policy of a network. It allows 20 sign-ups from a source, 40 from a site, 60 from a network, and then
+/// one a minute. These are at most a half, five eighths and three quarters of the limit of all together.
 fn policy(size: Size, per_minute: u32) -> ThrottlePolicy {
     let (most, eighths) = match size {
         Size::Source => (20, 4),

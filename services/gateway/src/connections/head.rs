@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 ///
 /// hyper has one limit for that wait, from the previous response to the last header. As a limit for headers it is too
 /// long, because a caller can send them a byte at a time. As an idle timeout it is too short for a proxy that keeps
-/// connections open: the proxy would send a request into a connection that closes at that moment. So the wait that
+/// connections open. The proxy would send a request into a connection that closes at that moment. So the wait that
 /// hyper times is the idle timeout, and becomes the shorter header timeout when the first byte arrives.
 ///
 /// Headers that begin while the previous request is in progress have the idle timeout.

@@ -116,7 +116,9 @@ pub(super) enum Tried {
     Refused,
 }
 
-/// Presents `token` by `at_once` clients, each of which retries when told to; returns the successor, if there is one.
+/// Presents `token` from `at_once` clients, each of which retries on "try again".
+///
+/// Returns the successor, if there is one.
 ///
 /// `refresh` receives the number of a client and the token.
 pub(super) async fn round<R: Future<Output = Tried> + Send + 'static>(
