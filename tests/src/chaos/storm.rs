@@ -83,7 +83,7 @@ async fn act(State(gate): State<Gate>, Payload(deed): Payload<Deed>) -> Result<S
 struct Storm {
     name: &'static str,
     body: &'static str,
-    /// The code of every reply; `None` for events, which get no reply.
+    /// The code of every reply; `None` for requests without a reply subject.
     code: Option<u16>,
     budget_ms: &'static str,
 }
@@ -169,7 +169,7 @@ async fn ask_all(storm: &Storm, count: u64, nats: &async_nats::Client) -> (BTree
     (answers, unanswered)
 }
 
-/// Publishes events, which get no reply, and counts them by the service's own statistics.
+/// Publishes requests without a reply subject, and counts them by the service's own statistics.
 async fn publish_all(
     storm: &Storm,
     count: u64,
