@@ -37,7 +37,7 @@ pub(super) enum Denied {
 }
 
 impl Count {
-    /// Returns the time until the next attempt may come, or `None` if it may come now.
+    /// Checks that the next attempt may come now; the error is the time until it may.
     pub(super) fn wait(&self, policy: &ThrottlePolicy, now: u64) -> Result<(), Duration> {
         // A clock that was ahead must not extend a wait beyond the policy.
         let left = Duration::from_millis(self.until.saturating_sub(now)).min(policy.longest);
