@@ -1,4 +1,4 @@
-//! The attacks that every service should withstand, on a service of one's own.
+//! Attacks that every service should withstand, run against a service of your own.
 #![allow(clippy::print_stdout, reason = "a lesson speaks")]
 
 use std::error::Error;
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let service = Service::new("orders", "1.0.0").handlers(handlers![price]);
     let running = service.start(NatsConfig::from_env()?).await?;
 
-    // In a test, `run(service)` starts a nats-server and the service itself. This program has a server already.
+    // In a test, `run(service)` starts nats-server and the service. This program already has a server.
     let order = Order { article: "lamp".to_owned(), pieces: 3 };
     let url = std::env::var("NATS_URL").unwrap_or_else(|_| "nats://127.0.0.1:4222".to_owned());
     let report = AttackSuite::new("orders.price", &order)?.run_on(&url).await?;

@@ -1,4 +1,4 @@
-//! What a call can come back with.
+//! The possible outcomes of a call.
 #![allow(clippy::print_stdout, reason = "a lesson speaks")]
 
 use std::error::Error;
@@ -37,7 +37,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let nats = NatsConfig::from_env()?;
     let running = Service::new("clock", "1.0.0").handlers(handlers![wait, echo]).start(nats.clone()).await?;
 
-    // Every call has a deadline, which travels with it: the service cancels what nobody waits for.
+    // Every call has a deadline that propagates with it: the service cancels a handler when its caller no longer
+    // waits.
     let client = Client::connect(&nats).await?.timeout(Duration::from_millis(200));
     explain(&client, "clock.wait", "1").await;
     explain(&client, "clock.wait", "5000").await;

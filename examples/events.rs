@@ -1,4 +1,4 @@
-//! Several handlers for one event: each gets it once per service, however many instances run.
+//! Several handlers for one event: each receives it once per service, however many instances run.
 #![allow(clippy::print_stdout, reason = "a lesson speaks")]
 
 use std::error::Error;
@@ -25,7 +25,7 @@ async fn index(State(log): State<Log>, Payload(event): Payload<UserCreated>) -> 
     log.send(format!("{} can be searched for", event.user_id)).internal()
 }
 
-/// Not one of a group: every instance hears it.
+/// This handler has no queue group: every instance receives the event.
 #[event_pattern("cache.cleared", queue = none)]
 async fn clear(State(log): State<Log>) -> Result<(), RpcError> {
     log.send("the cache is empty".to_owned()).internal()

@@ -1,4 +1,4 @@
-//! Tokens, scopes, and what stays public.
+//! Tokens, scopes, and public handlers.
 #![allow(clippy::print_stdout, reason = "a lesson speaks")]
 
 use std::error::Error;
@@ -19,7 +19,7 @@ async fn mine(Auth(me): Auth<UserClaims>) -> String {
 #[use_guards(JwtGuard, RequireRole::new("admin"))]
 async fn purge() {}
 
-/// Without this attribute the service would refuse to start: its other handlers are guarded.
+/// Without `#[public]` the service would not start, because its other handlers are guarded.
 #[message_pattern("notes.count")]
 #[public]
 async fn count() -> u32 {

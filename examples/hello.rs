@@ -6,18 +6,18 @@ use std::error::Error;
 use nats_rpc::prelude::*;
 use nats_rpc::{Client, NatsConfig};
 
-/// Answers requests to `greet.ada`, `greet.grace`, …
+/// Replies to requests to `greet.ada`, `greet.grace`, …
 #[message_pattern("greet.{name}")]
 async fn greet(Param(name): Param<String>) -> String {
     format!("Hello, {name}!")
 }
 
-/// The service, for `main` and for tests.
+/// Returns the service, for `main` and for tests.
 pub fn service() -> Service {
     Service::new("greeter", env!("CARGO_PKG_VERSION")).handlers(handlers![greet])
 }
 
-// A program that only serves ends its `main` with `service().main().await` instead.
+// A program that only runs a service ends its `main` with `service().main().await` instead.
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let nats = NatsConfig::from_env()?;

@@ -1,17 +1,17 @@
-//! Lessons, one a file, in this order:
+//! Lessons, one per file, in this order:
 //!
 //! 1. `hello`: a handler, a service, a call
-//! 2. `state`: what `main` provides, named parameters, errors of one's own
-//! 3. `guarded`: tokens, scopes, and what stays public
+//! 2. `state`: provided values, named parameters, custom errors
+//! 3. `guarded`: tokens, scopes, public handlers
 //! 4. `events`: several handlers for one event
-//! 5. `client`: what a call can come back with
-//! 6. `streaming`: many answers to one question
+//! 5. `client`: the possible outcomes of a call
+//! 6. `streaming`: many replies to one request
 //! 7. `testing`: handlers in a test, without a server
-//! 8. `attacks`: the attacks that a service should withstand, in a test of one's own
+//! 8. `attacks`: attacks that every service should withstand, in a test of your own
 //!
-//! Two more serve until they are stopped, and have tests that call them:
+//! Two more run until they are stopped, and have tests that call them:
 //!
-//! - [`nestjs_migration`]: a service behind a NestJS gateway, before and after it moved to Rust
+//! - [`nestjs_migration`]: a service behind a NestJS gateway, before and after its migration to Rust
 //! - [`interop`]: a NestJS service rewritten, handler for handler
 //!
 //! All connect to `NATS_URL` (default `nats://127.0.0.1:4222`). A lesson ends by itself:

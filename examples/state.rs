@@ -1,4 +1,4 @@
-//! What `main` provides, named parameters, and errors of one's own.
+//! Provided values, named parameters, and custom errors.
 #![allow(clippy::print_stdout, reason = "a lesson speaks")]
 
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nats_rpc::prelude::*;
 use nats_rpc::{Client, IntoRpcError, NatsConfig};
 
-/// Cheap to clone, as each request gets its own.
+/// Cheap to clone, because each request receives a clone.
 #[derive(Clone, Default)]
 struct Stock(Arc<Mutex<HashMap<String, u32>>>);
 

@@ -1,4 +1,4 @@
-//! Many answers to one question: items as they come, as fast as they are taken, and no longer than that.
+//! Many replies to one request: items as they become available, at the caller's pace, until the caller disconnects.
 #![allow(clippy::print_stdout, reason = "a lesson speaks")]
 
 use std::error::Error;
@@ -15,7 +15,7 @@ struct Reading {
     celsius: f64,
 }
 
-/// What a stream can refuse, it refuses in a `Result`, before the first item.
+/// A handler returns errors that precede the first item in a `Result`.
 #[message_pattern("readings.of")]
 async fn readings(
     Payload(sensors): Payload<Vec<String>>,
@@ -30,17 +30,17 @@ async fn readings(
     Ok(Streaming::new(stream::iter(readings)))
 }
 
-/// Says when it is dropped.
+/// Sends a message when it is dropped.
 struct Ticker(mpsc::UnboundedSender<&'static str>);
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        // Nobody may be left to hear it.
+        // The receiver may already be gone.
         let _ = self.0.send("the ticker was dropped: its caller is gone");
     }
 }
 
-/// Without an end of its own: it lasts as long as its caller, at most an hour.
+/// The stream does not end by itself: it lasts as long as its caller, at most an hour.
 #[message_pattern("ticks", timeout_ms = 3_600_000)]
 async fn ticks(
     State(log): State<mpsc::UnboundedSender<&'static str>>,
@@ -64,7 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         match reading {
             Ok(Reading { sensor, celsius }) => println!("{sensor}: {celsius} °C"),
             Err(CallError::Remote(error)) => println!("and then: {error}"),
-            // A stream never ends early without saying so.
+            // A stream that ends early always ends with an error.
             Err(other) => return Err(other.into()),
         }
     }

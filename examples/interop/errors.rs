@@ -1,4 +1,4 @@
-//! Errors as NestJS writes them: an `RpcException` is sent as it is, anything else hides its text.
+//! Errors as NestJS writes them: an `RpcException` is sent unchanged, any other error hides its text.
 
 use nats_rpc::Route;
 use nats_rpc::prelude::*;
@@ -13,7 +13,7 @@ pub(crate) fn exception(text: &str) -> RpcError {
     RpcError::new(Code::Internal, "an RpcException").with_body(json!({ "status": "error", "message": text }))
 }
 
-/// What NestJS sends in place of any other error.
+/// The reply of NestJS to any other error.
 pub(crate) fn hidden() -> RpcError {
     exception("Internal server error")
 }

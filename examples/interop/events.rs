@@ -1,4 +1,4 @@
-//! Events: a line on standard output for each, and how many there were.
+//! Events: a handler prints a line on standard output for each, and another returns their counts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

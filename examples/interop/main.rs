@@ -1,4 +1,4 @@
-//! The counterpart of a NestJS service, handler for handler; it serves until SIGTERM or ctrl-c.
+//! The counterpart of a NestJS service, handler for handler; it runs until SIGTERM or Ctrl-C.
 //!
 //! `WIRE` is `nest` or `auto` (the default).
 #![allow(clippy::print_stdout, reason = "whoever started it waits for READY")]

@@ -1,6 +1,6 @@
-//! The service that NestJS's clients are tested against: `tests/interop/nest-service`, handler for handler.
+//! The service for tests with NestJS's clients: `tests/interop/nest-service`, handler for handler.
 //!
-//! Same patterns, same values, same errors, byte for byte where NestJS's have no code.
+//! It has the same patterns, values and errors. Errors that have no code in NestJS are the same byte for byte.
 
 mod errors;
 mod events;
@@ -11,7 +11,7 @@ mod values;
 
 use nats_rpc::{Service, WireFormat};
 
-/// The two services that have all of its patterns: the open ones, and the two behind guards.
+/// Returns the two services that have all its patterns: the open ones, and the two guarded ones.
 pub fn services(wire: WireFormat) -> [Service; 2] {
     let routes = [values::routes(), errors::routes(), subjects::routes(), streams::routes(), events::routes()];
     let open = Service::new("interop", "1.0.0")

@@ -1,6 +1,6 @@
-//! The two guarded patterns, with the NestJS program's own guards and its own, far too short, secret.
+//! The two guarded patterns, with the guards and the secret (far too short) of the NestJS program.
 //!
-//! A service of yours takes [`nats_rpc_jwt::JwtGuard`]: it refuses such a secret, and answers 401 and 403.
+//! In your own service, use [`nats_rpc_jwt::JwtGuard`]: it rejects such a secret, and replies 401 and 403.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(crate) fn routes() -> Vec<&'static Route> {
     handlers![echo, user]
 }
 
-/// Whatever the token says.
+/// The claims of the token, whatever they are.
 struct Claims(Value);
 
 impl Principal for Claims {
@@ -24,7 +24,7 @@ impl Principal for Claims {
 }
 
 /// # Errors
-/// What `jsonwebtoken`, the package of NestJS's, says.
+/// The error text of `jsonwebtoken`, the package that NestJS uses.
 fn verify(token: &str) -> Result<Arc<Claims>, &'static str> {
     let secret = std::env::var("JWT_SECRET").unwrap_or_else(|_| "dev-secret".to_owned());
     let mut rules = Validation::new(Algorithm::HS256);
@@ -46,7 +46,7 @@ fn verify(token: &str) -> Result<Arc<Claims>, &'static str> {
     }
 }
 
-/// `canActivate` that returns false.
+/// A `canActivate` that returns false.
 struct SilentGuard(());
 
 impl Guard for SilentGuard {
@@ -60,7 +60,7 @@ impl Guard for SilentGuard {
     }
 }
 
-/// `canActivate` that throws an `RpcException` with an object.
+/// A `canActivate` that throws an `RpcException` with an object.
 struct TellingGuard(());
 
 impl Guard for TellingGuard {

@@ -1,4 +1,4 @@
-//! Observables: a `Streaming` is one to a NestJS caller.
+//! Observables: a NestJS caller receives a `Streaming` as an observable.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(crate) fn routes() -> Vec<&'static Route> {
     handlers![stream_of, of3, empty_obs, promise_of_obs, fail_observable, never]
 }
 
-/// A number of items, or that and more.
+/// The number of items, alone or in an object with more fields.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Wanted {
@@ -61,7 +61,7 @@ async fn fail_observable() -> Streaming<impl Stream<Item = Result<(), RpcError>>
     Streaming::new(stream::iter([Err(exception("from observable"))]))
 }
 
-/// A NestJS caller would wait for ever; the handler's limit ends it.
+/// A NestJS caller would wait forever; the handler's timeout ends the stream.
 #[message_pattern("never", timeout_ms = 1_000)]
 async fn never() -> Streaming<impl Stream<Item = Result<(), RpcError>>> {
     Streaming::new(stream::pending())

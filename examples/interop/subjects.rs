@@ -1,4 +1,4 @@
-//! Wildcards, overlapping patterns, object and number patterns, a queue group of one's own, headers.
+//! Wildcards, overlapping patterns, object and number patterns, custom queue groups, headers.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ async fn deep(subject: Subject) -> Value {
     json!({ "subject": subject.as_str(), "gt": true })
 }
 
-/// Beside [`star`] in one queue group nats-server would give each message to one of them, at random.
+/// In the same queue group as [`star`], each message would go to one of the two handlers at random.
 #[message_pattern("over.a", queue = none)]
 async fn exact() -> &'static str {
     "exact"

@@ -1,4 +1,4 @@
-//! What a handler can return, and what becomes of it in JSON.
+//! Return values of handlers, and their JSON.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(crate) fn routes() -> Vec<&'static Route> {
     ]
 }
 
-/// JavaScript's `undefined` beside its JSON: a NestJS caller completes without a value.
+/// A JSON value or JavaScript's `undefined`, for which a NestJS caller completes without a value.
 pub(crate) struct Maybe(Option<Box<RawValue>>);
 
 impl IntoReply for Maybe {
@@ -49,7 +49,8 @@ struct Pair {
     b: Number,
 }
 
-/// JavaScript's sum, but that whole numbers stay exact; none where it is infinite, which JSON cannot say.
+/// Returns JavaScript's sum, except that whole numbers stay exact; `None` if it is infinite, which JSON cannot
+/// represent.
 fn plus(a: &Number, b: &Number) -> Option<Number> {
     match (a.as_i64(), b.as_i64()) {
         (Some(a), Some(b)) => Some(a.saturating_add(b).into()),
@@ -67,7 +68,7 @@ async fn sum(Payload(numbers): Payload<Option<Vec<Number>>>) -> Option<Number> {
     numbers.unwrap_or_default().iter().try_fold(Number::from(0), |sum, number| plus(&sum, number))
 }
 
-/// `@Payload('name')`, which is undefined where the data is no object.
+/// `@Payload('name')`, which is undefined if the data is not an object.
 #[message_pattern("field")]
 async fn field(Payload(data): Payload<Value>) -> Value {
     json!({ "field": data.get("name").cloned().unwrap_or_else(|| "<undefined>".into()) })
@@ -97,7 +98,7 @@ async fn ret_false() -> bool {
     false
 }
 
-/// What `JSON.stringify` makes of a `Uint8Array`.
+/// The JSON that `JSON.stringify` writes for a `Uint8Array`.
 #[message_pattern("ret_bytes")]
 async fn ret_bytes() -> Value {
     json!({ "0": 0, "1": 1, "2": 255 })
@@ -108,7 +109,7 @@ async fn ret_buffer() -> Value {
     json!({ "type": "Buffer", "data": [0, 1, 255] })
 }
 
-/// A record that a NestJS handler returns is data, not a record.
+/// A record that a NestJS handler returns becomes data, not a record.
 #[message_pattern("ret_record")]
 async fn ret_record() -> Value {
     json!({ "data": { "x": 1 }, "headers": { "a": "b" } })

@@ -1,4 +1,4 @@
-//! The service of `users.rs`, for the gateway beside it: `NATS_URL`, `JWT_SECRET`.
+//! Runs the service of `users.rs` for the gateway in the same folder: `NATS_URL`, `JWT_SECRET`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The users service as it is now: what `users.ts` beside it did, and its gateway cannot tell.
+//! The users service after its migration: it replaces `users.ts`, and its gateway sees no difference.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ struct User {
     name: String,
 }
 
-/// What the process remembers. A real service would open a database here.
+/// The state of the process. A real service would open a database here.
 #[derive(Clone)]
 struct Users(Arc<Mutex<Memory>>);
 
@@ -44,7 +44,7 @@ impl Memory {
     }
 }
 
-/// What the gateway puts into its tokens.
+/// The claims in the gateway's tokens.
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
@@ -122,16 +122,16 @@ async fn history(
     Ok(Streaming::new(stream::iter(steps)))
 }
 
-/// While both services run, one group for both gives each visit to one of them.
+/// While both services run, they share one queue group, so that each visit goes to one of them.
 #[event_pattern("user.visited", queue = "users")]
 async fn visited(State(users): State<Users>, Payload(who): Payload<Who>) {
     *users.lock().visits.entry(who.user_id).or_default() += 1;
 }
 
-/// The service, verifying the gateway's own tokens.
+/// Returns the service, which verifies the gateway's own tokens.
 ///
 /// # Errors
-/// If the secret has less than 32 bytes.
+/// If the secret has fewer than 32 bytes.
 pub fn service(secret: &str) -> Result<Service, JwtConfigError> {
     let guard = JwtGuard::<Claims>::nest_compatible(SecretKey::new("JWT_SECRET", secret)?)?;
     Ok(Service::new("users", "2.0.0")

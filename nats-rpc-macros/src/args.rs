@@ -1,4 +1,4 @@
-//! What stands in the parentheses of each attribute.
+//! The arguments in the parentheses of each attribute.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens as _;
@@ -12,7 +12,7 @@ use crate::pattern::Pattern;
 use crate::suggest::closest;
 use crate::text::text;
 
-/// The options of a pattern attribute, as far as they were given.
+/// The options of a pattern attribute; absent ones keep their defaults.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) queue: Option<Queue>,
@@ -31,19 +31,19 @@ const OPTIONS: [&str; 5] = ["queue", "timeout_ms", "concurrency", "run_to_comple
 
 /// One argument of `use_guards`.
 pub(crate) struct Guard {
-    /// As written, for messages at start-up.
+    /// The text as written, for messages at startup.
     pub(crate) text: String,
     pub(crate) source: GuardSource,
 }
 
 pub(crate) enum GuardSource {
-    /// A type, whose instance the service was given.
+    /// A type, whose instance was provided to the service.
     Provided(Type),
-    /// A value that is built at start-up.
+    /// A value that is built at startup.
     Built(Expr),
 }
 
-/// `"users.{id}.get", queue = "readers", …`
+/// Parses `"users.{id}.get", queue = "readers", …`.
 pub(crate) fn pattern(written: &Written, errors: &mut Errors) -> (Option<Pattern>, Options) {
     let mut options = Options::default();
     let name = written.name.as_str();
@@ -73,7 +73,7 @@ pub(crate) fn pattern(written: &Written, errors: &mut Errors) -> (Option<Pattern
     (pattern, options)
 }
 
-/// `JwtGuard, RequireScope::new("profile:read")`
+/// Parses `JwtGuard, RequireScope::new("profile:read")`.
 pub(crate) fn guards(written: &Written, errors: &mut Errors) -> Vec<Guard> {
     let Some(args) = list(written, "guards stand in parentheses: `(JwtGuard)`", errors) else { return Vec::new() };
     if args.is_empty() {
@@ -92,7 +92,7 @@ pub(crate) fn guards(written: &Written, errors: &mut Errors) -> Vec<Guard> {
     errors.take(parse.parse2(args.clone())).unwrap_or_default()
 }
 
-/// `#[public]` takes nothing.
+/// Rejects arguments of `#[public]`.
 pub(crate) fn public(written: &Written, errors: &mut Errors) {
     let bare = matches!(&written.args, Args::List(args) if args.is_empty());
     if !bare {
@@ -116,7 +116,7 @@ fn next(input: ParseStream<'_>) -> Result<()> {
 
 fn skip_to_comma(input: ParseStream<'_>) {
     while !input.is_empty() && !input.peek(Token![,]) {
-        // Any token can be parsed while there is one.
+        // Any token can be parsed, as long as there is one.
         let _: Result<TokenTree> = input.parse();
     }
 }
@@ -158,13 +158,13 @@ fn expected_option() -> String {
     format!("the options are `{}`", OPTIONS.join("`, `"))
 }
 
-/// Reads the `=` after `name`, or says how `name` is written.
+/// Parses the `=` after `name`; the error shows the syntax of `name`.
 fn equals(name: &Ident, example: &str, input: ParseStream<'_>) -> Result<()> {
     let missing = |_| Error::new(name.span(), format!("`{name}` needs a value: `{name} = {example}`"));
     input.parse::<Token![=]>().map(drop).map_err(missing)
 }
 
-/// A value after `=`; what is none gets `message`.
+/// Parses a value after `=`; an invalid value gets `message`.
 fn value<T: syn::parse::Parse>(input: ParseStream<'_>, message: impl Fn() -> String) -> Result<T> {
     let fork = input.fork();
     input.parse().map_err(|error| match fork.parse::<Expr>() {
@@ -204,7 +204,7 @@ fn krate(name: &Ident, input: ParseStream<'_>) -> Result<Path> {
     krate_path(input)
 }
 
-/// The path in `crate = "path"`, which the derive takes too.
+/// Parses the path in `crate = "path"`, which the derive accepts as well.
 pub(crate) fn krate_path(input: ParseStream<'_>) -> Result<Path> {
     let message = || "the crate is a path in quotes, such as `crate = \"::nats_rpc\"`".to_owned();
     let literal: LitStr = value(input, message)?;

@@ -1,4 +1,4 @@
-//! What each attribute can be right about alone, and the handler as a whole cannot be.
+//! Checks of the handler as a whole, beyond those of each attribute alone.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -9,7 +9,7 @@ use crate::errors::Errors;
 use crate::item::{Item, Name};
 use crate::model::{Function, Handler};
 
-/// Whether a pattern stands on the item at all; where none does, nothing else is worth saying.
+/// Returns `true` if the item has a pattern. Without one, other mistakes are not worth reporting.
 pub(crate) fn has_pattern(item: &Item, errors: &mut Errors) -> bool {
     let pattern = |name| matches!(name, Name::MessagePattern | Name::EventPattern);
     if item.ours.iter().any(|written| pattern(written.name)) {
@@ -25,7 +25,7 @@ pub(crate) fn has_pattern(item: &Item, errors: &mut Errors) -> bool {
     false
 }
 
-/// The attributes against each other.
+/// Checks the attributes against each other.
 pub(crate) fn attributes(item: &Item, handler: &Handler, errors: &mut Errors) {
     let mut seen = Vec::new();
     for route in &handler.routes {
@@ -50,7 +50,7 @@ pub(crate) fn attributes(item: &Item, handler: &Handler, errors: &mut Errors) {
     }
 }
 
-/// The function's signature.
+/// Checks the function's signature.
 pub(crate) fn function(function: &Function, errors: &mut Errors) {
     let sig = &function.sig;
     let mut refuse = |tokens: &dyn ToTokens, message: &str| {
@@ -98,7 +98,7 @@ pub(crate) fn function(function: &Function, errors: &mut Errors) {
     }
 }
 
-/// What is wrong with an argument; one mistake of each is enough to say.
+/// Returns the mistake in an argument. One mistake of each argument is enough to report.
 fn argument(arg: &PatType) -> Option<(TokenStream, &'static str)> {
     if let Some(cfg) = arg.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
         let message = "an argument cannot depend on `cfg`: write the handler twice, each under its own `#[cfg(…)]`";
@@ -109,7 +109,7 @@ fn argument(arg: &PatType) -> Option<(TokenStream, &'static str)> {
     visitor.found
 }
 
-/// Finds what an argument's type cannot have.
+/// Finds parts that the type of an argument must not have.
 struct Borrowed {
     found: Option<(TokenStream, &'static str)>,
 }
@@ -129,7 +129,7 @@ impl<'ast> Visit<'ast> for Borrowed {
             Type::ImplTrait(_) => {
                 self.find(ty, "an argument's type says what to take from the request: name it in place of `impl`");
             }
-            // References inside are arguments of the function type, and borrow nothing from the request.
+            // References inside are arguments of the function type, and do not borrow from the request.
             Type::FnPtr(_) => {}
             _ => visit::visit_type(self, ty),
         }

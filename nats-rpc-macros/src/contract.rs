@@ -1,4 +1,4 @@
-//! What a handler takes and answers, as far as its types can tell.
+//! The contract of a handler: the schemas of its payload and its reply, if its types have one.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -6,7 +6,7 @@ use syn::FnArg;
 
 use crate::model::{Function, Handler};
 
-/// `fn __contract`, which asks each type for its shape; one that has none is asked all the same.
+/// Generates `fn __contract`, which queries the shape of each type, even if it has no schema.
 pub(crate) fn contract(handler: &Handler, function: &Function) -> TokenStream {
     let types = function.sig.inputs.iter().filter_map(|arg| match arg {
         FnArg::Typed(arg) => Some(&*arg.ty),
@@ -15,7 +15,7 @@ pub(crate) fn contract(handler: &Handler, function: &Function) -> TokenStream {
     let taken = types.map(|ty| quote!(.taken((&&&__rpc::Shape::<#ty>::new()).taken())));
     let name = &function.sig.ident;
     let args: Vec<_> = (0..function.sig.inputs.len()).map(|index| format_ident!("__x{index}")).collect();
-    // Nobody calls the closure; it tells what the function returns, which may have no name.
+    // The closure is never called. Its type determines the function's return type, which may have no name.
     let answered = handler
         .answers()
         .then(|| quote!(.answered((&&&__rpc::Shape::returned_by(|(#(#args,)*)| #name(#(#args),*))).answered())));

@@ -1,9 +1,9 @@
-//! The endpoint of a handler: what is bound at start-up, how it is bound, and how a request passes through it.
+//! The endpoint of a handler: its dependencies, their binding at startup, and the path of a request through it.
 //!
-//! A type that is no guard, no extractor or no answer is to be reported once and where it is written.
-//! The compiler reports the same unmet bound once for each span, so every place that needs the bound has
-//! the span of the first token of what the user wrote. For that the endpoint is generic over whatever it
-//! holds, and an argument's type is named in one bound, `__Argument<T>`, and where it is bound.
+//! A type that is not a guard, not an extractor or not a reply should cause one error, at the place where it is
+//! written. The compiler reports the same unmet bound once per span, so every place that needs the bound has the span
+//! of the first token of the user's code. For that, the endpoint is generic over its fields, and an argument's type is
+//! named in one bound, `__Argument<T>`, and where it is bound.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
@@ -14,7 +14,7 @@ use crate::args::{Guard, GuardSource};
 use crate::model::{Function, Handler};
 use crate::text::text;
 
-/// `struct __Endpoint`, its `Handler`, and `fn __bind`.
+/// Generates `struct __Endpoint`, its `Handler`, and `fn __bind`.
 pub(crate) fn endpoint(handler: &Handler, function: &Function) -> TokenStream {
     let guards: Vec<_> = handler.guards.iter().enumerate().map(|(index, guard)| Part::guard(index, guard)).collect();
     let types = function.sig.inputs.iter().filter_map(|arg| match arg {
@@ -51,11 +51,11 @@ pub(crate) fn endpoint(handler: &Handler, function: &Function) -> TokenStream {
 /// A guard or an argument.
 struct Part {
     generic: Ident,
-    /// What `generic` must be.
+    /// The bound of `generic`.
     bound: TokenStream,
-    /// The field, and the local that becomes it.
+    /// The field, and the local variable that initializes it.
     field: Ident,
-    /// An `Option` of what the field holds.
+    /// An `Option` of the field's value.
     bind: TokenStream,
 }
 
@@ -91,7 +91,7 @@ fn binder() -> Ident {
     Ident::new("__binder", Span::call_site())
 }
 
-/// The half of an extractor that runs with each request, as a trait of what was bound for it.
+/// Generates a trait for the part of an extractor that runs for each request, implemented for its bound value.
 fn argument() -> TokenStream {
     let extract = quote! {
         fn extract(
@@ -111,8 +111,8 @@ fn argument() -> TokenStream {
     }
 }
 
-/// Guards in written order, arguments in written order, the function; a method of the function's name, since
-/// the compiler names it where the future is not `Send`.
+/// Generates the call of the guards in written order, the arguments in written order, and the function. It is a method
+/// with the function's name, because the compiler names it if the future is not `Send`.
 fn answer(guards: &[Part], args: &[Part], handler: &Handler, function: &Function) -> TokenStream {
     let name = &function.sig.ident;
     let guards = guards.iter().map(|part| &part.field);
@@ -128,7 +128,7 @@ fn answer(guards: &[Part], args: &[Part], handler: &Handler, function: &Function
         (false, true) => "wrap_event",
         (_, false) => "wrap",
     };
-    // Of a handler that may stream, since a service may have guards of its own.
+    // Only for a handler that may stream, because a service may have guards of its own.
     let validity = (wrap == "wrap").then(|| quote!(, __request.take_validity()));
     let request = match (guards.len() + args.len(), &validity) {
         (0, None) => quote!(_request),
@@ -145,12 +145,12 @@ fn answer(guards: &[Part], args: &[Part], handler: &Handler, function: &Function
             #wrap
         }
     };
-    // Like any local, `self` is found only where both places see it alike.
+    // Like any local, `self` resolves only if both places have the same hygiene.
     let this = quote!(&self);
     quote_spanned!(span=> async fn #name(#this, #request: __rpc::Request) -> #output { #body })
 }
 
-/// A future that is not `Send` is reported here, at the function's name.
+/// Generates the call of the function. A future that is not `Send` is reported here, at the function's name.
 fn call(function: &Function) -> TokenStream {
     let name = &function.sig.ident;
     quote_spanned! {name.span()=>
@@ -164,7 +164,7 @@ fn call(function: &Function) -> TokenStream {
     }
 }
 
-/// Everything is bound before the first thing missing gives up, so that all are named at once.
+/// Generates the binding. It binds everything before it fails, so that it reports all missing dependencies at once.
 fn bind(parts: &[&Part], function: &Function) -> TokenStream {
     let fields: Vec<_> = parts.iter().map(|part| &part.field).collect();
     let binds = parts.iter().map(|part| &part.bind);

@@ -1,6 +1,6 @@
 use proc_macro2::TokenStream;
 
-/// Every mistake found so far; all are reported at once.
+/// All mistakes found so far; they are reported together.
 #[derive(Default)]
 pub(crate) struct Errors(Vec<syn::Error>);
 
@@ -9,7 +9,7 @@ impl Errors {
         self.0.push(error);
     }
 
-    /// The value, or its error kept and `None`.
+    /// Returns the value; for an error, keeps the error and returns `None`.
     pub(crate) fn take<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }

@@ -1,4 +1,4 @@
-//! The tokens that a handler becomes.
+//! The expansion of a handler.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
@@ -13,7 +13,7 @@ use crate::errors::Errors;
 use crate::item::{Item, Written};
 use crate::model::{Function, Handler, Kind, Route};
 
-/// Expands all of our attributes on `item`, of which `first` was found first.
+/// Expands all nats-rpc attributes on `item`, of which the compiler expanded `first`.
 pub(crate) fn handler(first: Written, item: TokenStream) -> TokenStream {
     let item = Item::new(first, item);
     let mut errors = Errors::default();
@@ -29,10 +29,10 @@ pub(crate) fn handler(first: Written, item: TokenStream) -> TokenStream {
     quote!(#kept #added #(#errors)*)
 }
 
-/// The item as written, without our attributes.
+/// Returns the item as written, without the nats-rpc attributes.
 fn kept(item: &Item, read: &Option<(Handler, Function)>) -> TokenStream {
     match read {
-        // Of an async `main` the compiler would complain too.
+        // The compiler would also report an async `main`.
         Some((_, function)) if function.sig.ident == "main" => quote!(
             fn main() {}
         ),
@@ -43,7 +43,7 @@ fn kept(item: &Item, read: &Option<(Handler, Function)>) -> TokenStream {
     }
 }
 
-/// Reads and checks everything; what cannot even be a function has no expansion.
+/// Parses and checks everything. An item that cannot be a function has no expansion.
 fn read(item: &Item, errors: &mut Errors) -> Option<(Handler, Function)> {
     if !check::has_pattern(item, errors) {
         return None;
@@ -55,7 +55,7 @@ fn read(item: &Item, errors: &mut Errors) -> Option<(Handler, Function)> {
     Some((handler, function))
 }
 
-/// Why an item is no function.
+/// Returns the reason why an item is not a function.
 fn no_function(item: &TokenStream, error: Error) -> Error {
     let is = |token: &TokenTree, word: &str| matches!(token, TokenTree::Ident(ident) if ident == word);
     let tokens = || item.clone().into_iter();
@@ -67,7 +67,7 @@ fn no_function(item: &TokenStream, error: Error) -> Error {
     Error::new_spanned(keyword.map_or_else(|| item.clone(), Into::into), "a handler is an `async fn`, and this is none")
 }
 
-/// The hidden type that `handlers![…]` reads, which shares the name with the function.
+/// Generates the hidden type that `handlers![…]` reads, which shares the name with the function.
 fn sibling(item: &Item, function: &Function) -> TokenStream {
     let cfgs = item.cfgs();
     let vis = match &function.vis {
@@ -83,8 +83,8 @@ fn sibling(item: &Item, function: &Function) -> TokenStream {
     }
 }
 
-/// What keeps a handler that has mistakes of its own from being missed elsewhere; nothing for a method,
-/// beside which it could not stand.
+/// Generates a substitute for the routes of a handler with mistakes, so that no code reports it as missing. A method
+/// gets none, because the type could not exist beside it.
 fn no_routes(item: &Item, handler: &Handler, function: &Function) -> TokenStream {
     if function.sig.receiver().is_some() || !function.has_body() {
         return TokenStream::new();
@@ -107,7 +107,7 @@ fn no_routes(item: &Item, handler: &Handler, function: &Function) -> TokenStream
     }
 }
 
-/// Names the attributes that were taken off unexpanded, for else the compiler calls their imports unused.
+/// Names the attributes that were removed without expansion; otherwise the compiler reports their imports as unused.
 fn resolve(item: &Item) -> TokenStream {
     let paths = item.ours.iter().filter_map(|written| written.meta.as_ref()).map(syn::Meta::path);
     quote!(#(#[allow(unused_imports)] use #paths as _;)*)
@@ -140,7 +140,7 @@ fn routes(item: &Item, handler: &Handler, function: &Function) -> TokenStream {
     }
 }
 
-/// The static record of one pattern.
+/// Generates the static record of one pattern.
 fn route(route: &Route, handler: &Handler, function: &Function) -> TokenStream {
     let Route { kind, pattern, options } = route;
     let pattern = &pattern.text;

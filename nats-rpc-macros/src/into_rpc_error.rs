@@ -1,4 +1,4 @@
-//! The derive: a code for each variant of an error.
+//! The derive `IntoRpcError`: a code for each variant of an error.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
@@ -34,13 +34,13 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
     };
     let mut errors = Errors::default();
     let Attrs { answer, krate } = Attrs::read(&input.attrs, &mut errors);
-    // A type whose attribute cannot be read has one mistake, not two.
+    // A type with a malformed attribute has one mistake, not two.
     let cases = if errors.is_empty() { cases(&input, answer, &mut errors) } else { Vec::new() };
     let krate = krate.unwrap_or_else(|| parse_quote!(::nats_rpc));
     if errors.is_empty() { implement(&input, &krate, &cases) } else { fall_back(&input, &krate, &errors) }
 }
 
-/// What one value of the type answers.
+/// The reply of one value of the type.
 struct Case<'a> {
     /// `Self` or `Self::Variant`.
     path: TokenStream,
@@ -52,7 +52,7 @@ enum Answer<'a> {
         code: Ident,
         message: Option<LitStr>,
     },
-    /// The answer of the only field.
+    /// The reply is that of the only field.
     Transparent {
         field: TokenStream,
         ty: &'a Type,
@@ -81,7 +81,7 @@ fn cases<'a>(input: &'a DeriveInput, on_type: Option<Said>, errors: &mut Errors)
                 if let Some(krate) = krate {
                     mistakes.push(Error::new_spanned(krate, "`crate` goes on the enum: move it there"));
                 }
-                // Likewise a variant.
+                // A variant with a malformed attribute has one mistake, not two.
                 if mistakes.is_empty() {
                     let answer = answer(name, &variant.fields, said, errors);
                     cases.extend(answer.map(|answer| Case { path: quote!(Self::#name), answer }));
@@ -124,7 +124,7 @@ fn answer<'a>(name: &Ident, fields: &'a Fields, said: Option<Said>, errors: &mut
     }
 }
 
-/// What the `#[rpc(…)]` of a type or a variant says.
+/// The content of `#[rpc(…)]` on a type or a variant.
 #[derive(Default)]
 struct Attrs {
     answer: Option<Said>,
@@ -174,7 +174,7 @@ impl Attrs {
         Ok(())
     }
 
-    /// A code, or `transparent`.
+    /// Parses a code, or `transparent`.
     fn say(&mut self, word: &Ident) -> Result<()> {
         if self.answer.is_some() {
             return Err(Error::new(word.span(), "one code is enough: remove the others"));
@@ -234,7 +234,7 @@ fn implement(input: &DeriveInput, krate: &Path, cases: &[Case<'_>]) -> TokenStre
     impls(input, krate, &bounds, &quote!(match self { #(#arms)* }), &TokenStream::new())
 }
 
-/// The errors, and implementations that spare the rest of the program more of them.
+/// Generates the errors, and implementations that prevent further errors in the rest of the program.
 fn fall_back(input: &DeriveInput, krate: &Path, errors: &Errors) -> TokenStream {
     let errors = errors.to_compile_errors();
     impls(input, krate, &[], &quote!(loop {}), &quote!(#(#errors)*))
@@ -275,13 +275,13 @@ fn impls(
     }
 }
 
-/// What the type must be besides its own `where` clause.
+/// Returns the bounds of the type in addition to its own `where` clause.
 fn bounds(input: &DeriveInput, cases: &[Case<'_>]) -> Vec<TokenStream> {
     let mut bounds = Vec::new();
     if cases.iter().any(|case| matches!(case.answer, Answer::Code { .. })) {
         let name = &input.ident;
         let (_, type_generics, _) = input.generics.split_for_impl();
-        // On the type's name, so that a type which is no error is told so there and once.
+        // The span is the type's name, so that a type which is not an error is reported there, once.
         let this = quote_spanned!(name.span()=> #name #type_generics);
         let error = quote_spanned!(name.span()=> ::core::error::Error + __rpc::Send + __rpc::Sync + 'static);
         bounds.push(quote!(#this: #error));

@@ -1,4 +1,4 @@
-//! The item that an attribute stands on, and which of our attributes stand on it.
+//! The annotated item, and its nats-rpc attributes.
 //!
 //! The compiler has resolved every `cfg` and `cfg_attr` on the item before it expands the first of them.
 
@@ -6,7 +6,7 @@ use proc_macro2::{Span, TokenStream};
 use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, Error, Meta, Path};
 
-/// Our attributes.
+/// The nats-rpc attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     MessagePattern,
@@ -27,31 +27,31 @@ impl Name {
         }
     }
 
-    /// By the last segment, so that `#[nats_rpc::public]` is found too.
+    /// Compares the last segment, so that `#[nats_rpc::public]` is found as well.
     fn of(path: &Path) -> Option<Self> {
         let last = &path.segments.last()?.ident;
         Self::ALL.into_iter().find(|name| last == name.as_str())
     }
 }
 
-/// One of our attributes, as written.
+/// One nats-rpc attribute, as written.
 pub(crate) struct Written {
     pub(crate) name: Name,
     pub(crate) args: Args,
-    /// `None` for the attribute that the compiler expanded, which does not see itself.
+    /// `None` for the attribute that the compiler expanded, which is not part of its own input.
     pub(crate) meta: Option<Meta>,
 }
 
-/// What follows the name of an attribute.
+/// The tokens after the name of an attribute.
 pub(crate) enum Args {
-    /// Nothing, or what the parentheses hold. The compiler does not tell `#[public]` from `#[public()]`.
+    /// Nothing, or the content of the parentheses. The compiler does not distinguish `#[public]` from `#[public()]`.
     List(TokenStream),
-    /// `= …`, which none of ours takes.
+    /// `= …`, which no nats-rpc attribute accepts.
     Value,
 }
 
 impl Written {
-    /// The attribute that the compiler expanded.
+    /// Creates the attribute that the compiler expanded.
     pub(crate) fn first(name: Name, args: TokenStream) -> Self {
         Self { name, args: Args::List(args), meta: None }
     }
@@ -73,11 +73,11 @@ impl Written {
     }
 }
 
-/// An item, taken apart no further than its attributes.
+/// An item, of which only the attributes are parsed.
 pub(crate) struct Item {
-    /// Ours, in written order.
+    /// The nats-rpc attributes, in written order.
     pub(crate) ours: Vec<Written>,
-    /// The others, in written order; they stay on the item.
+    /// The other attributes, in written order; they stay on the item.
     pub(crate) foreign: Vec<Attribute>,
     /// The item without its attributes.
     pub(crate) rest: TokenStream,
@@ -99,7 +99,7 @@ impl Item {
         this
     }
 
-    /// The conditions under which the item exists; what is added to it has the same.
+    /// Returns the conditions under which the item exists; added items have the same ones.
     pub(crate) fn cfgs(&self) -> Vec<&Attribute> {
         self.foreign.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect()
     }

@@ -1,4 +1,4 @@
-//! What the attributes and the function make together: a handler.
+//! The handler that the attributes and the function describe together.
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::parse::{Parse, ParseStream};
@@ -9,13 +9,13 @@ use crate::errors::Errors;
 use crate::item::{Item, Name};
 use crate::pattern::Pattern;
 
-/// A handler, as far as its attributes could be read.
+/// A handler, as far as its attributes could be parsed.
 pub(crate) struct Handler {
     pub(crate) routes: Vec<Route>,
     /// In written order.
     pub(crate) guards: Vec<Guard>,
     pub(crate) public: bool,
-    /// Where the expansion finds `nats_rpc`.
+    /// The path of `nats_rpc` for the expansion.
     pub(crate) krate: Path,
 }
 
@@ -58,18 +58,18 @@ impl Handler {
         this
     }
 
-    /// Whether anybody is answered.
+    /// Returns `true` if the handler replies.
     pub(crate) fn answers(&self) -> bool {
         self.routes.iter().any(|route| matches!(route.kind, Kind::Message))
     }
 
-    /// Whether it handles events.
+    /// Returns `true` if it handles events.
     pub(crate) fn hears(&self) -> bool {
         self.routes.iter().any(|route| matches!(route.kind, Kind::Event))
     }
 }
 
-/// A function. Its body is not parsed: it is none of our business, and may be half-written in an editor.
+/// A function. Its body is not parsed: it is irrelevant here, and may be incomplete in an editor.
 pub(crate) struct Function {
     pub(crate) vis: Visibility,
     pub(crate) sig: Signature,
@@ -77,7 +77,7 @@ pub(crate) struct Function {
 }
 
 impl Function {
-    /// Whether this is no declaration in a trait.
+    /// Returns `true` if the function is not a declaration in a trait.
     pub(crate) fn has_body(&self) -> bool {
         matches!(self.body.clone().into_iter().next(), Some(TokenTree::Group(_)))
     }

@@ -1,4 +1,4 @@
-//! NestJS's object patterns, and the subject that NestJS makes of them.
+//! NestJS's object patterns, and the subject that NestJS derives from them.
 
 use std::cmp::Ordering;
 
@@ -6,7 +6,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Error, Ident, LitBool, LitFloat, LitInt, LitStr, Result, Token, braced, token};
 
-/// How deep NestJS looks into a pattern, the pattern itself being 0.
+/// The depth to which NestJS reads a pattern; the pattern itself has depth 0.
 const MAX_DEPTH: usize = 5;
 const MAX_KEYS: usize = 20;
 /// The largest whole number that JavaScript does not round.
@@ -25,13 +25,13 @@ struct Entry {
 
 enum Value {
     Text(LitStr),
-    /// As JavaScript prints it: a whole number, `true`, `false`, `null`.
+    /// A value as JavaScript prints it: a whole number, `true`, `false`, `null`.
     Bare(String),
     Object(Object),
 }
 
 impl Object {
-    /// The subject, as NestJS's `transformPatternToRoute` prints it.
+    /// Returns the subject, as NestJS's `transformPatternToRoute` prints it.
     pub(crate) fn subject(&self) -> Result<String> {
         self.print(0)
     }
@@ -67,7 +67,7 @@ impl Parse for Object {
 impl Entry {
     fn key(&self) -> Result<String> {
         let key = self.key.value();
-        // NestJS sorts by the locale of its process, and locales agree on ASCII alone.
+        // NestJS sorts by the locale of its process, and locales agree only on ASCII.
         if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\') {
             let message = "a key is of visible ASCII characters without quotes and backslashes, so that NestJS \
                            sorts and prints it the same everywhere";
@@ -130,7 +130,7 @@ impl Parse for Value {
     }
 }
 
-/// A whole number as JavaScript prints it.
+/// Returns a whole number as JavaScript prints it.
 pub(crate) fn number(literal: &LitInt) -> Result<String> {
     let plain = literal.suffix().is_empty();
     let number = literal.base10_parse::<u64>().ok().filter(|number| plain && *number <= MAX_NUMBER);
@@ -138,8 +138,8 @@ pub(crate) fn number(literal: &LitInt) -> Result<String> {
     number.map(|number| number.to_string()).ok_or_else(|| Error::new(literal.span(), message()))
 }
 
-/// JavaScript's `localeCompare` for visible ASCII: punctuation, digits, letters without their case; then
-/// lower case first.
+/// Compares like JavaScript's `localeCompare` for visible ASCII: punctuation, digits, letters without regard to case,
+/// then lower case first.
 fn locale_compare(a: &str, b: &str) -> Ordering {
     const PUNCTUATION: &[u8] = b"_-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$";
     let primary = |byte: u8| match PUNCTUATION.iter().position(|known| *known == byte) {
@@ -147,7 +147,7 @@ fn locale_compare(a: &str, b: &str) -> Ordering {
         None => (true, usize::from(byte.to_ascii_lowercase())),
     };
     let by_letter = a.bytes().map(primary).cmp(b.bytes().map(primary));
-    // In ASCII lower case is greater, so the sides change places.
+    // In ASCII, lower case is greater, so the operands are swapped.
     by_letter.then_with(|| b.cmp(a))
 }
 
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn keys_are_in_the_order_of_locale_compare() {
-        // Both orders were printed by Node.js 20: `[…].sort((a, b) => a.localeCompare(b))`.
+        // Node.js 20 printed both orders: `[…].sort((a, b) => a.localeCompare(b))`.
         let mut keys = ["ABa", "a-b", "Ab", "ab1", "AB", "abA", "a1", "aB", "a_b", "aba", "ab"];
         keys.sort_by(|a, b| locale_compare(a, b));
         assert_eq!(keys, ["a_b", "a-b", "a1", "ab", "aB", "Ab", "AB", "ab1", "aba", "abA", "ABa"]);

@@ -1,4 +1,4 @@
-//! The pattern of a handler: a subject, checked while it compiles.
+//! The pattern of a handler: a subject, validated at compile time.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens as _;
@@ -7,7 +7,7 @@ use syn::{Error, LitInt, LitStr, Result, token};
 
 use crate::object::{self, Object};
 
-/// In bytes; as `nats_rpc::MAX_SUBJECT_LEN`.
+/// Maximum length in bytes; equal to `nats_rpc::MAX_SUBJECT_LEN`.
 const MAX_LEN: usize = 1_000;
 /// First tokens that belong to nats-server.
 const RESERVED: [&str; 4] = ["$SRV", "$JS", "$SYS", "_INBOX"];
@@ -15,9 +15,9 @@ const EXPECTED: &str = "the pattern comes first, as a literal: \"users.{id}.get\
 
 /// A checked pattern.
 pub(crate) struct Pattern {
-    /// The text that the route carries.
+    /// The text of the pattern in the route.
     pub(crate) text: String,
-    /// What was written, for errors.
+    /// The tokens as written, for errors.
     pub(crate) written: TokenStream,
 }
 
@@ -43,7 +43,7 @@ impl Parse for Pattern {
 }
 
 impl Pattern {
-    /// The subject subscribed to, in which parameters have become `*`.
+    /// Returns the subject to subscribe to, with `*` for each parameter.
     pub(crate) fn subject(&self) -> String {
         if is_object(&self.text) {
             return self.text.clone();
@@ -53,12 +53,12 @@ impl Pattern {
     }
 }
 
-/// NestJS's object patterns are taken literally.
+/// Returns `true` for NestJS's object patterns, which are used literally.
 fn is_object(text: &str) -> bool {
     text.starts_with("{\"")
 }
 
-/// Why `text` is no pattern, if it is none.
+/// Returns the reason why `text` is not a valid pattern, if it is not.
 fn check(text: &str) -> std::result::Result<(), String> {
     if text.is_empty() {
         return Err("a pattern cannot be empty: write the subject, such as \"users.get\"".to_owned());
@@ -110,7 +110,7 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// The name that a token with stray braces was probably meant to have.
+/// Returns the probably intended name of a token with stray braces.
 fn name_like(token: &str) -> String {
     let inside = token.rsplit('{').next().unwrap_or_default();
     let inside = inside.split('}').next().unwrap_or_default();

@@ -1,11 +1,11 @@
-/// The one of `known` that `word` was probably meant to be.
+/// Returns the one of `known` that `word` was probably meant to be.
 pub(crate) fn closest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let far = word.len().div_ceil(3);
     let near = known.iter().map(|known| (distance(word, known), *known)).filter(|(distance, _)| *distance <= far);
     near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
-/// How many letters must be added, dropped or changed to make `b` of `a` (Levenshtein's distance).
+/// Returns the number of letters to add, remove or change to turn `a` into `b` (Levenshtein distance).
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! What each shape of handler becomes: one snapshot for one shape.
+//! The expansion of each form of handler: one snapshot per form.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens as _, quote};
@@ -6,7 +6,7 @@ use syn::Meta;
 
 use crate::item::{Name, Written};
 
-/// Expands `item` as the compiler does: the first of our attributes, which does not see itself.
+/// Expands `item` as the compiler does: through the first nats-rpc attribute, which is not part of its own input.
 fn expand(item: TokenStream) -> String {
     let mut item: syn::ItemFn = syn::parse2(item).unwrap();
     let (place, name) = item.attrs.iter().enumerate().find_map(|(at, one)| Some((at, name(one)?))).unwrap();
@@ -36,7 +36,7 @@ fn pretty(tokens: TokenStream) -> String {
     prettyplease::unparse(&syn::parse2(tokens).unwrap())
 }
 
-/// The sentences of all `compile_error!`s in an expansion.
+/// Returns the messages of all `compile_error!`s in an expansion.
 fn errors(expansion: &str) -> Vec<String> {
     let literal = |text: &str| syn::parse_str::<syn::LitStr>(text).unwrap().value();
     let calls = expansion.split("compile_error! {").skip(1);
@@ -226,7 +226,7 @@ snapshots! { derive:
     }
 }
 
-/// Every order of `lines`.
+/// Returns every order of `lines`.
 fn orders(lines: &[TokenStream]) -> Vec<Vec<TokenStream>> {
     let [rest @ .., last] = lines else { return vec![Vec::new()] };
     let mut all = Vec::new();
@@ -240,7 +240,7 @@ fn orders(lines: &[TokenStream]) -> Vec<Vec<TokenStream>> {
     all
 }
 
-/// An expansion without the lines that name the attributes taken off: all but the first.
+/// Returns an expansion without the lines that name the removed attributes: all but the first.
 fn without_names(expansion: &str) -> String {
     let name = |line: &&str| line.trim().starts_with("use ") && line.ends_with(" as _;") && !line.contains('{');
     let mut lines: Vec<_> = expansion.lines().filter(|line| !name(line)).collect();

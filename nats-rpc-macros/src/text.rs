@@ -1,18 +1,18 @@
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
-/// `tokens` with the spaces that a person would write, for messages at start-up.
+/// Prints `tokens` with the spaces that a person would write, for messages at startup.
 ///
-/// A token stream prints itself with spaces that depend on where it came from.
+/// A token stream prints itself with spaces that depend on its origin.
 pub(crate) fn text(tokens: TokenStream) -> String {
     let mut out = String::new();
     write(tokens, &mut out);
     out
 }
 
-/// What stands before the next token.
+/// The kind of text before the next token.
 #[derive(Clone, Copy, PartialEq)]
 enum Before {
-    /// A name or a literal: the next one needs a space between.
+    /// A name or a literal: the next name or literal needs a space before it.
     Word,
     /// The end of an operand in brackets: an operator that follows is binary.
     Operand,

@@ -1,8 +1,8 @@
-//! How long a call may take: the two headers that carry it, and the deadline of the handler that runs now.
+//! Deadlines: the two headers that carry the deadline of a call, and the deadline of the running handler.
 //!
-//! `Rpc-Timeout-Ms` is the budget that is left, in milliseconds: it needs no common clock.
-//! `Rpc-Deadline` is the moment itself, in milliseconds since the Unix epoch: it catches a request
-//! that sat in a dead connection before it arrived.
+//! `Rpc-Timeout-Ms` is the remaining time in milliseconds. It needs no common clock. `Rpc-Deadline` is the instant
+//! itself, in milliseconds since the Unix epoch. It detects a request that waited in a dead connection before it
+//! arrived.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,23 +11,23 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::message::Preface;
 
-/// Header with the budget that is left, in milliseconds.
+/// Header with the remaining time, in milliseconds.
 pub const TIMEOUT_HEADER: &str = "Rpc-Timeout-Ms";
-/// Header with the moment of the deadline, in milliseconds since the Unix epoch.
+/// Header with the deadline, in milliseconds since the Unix epoch.
 pub const DEADLINE_HEADER: &str = "Rpc-Deadline";
 
 static TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
 static DEADLINE: HeaderName = HeaderName::from_static(DEADLINE_HEADER);
 
-/// What is longer is taken for this, so that a deadline can always be computed: 30 years.
+/// Upper limit of every duration, so that a deadline can always be computed: 30 years.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// What a handler grants to whoever calls it.
+/// Limits that a handler sets for the deadlines of its callers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowance {
-    /// How long it may take when its caller allows more, or says nothing.
+    /// Timeout of the handler, used if the caller sends a longer one or none.
     pub(crate) limit: Duration,
-    /// How far a caller's clock may be behind ours before `Rpc-Deadline` is unfair to it.
+    /// Clock skew that `Rpc-Deadline` tolerates: how far the caller's clock may be behind the service's.
     pub(crate) skew: Duration,
 }
 
@@ -35,10 +35,10 @@ thread_local! {
     static CURRENT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// The deadline of a request that arrived at `arrival`, by its preface and the handler's `allowance`.
+/// Returns the deadline of a request that arrived at `arrival`, from its preface and the handler's `allowance`.
 ///
-/// A header that is no number is ignored: the limit still holds. `now` is not before the deadline exactly
-/// if it has passed.
+/// A header that is not a number is ignored; the handler's limit still applies. The deadline has passed exactly if
+/// `now` is not before it.
 #[inline]
 pub(crate) fn of_request(preface: &Preface<'_>, arrival: Instant, now: Instant, allowance: Allowance) -> Instant {
     let mut deadline = arrival + allowance.limit;
@@ -56,26 +56,26 @@ fn millis(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(text.parse().ok()?))
 }
 
-/// How long it is until `moment`, which counts from the Unix epoch, to a clock that may be `skew` behind.
+/// Returns the time until `moment`, which counts from the Unix epoch, for a clock that may be `skew` behind.
 fn time_left(moment: Duration, skew: Duration) -> Option<Duration> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     Some(moment.saturating_add(skew).saturating_sub(since_epoch))
 }
 
-/// Writes both headers for a call that has `left` to go.
+/// Writes both headers for a call with `left` remaining.
 pub(crate) fn write(headers: &mut HeaderMap, left: Duration) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     headers.insert(TIMEOUT.clone(), HeaderValue::from(left.as_millis() as u64));
     headers.insert(DEADLINE.clone(), HeaderValue::from((now + left).as_millis() as u64));
 }
 
-/// The deadline of the handler that is being polled on this thread; calls that it makes inherit it.
+/// Returns the deadline of the handler that this thread is polling. Calls of the handler inherit it.
 pub(crate) fn current() -> Option<Instant> {
     CURRENT.get()
 }
 
 /// Runs `poll` as part of a handler whose calls inherit `deadline`, if any.
-// It stands round each poll of a handler.
+// Every poll of a handler calls this function.
 #[inline(always)]
 pub(crate) fn scoped<R>(deadline: Option<Instant>, poll: impl FnOnce() -> R) -> R {
     struct Restore(Option<Instant>);

@@ -1,4 +1,4 @@
-//! JSON read from peers, and errors about it that repeat no value.
+//! JSON decoding for data from peers. Its errors repeat no value.
 
 mod list;
 mod mismatch;
@@ -14,11 +14,11 @@ use serde_json::error::Category;
 pub(crate) use self::mismatch::Mismatch;
 pub(crate) use self::text::Text;
 
-/// Reads a `T` from `json`.
+/// Decodes a `T` from `json`.
 ///
-/// It differs from `serde_json::from_slice` in three ways. The error repeats no value of the JSON. An array is a list
-/// or a tuple and never a struct, whose fields it would give by their order. Half of a surrogate pair in a string,
-/// which JavaScript writes when it cuts a text, becomes U+FFFD.
+/// It differs from `serde_json::from_slice` in three ways. The error repeats no value of the JSON. An array decodes as
+/// a list or a tuple, never as a struct whose fields are given by position. An unpaired surrogate in a string becomes
+/// U+FFFD; JavaScript writes one when it cuts a text.
 ///
 /// ```
 /// use serde::Deserialize;
@@ -31,14 +31,14 @@ pub(crate) use self::text::Text;
 /// ```
 ///
 /// # Errors
-/// [`DecodeError`] if `json` is no JSON, is nested deeper than 128 levels, or is no `T`.
+/// [`DecodeError`] if `json` is not valid JSON, is nested deeper than 128 levels, or does not decode as `T`.
 pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, DecodeError> {
     list::from_json(json).or_else(|error| recover(json, &error))
 }
 
-/// Reads `json` again with each half of a surrogate pair replaced, or explains `error`.
+/// Decodes `json` again with each unpaired surrogate replaced, or explains `error`.
 ///
-/// Valid data never gets here, so it pays for neither.
+/// Valid data never reaches this function, so it has no extra cost.
 #[cold]
 #[inline(never)]
 fn recover<T: DeserializeOwned>(json: &[u8], error: &serde_json::Error) -> Result<T, DecodeError> {
@@ -48,7 +48,7 @@ fn recover<T: DeserializeOwned>(json: &[u8], error: &serde_json::Error) -> Resul
     }
 }
 
-/// Finds out what is wrong with the types of `json` by reading it a second time, without its values.
+/// Describes the type mismatch in `json`, by decoding it again without its values.
 fn explain<T: DeserializeOwned>(json: &[u8], error: &serde_json::Error) -> DecodeError {
     let mismatch = match error.classify() {
         Category::Data => {
@@ -58,13 +58,14 @@ fn explain<T: DeserializeOwned>(json: &[u8], error: &serde_json::Error) -> Decod
     };
     match (mismatch, error.classify()) {
         (Some(mismatch), _) => DecodeError::new(mismatch.to_string(), error),
-        // A tree holds each field once, so a second one is what it does not show.
+        // A tree holds each field once, so it cannot show a duplicate.
         (None, Category::Data) => DecodeError::new("a field is there more than once".to_owned(), error),
         (None, _) => DecodeError::from(error),
     }
 }
 
-/// The reason why a value cannot be written as JSON; it repeats no value, as an error of the value's type might.
+/// Returns the reason why a value cannot be encoded as JSON. It repeats no value, which an error of the value's type
+/// might.
 pub(crate) fn unwritable(error: &serde_json::Error) -> String {
     match error.classify() {
         Category::Data => "its type refused it".to_owned(),
@@ -72,11 +73,11 @@ pub(crate) fn unwritable(error: &serde_json::Error) -> String {
     }
 }
 
-/// A value that is not of the type expected, or no JSON at all.
+/// A value of an unexpected type, or malformed JSON.
 ///
-/// The text names the field, the type expected and the place. It repeats no value: a value may be a secret, and the
-/// text reaches logs and callers. For the same reason it leaves out the text of a type's own error, such as one of
-/// `#[serde(try_from)]`; a handler that checks a value by itself can say more.
+/// The text names the field, the expected type and the position. It repeats no value: a value may be a secret, and the
+/// text reaches logs and callers. For the same reason it omits the text of a type's own error, such as one of
+/// `#[serde(try_from)]`. A handler that validates a value itself can return a more specific message.
 pub struct DecodeError(Box<Inner>);
 
 struct Inner {
@@ -90,22 +91,22 @@ impl DecodeError {
         Self(Box::new(Inner { why, line: error.line(), column: error.column() }))
     }
 
-    /// The line of the JSON, from 1; 0 if it is not known.
+    /// Returns the line in the JSON, from 1; 0 if it is unknown.
     pub fn line(&self) -> usize {
         self.0.line
     }
 
-    /// The column of the JSON in bytes, from 1; 0 if it is not known.
+    /// Returns the column in the JSON in bytes, from 1; 0 if it is unknown.
     pub fn column(&self) -> usize {
         self.0.column
     }
 }
 
 impl From<&serde_json::Error> for DecodeError {
-    /// Keeps the place and, where the JSON itself is malformed, the reason.
+    /// Keeps the position and, for malformed JSON, the reason.
     fn from(error: &serde_json::Error) -> Self {
         let why = match error.classify() {
-            // The parser's own texts are constant.
+            // The texts of the parser itself are constant.
             Category::Syntax | Category::Eof => {
                 let text = error.to_string();
                 let place = format!(" at line {} column {}", error.line(), error.column());

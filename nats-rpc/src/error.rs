@@ -1,4 +1,4 @@
-//! The one error that leaves a handler: a code, a message for the caller, and a private cause.
+//! Errors of handlers: a code, a message for the caller, and a private cause.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -9,27 +9,27 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::decode::unwritable;
 
-/// What went wrong, in the words of gRPC and with the numbers of HTTP.
+/// The kind of an error: named as in gRPC, numbered as in HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Code {
-    /// 400: the caller's message cannot be used as it is.
+    /// 400: the caller's message is invalid.
     InvalidArgument,
-    /// 401: nothing proves who calls.
+    /// 401: the request does not prove the identity of the caller.
     Unauthenticated,
-    /// 403: who calls is known and may not do this.
+    /// 403: the caller is known and lacks the permission.
     PermissionDenied,
-    /// 404: what was asked for does not exist.
+    /// 404: the requested object does not exist.
     NotFound,
-    /// 409: the change collides with another.
+    /// 409: the change conflicts with another one.
     Conflict,
-    /// 413: a message is larger than the server or the handler takes.
+    /// 413: a message is larger than nats-server or the handler accepts.
     PayloadTooLarge,
-    /// 429: the caller asks too often.
+    /// 429: the caller sends too many requests.
     ResourceExhausted,
     /// 500: a fault of the service.
     Internal,
-    /// 503: the service cannot answer now; try again.
+    /// 503: the service cannot reply now; the caller may retry.
     Unavailable,
     /// 504: the deadline passed.
     DeadlineExceeded,
@@ -49,7 +49,7 @@ impl Code {
         Self::DeadlineExceeded,
     ];
 
-    /// The number that travels in the header `Nats-Service-Error-Code`.
+    /// Returns the number that the header `Nats-Service-Error-Code` carries.
     pub const fn status(self) -> u16 {
         match self {
             Self::InvalidArgument => 400,
@@ -65,7 +65,7 @@ impl Code {
         }
     }
 
-    /// The name that travels in the body's `code`, such as `NOT_FOUND`.
+    /// Returns the name that the field `code` of the body carries, such as `NOT_FOUND`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidArgument => "INVALID_ARGUMENT",
@@ -81,12 +81,12 @@ impl Code {
         }
     }
 
-    /// The code of a status number; `None` for a number that no code has.
+    /// Returns the code of a status number; `None` if no code has this number.
     pub fn from_status(status: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.status() == status)
     }
 
-    /// The code of a name such as `NOT_FOUND`.
+    /// Returns the code of a name such as `NOT_FOUND`.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.as_str() == name)
     }
@@ -98,7 +98,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// An error answer: a [`Code`], a message for the caller, and a cause that stays in the service's log.
+/// An error reply: a [`Code`], a message for the caller, and a cause that only the service logs.
 ///
 /// ```
 /// use nats_rpc::{Code, RpcError};
@@ -121,64 +121,64 @@ struct Inner {
 }
 
 impl RpcError {
-    /// An error of `code`; `message` is for the caller, so it names what to mend and no secret.
+    /// Creates an error of `code`. The caller reads `message`, so it should name the problem and contain no secret.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner { code, message: message.into(), details: None, source: None, body: None }))
     }
 
-    /// 400: the caller's message cannot be used as it is.
+    /// Creates a 400: the caller's message is invalid.
     pub fn invalid_argument(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::InvalidArgument, message)
     }
 
-    /// 401: nothing proves who calls.
+    /// Creates a 401: the request does not prove the identity of the caller.
     pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::Unauthenticated, message)
     }
 
-    /// 403: who calls is known and may not do this.
+    /// Creates a 403: the caller is known and lacks the permission.
     pub fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::PermissionDenied, message)
     }
 
-    /// 404: what was asked for does not exist.
+    /// Creates a 404: the requested object does not exist.
     pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::NotFound, message)
     }
 
-    /// 409: the change collides with another.
+    /// Creates a 409: the change conflicts with another one.
     pub fn conflict(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::Conflict, message)
     }
 
-    /// 413: a message is larger than the server or the handler takes.
+    /// Creates a 413: a message is larger than nats-server or the handler accepts.
     pub fn payload_too_large(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::PayloadTooLarge, message)
     }
 
-    /// 429: the caller asks too often.
+    /// Creates a 429: the caller sends too many requests.
     pub fn resource_exhausted(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::ResourceExhausted, message)
     }
 
-    /// 503: the service cannot answer now; try again.
+    /// Creates a 503: the service cannot reply now; the caller may retry.
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::Unavailable, message)
     }
 
-    /// 504: the deadline passed.
+    /// Creates a 504: the deadline passed.
     pub fn deadline_exceeded(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::DeadlineExceeded, message)
     }
 
-    /// 500: a fault of the service. The caller reads "internal error"; `source` goes to the log.
+    /// Creates a 500: a fault of the service. The caller reads "internal error"; the service logs `source`.
     pub fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(Code::Internal, "internal error").with_source(source)
     }
 
-    /// Adds `details`, any JSON, for callers that can act on more than the code.
+    /// Adds `details`, any JSON, for callers that need more than the code.
     ///
-    /// Details that cannot be serialised are left out, with a line in the log.
+    /// Details that cannot be serialised are omitted and logged.
     #[must_use]
     pub fn with_details(mut self, details: impl Serialize) -> Self {
         self.0.details = to_raw_value(&details)
@@ -187,17 +187,17 @@ impl RpcError {
         self
     }
 
-    /// Adds the cause, for the log alone.
+    /// Adds the cause, which only the log contains.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// Answers with exactly this JSON in place of `{code, message, details}`.
+    /// Replies with exactly this JSON instead of `{code, message, details}`.
     ///
-    /// For a service that must look to its callers exactly like the one it replaces; headers still
-    /// carry the code. A body that cannot be serialised is left out, with a line in the log.
+    /// Use it in a service that must look to its callers exactly like the one that it replaces. The headers still
+    /// carry the code. A body that cannot be serialised is omitted and logged.
     ///
     /// ```
     /// # use nats_rpc::RpcError;
@@ -213,17 +213,17 @@ impl RpcError {
         self
     }
 
-    /// What went wrong.
+    /// Returns the code.
     pub fn code(&self) -> Code {
         self.0.code
     }
 
-    /// The message for the caller.
+    /// Returns the message for the caller.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The details for the caller, as JSON.
+    /// Returns the details for the caller, as JSON.
     pub fn details(&self) -> Option<&RawValue> {
         self.0.details.as_deref()
     }
@@ -256,14 +256,14 @@ impl Error for RpcError {
     }
 }
 
-/// How an application's own error becomes an answer; derive it with [`macro@crate::IntoRpcError`].
+/// Converts an application's own error into an error reply; derive it with [`macro@crate::IntoRpcError`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be answered to a caller",
     label = "not an `RpcError`, and nothing says which code it has",
     note = "derive `IntoRpcError` on it, or call `.internal()` on the `Result` to answer 500 and log the cause"
 )]
 pub trait IntoRpcError {
-    /// The error to answer with.
+    /// Returns the error to reply with.
     fn into_rpc_error(self) -> RpcError;
 }
 
@@ -273,7 +273,7 @@ impl IntoRpcError for RpcError {
     }
 }
 
-/// Turns a foreign error into a 500 whose cause goes to the log alone.
+/// Converts a foreign error into a 500 whose cause only the log contains.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -287,7 +287,7 @@ pub trait Internal<T> {
     /// Maps the error to [`RpcError::internal`].
     ///
     /// # Errors
-    /// Whenever `self` is an error.
+    /// If `self` is an error.
     fn internal(self) -> Result<T, RpcError>;
 }
 

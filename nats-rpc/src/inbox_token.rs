@@ -1,4 +1,4 @@
-//! Tokens and ids of reply subjects, which no peer can guess.
+//! Tokens and ids of reply subjects, which a peer cannot guess.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nuid::NUID;
 
-/// Issues a token for each reply that is expected, and recognizes the tokens that it issued.
+/// Issues a token for each expected reply, and recognizes the tokens that it issued.
 ///
-/// A peer that knows the token of a call can reply to it. A token is a number and its tag: a SipHash-1-3 of the number,
+/// A peer that has the token of a call can reply to it. A token is a number and its tag: a SipHash-1-3 of the number,
 /// with a key of 128 bits from the operating system. A peer that has seen other tokens still has to guess 64 bits. A
-/// receiver recognizes its own tokens without remembering them, so it can tell a late reply from a guessed token.
+/// receiver recognizes its own tokens without storing them, so it can distinguish a late reply from a guessed token.
 #[derive(Default)]
 pub(crate) struct InboxTokens {
     key: RandomState,
     next: AtomicU64,
 }
 
-/// A token that was issued here: its number among all of its issuer.
+/// A token that this process issued: its number among all tokens of its issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct InboxToken(u64);
 
@@ -27,13 +27,13 @@ impl InboxTokens {
         InboxToken(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The text of a token, which is one token of a subject.
+    /// Returns the text of a token, which is one token of a subject.
     pub(crate) fn text(&self, token: InboxToken) -> impl fmt::Display {
         let tag = self.tag(token);
         fmt::from_fn(move |f| write!(f, "{:x}-{tag:016x}", token.0))
     }
 
-    /// The token at the end of `subject`, if it was issued here.
+    /// Returns the token at the end of `subject`, if this issuer issued it.
     pub(crate) fn recognize(&self, subject: &str) -> Option<InboxToken> {
         let text = subject.rsplit('.').next()?;
         let (number, tag) = text.split_once('-')?;
@@ -49,9 +49,9 @@ impl InboxTokens {
 
 /// Returns an id that peers may learn: no other id of the process can be computed from it.
 ///
-/// An id of [`nuid::next`] differs from the one before it by a number from 33 to 332. async-nats uses such ids as the
-/// tokens of its own requests, whose replies say what a bucket holds. So every id that leaves the process, be it in an
-/// inbox, on `$SRV` or in a token, comes from a generator of its own, with twelve random characters.
+/// An id of [`nuid::next`] differs from the previous one by a number from 33 to 332. async-nats uses such ids as the
+/// tokens of its own requests, whose replies contain data of buckets. So every id that leaves the process comes from a
+/// separate generator, with twelve random characters. Such ids occur in inboxes, on `$SRV` and in tokens.
 pub fn unrelated_id() -> String {
     NUID::new().next().to_string()
 }
@@ -90,7 +90,7 @@ mod tests {
         let foreign = others.text(others.issue()).to_string();
         let text = tokens.text(token).to_string();
         let tag = text.split_once('-').map(|(_, tag)| tag).unwrap();
-        // A tag of another number, one that is not issued yet, and the tag alone.
+        // A tag of another number, one that has not been issued yet, and the tag alone.
         for guess in
             ["0", "1", "0-0", "0-", "-", "", &foreign, &format!("1-{tag}"), &format!("{}-{tag}", u64::MAX), tag]
         {

@@ -1,4 +1,5 @@
-//! A NATS-native microservice framework: annotated async functions, guards, deadlines, loss-free stops.
+//! A framework for request/reply microservices on NATS: async functions as handlers, guards, deadlines, graceful
+//! shutdown.
 //!
 //! ```no_run
 //! use nats_rpc::prelude::*;
@@ -22,11 +23,11 @@
 //!
 //! - **Handlers**: [`message_pattern`], [`event_pattern`], [`use_guards`], [`public`]; collected by
 //!   [`discover!`] or [`handlers!`]
-//! - **What they take**: [`Payload`], [`State`], [`Auth`], [`Param`], [`Headers`], [`Subject`],
-//!   [`Context`], `Option` of one, your own by [`FromRequest`]
-//! - **What they return**: any [`serde::Serialize`], [`Streaming`] for many items, or a `Result` of these
-//!   with [`RpcError`] or your own error that derives [`macro@IntoRpcError`]
-//! - **Who may call them**: [`Guard`], [`RequireRole`], [`RequireScope`], and `JwtGuard` of the crate `nats-rpc-jwt`
+//! - **Arguments**: [`Payload`], [`State`], [`Auth`], [`Param`], [`Headers`], [`Subject`], [`Context`], `Option` of
+//!   one, your own by [`FromRequest`]
+//! - **Return types**: any [`serde::Serialize`], [`Streaming`] for many items, or a `Result` of these with
+//!   [`RpcError`] or your own error that derives [`macro@IntoRpcError`]
+//! - **Authorization**: [`Guard`], [`RequireRole`], [`RequireScope`], and `JwtGuard` of the crate `nats-rpc-jwt`
 //! - **Running them**: [`Service`], [`Limits`], [`WireFormat`], [`NatsConfig`]
 //! - **Calling them**: [`Client`], [`ResponseStream`], [`CallError`]
 //! - **Issuing tokens**: the crate `nats-rpc-auth`
@@ -89,7 +90,7 @@ pub use self::subject::{MAX_SUBJECT_LEN, Pattern, Subject, SubjectError};
 pub use self::validity::Validity;
 pub use self::wire::WireFormat;
 
-/// What the macros' expansion, nats-rpc-jwt and nats-rpc-auth name; no part of the public interface.
+/// Items that the macros' expansion, nats-rpc-jwt and nats-rpc-auth use; not part of the public API.
 #[doc(hidden)]
 pub mod __private {
     pub use core::future::Future;
@@ -115,7 +116,7 @@ pub mod __private {
     pub use crate::secret_var::{SecretVarError, secret_var};
 }
 
-/// Everything a file of handlers needs.
+/// All items that a file of handlers needs.
 pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lets a line into the log once in a period: a flood of messages must not become a flood of lines.
+/// Allows one log line per period, so that a flood of messages does not cause a flood of lines.
 #[derive(Debug)]
 pub struct LogLimit {
     period: Duration,
@@ -13,19 +13,19 @@ pub struct LogLimit {
 #[derive(Debug, Default)]
 struct State {
     last: Option<Instant>,
-    /// The events since the last line.
+    /// The number of events since the last line.
     unreported: u64,
 }
 
 impl Default for LogLimit {
-    /// One line a second.
+    /// Allows one line per second.
     fn default() -> Self {
         Self::once_a(Duration::from_secs(1))
     }
 }
 
 impl LogLimit {
-    /// One line in each `period`.
+    /// Creates a limit of one line per `period`.
     pub fn once_a(period: Duration) -> Self {
         Self { period, state: Mutex::default() }
     }

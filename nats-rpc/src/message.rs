@@ -1,4 +1,4 @@
-//! A request as guards and extractors see it, whatever dialect it came in.
+//! Requests as guards and extractors see them, independent of the wire format.
 
 mod preface;
 
@@ -15,8 +15,8 @@ use crate::validity::{Both, Validity};
 
 /// The headers of a message.
 ///
-/// NATS keeps the spelling of names and compares them exactly; [`Headers::get`] does not mind the
-/// case, because callers in several languages rarely agree on it.
+/// NATS preserves the case of names and compares them exactly. [`Headers::get`] ignores the case, because callers in
+/// different languages rarely use the same one.
 ///
 /// ```
 /// use nats_rpc::Headers;
@@ -31,22 +31,22 @@ use crate::validity::{Both, Validity};
 pub struct Headers(async_nats::HeaderMap);
 
 impl Headers {
-    /// No headers.
+    /// Creates an empty set of headers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The first value of `name` in any spelling.
+    /// Returns the first value of `name`, in any case.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.get_all(name).next()
     }
 
-    /// All values of `name`, in all its spellings.
+    /// Returns all values of `name`, in any case.
     pub fn get_all<'h, 'n>(&'h self, name: &'n str) -> impl Iterator<Item = &'h str> + use<'h, 'n> {
         get_all(&self.0, name)
     }
 
-    /// Every name with its values.
+    /// Returns every name with its values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().flat_map(|(name, values)| {
             let name: &str = name.as_ref();
@@ -54,13 +54,12 @@ impl Headers {
         })
     }
 
-    /// Sets `name`, spelled like this, to `value` alone.
+    /// Sets `name`, in exactly this case, to `value` alone.
     ///
     /// # Errors
-    /// [`HeaderError`] if the name is empty or holds anything but visible ASCII without `:`, or if the
-    /// value holds anything but printable ASCII and tabs. A line break would begin another header, and clients exist
-    /// that drop all headers of a message for one value that is not ASCII: encode such a value, by percent-encoding
-    /// for example.
+    /// [`HeaderError`] if the name is empty or contains anything but visible ASCII without `:`, or if the value
+    /// contains anything but printable ASCII and tabs. A line break would begin another header. Some clients drop all
+    /// headers of a message for one value that is not ASCII, so encode such a value, for example by percent-encoding.
     pub fn insert(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
         let refused = || HeaderError { name: name.to_owned() };
         if name.is_empty() || !value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
@@ -72,7 +71,7 @@ impl Headers {
         Ok(())
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no headers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -87,7 +86,7 @@ impl Headers {
 }
 
 impl fmt::Debug for Headers {
-    /// Names alone: a value may be a token.
+    /// Prints names alone: a value may be a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter().map(|(name, _)| name)).finish()
     }
@@ -97,18 +96,18 @@ impl fmt::Debug for Headers {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("header {name:?} cannot be sent: names are visible ASCII without `:`, values are printable ASCII")]
 pub struct HeaderError {
-    /// The header's name; its value may be a secret and is not repeated.
+    /// The name of the header. Its value is omitted because it may be a secret.
     pub name: String,
 }
 
-/// Whether `header` is `name` in any spelling. Nearly all are spelled alike, and to compare without regard to case
-/// costs ten times as much.
+/// Returns `true` if `header` is `name`, in any case. Nearly all headers have the same case, and a comparison that
+/// ignores it costs ten times as much.
 #[inline(always)]
 pub(crate) fn is_named(header: &str, name: &str) -> bool {
     header == name || header.eq_ignore_ascii_case(name)
 }
 
-/// All values of `name` in all its spellings.
+/// Returns all values of `name`, in any case.
 pub(crate) fn get_all<'h, 'n>(
     headers: &'h async_nats::HeaderMap,
     name: &'n str,
@@ -119,11 +118,10 @@ pub(crate) fn get_all<'h, 'n>(
         .flat_map(|(_, values)| values.iter().map(async_nats::HeaderValue::as_str))
 }
 
-/// One request or event on its way through guards and extractors.
+/// A request or event as guards and extractors process it.
 ///
-/// Guards read it and may write the [principal](Self::set_principal); extractors take what the
-/// handler asks for. The envelope of a NestJS message is gone by now: [`data`](Self::data) is the
-/// payload in either dialect.
+/// Guards read it and may set the [principal](Self::set_principal). Extractors take the handler's arguments from it.
+/// The envelope of a NestJS message is already removed: [`data`](Self::data) is the payload in every wire format.
 pub struct Request {
     pub(crate) subject: async_nats::Subject,
     pub(crate) headers: Option<async_nats::HeaderMap>,
@@ -143,49 +141,49 @@ impl Request {
         Self { subject, headers, data, deadline, principal: None, validity: None }
     }
 
-    /// The subject that the message was published to.
+    /// Returns the subject to which the message was published.
     pub fn subject(&self) -> &str {
         self.subject.as_str()
     }
 
-    /// The first value of header `name`, in any spelling.
+    /// Returns the first value of header `name`, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.header_values(name).next()
     }
 
-    /// All values of header `name`, in all its spellings; a guard must not overlook a second one.
+    /// Returns all values of header `name`, in any case; a guard must not overlook a second one.
     pub fn header_values<'h, 'n>(&'h self, name: &'n str) -> impl Iterator<Item = &'h str> + use<'h, 'n> {
         self.headers.iter().flat_map(move |headers| get_all(headers, name))
     }
 
-    /// The payload's JSON; `None` if the message brought none.
+    /// Returns the payload's JSON; `None` if the message has none.
     pub fn data(&self) -> Option<&[u8]> {
         self.data.as_deref()
     }
 
-    /// Puts another payload in place of the one received.
+    /// Replaces the received payload.
     pub fn set_data(&mut self, data: impl Into<Bytes>) {
         self.data = Some(data.into());
     }
 
-    /// When the caller stops waiting; the handler is cancelled then.
+    /// Returns the instant at which the caller stops waiting; the service cancels the handler then.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Who calls, if a guard proved it.
+    /// Returns the principal, if a guard has set one.
     pub fn principal(&self) -> Option<&Arc<dyn Principal>> {
         self.principal.as_ref()
     }
 
-    /// Records who calls; the guard that proved it does so.
+    /// Sets the principal; a guard calls this after it has verified the caller's identity.
     pub fn set_principal(&mut self, principal: Arc<dyn Principal>) {
         self.principal = Some(principal);
     }
 
-    /// Records for how long what was proved about the caller holds; the guard that proved it does so.
+    /// Adds a condition for how long the guard's proof about the caller holds; the guard that verified it calls this.
     ///
-    /// A handler's stream ends as soon as one of those that were recorded does not hold any more.
+    /// A handler's stream ends as soon as one of the added conditions no longer holds.
     pub fn add_validity(&mut self, validity: Arc<dyn Validity>) {
         self.validity = Some(match self.validity.take() {
             None => validity,
@@ -193,7 +191,7 @@ impl Request {
         });
     }
 
-    /// Takes out for how long what was proved about the caller holds; the macros' tool.
+    /// Removes and returns the validity of the proof about the caller; for the macros.
     #[doc(hidden)]
     pub fn take_validity(&mut self) -> Option<Arc<dyn Validity>> {
         self.validity.take()
@@ -203,14 +201,14 @@ impl Request {
         Subject::received(self.subject.clone())
     }
 
-    /// The token of the subject that `parameter` names.
+    /// Returns the token of the subject that `parameter` names.
     pub(crate) fn param(&self, parameter: &Parameter) -> Option<&str> {
         self.subject().split('.').nth(parameter.token)
     }
 }
 
 impl fmt::Debug for Request {
-    /// Leaves out headers and payload: they may hold a token or a password.
+    /// Omits headers and payload: they may contain a token or a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("subject", &self.subject())

@@ -1,12 +1,12 @@
-//! Who calls, as proved by a guard.
+//! Principals: callers as a guard has identified them.
 
 use std::any::Any;
 
-/// What a guard proved about the caller; claims types implement it.
+/// The caller as a guard has identified it; claims types implement it.
 ///
-/// [`RequireRole`](crate::RequireRole) and [`RequireScope`](crate::RequireScope) read it, and
-/// [`Auth<C>`](crate::Auth) hands the concrete type to the handler. Maps and free-form JSON do not
-/// implement it: claims that matter have a field and a type.
+/// [`RequireRole`](crate::RequireRole) and [`RequireScope`](crate::RequireScope) read it, and [`Auth<C>`](crate::Auth)
+/// passes the concrete type to the handler. Maps and free-form JSON do not implement it: important claims need a typed
+/// field.
 ///
 /// ```
 /// use nats_rpc::Principal;
@@ -20,15 +20,15 @@ use std::any::Any;
 /// }
 /// ```
 pub trait Principal: Any + Send + Sync {
-    /// The caller's id; a token's `sub`.
+    /// Returns the caller's id: the claim `sub` of a token.
     fn subject(&self) -> &str;
 
-    /// The caller's roles. Default: none.
+    /// Returns the caller's roles. Default: none.
     fn roles(&self) -> &[String] {
         &[]
     }
 
-    /// The scopes granted, separated by one space each (RFC 6749, section 3.3). Default: none.
+    /// Returns the granted scopes, separated by one space each (RFC 6749, section 3.3). Default: none.
     fn scope(&self) -> &str {
         ""
     }

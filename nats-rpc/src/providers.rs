@@ -1,15 +1,15 @@
-//! What a service was given at start, by type.
+//! Values provided to a service at startup, by type.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The values that [`State`](crate::State) extractors and guards are bound to.
+/// The values that are bound to [`State`](crate::State) extractors and guards.
 #[derive(Default)]
 pub(crate) struct Providers(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
 impl Providers {
-    /// Adds `value`; a second one of its type takes the place of the first.
+    /// Adds `value`, which replaces an earlier one of the same type.
     pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
         self.0.insert(TypeId::of::<T>(), Arc::new(value));
     }

@@ -1,12 +1,12 @@
-//! Readiness of a guard: whether it can decide about any caller.
+//! Readiness of a guard: whether it can decide about callers.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Tells whether a guard has what it decides by, such as keys to verify tokens with.
+/// A check of whether a guard has the data for its decisions, such as keys to verify tokens with.
 ///
-/// [`Guard::readiness`](crate::Guard::readiness) returns it at startup. While it says no, the service is
-/// [not ready](crate::Status::NotReady), and the guard replies 503 itself.
+/// [`Guard::readiness`](crate::Guard::readiness) returns it at startup. While the check fails, the service is
+/// [not ready](crate::Status::NotReady), and the guard itself replies 503.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -28,15 +28,15 @@ use std::sync::Arc;
 pub struct Readiness(Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
 
 impl Readiness {
-    /// Makes one of a check that is called four times a second and must not block.
+    /// Creates one from a check, which is called four times a second and must not block.
     pub fn new(check: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
         Self(Arc::new(check))
     }
 
-    /// Checks now.
+    /// Runs the check.
     ///
     /// # Errors
-    /// One sentence that says what is missing.
+    /// One sentence that names the missing data.
     pub fn check(&self) -> Result<(), String> {
         (self.0)()
     }

@@ -1,20 +1,19 @@
 //! Environment variables that had another name in an earlier version.
 
-/// Error of an environment variable that is set by its old name. It has no part of the value.
+/// Error of an environment variable that is set under its old name. It contains no part of the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{old} was renamed; set {new} instead")]
 #[non_exhaustive]
 pub struct RenamedVariable {
-    /// The name that is set.
+    /// The name under which the variable is set.
     pub old: &'static str,
-    /// The name to set, with a hint if its values mean something else.
+    /// The new name, with a hint if its values have another meaning.
     pub new: &'static str,
 }
 
-/// Checks that none of the `renamed` variables is set by its old name: pairs of the old name and the new one.
+/// Checks that none of the `renamed` variables is set under its old name: pairs of the old name and the new one.
 ///
-/// Without this check, a program would ignore a setting of its operator in silence. An empty variable counts as
-/// none.
+/// Without this check, a program would silently ignore a setting of its operator. An empty variable counts as absent.
 ///
 /// ```
 /// use nats_rpc::renamed_variable;

@@ -1,4 +1,4 @@
-//! What a handler may return.
+//! Return values of handlers, and how they become replies.
 
 mod bounded;
 mod streaming;
@@ -13,19 +13,19 @@ pub use self::streaming::{BoxReplyStream, StreamItem, Streaming};
 use crate::error::{IntoRpcError, RpcError};
 use crate::validity::Validity;
 
-/// What [`IntoReply::write`] left in the buffer.
+/// The kind of reply that [`IntoReply::write`] wrote into the buffer.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReplyKind {
     /// One JSON value.
     Value,
-    /// A value that stands for "nothing", such as `()`; NestJS callers complete without a value.
+    /// A value that means "nothing", such as `()`; NestJS callers complete without a value.
     Nothing,
-    /// Items that follow one by one; the buffer is as it was.
+    /// Items that follow one by one; the buffer is unchanged.
     Stream(BoxReplyStream),
 }
 
-/// A handler's answer; every [`Serialize`] type is one, and so is [`Streaming`].
+/// A handler's reply; every [`Serialize`] type is one, and so is [`Streaming`].
 ///
 /// A handler returns it bare or in a `Result` whose error is an [`RpcError`] or derives
 /// [`macro@crate::IntoRpcError`].
@@ -36,10 +36,10 @@ pub enum ReplyKind {
             items are a `Result` of one each"
 )]
 pub trait IntoReply {
-    /// Appends the answer's JSON to `out`.
+    /// Appends the reply's JSON to `out`.
     ///
     /// # Errors
-    /// A 500 if the value cannot be serialised, for instance a map whose keys are no strings.
+    /// A 500 if the value cannot be serialised, for instance a map whose keys are not strings.
     fn write(self, out: &mut Vec<u8>) -> Result<ReplyKind, RpcError>;
 }
 
@@ -48,14 +48,14 @@ impl<T: Serialize> IntoReply for T {
     fn write(self, out: &mut Vec<u8>) -> Result<ReplyKind, RpcError> {
         let start = out.len();
         serde_json::to_writer(&mut *out, &self).map_err(RpcError::internal)?;
-        // `()` and `None` have the same JSON, and NestJS callers see a difference. What has no size has
-        // no value either, so a type without one that serialises to null is `()` or a unit struct.
+        // `()` and `None` have the same JSON, and NestJS callers distinguish them. A type of size zero has no value,
+        // so if it serialises to null, it is `()` or a unit struct.
         let nothing = size_of::<T>() == 0 && &out[start..] == b"null";
         Ok(if nothing { ReplyKind::Nothing } else { ReplyKind::Value })
     }
 }
 
-/// Picks, by autoref, how a handler's return value becomes a `Result`; the macros' tool.
+/// Selects, by autoref, how a handler's return value becomes a `Result`; for the macros.
 #[doc(hidden)]
 pub struct Probe<T>(PhantomData<T>);
 
@@ -66,7 +66,7 @@ impl<T> Probe<T> {
     }
 }
 
-/// What an event's handler may return: whatever is not to be sent anywhere.
+/// The return type of an event handler: anything that is not a reply.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be returned from an event's handler",
@@ -81,25 +81,25 @@ impl<T: Serialize> EventReply for T {}
 
 #[doc(hidden)]
 pub trait WrapResult<T, E> {
-    /// A `Result` is taken as it is, for as long as `validity` holds.
+    /// Keeps a `Result`, and adds `validity` to it.
     fn wrap(&self, reply: Result<T, E>, validity: Option<Arc<dyn Validity>>) -> Result<Bounded<T>, RpcError>
     where
         T: IntoReply,
         E: IntoRpcError;
 
-    /// The same for an event, of which only the error is of interest.
+    /// The same for an event, of which only the error matters.
     fn wrap_event(&self, reply: Result<T, E>) -> Result<(), RpcError>
     where
         T: EventReply,
         E: IntoRpcError;
 
-    /// The same for a function that handles both: what an event cannot return, it cannot either.
+    /// The same for a function that handles both. It cannot return a type that an event handler cannot return.
     fn wrap_both(&self, reply: Result<T, E>) -> Result<Bounded<T>, RpcError>
     where
         T: IntoReply + EventReply,
         E: IntoRpcError,
     {
-        // What an event may return is no stream, so it has no time to end in.
+        // An event handler cannot return a stream, so its reply needs no validity.
         self.wrap(reply, None)
     }
 }
@@ -124,7 +124,7 @@ impl<T, E> WrapResult<T, E> for Probe<Result<T, E>> {
 
 #[doc(hidden)]
 pub trait WrapPlain<T> {
-    /// Anything else is a success.
+    /// Wraps any other value as a success.
     fn wrap(&self, reply: T, validity: Option<Arc<dyn Validity>>) -> Result<Bounded<T>, RpcError>
     where
         T: IntoReply;

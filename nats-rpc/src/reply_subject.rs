@@ -1,10 +1,10 @@
-//! The rule for reply subjects: which of them this process publishes to.
+//! The rule for reply subjects: to which of them this process publishes.
 //!
-//! A peer chooses the reply subject of its message, and a reply is published there with the permissions of the
-//! process that replies. Without a check a service is a confused deputy: the reply subject
-//! `$JS.API.STREAM.PURGE.KV_users` makes it purge a bucket that the caller may not touch. So a reply subject is
-//! input, and it is checked like a payload before anything is published to it. This is the one place that decides,
-//! for replies and errors of handlers, frames of streams in both directions, and `$SRV`.
+//! A peer chooses the reply subject of its message, and the replying process publishes there with its own permissions.
+//! Without a check, a service is a confused deputy: the reply subject `$JS.API.STREAM.PURGE.KV_users` makes it purge a
+//! bucket that the caller may not access. So a reply subject is input, and is checked like a payload before anything
+//! is published to it. This module decides for replies and errors of handlers, frames of streams in both directions,
+//! and `$SRV`.
 
 use std::time::{Duration, Instant};
 
@@ -18,15 +18,15 @@ const MAX_LOGGED: usize = 64;
 ///
 /// These are inboxes:
 ///
-/// | form | who uses it |
+/// | form | used by |
 /// |---|---|
 /// | `_INBOX.…` | every NATS client by default |
 /// | `_INBOX_<word>.…`, a word of letters, digits, `-` and `_` | clients with an inbox of their own, such as those of this crate |
 /// | `_R_.…` | nats-server, for a request that crosses accounts |
-/// | `<prefix>.…` | clients with another inbox prefix, once it is added here |
+/// | `<prefix>.…` | clients with another inbox prefix, once it has been added here |
 ///
 /// A service rejects a request with any other reply subject; see [`Service::reply_prefix`](crate::Service::reply_prefix).
-/// Use it before you publish to a reply subject yourself, past the handlers:
+/// Use it before you publish to a reply subject yourself, outside of a handler's reply:
 ///
 /// ```
 /// use nats_rpc::ReplySubjects;
@@ -42,7 +42,7 @@ const MAX_LOGGED: usize = 64;
 /// ```
 #[derive(Debug)]
 pub struct ReplySubjects {
-    /// The added prefixes, each with the dot behind it.
+    /// The added prefixes, each with a trailing dot.
     prefixes: Vec<String>,
     /// The subjects of handlers that would be allowed otherwise.
     handlers: Vec<String>,
@@ -69,10 +69,10 @@ impl ReplySubjects {
         Ok(self)
     }
 
-    /// Allows the subject of no handler of `patterns`. A pattern with wildcards forbids no inbox.
+    /// Rejects the subjects of the handlers of `patterns`. A pattern with wildcards rejects no inbox.
     pub(crate) fn except<'a>(mut self, patterns: impl IntoIterator<Item = &'a Pattern>) -> Self {
         let literal = patterns.into_iter().filter(|pattern| pattern.is_literal()).map(Pattern::subject);
-        // Nearly always none, so that the check of a request ends with a look at an empty list.
+        // The list is nearly always empty, so the check of a request is cheap.
         self.handlers = literal.filter(|subject| self.allows(subject)).map(ToOwned::to_owned).collect();
         self
     }
@@ -89,7 +89,7 @@ impl ReplySubjects {
             && (self.handlers.is_empty() || !self.is_of_handler(subject))
     }
 
-    /// The same, and a line in the log, once a minute, for those that are not allowed.
+    /// The same; logs rejected subjects once a minute.
     pub(crate) fn admit(&self, subject: &str) -> bool {
         let allowed = self.allows(subject);
         if !allowed {
@@ -98,9 +98,9 @@ impl ReplySubjects {
         allowed
     }
 
-    /// Says in the log, once a minute, that reply subjects were rejected, of which `subject` is one.
+    /// Logs, once a minute, that reply subjects were rejected, of which `subject` is one.
     ///
-    /// The rest of the subject may be the secret of an inbox, so the line has its first token alone.
+    /// The rest of the subject may be the secret of an inbox, so the line contains only its first token.
     #[cold]
     pub(crate) fn report(&self, subject: &str) {
         let Some(rejected) = self.log.note(Instant::now()) else { return };

@@ -3,12 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Error of a secret that was not read. It has no part of the value.
+/// Error of a secret that was not read. It contains no part of the value.
 #[derive(Debug)]
 pub enum SecretVarError {
-    /// The variable and its file are set.
+    /// Both the variable and its file are set.
     Both,
-    /// There are blanks alone.
+    /// The secret consists of blanks alone.
     Blank,
     /// The file cannot be read.
     File {
@@ -19,14 +19,14 @@ pub enum SecretVarError {
     },
 }
 
-/// The variable that names the file of `name`.
+/// Returns the name of the variable that names the file of `name`.
 pub(crate) fn file_of(name: &str) -> String {
     format!("{name}_FILE")
 }
 
-/// The value of `name`, or what the file holds that `name` with `_FILE` names; `None` if neither is set.
+/// Returns the value of `name`, or the content of the file that `name` with `_FILE` names; `None` if neither is set.
 ///
-/// Blanks around it are cut off: `echo secret | base64` puts a line feed into it. An empty variable counts as none.
+/// Surrounding blanks are removed: `echo secret | base64` adds a line feed. An empty variable counts as absent.
 pub fn secret_var(vars: impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<String>, SecretVarError> {
     let set = |name: &str| vars(name).filter(|value| !value.is_empty());
     let text = match (set(name), set(&file_of(name))) {

@@ -1,11 +1,11 @@
-//! Subjects and patterns: text that has been checked once, at the edge.
+//! Subjects and patterns: text that is validated once, on input.
 
 use std::fmt;
 
-/// The longest subject or pattern accepted, in bytes.
+/// The maximum length of a subject or pattern, in bytes.
 ///
-/// nats-server drops a connection whose control line is longer than 4 KiB, and a subject shares
-/// that line with a reply subject and a queue group.
+/// nats-server drops a connection whose control line is longer than 4 KiB. A subject shares that line with a reply
+/// subject and a queue group.
 pub const MAX_SUBJECT_LEN: usize = 1_000;
 
 /// Subject trees that belong to nats-server and its clients.
@@ -27,12 +27,12 @@ const RESERVED: [&str; 4] = ["$SRV", "$JS", "$SYS", "_INBOX"];
 pub struct Subject(async_nats::Subject);
 
 impl Subject {
-    /// Checks `text` and makes a subject of it.
+    /// Validates `text` and creates a subject from it.
     ///
     /// # Errors
     /// - [`SubjectError::Empty`], [`SubjectError::TooLong`]: its length is 0 or above [`MAX_SUBJECT_LEN`].
-    /// - [`SubjectError::WhiteSpace`]: it holds white space or a control character.
-    /// - [`SubjectError::EmptyToken`]: it starts or ends with a dot, or has two in a row.
+    /// - [`SubjectError::WhiteSpace`]: it contains white space or a control character.
+    /// - [`SubjectError::EmptyToken`]: it starts or ends with a dot, or contains two in a row.
     /// - [`SubjectError::Wildcard`]: a token is `*` or `>`; only patterns have wildcards.
     ///
     /// ```
@@ -51,11 +51,11 @@ impl Subject {
         }
     }
 
-    /// Checks `text` and makes the prefix of a service's subjects of it.
+    /// Validates `text` and creates the prefix of a service's subjects from it.
     ///
     /// # Errors
     /// Those of [`new`](Self::new), and [`SubjectError::Reserved`] if the first token begins with `$`, is `_R_` or
-    /// begins with `_INBOX`: requests would be mixed with messages of nats-server or with replies.
+    /// begins with `_INBOX`. Requests would be mixed with messages of nats-server or with replies.
     pub(crate) fn prefix(text: impl AsRef<str>) -> Result<Self, SubjectError> {
         let subject = Self::new(text)?;
         let first = subject.as_str().split('.').next().unwrap_or_default();
@@ -65,12 +65,12 @@ impl Subject {
         }
     }
 
-    /// The subject as text.
+    /// Returns the subject as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// A subject that came from the server, which checked it already.
+    /// Wraps a subject that came from nats-server, which has already validated it.
     pub(crate) fn received(subject: async_nats::Subject) -> Self {
         Self(subject)
     }
@@ -92,10 +92,10 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// What a handler listens to: a subject, with wildcards and named parameters.
+/// The pattern of a handler: a subject, with wildcards and named parameters.
 ///
-/// `users.{id}.get` subscribes to `users.*.get` and names the second token `id`. A text that begins
-/// with `{"` is a NestJS object pattern such as `{"cmd":"sum"}` and is taken literally.
+/// `users.{id}.get` subscribes to `users.*.get` and names the second token `id`. A text that begins with `{"` is a
+/// NestJS object pattern such as `{"cmd":"sum"}`, and is used literally.
 ///
 /// ```
 /// use nats_rpc::Pattern;
@@ -117,15 +117,15 @@ pub struct Pattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parameter {
     pub(crate) name: String,
-    /// Which token of the subject, from 0.
+    /// The index of the token in the subject, from 0.
     pub(crate) token: usize,
 }
 
 impl Pattern {
-    /// Checks `text` and makes a pattern of it.
+    /// Validates `text` and creates a pattern from it.
     ///
     /// # Errors
-    /// Those of [`Subject::new`] but for wildcards, and:
+    /// Those of [`Subject::new`] except wildcards, and:
     /// - [`SubjectError::Wildcard`]: `*` or `>` is part of a longer token, or `>` is not the last token.
     /// - [`SubjectError::Parameter`]: a brace that is not `{name}` as a whole token, with a name like a
     ///   Rust identifier, used once.
@@ -160,12 +160,12 @@ impl Pattern {
         Ok(Self { subject: tokens.join("."), params, wildcard })
     }
 
-    /// The subject to subscribe to; parameters have become `*`.
+    /// Returns the subject to subscribe to, with `*` for each parameter.
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// Whether a message to `subject` is one for this pattern.
+    /// Returns `true` if `subject` matches this pattern.
     pub fn matches(&self, subject: &str) -> bool {
         if !self.wildcard {
             return self.subject == subject;
@@ -182,12 +182,12 @@ impl Pattern {
         }
     }
 
-    /// Whether some subject matches both patterns.
+    /// Returns `true` if some subject matches both patterns.
     pub fn overlaps(&self, other: &Self) -> bool {
         overlaps(&self.subject, &other.subject)
     }
 
-    /// The same pattern below `prefix`, for staging and for tests that share a server.
+    /// Returns the same pattern below `prefix`, for staging and for tests that share a server.
     pub(crate) fn prefixed(mut self, prefix: &Subject) -> Self {
         let shift = prefix.as_str().split('.').count();
         self.subject = format!("{prefix}.{}", self.subject);
@@ -197,7 +197,7 @@ impl Pattern {
         self
     }
 
-    /// Whether it stands for one subject alone.
+    /// Returns `true` if it matches exactly one subject.
     pub(crate) fn is_literal(&self) -> bool {
         !self.wildcard
     }
@@ -213,7 +213,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Why a text is no subject or no pattern; each variant carries the text.
+/// The reason why a text is not a valid subject or pattern; each variant contains the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubjectError {
@@ -229,13 +229,13 @@ pub enum SubjectError {
     /// A dot at either end, or two in a row.
     #[error("{0:?} has an empty token: remove the dot too many")]
     EmptyToken(String),
-    /// A wildcard where none may be.
+    /// A wildcard in a position where none is allowed.
     #[error("{0:?}: `*` and `>` stand as whole tokens of a pattern, and `>` only as the last")]
     Wildcard(String),
-    /// A brace that does not make a named parameter.
+    /// A brace that does not form a named parameter.
     #[error("{0:?}: a parameter is a whole token such as `{{id}}`, named once, like a Rust identifier")]
     Parameter(String),
-    /// A tree of nats-server's own.
+    /// A first token that belongs to nats-server or its clients.
     #[error("{0:?} begins with a token that NATS reserves: choose another")]
     Reserved(String),
     /// A prefix of reply subjects that begins with `$`.
@@ -245,7 +245,7 @@ pub enum SubjectError {
     ReplyPrefix(String),
 }
 
-/// Whether some subject matches both `one` and `other`, where `*` and `>` are wildcards.
+/// Returns `true` if some subject matches both `one` and `other`, in which `*` and `>` are wildcards.
 pub(crate) fn overlaps(one: &str, other: &str) -> bool {
     let (mut ours, mut theirs) = (one.split('.'), other.split('.'));
     loop {
@@ -274,7 +274,7 @@ fn check_tokens(text: &str) -> Result<(), SubjectError> {
     Ok(())
 }
 
-/// `Some(Some(name))` for `{name}`, `Some(None)` for a token with braces gone wrong, `None` without braces.
+/// Returns `Some(Some(name))` for `{name}`, `Some(None)` for a token with malformed braces, `None` without braces.
 fn parameter_name(token: &str) -> Option<Option<&str>> {
     if !token.contains(['{', '}']) {
         return None;

@@ -1,14 +1,14 @@
-//! Validity of what a guard proved about a caller.
+//! Validity of a guard's proof about a caller.
 
 use std::sync::Arc;
 
 use crate::error::RpcError;
 
-/// Tells whether what a guard proved about a caller still holds.
+/// A check of whether a guard's proof about a caller still holds.
 ///
-/// Implement it where a proof can end while a handler runs, as a token that expires or is revoked. The guard gives it
-/// to the request with [`Request::add_validity`](crate::Request::add_validity). While the handler streams, the service
-/// asks twice a second, and ends the stream with the error. A handler that replies once is not interrupted.
+/// Implement it if a proof can end while a handler runs: a token can expire or be revoked. The guard gives it to the
+/// request with [`Request::add_validity`](crate::Request::add_validity). While the handler streams, the service calls
+/// the check twice a second, and ends the stream with its error. A handler that replies once is not interrupted.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -36,10 +36,10 @@ use crate::error::RpcError;
 /// }
 /// ```
 pub trait Validity: Send + Sync {
-    /// Returns `Ok` while the proof holds. It is called on the service's loop and must not block.
+    /// Returns `Ok` while the proof holds. The service calls it on its loop, so it must not block.
     ///
     /// # Errors
-    /// The error that ends the stream: 401 if the proof has ended, 503 if that cannot be told.
+    /// The error that ends the stream: 401 if the proof has ended, 503 if its state is unknown.
     fn check(&self) -> Result<(), RpcError>;
 }
 

@@ -1,4 +1,4 @@
-//! Certificates for tests: an authority that nobody else knows, and what it signs.
+//! Certificates for tests: an authority that only the test trusts, and certificates that it signs.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// An authority with a folder for what it signs; the folder goes with it.
+/// An authority with a temporary folder for its certificates; dropping it removes the folder.
 #[derive(Debug)]
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -27,10 +27,10 @@ pub struct Certificate {
 }
 
 impl Authority {
-    /// A new one.
+    /// Creates an authority.
     ///
     /// # Panics
-    /// If the system gives no random numbers or no temporary folder.
+    /// If the system has no random numbers, or no temporary folder can be created.
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -42,17 +42,17 @@ impl Authority {
         Self { issuer, folder }
     }
 
-    /// The PEM file of its own certificate.
+    /// Returns the PEM file of its own certificate.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
-    /// A certificate for a server on 127.0.0.1.
+    /// Issues a certificate for a server on 127.0.0.1.
     pub fn server(&self) -> Certificate {
         self.sign("server", |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth])
     }
 
-    /// The same, but its time is over.
+    /// Issues the same certificate, but expired.
     pub fn expired_server(&self) -> Certificate {
         self.sign("expired", |params| {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -61,7 +61,7 @@ impl Authority {
         })
     }
 
-    /// A certificate for a client.
+    /// Issues a certificate for a client.
     pub fn client(&self) -> Certificate {
         self.sign("client", |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth])
     }

@@ -1,7 +1,7 @@
-//! What the framework promises under load and faults, tried on real nats-servers.
+//! Chaos scenarios: the framework's guarantees under load and faults, tested on real nats-servers.
 //!
-//! Each scenario is a file here; `cargo run --release -p nats-rpc-tests --bin chaos` runs them in full and
-//! prints what was counted beside what was expected. The integration tests run the same code, shorter.
+//! Each scenario is a file here. `cargo run --release -p nats-rpc-tests --bin chaos` runs them in full and prints the
+//! counts next to the expected ones. The integration tests run shorter versions of the same code.
 
 mod auth;
 mod cluster;
@@ -24,26 +24,26 @@ use std::time::Duration;
 
 pub use self::report::{Report, Row};
 
-/// How long any scenario may take, in full and short: several times what the longest does.
+/// Maximum time of a scenario, full or short: several times the duration of the longest.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 const SHORT_LIMIT: Duration = Duration::from_secs(3 * 60);
 
-/// How a scenario is run.
+/// Options of a scenario run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// A few seconds in place of minutes: fewer rounds, the same expectations.
+    /// Runs a few seconds instead of minutes: fewer rounds, the same expectations.
     pub short: bool,
-    /// Where all that is random starts from.
+    /// Seed of all randomness.
     pub seed: u64,
 }
 
 impl Options {
-    /// `full` of something, or `short`.
+    /// Returns `full` or `short`, by the length of the run.
     fn pick<T>(self, full: T, short: T) -> T {
         if self.short { short } else { full }
     }
 
-    /// How late an end may be noticed on a machine that is busy elsewhere, as those that test are.
+    /// Returns the tolerated delay in the detection of an end, longer on a busy machine, such as one that runs tests.
     fn grace(self) -> Duration {
         self.pick(Duration::from_millis(250), Duration::from_secs(1))
     }
@@ -53,18 +53,18 @@ impl Options {
     }
 }
 
-/// One kind of adversity.
+/// One kind of load or fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// What it is called on the command line.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// What happens, in a line.
+    /// A one-line description.
     pub about: &'static str,
     run: fn(Options) -> Vec<Row>,
 }
 
 impl Scenario {
-    /// Every scenario, in the order in which they are told.
+    /// Every scenario, in the order of the output.
     pub const ALL: [Self; 11] = [
         Self { name: "rolling", about: "instances are replaced under load", run: rolling::run },
         Self { name: "server", about: "nats-server dies, freezes, leaves", run: server_faults::run },
@@ -83,21 +83,21 @@ impl Scenario {
         Self { name: "memory", about: "what a million requests leave behind", run: memory::run },
     ];
 
-    /// The scenario called `name`.
+    /// Returns the scenario called `name`.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scenario| scenario.name == name)
     }
 
-    /// Runs it, which takes from seconds to minutes, in runtimes of its own. One that does not end is left
-    /// where it is, and has failed.
+    /// Runs the scenario in its own runtimes, which takes from seconds to minutes. One that does not end is abandoned
+    /// and counts as failed.
     ///
     /// # Panics
-    /// If there is no nats-server, or if something fails that is no part of what is tried.
+    /// If there is no nats-server, or if a step outside the tested behaviour fails.
     pub fn run(self, options: Options) -> Report {
         let limit = options.pick(LIMIT, SHORT_LIMIT);
         let (done, ended) = mpsc::channel();
         let playing = thread::spawn(move || {
-            // Nobody listens only after the limit.
+            // The receiver is gone only after the time limit.
             let _ = done.send((self.run)(options));
         });
         let rows = match ended.recv_timeout(limit) {

@@ -1,5 +1,5 @@
-//! What the integration tests, the demo and the examples share: a real nats-server, obtained
-//! without a manual step.
+//! Helpers shared by the integration tests, the demo and the examples: a real nats-server, obtained without a manual
+//! step.
 
 pub mod certificates;
 pub mod chaos;
@@ -18,13 +18,12 @@ use nats_rpc::testing::{NatsServer, NatsServerBuilder};
 ///
 /// # Panics
 ///
-/// If there is no server and none can be obtained, or if it does not start. The message says what
-/// to do.
+/// If there is no server and none can be obtained, or if it does not start. The message tells how to fix it.
 pub fn server() -> NatsServer {
     server_with(|builder| builder)
 }
 
-/// As [`server()`], with what `configure` adds to the builder.
+/// Starts a server as [`server()`] does, with the changes of `configure` to the builder.
 ///
 /// ```no_run
 /// let small = nats_rpc_tests::server_with(|builder| builder.config("max_payload: 4KB"));

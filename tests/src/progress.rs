@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Runs `work`, and tells on stderr what it is about once it takes more than a second.
+/// Runs `work`, and prints `what` to stderr once it takes more than a second.
 ///
-/// The line goes past the capturing of test output, which would show it when all is over.
+/// The line bypasses the capturing of test output, which would show it only at the end.
 pub(crate) fn telling<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     thread::scope(|scope| {

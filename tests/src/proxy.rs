@@ -1,4 +1,4 @@
-//! A TCP proxy in this process that delays, cuts and freezes what goes through it.
+//! A TCP proxy in this process that delays, cuts and freezes connections.
 
 mod pump;
 
@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 
 use self::pump::Direction;
 
-/// A listener on loopback that passes everything on to one port, as badly as a test wants it.
+/// A listener on loopback that forwards all connections to one port, with the faults that a test chooses.
 ///
-/// Put it between a client and its nats-server: give the client [`url`](Self::url). Dropping it ends
-/// every connection through it.
+/// Put it between a client and its nats-server: give the client [`url`](Self::url). Dropping the proxy closes every
+/// connection through it.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -38,20 +38,20 @@ pub struct Proxy {
     accept: JoinHandle<()>,
 }
 
-/// One connection through a [`Proxy`], in the order in which they came.
+/// The id of a connection through a [`Proxy`], ordered by time of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
 
-/// Which connections of a [`Proxy`] something is done to.
+/// Selects the connections of a [`Proxy`] for an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// Every one; for a freeze, those to come as well.
+    /// Every connection; for a freeze, also future ones.
     All,
-    /// This one alone.
+    /// Only this connection.
     One(ConnectionId),
 }
 
-/// A [`Proxy`] to be.
+/// A builder for a [`Proxy`].
 #[derive(Clone, Debug)]
 #[must_use = "it listens only once it is started"]
 pub struct ProxyBuilder {
@@ -80,22 +80,22 @@ struct Connection {
 }
 
 impl Proxy {
-    /// A proxy to `port` of 127.0.0.1, as fast as it can be.
+    /// Returns a builder for a proxy to `port` of 127.0.0.1, without any delay.
     pub fn to(port: u16) -> ProxyBuilder {
         ProxyBuilder { target: port, delay: Duration::ZERO, split: None }
     }
 
-    /// The URL for NATS clients, `nats://127.0.0.1:<port>`.
+    /// Returns the URL for NATS clients, `nats://127.0.0.1:<port>`.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// The connections that are open now.
+    /// Returns the open connections.
     pub fn connections(&self) -> Vec<ConnectionId> {
         self.shared.lock().open.keys().copied().collect()
     }
 
-    /// Ends connections at once, with all that is on its way through them.
+    /// Closes connections at once, and drops all bytes in transit through them.
     pub async fn cut(&self, which: Which) {
         let cut: Vec<Connection> = {
             let mut connections = self.shared.lock();
@@ -106,17 +106,17 @@ impl Proxy {
         };
         for connection in cut {
             connection.task.abort();
-            // An aborted task ends with an error that says so.
+            // An aborted task ends with a cancellation error.
             let _ = connection.task.await;
         }
     }
 
-    /// Lets nothing through any more, and tells neither end.
+    /// Holds back all bytes without closing either end.
     pub fn freeze(&self, which: Which) {
         self.set_frozen(which, true);
     }
 
-    /// Ends a freeze; what had been held back follows.
+    /// Ends a freeze; bytes held back follow.
     pub fn resume(&self, which: Which) {
         self.set_frozen(which, false);
     }
@@ -148,14 +148,14 @@ impl Drop for Proxy {
 }
 
 impl ProxyBuilder {
-    /// How long every byte takes in each direction; a round trip takes twice that.
+    /// Sets the delay of every byte in each direction; a round trip takes twice that.
     pub fn delay(mut self, one_way: Duration) -> Self {
         self.delay = one_way;
         self
     }
 
-    /// Passes bytes on in pieces of random sizes, the same for the same `seed`, so that readers see
-    /// messages cut in the middle.
+    /// Forwards bytes in pieces of random sizes, the same for the same `seed`, so that readers see messages cut in the
+    /// middle.
     pub fn split(mut self, seed: u64) -> Self {
         self.split = Some(seed);
         self
@@ -186,7 +186,7 @@ impl Shared {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
-        // A failed accept, such as one for want of descriptors, concerns that connection alone.
+        // A failed accept, for example without free descriptors, affects only that connection.
         let Ok((client, _)) = listener.accept().await else { continue };
         let mut connections = shared.lock();
         let id = ConnectionId(connections.next);
@@ -195,13 +195,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let seen = frozen.subscribe();
         let (settings, owner) = (shared.settings.clone(), Arc::downgrade(&shared));
         let task = tokio::spawn(async move {
-            // Either end may go at any time; to a proxy that is no error.
+            // Either end may close at any time; for a proxy that is no error.
             let _ = relay(client, &settings, id, seen).await;
             if let Some(shared) = owner.upgrade() {
                 shared.lock().open.remove(&id);
             }
         });
-        // The task cannot end before its entry stands: it needs the lock that is held here.
+        // The task cannot end before its entry exists: it needs the lock that is held here.
         connections.open.insert(id, Connection { frozen, task });
     }
 }
@@ -237,7 +237,7 @@ mod tests {
 
     use super::*;
 
-    /// A port that sends back what it is sent.
+    /// Returns a port that echoes all bytes.
     async fn echo() -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Programs in Python that speak to our services.
+//! Python programs that talk to the services.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -8,13 +8,12 @@ use std::process::{Command, Stdio};
 use crate::progress::telling;
 use crate::target_folder::target_folder;
 
-/// The command that runs the program in `tests/interop/<name>`, with its pinned packages in place.
+/// Returns the command that runs the program in `tests/interop/<name>`, with its pinned packages installed.
 ///
-/// The first call installs them with pip below the workspace's `target`; processes that ask at the same
-/// time install once.
+/// The first call installs them with pip below the workspace's `target`; concurrent processes install once.
 ///
 /// # Errors
-/// If `python3` cannot be started, or the installation fails. The message says what to do.
+/// If `python3` cannot be started, or the installation fails. The message tells how to fix it.
 pub fn program(name: &str) -> Result<Command, Box<dyn Error + Send + Sync>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name);
     let requirements = folder.join("requirements.txt");
@@ -33,7 +32,7 @@ fn installed(requirements: &Path, packages: &Path) -> Result<(), Box<dyn Error +
         return Ok(());
     }
     fs::create_dir_all(packages)?;
-    // Held until the file is closed, at the end.
+    // The lock is held until the file is closed, at the end.
     let lock = File::create(packages.join("lock"))?;
     lock.lock()?;
     if is_there() {

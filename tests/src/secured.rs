@@ -1,4 +1,4 @@
-//! A nats-server as one that serves in earnest: with the users, permissions and TLS of a file that is shipped.
+//! A nats-server configured as in production: with the users, permissions and TLS of a shipped file.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use nats_rpc::testing::NatsServer;
 use crate::certificates::Authority;
 use crate::server_with;
 
-/// Which of the two files.
+/// A shipped configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `services/nats.conf`: auth, the services, the gateway and the callers each have an account.
@@ -19,10 +19,10 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// Both.
+    /// Both layouts.
     pub const ALL: [Self; 2] = [Self::Accounts, Self::Single];
 
-    /// The file, as it is shipped.
+    /// Returns the file as shipped.
     pub fn file(self) -> &'static str {
         match self {
             Self::Accounts => include_str!("../../services/nats.conf"),
@@ -30,13 +30,13 @@ impl Layout {
         }
     }
 
-    /// The users that the file names by their variables, in lower case.
+    /// Returns the users that the file names by their variables, in lower case.
     pub fn users(self) -> impl Iterator<Item = String> {
         let nkeys = self.file().lines().filter_map(|line| line.trim().strip_prefix("nkey: $NATS_NKEY_"));
         nkeys.map(str::to_lowercase)
     }
 
-    /// The user that creates the buckets that decide trust.
+    /// Returns the user that creates the buckets that decide trust.
     pub fn deploys_auth(self) -> &'static str {
         match self {
             Self::Accounts => "deploy_auth",
@@ -44,7 +44,7 @@ impl Layout {
         }
     }
 
-    /// The user that hears what auth tells of log-ins.
+    /// Returns the user that receives auth's audit events about log-ins.
     pub fn auditor(self) -> &'static str {
         match self {
             Self::Accounts => "auditor",
@@ -52,7 +52,7 @@ impl Layout {
         }
     }
 
-    /// A setting of `user` that the layout decides.
+    /// Returns a setting of `user` that depends on the layout.
     pub fn var(self, user: &str, name: &str) -> Option<String> {
         let value = match (self, name, user) {
             (Self::Single, ..) => return None,
@@ -74,10 +74,10 @@ pub struct Nkeys {
 }
 
 impl Nkeys {
-    /// Makes them.
+    /// Generates them.
     ///
     /// # Panics
-    /// If the system gives no random numbers.
+    /// If the system has no random numbers.
     pub fn generate(layout: Layout) -> Self {
         let (mut seeds, mut variables) = (BTreeMap::new(), String::new());
         for user in layout.users() {
@@ -88,7 +88,7 @@ impl Nkeys {
         Self { layout, seeds, variables }
     }
 
-    /// The file with these nkeys, and the certificate that `tls` names, or no TLS.
+    /// Returns the file with these nkeys, and with the certificate that `tls` names, or without TLS.
     ///
     /// # Panics
     /// If the file has no section `tls`.
@@ -102,7 +102,7 @@ impl Nkeys {
         format!("NATS_TLS_CERT: {certificate:?}\nNATS_TLS_KEY: {key:?}\n{}{file}", self.variables)
     }
 
-    /// How `user` connects to the server at `url`: with its nkey, and an inbox of its own.
+    /// Returns the configuration of `user` for the server at `url`: with its nkey and its own inbox prefix.
     ///
     /// # Panics
     /// If the file has no such user.
@@ -117,7 +117,7 @@ impl Nkeys {
         config
     }
 
-    /// The secret half of `user`'s nkey.
+    /// Returns the secret half of `user`'s nkey.
     ///
     /// # Panics
     /// As [`config`](Self::config).
@@ -126,7 +126,7 @@ impl Nkeys {
     }
 }
 
-/// The server, with new nkeys for all users of the file and a certificate of an authority of its own.
+/// A server with new nkeys for all users of the file, and a certificate of its own authority.
 ///
 /// ```no_run
 /// use nats_rpc::Client;
@@ -143,15 +143,15 @@ impl Nkeys {
 pub struct Secured {
     /// The server.
     pub server: NatsServer,
-    /// Who signed the server's certificate.
+    /// The authority that signed the server's certificate.
     pub authority: Authority,
-    /// The file.
+    /// The configuration file.
     pub layout: Layout,
     nkeys: Nkeys,
 }
 
 impl Secured {
-    /// Starts it with `services/nats.conf`.
+    /// Starts a server with `services/nats.conf`.
     ///
     /// # Panics
     /// As [`server()`](crate::server()).
@@ -159,7 +159,7 @@ impl Secured {
         Self::start_with(Layout::Accounts)
     }
 
-    /// Starts it with the file of `layout`.
+    /// Starts a server with the file of `layout`.
     ///
     /// # Panics
     /// As [`server()`](crate::server()).
@@ -172,7 +172,7 @@ impl Secured {
         Self { server, authority, layout, nkeys }
     }
 
-    /// How `user` connects: with its nkey, over TLS, with an inbox of its own.
+    /// Returns the configuration of `user`: with its nkey, over TLS, with its own inbox prefix.
     ///
     /// # Panics
     /// If the file has no such user.
@@ -180,7 +180,7 @@ impl Secured {
         self.nkeys.config(user, self.server.url()).root_certificate(self.authority.path())
     }
 
-    /// The same for a client that is none of ours.
+    /// Returns the same for a client other than nats-rpc.
     ///
     /// # Panics
     /// As [`config`](Self::config).
@@ -190,7 +190,7 @@ impl Secured {
             .custom_inbox_prefix(format!("_INBOX_{user}"))
     }
 
-    /// The secret half of `user`'s nkey.
+    /// Returns the secret half of `user`'s nkey.
     ///
     /// # Panics
     /// As [`config`](Self::config).

@@ -1,4 +1,4 @@
-//! What an auth service did, told to whoever audits it.
+//! Audit events of an auth service.
 
 mod event;
 
@@ -13,19 +13,19 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::event::{AuditEvent, AuditRecord};
 
-/// Below this subject every event has one of its own, such as `auth.audit.logged_in`.
+/// The prefix of the subjects of all events, such as `auth.audit.logged_in`.
 const SUBJECT: &str = "auth.audit";
-/// How many events wait at most for the connection.
+/// The maximum number of events that wait for the connection.
 const QUEUE: usize = 1_024;
-/// How long one event waits for the connection, and how long a flush waits in all.
+/// The time limit for one event to wait for the connection, and for a flush in total.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Publishes [`AuditEvent`]s to `auth.audit.<name>`, off the path of requests. Cheap to clone.
+/// Publishes [`AuditEvent`]s to `auth.audit.<name>`, outside of request handling. Cheap to clone.
 ///
-/// [`emit`](Self::emit) never waits: events go through a queue of 1,024, and one that does not fit, or that
-/// finds no connection, is written to the log as a warning, whole. Delivery is that of NATS core; who needs
-/// every event keeps `auth.audit.>` in a JetStream stream. Who may listen is up to the permissions of the
-/// server: events hold no secrets, but they tell who does what.
+/// [`emit`](Self::emit) never waits: events go through a queue of 1,024. An event that does not fit, or finds no
+/// connection, is logged in full as a warning. Delivery is that of core NATS; to keep every event, store
+/// `auth.audit.>` in a JetStream stream. The server's permissions control who may subscribe: events contain no
+/// secrets, but they reveal users' activity.
 ///
 /// ```no_run
 /// use nats_rpc::Client;
@@ -51,10 +51,10 @@ enum Item {
 }
 
 impl Audit {
-    /// Publishes by way of `client`, from a task of its own that ends with the last clone.
+    /// Publishes through `client`, in a task that ends with the last clone.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// If called outside of a tokio runtime.
     pub fn new(client: &Client) -> Self {
         let (queue, items) = mpsc::channel(QUEUE);
         let undelivered = Arc::new(AtomicU64::new(0));
@@ -62,14 +62,14 @@ impl Audit {
         Self(Arc::new(Inner { queue, clock: Clock::default(), undelivered }))
     }
 
-    /// Tells of the one `event` of a program that is about to end, such as a command of an operator.
+    /// Publishes the single `event` of a program that is about to exit, such as an operator's command.
     pub async fn tell(connection: &Connection, event: AuditEvent) {
         let audit = Self::new(&Client::new(connection.clone()));
         audit.emit(event);
         audit.flush().await;
     }
 
-    /// Tells that `event` happened now.
+    /// Publishes `event` with the current time.
     pub fn emit(&self, event: AuditEvent) {
         let record = AuditRecord { at: self.0.clock.unix_millis(), event };
         if let Err(error) = self.0.queue.try_send(Item::Record(record))
@@ -79,12 +79,12 @@ impl Audit {
         }
     }
 
-    /// Waits until the server has what was emitted before, for at most 2 s; for a program about to end.
+    /// Waits until the server has received all earlier events, for at most 2 s; for a program about to exit.
     pub async fn flush(&self) {
         let (done, published) = oneshot::channel();
         let flushed = async {
             if self.0.queue.send(Item::Flush(done)).await.is_ok() {
-                // An error means that the task is gone, and with it whatever could be waited for.
+                // An error means that the task has ended, and there is nothing to wait for.
                 let _ = published.await;
             }
         };
@@ -93,7 +93,7 @@ impl Audit {
         }
     }
 
-    /// How many events nobody was told of; each is a warning in the log.
+    /// Returns the number of unpublished events; each is a warning in the log.
     pub fn undelivered(&self) -> u64 {
         self.0.undelivered.load(Ordering::Relaxed)
     }
@@ -109,7 +109,7 @@ async fn publish(mut items: mpsc::Receiver<Item>, client: Client, undelivered: A
                 }
             }
             Item::Flush(done) => {
-                // Events are best effort; whether the connection took them is all that can be known.
+                // Events are best effort; only acceptance by the connection can be checked.
                 let _ = client.connection().nats().flush().await;
                 let _ = done.send(());
             }

@@ -1,4 +1,4 @@
-//! Device tokens: a device that a user has logged in with before is known again.
+//! Device tokens: recognize a device with which a user has logged in before.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ use super::session::Owner;
 const PREFIX: &str = "nrd1.";
 const ID_BYTES: usize = 12;
 const USER_BYTES: usize = 8;
-/// Id, digest of the user's id, time of issue, epoch of the user, epoch of everybody.
+/// Id, digest of the user's id, time of issue, the user's epoch, the global epoch.
 const BODY_BYTES: usize = ID_BYTES + USER_BYTES + 3 * 8;
 const MAC_BYTES: usize = 32;
 /// base64url of body and MAC without padding.
@@ -26,13 +26,13 @@ const CHARACTERS: usize = ((BODY_BYTES + MAC_BYTES) * 4).div_ceil(3);
 
 /// Signs and verifies device tokens.
 ///
-/// A device token (`nrd1.` and 102 characters) says that its bearer has logged in to one account before. It is
-/// no proof of identity: the password is still required. Attempts with it are counted for the device and not for the
-/// account, so the failures of others do not hold up the owner.
+/// A device token (`nrd1.` and 102 characters) proves an earlier login of its bearer to one account. It does not prove
+/// identity: the password is still required. Attempts with it are counted for the device and not for the account, so
+/// that other parties' failures do not delay the owner.
 ///
-/// Tokens are signed with a key that is derived from the pepper; nothing is stored. A token is good
-/// for its lifetime, for one account and one user, and only while [its epochs](Device::owner) are admitted. The end of
-/// all sessions of a user revokes the tokens of all their devices too.
+/// Tokens are signed with a key that is derived from the pepper; nothing is stored. A token is valid for its lifetime,
+/// for one account and one user, and only while [its epochs](Device::owner) are accepted. Ending all sessions of a
+/// user also revokes the tokens of all their devices.
 ///
 /// ```
 /// use nats_rpc_jwt::SecretKey;
@@ -53,20 +53,20 @@ pub struct DeviceTokens {
     clock: Clock,
 }
 
-/// A device whose token was verified.
+/// A device with a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Device {
     id: [u8; ID_BYTES],
     user: [u8; USER_BYTES],
-    /// The epoch of the user when the token was issued.
+    /// The user's epoch when the token was issued.
     pub epoch: u64,
-    /// The epoch of everybody when the token was issued.
+    /// The global epoch when the token was issued.
     pub global_epoch: u64,
 }
 
 impl Device {
-    /// The id of the device, which its tokens have in common; no secret.
+    /// Returns the id of the device, which is the same in all its tokens; not a secret.
     pub fn id(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.id)
     }
@@ -76,16 +76,17 @@ impl Device {
         self.user == digest(user)
     }
 
-    /// The owner of a session that began when the token was issued: the token is good as long as that may go on.
+    /// Returns the owner of a session from the time of the token's issue: the token is valid as long as such a
+    /// session.
     pub fn owner(&self, user: impl Into<String>, account: impl Into<String>) -> Owner {
         Owner::new(user, account).user_epoch(self.epoch).global_epoch(self.global_epoch)
     }
 }
 
 impl DeviceTokens {
-    /// Tokens that are good for 90 days, under a key derived from `pepper`.
+    /// Creates an issuer of tokens that are valid for 90 days, with a key derived from `pepper`.
     pub fn new(pepper: &SecretKey) -> Self {
-        // HMAC's key is a whole block, zero beyond the secret's digest: a length that cannot be wrong.
+        // HMAC's key is a full block, zero-padded after the secret's digest: its length is always valid.
         let mut block = Zeroizing::new([0; 64]);
         block[..32].copy_from_slice(&Sha256::digest(pepper.as_bytes()));
         let mut keyed = Hmac::<Sha256>::new(&(*block).into());
@@ -93,24 +94,24 @@ impl DeviceTokens {
         Self { keyed, lifetime: Duration::from_hours(90 * 24), clock: Clock::default() }
     }
 
-    /// Sets how long a token is good. Default: 90 days.
+    /// Sets the lifetime of a token. Default: 90 days.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Takes the time from `now` rather than from the system; for tests.
+    /// Reads the time from `now` instead of the system clock; for tests.
     #[must_use]
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(now);
         self
     }
 
-    /// A token for `owner`, of a new device or of the one that is `known`.
+    /// Issues a token for `owner`, for a new device or for the `known` one.
     ///
     /// # Errors
-    /// 500 if the system gives no random numbers.
+    /// 500 if the system returns no random numbers.
     pub fn issue(&self, owner: &Owner, known: Option<&Device>) -> Result<String, RpcError> {
         let mut id = [0; ID_BYTES];
         match known {
@@ -128,7 +129,7 @@ impl DeviceTokens {
         Ok(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// The device of a token for the account with this key; `None` for any other text, or if the token is too old.
+    /// Returns the device of a token for the account with this key, or `None` for any other text or an expired token.
     ///
     /// The caller reads the account, and compares its user and its epochs.
     pub fn verify(&self, token: &str, account: &str) -> Option<Device> {
@@ -150,7 +151,7 @@ impl DeviceTokens {
 
     fn mac(&self, account: &str, body: &[u8]) -> [u8; MAC_BYTES] {
         let mut keyed = self.keyed.clone();
-        // The body has a fixed length, so the two cannot be divided in another way.
+        // The body has a fixed length, so that the two parts cannot be split differently.
         keyed.update(body);
         keyed.update(account.as_bytes());
         keyed.finalize().into_bytes().into()

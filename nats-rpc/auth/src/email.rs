@@ -1,4 +1,4 @@
-//! E-mail addresses in the one form that accounts are found by.
+//! E-mail addresses in canonical form, by which accounts are looked up.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_security::confusable_detection::skeleton;
 use unicode_security::{GeneralSecurityProfile, RestrictionLevel, RestrictionLevelDetection};
 
-/// The longest address taken, in bytes (RFC 5321, section 4.5.3.1.3, less the angle brackets).
+/// The maximum length of an address, in bytes (RFC 5321, section 4.5.3.1.3, without the angle brackets).
 const MAX_BYTES: usize = 254;
 
 /// An e-mail address in canonical form: NFC, trimmed, lower case.
 ///
-/// Validation is minimal, since only a message sent to it proves an address. It prints as
-/// `[redacted]`: logs are no place for addresses.
+/// Validation is minimal, since only a message sent to it proves an address. It prints as `[redacted]`, as logs must
+/// not contain addresses.
 ///
 /// ```
 /// use nats_rpc_auth::Email;
@@ -29,17 +29,17 @@ const MAX_BYTES: usize = 254;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Email(String);
 
-/// Why a string is no e-mail address.
+/// The reason why a string is not an accepted e-mail address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmailError {
-    /// Not exactly one `@` with something on either side.
+    /// It does not have exactly one `@` with text on both sides.
     #[error("an e-mail address has one `@` with something on either side")]
     Shape,
-    /// A space, a control character, or one that cannot be seen.
+    /// It contains a space, a control character, or an invisible one.
     #[error("an e-mail address has no spaces and no control characters")]
     Character,
-    /// A new account's address with a character or a mixture of scripts that looks like another address.
+    /// A new account's address has a character or a mixture of scripts that looks like another address.
     #[error(
         "a new account's e-mail address has letters of one script in each of its parts, none that is taken for \
          another, and no characters that cannot be seen"
@@ -51,16 +51,16 @@ pub enum EmailError {
 }
 
 impl Email {
-    /// Reads `address` and brings it to canonical form.
+    /// Parses `address` and converts it to canonical form.
     ///
     /// # Errors
-    /// [`EmailError`], as its variants say.
+    /// [`EmailError`], as described at its variants.
     pub fn parse(address: &str) -> Result<Self, EmailError> {
-        // Normalising can grow a string; what is far too long is not worth it.
+        // Normalising can grow a string; a far longer one is rejected without normalising it.
         if address.len() > 4 * MAX_BYTES {
             return Err(EmailError::TooLong);
         }
-        // Lower case can undo NFC, so it comes first.
+        // Lowercasing can undo NFC, so it comes first.
         let canonical: String = address.trim().to_lowercase().nfc().collect();
         if canonical.len() > MAX_BYTES {
             return Err(EmailError::TooLong);
@@ -76,12 +76,13 @@ impl Email {
         }
     }
 
-    /// Reads the `address` of a new account, which must not look like another one.
+    /// Parses the `address` of a new account, which must not look like another one.
     ///
-    /// It refuses characters that cannot be seen, compatibility forms such as fullwidth letters, which NFKC would
-    /// replace, several scripts in one part of the address, and parts of which every letter that is not ASCII looks
-    /// like one that is: the profile for identifiers of Unicode Technical Standard 39, "highly restrictive". An address
-    /// of ASCII alone is always taken. [`parse`](Self::parse) finds the accounts that exist, whatever they look like.
+    /// It rejects invisible characters, compatibility forms such as fullwidth letters, which NFKC would replace, and
+    /// several scripts in one part of the address. It also rejects parts in which every letter that is not ASCII looks
+    /// like one that is. This is the profile for identifiers of Unicode Technical Standard 39, "highly restrictive".
+    /// An address of ASCII alone is always accepted. [`parse`](Self::parse) accepts the addresses of existing accounts
+    /// in any script.
     ///
     /// ```
     /// use nats_rpc_auth::{Email, EmailError};
@@ -92,7 +93,7 @@ impl Email {
     /// ```
     ///
     /// # Errors
-    /// [`EmailError`], as its variants say.
+    /// [`EmailError`], as described at its variants.
     pub fn parse_new(address: &str) -> Result<Self, EmailError> {
         let email = Self::parse(address)?;
         let is_plain = email.0.is_ascii() || {
@@ -102,21 +103,22 @@ impl Email {
         if is_plain { Ok(email) } else { Err(EmailError::LookAlike) }
     }
 
-    /// Skeleton that all look-alikes of this address share (Unicode Technical Standard 39, section 4).
+    /// Returns the skeleton that all look-alikes of this address share (Unicode Technical Standard 39, section 4).
     ///
-    /// It is for comparing and no address itself: `paypa1` and `paypal` have one skeleton, and so have `rn` and `m`.
+    /// It is for comparison only and is not an address: `paypa1` and `paypal` have one skeleton, and so have `rn` and
+    /// `m`.
     pub fn skeleton(&self) -> String {
         skeleton(&self.0.nfkc().collect::<String>()).collect()
     }
 
-    /// The canonical form.
+    /// Returns the canonical form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A KV key for the address: base64url of the SHA-256 of the canonical form, 43 characters.
+    /// Returns a KV key for the address: base64url of the SHA-256 of the canonical form, 43 characters.
     ///
-    /// KV keys allow no `@`, and what lists the keys of a bucket need not list people.
+    /// KV keys cannot contain `@`, and a listing of a bucket's keys does not reveal addresses.
     pub fn key(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(self.0.as_bytes()))
     }
@@ -244,7 +246,7 @@ mod tests {
         assert!(Email::parse(&of(254)).is_ok());
         assert_eq!(Email::parse(&of(255)), Err(EmailError::TooLong));
         assert_eq!(Email::parse(&of(1 << 20)), Err(EmailError::TooLong));
-        // Space around it does not count, but nobody trims for ever.
+        // Surrounding space does not count, but trimming is bounded.
         let padded = |bytes: usize| format!("{:bytes$}", "ada@example.com");
         assert!(Email::parse(&padded(4 * 254)).is_ok());
         for far_too_long in [4 * 254 + 1, 60_000] {

@@ -1,4 +1,4 @@
-//! Records in a KV bucket that are written by compare-and-set and vanish by themselves.
+//! KV records that are written by compare-and-set and expire.
 
 use std::error::Error;
 use std::marker::PhantomData;
@@ -12,50 +12,50 @@ use nats_rpc::{Connection, KvBucket, KvError, KvHandles, RpcError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// How long the trace of a record that is gone stays.
+/// The lifetime of the marker of a removed record.
 const MARKER_TTL: Duration = Duration::from_secs(60);
 const MAX_RECORD_BYTES: i32 = 1024;
 
-/// A bucket of `T`s, each with a time to live that every write sets anew.
+/// A bucket of `T`s with a time to live that every write sets anew.
 ///
-/// `Store::update` of async-nats knows no time to live and makes an expiring key permanent;
-/// `create_with_ttl` does the same on a key that was there before. Here every write is one publish with
-/// both, the revision it replaces and the time to live.
+/// `Store::update` of async-nats has no time to live and makes an expiring key permanent; `create_with_ttl` does the
+/// same on an existing key. Here every write is one publish with both the revision that it replaces and the time to
+/// live.
 pub(super) struct Expiring<T> {
     bucket: KvBucket,
     record: PhantomData<fn() -> T>,
 }
 
-/// What stands at a key, and the revision that a write replaces.
+/// The value of a key, and the revision that a write replaces.
 pub(super) struct Entry<T> {
     pub(super) record: Option<T>,
     pub(super) revision: u64,
 }
 
-/// Why a bucket of records that expire cannot be used, or did not answer.
+/// The reason why a bucket of expiring records is not usable, or did not reply.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExpiringError {
-    /// It does not exist, or JetStream does not give it.
+    /// It does not exist, or JetStream does not return it.
     #[error(transparent)]
     Bucket(#[from] KvError),
-    /// It was created without limit markers, so that its records would stay for ever.
+    /// It was created without limit markers, so that its records would never be removed.
     #[error("the KV bucket {name} has no limit markers, so its records would never expire; run `provision`")]
     #[non_exhaustive]
     NoTtl {
         /// The bucket.
         name: &'static str,
     },
-    /// JetStream did not create it.
+    /// JetStream rejected the creation.
     #[error("the KV bucket {name} cannot be created")]
     #[non_exhaustive]
     Provision {
         /// The bucket.
         name: &'static str,
-        /// What it said.
+        /// The error of JetStream.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// It did not answer; whether a write took place is unknown.
+    /// It did not reply; it is unknown whether a write took place.
     #[error("the KV bucket did not answer")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }
@@ -93,10 +93,9 @@ impl<T: Serialize + DeserializeOwned> Expiring<T> {
         Ok(Self { bucket, record: PhantomData })
     }
 
-    /// What stands at `key`, as the stream's leader has it.
+    /// Returns the value of `key` from the stream's leader.
     ///
-    /// A record that is none any more, after an update of the program, counts as absent: what expires is
-    /// no loss.
+    /// A record that an updated program cannot parse counts as absent: losing an expiring record is acceptable.
     pub(super) async fn read(&self, key: &str) -> Result<Entry<T>, ExpiringError> {
         let current = self.current().await?;
         let latest = revision::latest(&current, key).await;
@@ -104,8 +103,8 @@ impl<T: Serialize + DeserializeOwned> Expiring<T> {
         Ok(Entry { record: value.and_then(|value| serde_json::from_slice(&value).ok()), revision })
     }
 
-    /// Writes in place of `revision` (0: of nothing), for `ttl` rounded up to whole seconds; false if another
-    /// revision is there.
+    /// Writes over `revision` (0: no record), for `ttl` rounded up to whole seconds; returns `false` if the bucket has
+    /// another revision.
     pub(super) async fn write(
         &self,
         key: &str,
@@ -121,7 +120,7 @@ impl<T: Serialize + DeserializeOwned> Expiring<T> {
         written.map_err(|error| ExpiringError::Unavailable(error.into()))
     }
 
-    /// Removes a record whatever its revision.
+    /// Removes a record of any revision.
     pub(super) async fn remove(&self, key: &str) -> Result<(), ExpiringError> {
         let removed = self.current().await?.store.purge_with_ttl(key, MARKER_TTL).await;
         removed.map_err(|error| ExpiringError::Unavailable(error.into()))

@@ -1,18 +1,18 @@
-//! Parts of an auth service.
+//! Building blocks for an auth service.
 //!
-//! - [`TokenIssuer`] signs the access tokens that a [`JwtGuard`](nats_rpc_jwt::JwtGuard) takes, 15 min each.
+//! - [`TokenIssuer`] signs access tokens that a [`JwtGuard`](nats_rpc_jwt::JwtGuard) accepts, valid for 15 min.
 //! - [`Sessions`] keeps sessions in JetStream KV and rotates their refresh tokens.
-//! - [`ServiceCredentials`] are what services prove themselves with that may do more than any user.
-//! - [`PasswordHasher`] hashes with bcrypt, beside the workers that serve requests.
-//! - [`Audit`] tells what happened, by ids and hashes alone.
-//! - [`LoginThrottle`] counts failed attempts and makes the next ones wait.
-//! - [`DeviceTokens`] let a device that a user has logged in with before be known again.
-//! - [`PasswordPolicy`] refuses passwords that are guessed first.
-//! - [`ResetTokens`] let the owner of a mailbox choose another password.
-//! - [`Email`] is an address in the one form that accounts are found by.
+//! - [`ServiceCredentials`] authenticate services that have more permissions than any user.
+//! - [`PasswordHasher`] hashes with bcrypt, on other threads than those that serve requests.
+//! - [`Audit`] publishes audit events, which contain ids and hashes only.
+//! - [`LoginThrottle`] counts failed attempts and delays the next ones.
+//! - [`DeviceTokens`] recognize a device with which a user has logged in before.
+//! - [`PasswordPolicy`] rejects passwords that attackers guess first.
+//! - [`ResetTokens`] let the owner of a mailbox set a new password.
+//! - [`Email`] is an e-mail address in the canonical form, by which accounts are looked up.
 //!
-//! Signing keys ([`SigningKeys`](nats_rpc_jwt::SigningKeys)) and revocations ([`Revoker`](nats_rpc_jwt::Revoker)) are in
-//! nats-rpc-jwt: gateways sign too, and both ends of a bucket have one format.
+//! Signing keys ([`SigningKeys`](nats_rpc_jwt::SigningKeys)) and revocations ([`Revoker`](nats_rpc_jwt::Revoker)) are
+//! in nats-rpc-jwt: gateways sign too, and writers and readers of a bucket share one format.
 
 mod audit;
 mod device;

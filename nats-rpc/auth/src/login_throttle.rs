@@ -26,30 +26,30 @@ use self::recent::RecentWaits;
 use super::expiring::{Expiring, ExpiringError};
 
 const BUCKET: &str = "auth_backoff";
-/// The tries of a write that loses races against other instances: some two seconds of them.
+/// The maximum number of attempts of a write that loses races against other instances: some two seconds in total.
 const TRIES: u32 = 24;
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// The number of keys that one instance can write at once.
+/// The number of keys that one instance can write concurrently.
 const STRIPES: usize = 64;
-/// The wait for the writers before; they take milliseconds unless the bucket does not answer.
+/// The maximum wait for earlier writers; they take milliseconds unless the bucket does not reply.
 const TURN_LIMIT: Duration = Duration::from_secs(5);
-/// The lifetime of a record that says nothing any more.
+/// The lifetime of an empty record.
 const EMPTY_TTL: Duration = Duration::from_secs(1);
-/// The time after which an attempt is worth another try that found others being checked.
+/// The delay after which a busy attempt is worth a retry.
 const BUSY_RETRY: Duration = Duration::from_millis(500);
 
-/// Counts failed attempts, per account, device or network, and says how long the next one has to wait.
+/// Counts failed attempts per account, device or network, and determines the wait before the next one.
 ///
 /// Only failures count. An attempt [begins](Self::begin) before its password is checked and ends with its outcome. All
-/// instances together check as many at once as may fail before the next wait; a further one is
-/// [busy](ThrottleError::Busy). So a hundred attempts at once gain no more than a hundred one after the other, and
-/// right passwords at once cause no wait. During a wait no password is checked, the right one neither. An early attempt
-/// does not prolong the wait. Waits end and counts are forgotten: nothing is locked for good. A key need not belong to
-/// anything that exists, so the reply does not tell whether it does.
+/// instances together check as many attempts concurrently as may fail before the next wait; a further one is
+/// [busy](ThrottleError::Busy). So a hundred concurrent attempts gain no more than a hundred sequential ones, and
+/// concurrent right passwords cause no wait. During a wait no password is checked, not even the right one. An early
+/// attempt does not extend the wait. Waits end and counts expire: nothing is locked permanently. A key need not belong
+/// to an existing account, so the reply does not reveal whether one exists.
 ///
 /// Counts are in the KV bucket `auth_backoff` under keyed hashes, written by compare-and-set. The attempts of one
-/// instance take turns at a key, so that they do not compete with each other.
+/// instance are serialized per key, so that they do not compete with each other.
 ///
 /// ```no_run
 /// use nats_rpc_jwt::SecretKey;
@@ -70,12 +70,12 @@ pub struct LoginThrottle {
     keyed: Keyed,
     clock: Clock,
     recent: RecentWaits,
-    /// One writer at a time for each key, in the order in which they came.
+    /// One writer at a time for each key, in order of arrival.
     stripes: Vec<Mutex<()>>,
     hasher: RandomState,
 }
 
-/// The key that attempts are counted under: a kind of attempt, and a keyed hash.
+/// The key of a count: a kind of attempt, and a keyed hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThrottleKey {
     key: String,
@@ -83,7 +83,7 @@ pub struct ThrottleKey {
 }
 
 impl ThrottleKey {
-    /// The keyed hash alone, 43 characters; it does not reveal the hashed text.
+    /// Returns the keyed hash alone, 43 characters; it does not reveal the hashed text.
     pub fn hash(&self) -> &str {
         &self.key[self.hash_at..]
     }
@@ -91,7 +91,7 @@ impl ThrottleKey {
 
 /// An attempt that is being checked.
 ///
-/// Left without an outcome, as by a process that is killed, it counts as failed after 30 s.
+/// An attempt without an outcome, as of a killed process, counts as failed after 30 s.
 #[derive(Debug)]
 #[must_use = "it counts as failed after 30 s unless its outcome is told"]
 pub struct ThrottledAttempt {
@@ -104,23 +104,23 @@ pub struct ThrottledAttempt {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ThrottleError {
-    /// Too many attempts before it failed.
+    /// Too many earlier attempts failed.
     #[error("too many attempts failed: try again later")]
     #[non_exhaustive]
     TooSoon {
-        /// How long to wait.
+        /// The time to wait.
         retry_after: Duration,
     },
     /// Other attempts at the same key are being checked, and their failures could use up all that are left.
     #[error("busy: other attempts are being checked; try again")]
     Busy,
-    /// The counts cannot be read or written; without them, nothing bounds guessing.
+    /// The counts cannot be read or written; without them, password guessing would be unbounded.
     #[error(transparent)]
     Counts(#[from] ExpiringError),
 }
 
 impl ThrottleError {
-    /// How long to wait, in milliseconds, if too many attempts failed.
+    /// Returns the time to wait, in milliseconds, if too many attempts failed.
     pub fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::TooSoon { retry_after } => Some(millis(*retry_after)),
@@ -160,10 +160,10 @@ impl From<ThrottleError> for RpcError {
 }
 
 impl LoginThrottle {
-    /// Creates the bucket with `replicas` copies (1, 3 or 5), or brings an existing one to that form.
+    /// Creates the bucket with `replicas` copies (1, 3 or 5), or updates an existing one to this configuration.
     ///
     /// # Errors
-    /// [`ExpiringError::Provision`] if the server refuses, cannot be reached, or is older than 2.11.
+    /// [`ExpiringError::Provision`] if the server rejects the request, cannot be reached, or is older than 2.11.
     pub async fn provision(jetstream: &jetstream::Context, replicas: usize) -> Result<(), ExpiringError> {
         Expiring::<Count>::provision(jetstream, BUCKET, "attempts that failed, by keyed hash", replicas).await
     }
@@ -171,8 +171,8 @@ impl LoginThrottle {
     /// Opens the bucket; `pepper` keys the hashes and is the same for all instances.
     ///
     /// # Errors
-    /// [`ExpiringError::Bucket`] if it was not provisioned or cannot be asked, [`ExpiringError::NoTtl`] if it
-    /// was made without limit markers.
+    /// [`ExpiringError::Bucket`] if it was not provisioned or cannot be reached, [`ExpiringError::NoTtl`] if it was
+    /// created without limit markers.
     pub async fn open(connection: &Connection, pepper: &SecretKey) -> Result<Self, ExpiringError> {
         Ok(Self {
             counts: Expiring::open(connection, BUCKET).await?,
@@ -184,25 +184,25 @@ impl LoginThrottle {
         })
     }
 
-    /// Takes the time from `now` rather than from the system; for tests.
+    /// Reads the time from `now` instead of the system clock; for tests.
     #[must_use]
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(now);
         self
     }
 
-    /// The key of attempts of a kind by, or at, `whose`.
+    /// Returns the key of attempts of a kind by, or at, `whose`.
     pub fn key(&self, kind: &'static str, whose: &str) -> ThrottleKey {
         let hash = self.keyed.hash(kind, whose);
         ThrottleKey { hash_at: kind.len() + 1, key: format!("{kind}.{hash}") }
     }
 
-    /// The number of failures at `key`, which need not wait now. Writes nothing; costs at most one read a second
-    /// while the key has to wait.
+    /// Returns the number of failures at `key`, if the next attempt need not wait. Writes nothing; costs at most one
+    /// read a second while the key has to wait.
     ///
     /// # Errors
     /// [`ThrottleError::TooSoon`] if the next attempt has to wait, [`ThrottleError::Counts`] if the bucket does not
-    /// answer.
+    /// reply.
     pub async fn check(&self, key: &ThrottleKey, policy: &ThrottlePolicy) -> Result<u32, ThrottleError> {
         if let Some(retry_after) = self.recent.left(&key.key, Instant::now()) {
             return Err(ThrottleError::TooSoon { retry_after });
@@ -217,19 +217,19 @@ impl LoginThrottle {
     /// Begins an attempt, before its password is checked.
     ///
     /// # Errors
-    /// [`ThrottleError::TooSoon`] if it has to wait; it is not counted then. [`ThrottleError::Busy`] if others are
-    /// being checked that could use up all failures without a wait. [`ThrottleError::Counts`] if the bucket does not
-    /// answer.
+    /// [`ThrottleError::TooSoon`] if it has to wait; it is not counted then. [`ThrottleError::Busy`] if attempts in
+    /// progress could use up all failures without a wait. [`ThrottleError::Counts`] if the bucket does not reply.
     pub async fn begin(&self, key: &ThrottleKey, policy: &ThrottlePolicy) -> Result<ThrottledAttempt, ThrottleError> {
         let id = fastrand::u32(..);
         self.change(key, policy, |count, now| count.begin(id, policy, now)).await?;
         Ok(ThrottledAttempt { key: key.clone(), policy: *policy, id })
     }
 
-    /// Ends an attempt whose password was right: all failures at its key are forgotten.
+    /// Ends an attempt whose password was right, and clears all failures at its key.
     ///
     /// # Errors
-    /// [`ThrottleError::Counts`] or [`ThrottleError::Busy`] if that could not be written; it counts as failed later.
+    /// [`ThrottleError::Counts`] or [`ThrottleError::Busy`] if that could not be written; the attempt counts as failed
+    /// later.
     pub async fn succeeded(&self, attempt: ThrottledAttempt) -> Result<(), ThrottleError> {
         let ThrottledAttempt { key, policy, id } = attempt;
         self.recent.forget(&key.key);
@@ -245,7 +245,7 @@ impl LoginThrottle {
         self.change(&key, &policy, |count, now| Ok(count.end(id, true, &policy, now))).await
     }
 
-    /// Ends an attempt whose password was not checked: it counts as if it had never been.
+    /// Ends an attempt whose password was not checked, and removes it from the count.
     ///
     /// # Errors
     /// As [`succeeded`](Self::succeeded).
@@ -254,11 +254,11 @@ impl LoginThrottle {
         self.change(&key, &policy, |count, _| Ok(count.give_up(id))).await
     }
 
-    /// Counts something that has no outcome, such as a mail that is sent.
+    /// Counts an event without an outcome, such as a sent mail.
     ///
     /// # Errors
     /// [`ThrottleError::TooSoon`] if it has to wait; it is not counted then. [`ThrottleError::Counts`] if the bucket
-    /// does not answer.
+    /// does not reply.
     pub async fn count(&self, key: &ThrottleKey, policy: &ThrottlePolicy) -> Result<(), ThrottleError> {
         let counted = self.change(key, policy, |count, now| {
             count.wait(policy, now).map_err(Denied::TooSoon)?;
@@ -275,16 +275,16 @@ impl LoginThrottle {
         self.change(key, policy, |count, now| Ok(count.failed(policy, now))).await
     }
 
-    /// Forgets all failures, after another proof.
+    /// Clears all failures, after another proof.
     ///
     /// # Errors
-    /// [`ExpiringError::Unavailable`] if the bucket does not answer.
+    /// [`ExpiringError::Unavailable`] if the bucket does not reply.
     pub async fn clear(&self, key: &ThrottleKey) -> Result<(), ExpiringError> {
         self.recent.forget(&key.key);
         self.counts.remove(&key.key).await
     }
 
-    /// Replaces a count by what `change` makes of it.
+    /// Replaces a count by the result of `change`.
     async fn change(
         &self,
         key: &ThrottleKey,
@@ -306,7 +306,7 @@ impl LoginThrottle {
             if self.counts.write(&key.key, &changed, entry.revision, ttl).await? {
                 return Ok(());
             }
-            // Another instance was faster. A random part keeps two from meeting again.
+            // Another instance was faster. The random part avoids a second collision of the two.
             let pause = doubled(FIRST_PAUSE, tries, LONGEST_PAUSE);
             tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
         }
@@ -335,13 +335,13 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Hashes that cannot be tried addresses against without the pepper.
+/// Keyed hashes: without the pepper, an attacker cannot test addresses against them.
 #[derive(Clone)]
 struct Keyed(Hmac<Sha256>);
 
 impl Keyed {
     fn new(pepper: &SecretKey) -> Self {
-        // HMAC's key is a whole block, zero beyond the secret's digest: a length that cannot be wrong.
+        // HMAC's key is a full block, zero-padded after the secret's digest: its length is always valid.
         let mut block = Zeroizing::new([0; 64]);
         block[..32].copy_from_slice(&Sha256::digest(pepper.as_bytes()));
         let mut keyed = Hmac::<Sha256>::new(&(*block).into());

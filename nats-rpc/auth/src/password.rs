@@ -1,4 +1,4 @@
-//! Passwords: hashed with bcrypt, at a price that is the same for everyone who logs in.
+//! Password hashing with bcrypt, at the same cost for every login.
 
 mod policy;
 mod pool;
@@ -23,18 +23,19 @@ pub use self::pool::{HashPriority, HashRequest};
 const MIN_BYTES: usize = 8;
 /// bcrypt reads 72 bytes, of which one is the terminating NUL.
 const MAX_BYTES: usize = 71;
-/// The longest password that is verified: one of another system may be longer than ours are.
+/// The maximum length of a password to verify, in bytes: passwords migrated from another system may be longer than
+/// ours.
 const MOST_BYTES: usize = 1_024;
-/// The bytes that bcrypt reads, at most.
+/// The maximum number of bytes that bcrypt reads.
 const BCRYPT_BYTES: usize = 72;
-/// What new hashes may cost. 10 takes 60 ms of a core, each step twice the one before.
+/// The permitted cost of new hashes. Cost 10 takes 60 ms of a core, and each step doubles it.
 const COSTS: std::ops::RangeInclusive<u32> = 10..=15;
-/// What a stored hash may cost: one of 31, planted, would hold a core for a day and a half.
+/// The permitted cost of stored hashes: a planted hash of cost 31 would occupy a core for a day and a half.
 const STORED_COSTS: std::ops::RangeInclusive<u32> = 8..=15;
 
 /// A password that can be hashed: 8 to 71 bytes after NFC normalisation, without NUL.
 ///
-/// bcrypt would cut a longer one silently and stop at a NUL. It prints as `[redacted]` and its memory is
+/// bcrypt would silently truncate a longer one and stop at a NUL. The type prints as `[redacted]`, and its memory is
 /// overwritten when it is dropped.
 ///
 /// ```
@@ -47,7 +48,7 @@ const STORED_COSTS: std::ops::RangeInclusive<u32> = 8..=15;
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
-/// Why a string cannot be a password; the message is fit for the person choosing it.
+/// The reason why a password is rejected; the message is suitable for end users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PasswordError {
@@ -60,26 +61,26 @@ pub enum PasswordError {
     /// A NUL character.
     #[error("a password has no NUL character")]
     Nul,
-    /// Fewer characters than the policy asks for.
+    /// Fewer characters than the policy requires.
     #[error("a password has at least {at_least} characters")]
     #[non_exhaustive]
     TooFew {
-        /// How many it asks for.
+        /// The required number of characters.
         at_least: usize,
     },
-    /// One of the most used, or made of one.
+    /// One of the most common passwords, or derived from one.
     #[error("this password is one that many people have, and that is guessed first: choose another")]
     Common,
-    /// Made of the e-mail address, or of a word that the policy names.
+    /// Derived from the e-mail address, or from a word that the policy names.
     #[error("a password is not made of the e-mail address or the name of the service: choose another")]
     Personal,
-    /// Repetition, a run of neighbours, or a stretch of the keyboard.
+    /// A repetition, a sequence of neighbours, or a stretch of the keyboard.
     #[error("a password is more than a repetition or a sequence such as 12345678: choose another")]
     Pattern,
 }
 
 impl PasswordError {
-    /// What is wrong in one word, for programs: the `reason` in the details of the 400.
+    /// Returns the reason as one word, for programs: the `reason` in the details of the 400.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooShort | Self::TooFew { .. } => "too_short",
@@ -106,13 +107,13 @@ impl Password {
     /// Checks and normalises `password`.
     ///
     /// # Errors
-    /// [`PasswordError`], as its variants say; lengths are those after normalisation.
+    /// [`PasswordError`]; lengths are those after normalisation.
     pub fn parse(password: &str) -> Result<Self, PasswordError> {
-        // NFC makes a string at most three times as long; what is far too long is not worth it.
+        // NFC makes a string at most three times as long; a far longer one is rejected without normalising it.
         if password.len() > 4 * MAX_BYTES {
             return Err(PasswordError::TooLong);
         }
-        // Room for the whole, so that no half-filled buffer stays behind in freed memory.
+        // Reserves the full capacity, so that no partial copy stays behind in freed memory.
         let mut normal = Zeroizing::new(String::with_capacity(3 * password.len()));
         normal.extend(password.nfc());
         if normal.contains('\0') {
@@ -125,10 +126,10 @@ impl Password {
         }
     }
 
-    /// A password that an account has already, whatever its length: to hash it anew, as after a
+    /// Creates a password that an account already has, whatever its length, for hashing it again, as after a
     /// [migration](PasswordMatch::Migrated). `None` for an empty one, one with a NUL, or one of more than 1,024 bytes.
     ///
-    /// bcrypt would cut one of more than 71 bytes, so a digest of all its bytes is hashed in its place.
+    /// bcrypt would truncate one of more than 71 bytes, so a digest of all its bytes is hashed instead.
     pub fn existing(password: &str) -> Option<Self> {
         if password.is_empty() || password.len() > MOST_BYTES || password.contains('\0') {
             return None;
@@ -138,13 +139,13 @@ impl Password {
         if normal.len() <= MAX_BYTES {
             return Some(Self(normal));
         }
-        // The label keeps a plain SHA-256 of the password, known from elsewhere, from being another password.
+        // The label prevents a plain SHA-256 of the password, leaked elsewhere, from being accepted as a password.
         let digest = Sha256::new().chain_update(b"nats-rpc long password\0").chain_update(normal.as_bytes()).finalize();
         Some(Self(Zeroizing::new(URL_SAFE_NO_PAD.encode(digest))))
     }
 
-    /// The inputs of bcrypt that `password` may stand for: ours first, then that of a program that neither normalises
-    /// nor rejects long passwords, as Node's. Empty for a password that no account can have.
+    /// Returns the possible bcrypt inputs for `password`: ours first, then that of a program that neither normalises
+    /// nor rejects long passwords, such as Node's. Empty for a password that no account can have.
     fn candidates(password: &str) -> Vec<Zeroizing<Vec<u8>>> {
         let Some(own) = Self::existing(password) else { return Vec::new() };
         let mut candidates = vec![Zeroizing::new(own.0.as_bytes().to_vec())];
@@ -162,7 +163,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// What hashing costs and how much of the machine it may take.
+/// The cost of hashing, and its share of the machine.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct PasswordConfig {
@@ -172,7 +173,7 @@ pub struct PasswordConfig {
 }
 
 impl Default for PasswordConfig {
-    /// Cost 12, all cores but one (at least one), 128 waiting.
+    /// Returns the defaults: cost 12, all cores but one (at least one), 128 waiting.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let workers = NonZeroUsize::new(cores - 1).unwrap_or(NonZeroUsize::MIN);
@@ -181,20 +182,20 @@ impl Default for PasswordConfig {
 }
 
 impl PasswordConfig {
-    /// Sets bcrypt's cost, held to 10..=15. Default: 12, about 235 ms of a core.
+    /// Sets bcrypt's cost, clamped to 10..=15. Default: 12, about 235 ms of a core.
     pub fn cost(mut self, cost: u32) -> Self {
         self.cost = cost.clamp(*COSTS.start(), *COSTS.end());
         self
     }
 
-    /// Sets how many passwords are hashed at once. Default: all cores but one, at least one.
+    /// Sets the number of passwords hashed concurrently. Default: all cores but one, at least one.
     pub fn workers(mut self, workers: NonZeroUsize) -> Self {
         self.workers = workers;
         self
     }
 
-    /// Sets how many more may wait. Default: 128. The next is answered "busy", or takes the place of one of the
-    /// longest line of the least trusted class.
+    /// Sets the number of requests that may wait. Default: 128. The next one gets a "busy" reply, or displaces one of
+    /// the longest line of the least trusted class.
     pub fn queue(mut self, waiting: usize) -> Self {
         self.queue = waiting;
         self
@@ -205,19 +206,20 @@ impl PasswordConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PasswordMatch {
-    /// It is another password.
+    /// The password does not match.
     Wrong,
-    /// It is the password of the hash.
+    /// The password matches.
     Right,
-    /// It is the password of the hash, which a program made that neither normalises passwords nor refuses long ones,
-    /// such as one with Node's bcrypt. Hash [the password](Password::existing) anew.
+    /// The password matches a hash by a program that neither normalises passwords nor rejects long ones, such as
+    /// Node's bcrypt. Hash [the password](Password::existing) again.
     Migrated,
 }
 
-/// Hashes and verifies passwords beside the workers that serve requests.
+/// Hashes and verifies passwords on other threads than those that serve requests.
 ///
-/// It has threads of its own, which on Linux give way to others of the process: what serves requests runs first.
-/// Callers wait for one in a fair order, by [`HashRequest`], and no longer than their handler may take.
+/// It has its own threads, which on Linux have a lower priority than others of the process, so that requests are
+/// served first. Callers wait for a thread in a fair order, by [`HashRequest`], and no longer than the timeout of
+/// their handler.
 ///
 /// ```
 /// use nats_rpc_auth::{Password, PasswordConfig, PasswordHasher};
@@ -238,18 +240,18 @@ pub struct PasswordHasher(Arc<Hasher>);
 #[derive(Debug)]
 struct Hasher {
     cost: u32,
-    /// A hash that no password has, at the current cost.
+    /// A hash that matches no password, at the current cost.
     decoy: String,
-    /// The highest cost that was met so far, of a stored hash or the current one.
+    /// The highest cost so far, of a stored hash or the current one.
     dearest: AtomicU32,
     pool: HashPool,
 }
 
 impl PasswordHasher {
-    /// Starts the pool.
+    /// Starts the thread pool.
     ///
     /// # Errors
-    /// A 500 if the system gives no random numbers or no threads.
+    /// A 500 if the system returns no random numbers or no threads.
     pub fn new(config: PasswordConfig) -> Result<Self, RpcError> {
         let PasswordConfig { cost, workers, queue } = config;
         let expected = Duration::from_millis(60 << (cost - COSTS.start()));
@@ -257,26 +259,26 @@ impl PasswordHasher {
         Ok(Self(Arc::new(Hasher { cost, decoy: decoy(cost)?, dearest: AtomicU32::new(cost), pool })))
     }
 
-    /// Checks that `request` would get a turn in time if it asked now: the cheapest of all checks.
+    /// Checks that `request` would get a thread in time if it were queued now: the cheapest of all checks.
     ///
     /// # Errors
-    /// 503 "busy" if not; the details say `retryAfterMs`.
+    /// 503 "busy" if not; the details contain `retryAfterMs`.
     pub fn check(&self, request: &HashRequest) -> Result<(), RpcError> {
         self.0.pool.check(request)
     }
 
-    /// Waits for a turn at the pool.
+    /// Waits for a thread of the pool.
     ///
-    /// Do the cheap checks before: a caller that is refused anyway takes a turn from others.
+    /// Run cheap checks first: a caller that is rejected anyway takes a thread from others.
     ///
     /// # Errors
-    /// 503 "busy", at once where the queue is full or longer than the deadline, else when that has come; the details
-    /// say `retryAfterMs`.
+    /// 503 "busy", at once if the queue is full or its wait exceeds the deadline, else at the deadline; the details
+    /// contain `retryAfterMs`.
     pub async fn admit(&self, request: &HashRequest) -> Result<HashPermit, RpcError> {
         Ok(HashPermit { turn: Some(self.0.pool.turn(request).await?), hasher: Arc::clone(&self.0) })
     }
 
-    /// A hash of `password`, 60 characters, to store.
+    /// Returns a hash of `password` to store, 60 characters.
     ///
     /// # Errors
     /// Those of [`admit`](Self::admit); 500 if bcrypt fails.
@@ -284,12 +286,12 @@ impl PasswordHasher {
         self.admit(&HashRequest::new(HashPriority::Quiet)).await?.hash(password).await
     }
 
-    /// Whether `password` is the one of the stored hash; `None` for a user that does not exist.
+    /// Checks `password` against a stored hash; `None` for a user that does not exist.
     ///
-    /// An empty password, one with a NUL character or one of more than 1,024 bytes is wrong at once, whoever's it is.
-    /// Otherwise an unknown user, and one whose stored hash cannot be used, cost as much as a wrong password, at
-    /// whichever cost that was stored: all cost what the dearest does that was verified so far. A stored hash that is
-    /// malformed, or of a cost outside 8..=15, is nobody's password and an error in the log.
+    /// An empty password, one with a NUL character or one of more than 1,024 bytes is wrong at once, for every user.
+    /// Otherwise an unknown user, and one with an unusable stored hash, cost as much as a wrong password, whatever the
+    /// cost of its hash: all cost as much as the most expensive hash verified so far. A stored hash that is malformed,
+    /// or of a cost outside 8..=15, matches no password and is an error in the log.
     ///
     /// # Errors
     /// Those of [`admit`](Self::admit).
@@ -298,20 +300,20 @@ impl PasswordHasher {
         Ok(permit.verify(password, stored).await? != PasswordMatch::Wrong)
     }
 
-    /// Whether a stored hash can be anybody's: well-formed, and of a cost that does not ruin.
+    /// Returns `true` if a stored hash is well-formed and its cost is within the permitted range.
     pub fn is_usable(stored: &str) -> bool {
         is_usable(stored)
     }
 
-    /// Whether a stored hash, usable as it is, costs less than new ones do.
+    /// Returns `true` if a usable stored hash has a lower cost than new ones.
     pub fn is_weak(&self, stored: &str) -> bool {
         cost_of(stored).is_some_and(|cost| cost < self.0.cost)
     }
 }
 
 impl Hasher {
-    /// What is to be verified as well where `hash` is not the password's, so that its cost does not tell that it
-    /// is there: after a cost of c, 2^c + 2^c + 2^(c+1) + … adds up to the dearest.
+    /// Returns the hashes to verify in addition if `hash` does not match, so that the duration does not reveal that
+    /// the account exists: after a cost of c, 2^c + 2^c + 2^(c+1) + … adds up to the highest cost.
     fn rest(&self, hash: &str) -> Vec<String> {
         let cost = cost_of(hash).unwrap_or(self.cost);
         let dearest = self.dearest.fetch_max(cost, Ordering::Relaxed).max(cost);
@@ -319,19 +321,19 @@ impl Hasher {
     }
 }
 
-/// A turn at the pool.
+/// A permit to use a thread of the pool.
 ///
-/// It ends when the permit is dropped, so that what came of it can be counted before the next caller's turn.
+/// Drop it to release the thread. Until then the caller can record the outcome before the next caller gets the thread.
 #[derive(Debug)]
 #[must_use]
 pub struct HashPermit {
-    /// `None` while work runs that has it, or that lost it by a panic.
+    /// `None` while running work holds it, or after a panic of the work.
     turn: Option<Turn>,
     hasher: Arc<Hasher>,
 }
 
 impl HashPermit {
-    /// As [`PasswordHasher::hash`].
+    /// Like [`PasswordHasher::hash`].
     ///
     /// # Errors
     /// 500 if bcrypt fails.
@@ -342,7 +344,7 @@ impl HashPermit {
         hashed.map_err(RpcError::internal)
     }
 
-    /// As [`PasswordHasher::verify`], and whether the hash was made by another program.
+    /// Like [`PasswordHasher::verify`], and also detects a hash made by another program.
     ///
     /// # Errors
     /// 500 if the work was lost.
@@ -385,8 +387,8 @@ impl HashPermit {
     }
 }
 
-/// Returns the index of the candidate that `verify` finds to be of `hash`; if none is, each is verified against the
-/// rest as well.
+/// Returns the index of the candidate that `verify` matches to `hash`; if none matches, each is also verified against
+/// the rest.
 fn matches<T>(candidates: &[T], hash: &str, rest: &[String], verify: impl Fn(&T, &str) -> bool) -> Option<usize> {
     let matches = candidates.iter().position(|candidate| verify(candidate, hash));
     if matches.is_none() {
@@ -397,9 +399,9 @@ fn matches<T>(candidates: &[T], hash: &str, rest: &[String], verify: impl Fn(&T,
     matches
 }
 
-/// Whether bcrypt may be let loose on a stored hash.
+/// Returns `true` if bcrypt can verify a stored hash at a permitted cost.
 fn is_usable(stored: &str) -> bool {
-    // bcrypt itself reads a cost of "+4".
+    // bcrypt itself accepts a cost of "+4".
     let cost = stored.as_bytes().get(4..6);
     cost.is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
         && cost_of(stored).is_some_and(|cost| STORED_COSTS.contains(&cost))
@@ -409,13 +411,13 @@ fn cost_of(hash: &str) -> Option<u32> {
     Some(hash.parse::<bcrypt::HashParts>().ok()?.get_cost())
 }
 
-/// The decoy, as if it had been made at `cost`; its own is two digits as well.
+/// Returns the decoy with its cost replaced by `cost`; its own cost has two digits as well.
 fn at_cost(decoy: &str, cost: u32) -> String {
     format!("{}{cost:02}{}", &decoy[..4], &decoy[6..])
 }
 
-/// A hash of an unknown password. Its digest is that of another cost, so no password at all has it, and it
-/// takes no 235 ms to make.
+/// Creates a hash of an unknown password. Its digest is that of another cost, so that no password matches, and
+/// creating it does not take 235 ms.
 fn decoy(cost: u32) -> Result<String, RpcError> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| RpcError::internal(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! Tokens that let the owner of a mailbox choose another password.
+//! Password reset tokens, for the owner of a mailbox.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -18,53 +18,53 @@ const BUCKET: &str = "auth_reset";
 const PREFIX: &str = "nrp1.";
 const SECRET_BYTES: usize = 32;
 
-/// How long a reset token is good for.
+/// The lifetime of a reset token.
 pub const RESET_LIFETIME: Duration = Duration::from_mins(15);
 
-/// Reset tokens, in the KV bucket `auth_reset`: opaque, short-lived, and only their hashes are kept.
+/// Reset tokens, in the KV bucket `auth_reset`: opaque and short-lived, stored as hashes only.
 ///
-/// A token (`nrp1.` and 43 characters) is good for 15 minutes and for the password that was there when it was
-/// issued: its [`Reset`] carries the password's [fingerprint](PasswordFingerprint), and whoever puts another password
-/// in its place by compare-and-set uses up every token that was issued for it. Two uses at once are one.
+/// A token (`nrp1.` and 43 characters) is valid for 15 minutes and for the password at the time of issue: its
+/// [`Reset`] contains the password's [fingerprint](PasswordFingerprint). Replacing the password by compare-and-set
+/// invalidates every token that was issued for it. Two simultaneous uses change the password once.
 #[derive(Debug)]
 pub struct ResetTokens {
     records: Expiring<Record>,
     clock: Clock,
 }
 
-/// Whose password a token resets, and which one.
+/// The account of a token, and the password that it resets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Reset {
-    /// Where the account is found, such as [`Email::key`](super::Email::key).
+    /// The key by which the account is looked up, such as [`Email::key`](super::Email::key).
     pub account: String,
     /// The user's id.
     pub user: String,
     fingerprint: PasswordFingerprint,
 }
 
-/// A digest of a stored hash, which stands for the password that it was made of.
+/// A digest of a stored hash, which identifies the hashed password.
 ///
-/// It is kept where the hash may be renewed, at a higher cost for example: the password stays the same then, and so
-/// does what was issued for it. The hash cannot be found from it.
+/// Store it if the hash may be renewed, for example at a higher cost: the password stays the same then, and so do the
+/// tokens issued for it. The hash cannot be derived from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PasswordFingerprint(String);
 
 impl PasswordFingerprint {
-    /// The fingerprint of `password_hash` as it is stored.
+    /// Returns the fingerprint of `password_hash` as stored.
     pub fn of(password_hash: &str) -> Self {
         Self(hashed(b"password hash\0", password_hash))
     }
 }
 
 impl Reset {
-    /// For the user at `account`, as long as the account has the password of `fingerprint`.
+    /// Creates a reset for the user at `account`, valid while the account has the password of `fingerprint`.
     pub fn new(account: impl Into<String>, user: impl Into<String>, fingerprint: PasswordFingerprint) -> Self {
         Self { account: account.into(), user: user.into(), fingerprint }
     }
 
-    /// For nobody: a token that costs what another costs and opens nothing.
+    /// Creates a reset without an account: its token costs as much as any other and resets nothing.
     pub fn nobody() -> Self {
         Self::new("", "", PasswordFingerprint::of(""))
     }
@@ -82,10 +82,10 @@ struct Record {
 }
 
 impl ResetTokens {
-    /// Creates the bucket with `replicas` copies (1, 3 or 5), or brings an existing one to that form.
+    /// Creates the bucket with `replicas` copies (1, 3 or 5), or updates an existing one to this configuration.
     ///
     /// # Errors
-    /// [`ExpiringError::Provision`] if the server refuses, cannot be reached, or is older than 2.11.
+    /// [`ExpiringError::Provision`] if the server rejects the request, cannot be reached, or is older than 2.11.
     pub async fn provision(jetstream: &jetstream::Context, replicas: usize) -> Result<(), ExpiringError> {
         Expiring::<Record>::provision(jetstream, BUCKET, "hashes of reset tokens, no secrets", replicas).await
     }
@@ -93,40 +93,40 @@ impl ResetTokens {
     /// Opens the bucket.
     ///
     /// # Errors
-    /// [`ExpiringError::Bucket`] if it was not provisioned or cannot be asked, [`ExpiringError::NoTtl`] if it
-    /// was made without limit markers.
+    /// [`ExpiringError::Bucket`] if it was not provisioned or cannot be reached, [`ExpiringError::NoTtl`] if it was
+    /// created without limit markers.
     pub async fn open(connection: &Connection) -> Result<Self, ExpiringError> {
         Ok(Self { records: Expiring::open(connection, BUCKET).await?, clock: Clock::default() })
     }
 
-    /// Takes the time from `now` rather than from the system; for tests.
+    /// Reads the time from `now` instead of the system clock; for tests.
     #[must_use]
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(now);
         self
     }
 
-    /// A new token, a secret for the owner of the account alone.
+    /// Issues a new token, a secret for the owner of the account only.
     ///
     /// # Errors
-    /// A 503 if the bucket does not answer, a 500 if the system gives no random numbers.
+    /// A 503 if the bucket does not reply, a 500 if the system returns no random numbers.
     pub async fn issue(&self, reset: Reset) -> Result<Zeroizing<String>, RpcError> {
         let mut secret = Zeroizing::new([0; SECRET_BYTES]);
         getrandom::fill(secret.as_mut()).map_err(|error| RpcError::internal(error.to_string()))?;
         let token = Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret.as_ref())));
         let lifetime = u64::try_from(RESET_LIFETIME.as_millis()).unwrap_or(u64::MAX);
         let record = Record { reset, expires: self.clock.unix_millis().saturating_add(lifetime) };
-        // A key that is taken would mean the same 32 random bytes twice.
+        // An existing key would mean the same 32 random bytes twice.
         match self.records.write(&key(&token), &record, 0, RESET_LIFETIME).await? {
             true => Ok(token),
             false => Err(RpcError::internal("two reset tokens are the same")),
         }
     }
 
-    /// What `token` resets; `None` if it is none, or its time is over.
+    /// Returns the reset of `token`, or `None` if the token is invalid or expired.
     ///
     /// # Errors
-    /// [`ExpiringError::Unavailable`] if the bucket does not answer.
+    /// [`ExpiringError::Unavailable`] if the bucket does not reply.
     pub async fn find(&self, token: &str) -> Result<Option<Reset>, ExpiringError> {
         if !is_token(token) {
             return Ok(None);
@@ -135,10 +135,10 @@ impl ResetTokens {
         Ok(record.filter(|record| self.clock.unix_millis() < record.expires).map(|record| record.reset))
     }
 
-    /// Forgets `token`, once it was used.
+    /// Removes `token` after its use.
     ///
     /// # Errors
-    /// [`ExpiringError::Unavailable`] if the bucket does not answer.
+    /// [`ExpiringError::Unavailable`] if the bucket does not reply.
     pub async fn discard(&self, token: &str) -> Result<(), ExpiringError> {
         self.records.remove(&key(token)).await
     }

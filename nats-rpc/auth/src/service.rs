@@ -1,4 +1,4 @@
-//! Credentials of services: what lets one do more than any user may, such as ask about tokens.
+//! Service credentials, for operations that no user may perform, such as token introspection.
 
 mod credential;
 
@@ -16,12 +16,12 @@ use self::credential::Credential;
 const BUCKET: &str = "auth_services";
 const MAX_RECORD_BYTES: i32 = 1024;
 
-/// The credentials of services, in the KV bucket `auth_services`; as a guard, it lets them pass.
+/// The credentials of services, in the KV bucket `auth_services`; also a guard that accepts them.
 ///
-/// A credential is `nsc1.<service>.<secret>`, travels as a bearer token, and is none: no user's token is a
-/// credential, whatever its roles, and no credential a token. It allows what was granted with it, which
-/// [`RequireScope`](nats_rpc::RequireScope) asks for. The bucket holds digests alone; each request reads it, so
-/// what was taken away is refused from the next request on.
+/// A credential is `nsc1.<service>.<secret>` and travels as a bearer token, but is not a JWT: no user's token is
+/// accepted as a credential, whatever its roles, and no credential as a token. It allows the scopes granted with it,
+/// which [`RequireScope`](nats_rpc::RequireScope) checks. The bucket holds digests only. The guard reads it on each
+/// request, so a removed credential is rejected from the next request on.
 ///
 /// ```no_run
 /// use nats_rpc_auth::{ServiceClaims, ServiceCredentials};
@@ -40,13 +40,13 @@ const MAX_RECORD_BYTES: i32 = 1024;
 #[derive(Debug)]
 pub struct ServiceCredentials(KvBucket);
 
-/// A service that has proved who it is.
+/// An authenticated service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServiceClaims {
     /// Its name.
     pub name: String,
-    /// What it may do, words with a space between them.
+    /// Its scopes, separated by one space each.
     pub scope: String,
 }
 
@@ -60,25 +60,25 @@ impl Principal for ServiceClaims {
     }
 }
 
-/// Why a credential was not made, taken away, or looked at.
+/// The reason why a credential was not created, removed, or verified.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceCredentialError {
-    /// A service's name is 1 to 32 of `a-z`, `0-9`, `-` and `_`.
+    /// An invalid service name: it must be 1 to 32 of `a-z`, `0-9`, `-` and `_`.
     #[error("a service's name is 1 to 32 of a-z, 0-9, - and _")]
     Name,
-    /// The service has a credential; it can be taken away.
+    /// The service already has a credential; remove it first.
     #[error("the service has a credential already")]
     Exists,
-    /// There is no such service.
+    /// The service has no credential.
     #[error("no service of this name has a credential")]
     Unknown,
-    /// The bucket cannot be used, or does not answer.
+    /// The bucket is not usable, or does not reply.
     #[error("the credentials of services are unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// What is stored of a credential: nothing that could be presented.
+/// The stored form of a credential, which cannot be used as one.
 #[derive(Serialize, Deserialize)]
 struct Record {
     digest: String,
@@ -86,10 +86,10 @@ struct Record {
 }
 
 impl ServiceCredentials {
-    /// Creates the bucket with `replicas` copies (1, 3 or 5); one that exists keeps its credentials.
+    /// Creates the bucket with `replicas` copies (1, 3 or 5); an existing one keeps its credentials.
     ///
     /// # Errors
-    /// [`ServiceCredentialError::Unavailable`] if the server refuses or does not answer.
+    /// [`ServiceCredentialError::Unavailable`] if the server rejects the request or does not reply.
     pub async fn provision(jetstream: &jetstream::Context, replicas: usize) -> Result<(), ServiceCredentialError> {
         let config = kv::Config {
             bucket: BUCKET.to_owned(),
@@ -104,13 +104,13 @@ impl ServiceCredentials {
     /// Opens the bucket.
     ///
     /// # Errors
-    /// [`KvError`] if it was not provisioned or cannot be asked.
+    /// [`KvError`] if it was not provisioned or cannot be reached.
     pub async fn open(connection: &Connection) -> Result<Self, KvError> {
         Ok(Self(KvBucket::open(connection, BUCKET).await?))
     }
 
-    /// Makes a credential for the service `name`, which then may do what `scope` says: words with a space
-    /// between them. It is given once, and stored nowhere.
+    /// Creates a credential for the service `name` with the scopes `scope`, separated by one space each. It is
+    /// returned once, and not stored.
     ///
     /// # Errors
     /// [`ServiceCredentialError::Name`], [`ServiceCredentialError::Exists`],
@@ -132,7 +132,7 @@ impl ServiceCredentials {
         }
     }
 
-    /// Takes the credential of the service `name` away, from the next request on.
+    /// Removes the credential of the service `name`, with effect from the next request.
     ///
     /// # Errors
     /// [`ServiceCredentialError::Name`], [`ServiceCredentialError::Unknown`],
@@ -147,10 +147,10 @@ impl ServiceCredentials {
         self.0.current().await.map_err(unavailable)?.store.purge(name).await.map_err(unavailable)
     }
 
-    /// Whose `credential` it is, if it is one.
+    /// Returns the service of `credential`, or `None` if it is not a valid credential.
     ///
     /// # Errors
-    /// [`ServiceCredentialError::Unavailable`] if that cannot be told.
+    /// [`ServiceCredentialError::Unavailable`] if the bucket does not reply.
     pub async fn verify(&self, credential: &str) -> Result<Option<ServiceClaims>, ServiceCredentialError> {
         let Some(credential) = Credential::parse(credential) else { return Ok(None) };
         let (record, _) = self.read(credential.name()).await?;
@@ -158,7 +158,7 @@ impl ServiceCredentials {
         Ok(genuine.map(|record| ServiceClaims { name: credential.name().to_owned(), scope: record.scope }))
     }
 
-    /// The record of a service as the stream's leader has it, and the revision that a write replaces.
+    /// Returns the record of a service from the stream's leader, and the revision that a write replaces.
     async fn read(&self, name: &str) -> Result<(Option<Record>, u64), ServiceCredentialError> {
         let current = self.0.current().await.map_err(unavailable)?;
         let (value, revision) = revision::latest(&current, name).await.map_err(unavailable)?;

@@ -1,4 +1,4 @@
-//! Sessions: opaque refresh tokens that change at every use, kept in JetStream KV.
+//! Sessions: opaque refresh tokens that rotate at every use, stored in JetStream KV.
 
 mod bucket;
 mod chain;
@@ -36,25 +36,25 @@ pub use self::config::SessionConfig;
 pub use self::error::SessionError;
 pub use self::living::SessionInfo;
 
-/// Sessions in the KV bucket `auth_sess`, and the refresh tokens that prolong them.
+/// Sessions in the KV bucket `auth_sess`, and the refresh tokens that extend them.
 ///
-/// A refresh token is opaque (`nrt1.` and 70 characters) and good for one use: [`refresh`](Self::refresh)
-/// gives its successor. For 10 s the same token gives the same successor once more, so that a client whose
-/// answer was lost, or that asked twice at once, stays logged in. After that, its use means that two
-/// parties hold tokens of one session, and the session ends. While nobody could be answered, as when the
-/// node that leads the bucket has died, these 10 s stand still, for a minute at most.
+/// A refresh token is opaque (`nrt1.` and 70 characters) and valid for one use: [`refresh`](Self::refresh) returns its
+/// successor. For 10 s the same token returns the same successor again, so that a client stays logged in after a lost
+/// reply or two simultaneous requests. After this grace period, reuse means that two parties hold tokens of one
+/// session, and the session ends (reuse detection). An outage, such as the death of the node that leads the bucket,
+/// extends the grace period, by a minute at most.
 ///
-/// What else an answer needs, such as an access token, is made before a token is used up
-/// ([`refresh_with`](Self::refresh_with)): a client that gets no answer keeps a token that is good.
+/// Other parts of a reply, such as an access token, are created before the token is replaced
+/// ([`refresh_with`](Self::refresh_with)): a client that gets no reply still has a valid token.
 ///
-/// Nothing in the bucket is a token or a secret: secrets follow from each other by HMAC with a pepper that
-/// only auth instances know, and the bucket holds the SHA-256 of the current one. A forged token therefore
-/// changes nothing, even with a session id that exists.
+/// The bucket contains no token and no secret. Each secret is the HMAC of its predecessor, with a pepper that only
+/// auth instances have, and the bucket holds the SHA-256 of the current one. A forged token therefore changes nothing,
+/// even with an existing session id.
 ///
-/// Reads go to the stream's leader (`$JS.API.STREAM.MSG.GET.KV_auth_sess`), never to a follower that may be
-/// behind: the newest token would look forged there.
+/// Reads go to the stream's leader (`$JS.API.STREAM.MSG.GET.KV_auth_sess`), never to a follower that may be behind: it
+/// would treat the newest token as forged.
 ///
-/// With a [`Revoker`], the access tokens of a session end with it, everywhere.
+/// With a [`Revoker`], the end of a session also revokes its access tokens, in every service.
 ///
 /// ```no_run
 /// use nats_rpc_jwt::SecretKey;
@@ -82,22 +82,22 @@ pub struct Sessions {
     clock: Clock,
 }
 
-/// Whose session it is.
+/// The owner of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Owner {
     /// The user's id; the `sub` of access tokens.
     pub user: String,
-    /// Where the auth service finds the user's account again, such as [`Email::key`](super::Email::key).
+    /// The key by which the auth service looks up the user's account, such as [`Email::key`](super::Email::key).
     pub account: String,
-    /// The user's epoch when the session began; a session of an epoch that the user has left has ended.
+    /// The user's epoch when the session began; a session of an earlier epoch has ended.
     pub user_epoch: u64,
-    /// The same, of everybody.
+    /// The global epoch when the session began.
     pub global_epoch: u64,
 }
 
 impl Owner {
-    /// The owner with this user id and account key, whose epochs are 0.
+    /// Creates an owner with this user id and account key, and epochs 0.
     pub fn new(user: impl Into<String>, account: impl Into<String>) -> Self {
         Self { user: user.into(), account: account.into(), user_epoch: 0, global_epoch: 0 }
     }
@@ -123,11 +123,11 @@ impl Owner {
 pub struct Session {
     /// The session's id, 22 characters of base64url; the `sid` of access tokens.
     pub id: String,
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
 }
 
-/// A session with the refresh token that prolongs it.
+/// A session with its current refresh token.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Issued {
@@ -135,7 +135,7 @@ pub struct Issued {
     pub session: Session,
     /// The token for the next [`Sessions::refresh`]: 75 characters, a secret.
     pub refresh_token: String,
-    /// The sessions that had to end for this one to begin, as the user has no more than the cap allows.
+    /// The sessions that ended because the user reached the maximum number of sessions.
     pub evicted: Vec<Session>,
 }
 
@@ -147,19 +147,19 @@ impl fmt::Debug for Issued {
 }
 
 impl Sessions {
-    /// Creates the bucket with `replicas` copies (1, 3 or 5), or brings an existing one to that form.
+    /// Creates the bucket with `replicas` copies (1, 3 or 5), or updates an existing one to this configuration.
     ///
     /// # Errors
-    /// [`SessionBucketError::Provision`] if the server refuses, cannot be reached, or is older than 2.11.
+    /// [`SessionBucketError::Provision`] if the server rejects the request, cannot be reached, or is older than 2.11.
     pub async fn provision(jetstream: &jetstream::Context, replicas: usize) -> Result<(), SessionBucketError> {
         Bucket::provision(jetstream, replicas).await
     }
 
-    /// Opens the bucket and checks that sessions expire in it.
+    /// Opens the bucket and checks that its sessions expire.
     ///
     /// # Errors
-    /// [`SessionBucketError::Bucket`] if it was not provisioned or cannot be asked,
-    /// [`SessionBucketError::NoTtl`] if it was made without limit markers.
+    /// [`SessionBucketError::Bucket`] if it was not provisioned or cannot be reached, [`SessionBucketError::NoTtl`] if
+    /// it was created without limit markers.
     pub async fn open(connection: &Connection, config: SessionConfig) -> Result<Self, SessionBucketError> {
         let SessionConfig { peppers, limits, revoker, clock } = config;
         Ok(Self {
@@ -173,17 +173,17 @@ impl Sessions {
         })
     }
 
-    /// Begins a session. If the user then has more than the cap allows, the oldest end:
+    /// Creates a session. If the user then exceeds the maximum number of sessions, the oldest ones end:
     /// [`Issued::evicted`].
     ///
-    /// Sessions that begin at once, on any instance, are in one order: by the time they began, then by id. Each ends
-    /// none but older ones, so the newest always live. Where the clocks of instances differ, sessions may be over the
-    /// cap until the next one begins.
+    /// All instances order simultaneous sessions in the same way: by creation time, then by id. Each evicts only older
+    /// ones, so the newest always survive. With clock skew between instances, a user may exceed the maximum until the
+    /// next session is created.
     ///
     /// # Errors
-    /// [`SessionError::Unavailable`] if it cannot be stored.
+    /// [`SessionError::Unavailable`] if the session cannot be stored.
     pub async fn create(&self, owner: Owner) -> Result<Issued, SessionError> {
-        // A configuration always holds the pepper it was made with, as the first.
+        // A configuration always contains the pepper of its creation as the first one.
         let pepper = self.peppers.first().ok_or(SessionError::Contended)?;
         let token = RefreshToken::random(&owner.user).map_err(SessionError::Unavailable)?;
         let now = self.clock.unix_millis();
@@ -195,11 +195,10 @@ impl Sessions {
         Ok(Issued { evicted, ..issued(&token, record.owner) })
     }
 
-    /// The session of a refresh token that [`refresh`](Self::refresh) would take now. Changes nothing.
+    /// Returns the session of a refresh token that [`refresh`](Self::refresh) would accept now. Changes nothing.
     ///
     /// # Errors
-    /// [`SessionError::Invalid`] for any other token, [`SessionError::Unavailable`] if the bucket does not
-    /// answer.
+    /// [`SessionError::Invalid`] for any other token, [`SessionError::Unavailable`] if the bucket does not reply.
     pub async fn get(&self, refresh_token: &str) -> Result<SessionInfo, SessionError> {
         let presented = RefreshToken::parse(refresh_token).ok_or(SessionError::Invalid)?;
         let (record, _) = self.bucket.read(presented.sid).await?.ok_or(SessionError::Invalid)?;
@@ -209,11 +208,11 @@ impl Sessions {
         }
     }
 
-    /// Ends the session of a refresh token, be it the current one or an earlier one.
+    /// Ends the session of a refresh token, whether it is the current or an earlier one.
     ///
     /// # Errors
-    /// [`SessionError::Invalid`] if the token is no genuine token of a living session,
-    /// [`SessionError::Unavailable`] if the bucket does not answer.
+    /// [`SessionError::Invalid`] if the token is not a genuine token of a live session, [`SessionError::Unavailable`]
+    /// if the bucket does not reply.
     pub async fn log_out(&self, refresh_token: &str) -> Result<Session, SessionError> {
         let presented = RefreshToken::parse(refresh_token).ok_or(SessionError::Invalid)?;
         let id = presented.sid;
@@ -224,14 +223,14 @@ impl Sessions {
         }
     }
 
-    /// Ends a session with its access tokens.
+    /// Ends a session and revokes its access tokens.
     async fn finish(&self, id: SessionId, record: Record) -> Result<Session, SessionError> {
         let session = Session { id: id.to_string(), owner: record.owner };
-        // First, as it could not be done again by whoever holds a token of a session that is gone.
+        // The revocation comes first: once the session is removed, its token can no longer repeat it.
         if let Some(revoker) = &self.revoker {
             revoker.session(&session.id).await.map_err(|error| SessionError::Unavailable(error.into()))?;
         }
-        // Whatever revision it has by now: a rotation that runs meanwhile must not outlive it.
+        // Without a revision check: a concurrent rotation must not survive the removal.
         self.bucket.remove(id).await?;
         Ok(session)
     }

@@ -8,10 +8,10 @@ use nats_rpc_jwt::__private::{ACCESS_TOKEN_TYPE, Clock, Signer};
 use nats_rpc_jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, SecretKey, SigningKeys};
 use serde::Serialize;
 
-/// How long an access token lives unless configured: 15 min.
+/// The default lifetime of an access token: 15 min.
 const DEFAULT_LIFETIME: Duration = Duration::from_mins(15);
 
-/// Issues access tokens that a [`JwtGuard`](nats_rpc_jwt::JwtGuard) takes which has the same secret, or the ring.
+/// Issues access tokens that a [`JwtGuard`](nats_rpc_jwt::JwtGuard) with the same secret or ring accepts.
 ///
 /// A token's header is `{"alg":"HS256","typ":"at+jwt"}` without a key id, or
 /// `{"alg":"EdDSA","typ":"at+jwt","kid":"…"}`; its claims are `iss`, `aud`, `sub`,
@@ -39,7 +39,7 @@ pub struct TokenIssuer {
     clock: Clock,
 }
 
-/// Whom an access token is for, and what it allows.
+/// The user of an access token, and the permissions that it grants.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Grant<'a> {
@@ -52,19 +52,19 @@ pub struct Grant<'a> {
 }
 
 impl<'a> Grant<'a> {
-    /// A grant to user `sub` in session `sid`, without roles or scopes.
+    /// Creates a grant to user `sub` in session `sid`, without roles or scopes.
     pub fn new(sub: &'a str, sid: &'a str) -> Self {
         Self { sub, sid, epoch: 0, global_epoch: 0, roles: &[], scope: "" }
     }
 
-    /// Sets the user's epoch (`ep`); raising it ends all tokens of a lower one. Default: 0.
+    /// Sets the user's epoch (`ep`); raising it invalidates all tokens of a lower one. Default: 0.
     pub fn epoch(mut self, epoch: u64) -> Self {
         self.epoch = epoch;
         self
     }
 
-    /// Sets the global epoch (`rep`, left out if 0); raising it ends everybody's tokens of a lower one.
-    /// Default: 0.
+    /// Sets the global epoch (`rep`, omitted if 0); raising it invalidates all users' tokens of a lower one. Default:
+    /// 0.
     pub fn global_epoch(mut self, epoch: u64) -> Self {
         self.global_epoch = epoch;
         self
@@ -116,8 +116,7 @@ impl TokenIssuer {
         }
     }
 
-    /// Signs with the key of `keys` that is active when a token is issued, as their issuer, for audience
-    /// `nats-rpc`.
+    /// Signs with the key of `keys` that is active when a token is issued, with their issuer, for audience `nats-rpc`.
     pub fn ring(keys: &SigningKeys) -> Self {
         let config = keys.config();
         Self {
@@ -129,7 +128,7 @@ impl TokenIssuer {
         }
     }
 
-    /// Sets the issuer. A key of a ring speaks for its own alone: set it at the
+    /// Sets the issuer. A key of a ring is bound to one issuer: set it at the
     /// [keys](nats_rpc_jwt::SigningKeyConfig::issuer).
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = issuer.into();
@@ -142,23 +141,23 @@ impl TokenIssuer {
         self
     }
 
-    /// Sets the lifetime, in whole seconds. Default: 15 min; guards take up to 1 h. With a key of a ring it
-    /// should be no longer than [theirs](nats_rpc_jwt::SigningKeyConfig::token_lifetime), or issuing fails.
+    /// Sets the lifetime, in whole seconds. Default: 15 min; guards accept up to 1 h. With a key of a ring it should
+    /// be no longer than [the keys' setting](nats_rpc_jwt::SigningKeyConfig::token_lifetime), or issuing fails.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Takes the time from `now` rather than from the system; for tests.
+    /// Reads the time from `now` instead of the system clock; for tests.
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(now);
         self
     }
 
-    /// A new access token.
+    /// Returns a new access token.
     ///
     /// # Errors
-    /// A 500 if the claims cannot be signed, a 503 while no key is published for as long as the token lives.
+    /// A 500 if the claims cannot be signed, a 503 while no key is published for the token's lifetime.
     pub fn issue(&self, grant: &Grant<'_>) -> Result<String, RpcError> {
         let iat = self.clock.unix_seconds();
         let exp = iat + self.lifetime.as_secs();

@@ -1,4 +1,4 @@
-//! A token that was accepted, and whether it still holds.
+//! An accepted token, and whether it is still valid.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use nats_rpc::{RpcError, Validity};
 use super::revocation::Stale;
 use super::verifier::{Standing, Verifier};
 
-/// The claims of an accepted token with what goes on deciding about it; the cache holds these.
+/// The claims of an accepted token and the conditions of its validity; the cache holds these.
 #[derive(Debug)]
 pub(super) struct Accepted<C> {
     pub(super) claims: Arc<C>,
     pub(super) standing: Standing,
     pub(super) verifier: Arc<Verifier>,
-    /// Behavior of the guard while revocations are stale.
+    /// The guard's behavior while revocations are stale.
     pub(super) stale: Stale,
 }
 
@@ -23,7 +23,7 @@ impl<C: Send + Sync> Validity for Accepted<C> {
     }
 }
 
-/// A token that a handler goes on accepting while revocations are stale, though its guard does not.
+/// A token that a handler still accepts while revocations are stale, although its guard does not.
 struct AcceptedThoughStale<C>(Arc<Accepted<C>>);
 
 impl<C: Send + Sync> Validity for AcceptedThoughStale<C> {
@@ -33,10 +33,10 @@ impl<C: Send + Sync> Validity for AcceptedThoughStale<C> {
     }
 }
 
-/// Facts that a guard proved about a caller.
+/// The verified facts about a caller.
 pub(super) struct Caller<C> {
     pub(super) claims: Arc<C>,
-    /// `None` for what has no end.
+    /// `None` if they do not expire.
     pub(super) validity: Option<Arc<dyn Validity>>,
 }
 

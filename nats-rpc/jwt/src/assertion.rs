@@ -1,4 +1,4 @@
-//! A gateway's word for a caller, bound to one message and a few seconds.
+//! A gateway's signed assertion of the caller's identity, bound to one message and valid for ten seconds.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -21,14 +21,14 @@ use super::signing::Signer;
 use super::source::forwarded_user;
 use super::verifier::Proven;
 
-/// The token type of an assertion; no access token has it, and no assertion another.
+/// The token type of an assertion; access tokens have another type.
 pub(crate) const TYPE: &str = "gw+jwt";
 
-/// Vouches for callers, so that services behind a gateway need not see their tokens.
+/// Signs assertions of the caller's identity, so that services behind a gateway do not need the caller's token.
 ///
-/// The assertion travels in the header `nrpc-assert` and is good for one subject, one payload, and ten seconds.
-/// Each instance of a service takes it once, while it runs: which ones were used is in its memory alone, so another
-/// instance takes the same message once more. Services take it that open
+/// The assertion travels in the header `nrpc-assert`. It is valid for one subject, one payload, and ten seconds. Each
+/// instance of a service accepts it once while the instance runs. The set of used assertions is in the memory of the
+/// instance, so another instance accepts the same message once more. A service accepts it if it enables
 /// [`JwtConfig::forwarded_assertion`](super::JwtConfig::forwarded_assertion) with the same secret, or
 /// [`forwarded_assertion_ring`](super::JwtConfig::forwarded_assertion_ring) with the ring of its keys.
 ///
@@ -55,7 +55,7 @@ impl AssertionSigner {
         Self(BoundSigner::new(signer))
     }
 
-    /// Sets the audience; services refuse an assertion for another.
+    /// Sets the audience; services reject an assertion for another.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.0.audience = audience.into();
         self
@@ -67,21 +67,21 @@ impl AssertionSigner {
         self
     }
 
-    /// The value of `nrpc-assert` for a message of `data` (the payload's bytes as they are sent, without
-    /// an envelope) to `subject`.
+    /// Returns the value of `nrpc-assert` for a message of `data` to `subject`. `data` is the payload's bytes as they
+    /// are sent, without an envelope.
     ///
     /// # Errors
-    /// A 500 if the claims cannot be signed, a 503 while no key is published that could sign them.
+    /// A 500 if the claims cannot be signed, a 503 while no published key can sign them.
     pub fn sign(&self, caller: &UserClaims, subject: &str, data: &[u8]) -> Result<String, RpcError> {
         self.0.sign(caller, subject, data)
     }
 }
 
-/// Checks assertions; holds the set of those used.
+/// Verifies assertions; holds the set of used ones.
 #[derive(Debug)]
 pub(crate) struct AssertionVerifier {
     bound: BoundVerifier,
-    /// The longest life of the tokens that gateways take, in seconds, if it is known.
+    /// The maximum lifetime of the tokens that gateways accept, in seconds, if known.
     token_lifetime: Option<u64>,
 }
 
@@ -91,8 +91,8 @@ struct ForwardedUser {
 }
 
 impl AssertionVerifier {
-    /// Takes what is signed with `keys` for `audience`, with `leeway` seconds of skew, by users that
-    /// `revocations` do not list.
+    /// Accepts assertions signed with `keys` for `audience`, with `leeway` seconds of skew, unless `revocations` lists
+    /// the user.
     pub(crate) fn new(
         keys: Keys,
         audience: Box<str>,
@@ -105,12 +105,12 @@ impl AssertionVerifier {
         Self { bound, token_lifetime }
     }
 
-    /// The ring of the gateway's keys, if they are in one.
+    /// Returns the ring of the gateway's keys, if they are in one.
     pub(crate) fn ring(&self) -> Option<&KeyRing> {
         self.bound.ring()
     }
 
-    /// Accepts the assertion for this request, and its caller for as long as a token may last.
+    /// Accepts the assertion for this request, and its caller for the maximum lifetime of a token.
     pub(crate) fn accept<C: DeserializeOwned>(
         &self,
         assertion: &str,
@@ -279,7 +279,7 @@ mod tests {
         }
     }
 
-    /// Used ids are kept for a time, and not until a time.
+    /// Used ids are kept for a duration, not until a wall-clock time.
     #[test]
     fn a_step_of_the_wall_clock_replays_no_assertion() {
         let hand = Hand::at(NOW);

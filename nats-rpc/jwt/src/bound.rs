@@ -1,5 +1,5 @@
-//! A gateway's word on a message: bound to its subject and payload, for one use with each instance, within some
-//! seconds.
+//! A gateway's signed statement about a message: bound to its subject and payload, valid for ten seconds, and accepted
+//! once by each instance.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ use super::ring::KeyRing;
 use super::signing::Signer;
 use super::verifier::{Proven, Rules, Verifier};
 
-/// Who gives such a word.
+/// The issuer of such statements.
 pub(crate) const ISSUER: &str = "gateway";
-/// Seconds for which it holds.
+/// Lifetime in seconds.
 pub(crate) const LIFETIME: u64 = 10;
-/// How many may be in flight: 13,000 a second for a whole window.
+/// The maximum number of statements in flight: 13,000 a second for a whole window.
 const MAX_IN_FLIGHT: usize = 262_144;
 
-/// Signs words of one type.
+/// Signs statements of one type.
 #[derive(Debug)]
 pub(super) struct BoundSigner {
     signer: Signer,
@@ -55,7 +55,7 @@ impl BoundSigner {
         Self { signer, audience: DEFAULT_AUDIENCE.to_owned(), clock: Clock::default() }
     }
 
-    /// The claims of `word`, with what binds them to a message of `data` to `subject`.
+    /// Signs the claims of `word`, together with claims that bind them to a message of `data` to `subject`.
     pub(super) fn sign(&self, word: &impl Serialize, subject: &str, data: &[u8]) -> Result<String, RpcError> {
         let iat = self.clock.unix_seconds();
         let exp = iat + LIFETIME;
@@ -73,14 +73,14 @@ impl BoundSigner {
     }
 }
 
-/// Checks words of one type; holds the set of those used.
+/// Verifies statements of one type; holds the set of used ones.
 pub(super) struct BoundVerifier {
     verifier: Arc<Verifier>,
     replays: ReplaySet,
     clock: Clock,
 }
 
-/// Which words are taken.
+/// The conditions for accepting a statement.
 pub(super) struct BoundRules {
     pub(super) typ: &'static str,
     pub(super) audience: Box<str>,
@@ -109,7 +109,7 @@ impl BoundVerifier {
             epochs: false,
         };
         let verifier = Arc::new(Verifier::new(keys, rules, clock.clone()));
-        // It is good from `leeway` before it was made to `leeway` after it expires.
+        // A statement is valid from `leeway` before its creation to `leeway` after its expiry.
         Self { verifier, replays: ReplaySet::new(Duration::from_secs(LIFETIME + 2 * leeway), MAX_IN_FLIGHT), clock }
     }
 
@@ -117,16 +117,16 @@ impl BoundVerifier {
         &self.verifier
     }
 
-    /// The ring of the gateways' keys, if they are in one.
+    /// Returns the ring of the gateways' keys, if they are in one.
     pub(super) fn ring(&self) -> Option<&KeyRing> {
         self.verifier.ring()
     }
 
-    /// Checks that `token` was signed for this very request, but not yet that it is new:
-    /// [`use_up`](Self::use_up) is for the end, so that nothing but what would be taken is remembered.
+    /// Checks that `token` was signed for this request, but not yet that it is new. Call [`use_up`](Self::use_up)
+    /// last, so that only accepted statements are recorded.
     pub(super) fn prove(&self, token: &str, request: &Request, stale: Stale) -> Result<Proven, JwtRejection> {
         let proven = self.verifier.prove(token, stale).map_err(|refusal| match refusal {
-            // The caller's own token may be good for long: another one would mend nothing.
+            // The caller's own token may still be valid: a new token would not help.
             JwtRejection::Expired => JwtRejection::AssertionExpired,
             other => other,
         })?;
@@ -140,7 +140,7 @@ impl BoundVerifier {
         Ok(proven)
     }
 
-    /// Remembers the word; refuses one that was used before.
+    /// Records the statement as used; rejects one that was used before.
     pub(super) fn use_up(&self, proven: &Proven) -> Result<(), JwtRejection> {
         let id = proven.standing.marks.jti.as_deref().ok_or(JwtRejection::Id)?;
         self.replays.first_use(id, self.clock.steady())
@@ -153,7 +153,7 @@ impl fmt::Debug for BoundVerifier {
     }
 }
 
-/// The hash that binds a payload: base64url of its SHA-256.
+/// Returns the hash that binds a payload: base64url of its SHA-256.
 pub(super) fn digest(data: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(data))
 }

@@ -1,4 +1,4 @@
-//! Tokens verified before, so that a token's second request costs a look-up and no signature.
+//! A cache of verified tokens, so that a token's second request costs a look-up and no signature check.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,14 +6,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use foldhash::quality::RandomState;
 
-/// How many tokens are kept by default: about 5 MB of tokens of the usual size.
+/// The default number of cached tokens: about 5 MB of tokens of the usual size.
 pub(crate) const DEFAULT_CAPACITY: usize = 10_000;
 
-/// A bounded map from tokens to what they proved.
+/// A bounded map from tokens to their verified contents.
 ///
-/// The key is the whole token, compared byte by byte: a hash alone could be made to collide. Bounded by
-/// two generations: when the young one is half the capacity, it becomes the old one, and what nobody
-/// asked for since the last such change is forgotten.
+/// The key is the whole token, compared byte by byte: a hash alone could be made to collide. Two generations bound the
+/// size. When the young one reaches half the capacity, it becomes the old one, and tokens not used since the previous
+/// such change are evicted.
 pub(crate) struct TokenCache<V> {
     generations: RwLock<Generations<V>>,
     half: usize,
@@ -25,14 +25,14 @@ struct Generations<V> {
 }
 
 impl<V> TokenCache<V> {
-    /// A cache of at most `capacity` tokens; 0 keeps none.
+    /// Creates a cache of at most `capacity` tokens; 0 disables it.
     pub(crate) fn new(capacity: usize) -> Self {
         let generations = Generations { young: HashMap::default(), old: HashMap::default() };
         Self { generations: RwLock::new(generations), half: capacity.div_ceil(2) }
     }
 
     pub(crate) fn get(&self, token: &str) -> Option<Arc<V>> {
-        // A panic while the lock was held cannot leave a map half-changed, so poison is no reason to stop.
+        // A panic while the lock was held leaves no map half-changed, so poison is harmless.
         let generations = self.generations.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(hit) = generations.young.get(token) {
             return Some(Arc::clone(hit));
@@ -105,7 +105,7 @@ mod tests {
         let fill = |tokens: std::ops::Range<i32>| tokens.for_each(|n| cache.insert(&format!("{n}"), Arc::new(n)));
         fill(0..50);
         assert_eq!(cache.len(), 50);
-        // What is there already takes no place.
+        // An existing entry takes no additional space.
         fill(0..50);
         fill(50..100);
         assert_eq!(cache.len(), 100);

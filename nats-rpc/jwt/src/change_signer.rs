@@ -1,4 +1,4 @@
-//! Signer of changes and beacons of an auth instance.
+//! Signs the changes and beacons of an auth instance.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use super::jwks::SigningKeys;
 use super::watch::Hub;
 use crate::{DetachedSigner, KeyRing, SecretKey};
 
-/// Signs what an auth instance tells watchers: revocations, and beacons. Clones are the same.
+/// Signs an auth instance's messages to watchers: revocations, and beacons. Clones share one signer.
 ///
-/// A watcher that receives a change as a message believes it only if a key of the ring signed it, or the static secret
-/// where there is one. Give it to [`Revoker::signed_by`](super::Revoker::signed_by) and
+/// A watcher accepts a change that arrives as a message only if a key of the ring signed it, or the static secret if
+/// there is one. Pass the signer to [`Revoker::signed_by`](super::Revoker::signed_by) and
 /// [`TrustBeacon::start`](super::TrustBeacon::start).
 ///
 /// ```no_run
@@ -32,7 +32,7 @@ pub struct ChangeSigner(Arc<Parts>);
 struct Parts {
     signer: DetachedSigner,
     verified_by: VerifiedBy,
-    /// Told of each key that was published.
+    /// Notified of each published key of this instance.
     published: Arc<Notify>,
 }
 
@@ -42,8 +42,8 @@ enum VerifiedBy {
 }
 
 impl ChangeSigner {
-    /// Signs with the key of `keys` that is active at the time, which should be for
-    /// [access tokens](super::KeyPurpose::AccessTokens).
+    /// Signs with the key of `keys` that is active at the time, which should be for [access
+    /// tokens](super::KeyPurpose::AccessTokens).
     pub fn keys(keys: &SigningKeys) -> Self {
         let verified_by = VerifiedBy::Ring(keys.ring().clone());
         Self(Arc::new(Parts { signer: keys.detached_signer(), verified_by, published: keys.published() }))
@@ -63,12 +63,12 @@ impl ChangeSigner {
         &self.0.published
     }
 
-    /// Returns `true` if there are key rings beside the revocations.
+    /// Returns `true` if there are key rings in addition to the revocations.
     pub(super) fn has_rings(&self) -> bool {
         matches!(self.0.verified_by, VerifiedBy::Ring(_))
     }
 
-    /// The beacons that verifiers of this signer accept.
+    /// Returns the beacons that verifiers of this signer accept.
     pub(super) fn hub(&self, connection: &Connection) -> Arc<Hub> {
         match &self.0.verified_by {
             VerifiedBy::Ring(ring) => {

@@ -1,4 +1,4 @@
-//! What a token says: the claims every token needs, and the ones handlers read.
+//! The claims of a token: the standard ones, and those that handlers read.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,10 +7,10 @@ use nats_rpc::Principal;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-/// Who calls: user, session, roles and scopes, as proved by [`JwtGuard`](super::JwtGuard).
+/// The caller: user, session, roles and scopes, as proved by [`JwtGuard`](super::JwtGuard).
 ///
-/// This is the claims type to start with; a type of your own takes its place as soon as tokens carry
-/// more (`JwtGuard<MyClaims>`, `Auth<MyClaims>`).
+/// Start with this claims type. When tokens carry more claims, replace it by your own type (`JwtGuard<MyClaims>`,
+/// `Auth<MyClaims>`).
 ///
 /// ```
 /// use nats_rpc_jwt::UserClaims;
@@ -22,10 +22,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UserClaims {
-    /// The user's id: 1 to 256 characters, no control characters, otherwise exactly as issued. Never
-    /// put it into a NATS subject or a KV key as it is.
+    /// The user's id: 1 to 256 characters without control characters, otherwise exactly as issued. Never use it
+    /// unencoded in a NATS subject or a KV key.
     pub sub: String,
-    /// The session's id; log-out ends the session.
+    /// The session's id; logout ends the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
     /// Role names, compared exactly.
@@ -37,7 +37,7 @@ pub struct UserClaims {
 }
 
 impl UserClaims {
-    /// A caller without session, roles or scopes.
+    /// Creates a caller without session, roles or scopes.
     pub fn new(sub: impl Into<String>) -> Self {
         Self { sub: sub.into(), ..Self::default() }
     }
@@ -78,10 +78,10 @@ impl Principal for UserClaims {
     }
 }
 
-/// The claims that every check rests on (RFC 7519, section 4.1, and `sid`, `ep`, `rep`).
+/// The standard claims that every check uses (RFC 7519, section 4.1, and `sid`, `ep`, `rep`).
 ///
-/// Times are whole seconds: a fraction, a negative number or a string is a type error. A claim that is
-/// there twice is an error too, which is why this is a struct and no map.
+/// Times are whole seconds: a fraction, a negative number or a string is a type error. A duplicate claim is an error
+/// too; a struct detects it and a map does not.
 #[derive(Deserialize)]
 pub(crate) struct StandardClaims<'a> {
     #[serde(borrow)]
@@ -105,7 +105,7 @@ pub(crate) struct StandardClaims<'a> {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Audience(Vec<String>);
 
-/// Nobody issues tokens for more audiences than this.
+/// The maximum number of audiences of a token.
 const MAX_AUDIENCES: usize = 16;
 
 impl Audience {
@@ -145,12 +145,12 @@ impl<'de> Deserialize<'de> for Audience {
     }
 }
 
-/// Whether a `sub` can be somebody's: not empty, at most 256 characters, no control characters.
+/// Returns `true` if `sub` is valid: not empty, at most 256 characters, no control characters.
 pub(crate) fn is_sound_subject(sub: &str) -> bool {
     !sub.is_empty() && sub.chars().count() <= 256 && !sub.chars().any(char::is_control)
 }
 
-/// Whether a `jti` or `sid` can be one: 1 to 64 characters of visible ASCII.
+/// Returns `true` if a `jti` or `sid` is valid: 1 to 64 characters of visible ASCII.
 pub(crate) fn is_sound_id(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -1,4 +1,4 @@
-//! What time it is, and how much has passed: one clock for both, replaceable by tests.
+//! The current time and elapsed time: one clock for both, replaceable by tests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Where "now" comes from.
+/// The source of the current time.
 ///
-/// The wall clock says which of two moments on different machines is later, and may step either way. The steady clock
-/// never does: whatever is kept *for* a time is kept by that one.
+/// The wall clock orders events on different machines, and may step either way. The steady clock never steps: use it
+/// for durations.
 #[derive(Clone, Default)]
 pub struct Clock(Option<Arc<Source>>);
 
-/// What a test puts in the place of the system's clocks.
+/// The clocks that a test substitutes for those of the system.
 struct Source {
     wall: Box<dyn Fn() -> SystemTime + Send + Sync>,
     steady: Box<dyn Fn() -> Instant + Send + Sync>,
@@ -32,7 +32,7 @@ impl Clock {
         Self(Some(Arc::new(Source { wall: Box::new(wall), steady: Box::new(steady) })))
     }
 
-    /// The moment on the clock that never steps.
+    /// Returns the instant of the steady clock.
     pub fn steady(&self) -> Instant {
         self.0.as_ref().map_or_else(Instant::now, |source| (source.steady)())
     }
@@ -42,16 +42,16 @@ impl Clock {
     }
 
     fn since_epoch(&self) -> Duration {
-        // A clock before 1970 reads as 1970: every token is then from the future and refused.
+        // A clock before 1970 reads as 1970: every token is then from the future and is rejected.
         self.wall().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 
-    /// Seconds since 1970, as tokens count them.
+    /// Returns seconds since 1970, the unit of time claims.
     pub fn unix_seconds(&self) -> u64 {
         self.since_epoch().as_secs()
     }
 
-    /// Milliseconds since 1970.
+    /// Returns milliseconds since 1970.
     pub fn unix_millis(&self) -> u64 {
         u64::try_from(self.since_epoch().as_millis()).unwrap_or(u64::MAX)
     }
@@ -63,7 +63,7 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// Both clocks of a test, moved by hand.
+/// Both clocks of a test, set by the test.
 #[cfg(test)]
 #[derive(Clone)]
 pub(crate) struct Hand {
@@ -74,7 +74,7 @@ pub(crate) struct Hand {
 
 #[cfg(test)]
 impl Hand {
-    /// Shows `seconds` since 1970.
+    /// Creates clocks at `seconds` since 1970.
     pub(crate) fn at(seconds: u64) -> Self {
         let wall_ms = Arc::new(AtomicU64::new(seconds * 1_000));
         Self { started: Instant::now(), passed_ms: Arc::default(), wall_ms }
@@ -86,7 +86,7 @@ impl Hand {
         Clock::of(move || UNIX_EPOCH + millis(&wall.wall_ms), move || steady.started + millis(&steady.passed_ms))
     }
 
-    /// Lets time pass, on both clocks.
+    /// Advances both clocks.
     pub(crate) fn pass(&self, time: Duration) {
         for count in [&self.passed_ms, &self.wall_ms] {
             count.fetch_add(time.as_millis() as u64, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! What a guard believes, decided before the first request.
+//! Configuration of a guard, complete before the first request.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,22 +9,22 @@ use super::ring::KeyRing;
 use super::secret::{MIN_SECRET_BYTES, SecretKey};
 use nats_rpc::RenamedVariable;
 
-/// The issuer of access tokens unless configured: what `JWT_ISSUER` is if not set.
+/// The default issuer of access tokens, used if `JWT_ISSUER` is not set.
 pub const DEFAULT_ISSUER: &str = "nats-rpc-auth";
-/// The audience of access tokens unless configured: what `JWT_AUDIENCE` is if not set.
+/// The default audience of access tokens, used if `JWT_AUDIENCE` is not set.
 pub const DEFAULT_AUDIENCE: &str = "nats-rpc";
 /// The token type of access tokens (RFC 9068, section 2.1).
 pub const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 /// The token type that `@nestjs/jwt` gives to every token.
 pub(crate) const NEST_TYPE: &str = "JWT";
-/// Clock skew allowed unless configured: 5 s.
+/// The default clock skew allowed: 5 s.
 pub(crate) const DEFAULT_LEEWAY: Duration = Duration::from_secs(5);
-/// The longest lifetime of a token unless configured: 1 h.
+/// The default maximum lifetime of a token: 1 h.
 const DEFAULT_MAX_LIFETIME: Duration = Duration::from_secs(3600);
-/// More skew than this is a broken clock and no reason to take dead tokens.
+/// The maximum leeway. More skew indicates a broken clock and must not make expired tokens valid.
 const MAX_LEEWAY: Duration = Duration::from_secs(60);
 
-/// Which tokens a [`JwtGuard`](super::JwtGuard) takes, and from where.
+/// The tokens that a [`JwtGuard`](super::JwtGuard) accepts, and their sources.
 ///
 /// | | [`hs256`](Self::hs256), [`ring`](Self::ring) | [`nest_compatible`](Self::nest_compatible) |
 /// |---|---|---|
@@ -69,7 +69,7 @@ pub(crate) enum SignedWith {
     Ring(KeyRing),
 }
 
-/// What a gateway's assertions are signed with.
+/// The keys that verify a gateway's assertions.
 #[derive(Debug)]
 pub(crate) enum AssertedWith {
     Secret(SecretKey),
@@ -77,10 +77,10 @@ pub(crate) enum AssertedWith {
 }
 
 impl JwtConfig {
-    /// Access tokens signed with HS256 and `secret`.
+    /// Accepts access tokens signed with HS256 and `secret`.
     ///
-    /// Every service that verifies with a secret could also mint with it. Fine for a few services of one
-    /// team; beyond that use a [`ring`](Self::ring).
+    /// Every service that verifies with a secret can also issue tokens with it. Use it for a few services of one team;
+    /// otherwise use a [`ring`](Self::ring).
     pub fn hs256(secret: SecretKey) -> Self {
         Self {
             issuer: Some(DEFAULT_ISSUER.to_owned()),
@@ -90,7 +90,7 @@ impl JwtConfig {
         }
     }
 
-    /// Access tokens signed with one of the keys of `ring`, which their `kid` names.
+    /// Accepts access tokens signed with the key of `ring` that their `kid` names.
     pub fn ring(ring: KeyRing) -> Self {
         Self {
             max_lifetime: Some(DEFAULT_MAX_LIFETIME),
@@ -99,19 +99,20 @@ impl JwtConfig {
         }
     }
 
-    /// Tokens as stock `@nestjs/jwt` issues them with HS256, so that an existing gateway works unchanged.
+    /// Accepts tokens as stock `@nestjs/jwt` issues them with HS256, so that an existing gateway works unchanged.
     ///
-    /// What that gives up: any token signed with the secret is an access token, a refresh token too if it
-    /// was signed with the same; a token for another audience is taken unless [`audience`](Self::audience)
-    /// is set; without `jti`, `sid` and `ep` only all of its user's tokens can be revoked; and it lives as long as its issuer says unless
-    /// [`max_lifetime`](Self::max_lifetime) is set. Algorithm, signature, `exp` and `sub` are checked as always.
+    /// This mode is less strict. Any token signed with the secret is an access token, including a refresh token signed
+    /// with the same secret. A token for another audience is accepted unless [`audience`](Self::audience) is set.
+    /// Without `jti`, `sid` and `ep`, a token can only be revoked together with all tokens of its user. Its issuer
+    /// decides its lifetime unless [`max_lifetime`](Self::max_lifetime) is set. Algorithm, signature, `exp` and `sub`
+    /// are checked as always.
     pub fn nest_compatible(secret: SecretKey) -> Self {
         Self::bare(SignedWith::NestSecret(secret))
     }
 
-    /// Reads `JWT_SECRET` (at least 32 bytes, no default), `JWT_ISSUER` (default `nats-rpc-auth`) and
-    /// `JWT_AUDIENCE` (default `nats-rpc`) by way of `vars`: the static mode alone. With a connection,
-    /// [`open`](Self::open) takes the key ring where there is no secret.
+    /// Reads `JWT_SECRET` (at least 32 bytes, no default), `JWT_ISSUER` (default `nats-rpc-auth`) and `JWT_AUDIENCE`
+    /// (default `nats-rpc`) through `vars`. It supports the static secret only. With a connection,
+    /// [`open`](Self::open) uses the key ring if there is no secret.
     ///
     /// ```
     /// use nats_rpc_jwt::{JwtConfig, JwtConfigError};
@@ -150,76 +151,76 @@ impl JwtConfig {
         }
     }
 
-    /// Takes tokens of this issuer only.
+    /// Accepts tokens of this issuer only.
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
         self
     }
 
-    /// Takes tokens for this audience only.
+    /// Accepts tokens for this audience only.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = Some(audience.into());
         self
     }
 
-    /// Clock skew allowed, in whole seconds up to 60. Default: 5 s.
+    /// Sets the clock skew allowed, in whole seconds up to 60. Default: 5 s.
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.leeway = leeway;
         self
     }
 
-    /// The longest time between `iat` and `exp`, in whole seconds. Default: 1 h.
+    /// Sets the longest time between `iat` and `exp`, in whole seconds. Default: 1 h.
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_lifetime = Some(lifetime);
         self
     }
 
-    /// Also takes a token from this top-level string field of the payload, where the header is not used.
+    /// Also accepts a token from this top-level string field of the payload, if the header has none.
     pub fn payload_source(mut self, field: impl Into<String>) -> Self {
         self.payload_field = Some(field.into());
         self
     }
 
-    /// Also takes a gateway's [assertion](super::AssertionSigner), signed with `secret`.
+    /// Also accepts a gateway's [assertion](super::AssertionSigner), signed with `secret`.
     pub fn forwarded_assertion(mut self, secret: SecretKey) -> Self {
         self.assertion = Some(AssertedWith::Secret(secret));
         self
     }
 
-    /// Also takes a gateway's [assertion](super::AssertionSigner), signed with one of the keys of `ring`.
+    /// Also accepts a gateway's [assertion](super::AssertionSigner), signed with one of the keys of `ring`.
     ///
-    /// It should hold the keys of gateways and no others: whoever can write it can vouch for anybody.
+    /// The ring should hold the keys of gateways and no others: a client that can write to it can impersonate any
+    /// user.
     pub fn forwarded_assertion_ring(mut self, ring: KeyRing) -> Self {
         self.assertion = Some(AssertedWith::Ring(ring));
         self
     }
 
-    /// Also believes a payload's `user` as it is. For a developer's own machine, as [`InsecureDev`] proves.
+    /// Also accepts a payload's `user` without proof. For development on one machine only, as [`InsecureDev`] proves.
     pub fn insecure_dev_forwarded_user(mut self, proof: InsecureDev) -> Self {
         self.insecure_dev = Some(proof);
         self
     }
 
-    /// Leaves a top-level field `user` of the payload to the handler.
+    /// Leaves a top-level field `user` in the payload for the handler.
     ///
-    /// It is removed otherwise: no guard proves it, and a handler that reads it believes the sender.
+    /// By default the guard removes it: no guard verifies the field, and a handler that reads it trusts the sender.
     pub fn keep_user_field(mut self) -> Self {
         self.keep_user_field = true;
         self
     }
 
-    /// Refuses what `revocations` lists. Default: nothing is known to be revoked.
+    /// Rejects tokens that `revocations` lists. Default: no token is treated as revoked.
     ///
-    /// Tokens must then say when they were issued, and live for an hour at most: a revocation is remembered
-    /// as long.
+    /// Tokens must then have an `iat` and a lifetime of at most one hour, because a revocation is kept no longer.
     pub fn revocations(mut self, revocations: Revocations) -> Self {
         self.revocations = Some(revocations);
         self
     }
 
-    /// Goes on taking tokens, until they expire, while it cannot be told whether they were revoked.
+    /// Accepts tokens until they expire while the revocation list is stale.
     ///
-    /// For all handlers behind the guard; [`FailOpenJwtGuard`](super::FailOpenJwtGuard) is for one.
+    /// It applies to all handlers behind the guard; [`FailOpenJwtGuard`](super::FailOpenJwtGuard) applies to one.
     pub fn accept_stale_revocations(mut self) -> Self {
         self.accept_stale = true;
         self
@@ -260,7 +261,7 @@ impl JwtConfig {
     }
 }
 
-/// Why a guard cannot be made of a configuration. No message holds a secret.
+/// The reason why a configuration is invalid. No message contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwtConfigError {
@@ -270,7 +271,7 @@ pub enum JwtConfigError {
         /// The variable.
         name: &'static str,
     },
-    /// A secret is too short to be one.
+    /// A secret is shorter than 32 bytes.
     #[error("{name} has {bytes} bytes; it needs at least {MIN_SECRET_BYTES}")]
     ShortSecret {
         /// The variable or setting.
@@ -278,7 +279,7 @@ pub enum JwtConfigError {
         /// Its length.
         bytes: usize,
     },
-    /// A secret is set by its variable and by the variable of its file.
+    /// A secret is set by its variable and by its `_FILE` variable.
     #[error("set {name} or {name}_FILE, not both")]
     #[non_exhaustive]
     SecretTwice {
@@ -291,7 +292,7 @@ pub enum JwtConfigError {
     SecretFile {
         /// The variable of the secret.
         name: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         why: std::io::ErrorKind,
     },
     /// Two secrets that protect different things are the same.
@@ -302,19 +303,19 @@ pub enum JwtConfigError {
         /// The other.
         second: &'static str,
     },
-    /// A setting is there but empty.
+    /// A setting is present but empty.
     #[error("the {name} is empty")]
     Empty {
         /// The setting.
         name: &'static str,
     },
-    /// A variable's value cannot be used.
+    /// A variable has an invalid value.
     #[error("{name} must be {wanted}")]
     #[non_exhaustive]
     Variable {
         /// The variable.
         name: &'static str,
-        /// What its value should be.
+        /// The expected value.
         wanted: &'static str,
     },
     /// A variable is set by its old name.
@@ -323,19 +324,19 @@ pub enum JwtConfigError {
     /// More than 60 s of clock skew.
     #[error("the leeway is above 60 s")]
     Leeway,
-    /// No token could live.
+    /// A maximum lifetime below 1 s: no token would be valid.
     #[error("the longest lifetime is below 1 s")]
     MaxLifetime,
-    /// Tokens that may live longer than a revocation is remembered.
+    /// The tokens may live longer than a revocation is kept.
     #[error("with revocations, the longest lifetime of a token must be set, to 1 h at most")]
     NotRevocable,
-    /// A key pair would be made or published in a busy loop.
+    /// An interval so short that key pairs would be generated or published in a busy loop.
     #[error("the interval of rotations or heartbeats is below 10 ms")]
     Interval,
     /// `NATS_RPC_INSECURE_DEV` is not `1`.
     #[error("believing a forwarded user needs NATS_RPC_INSECURE_DEV=1")]
     InsecureDevFlag,
-    /// A NATS server that is not on this machine.
+    /// The NATS server is not on this machine.
     #[error("believing a forwarded user needs a NATS server on this machine")]
     InsecureDevServer,
 }

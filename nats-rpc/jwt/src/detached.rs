@@ -1,4 +1,4 @@
-//! Signatures of auth on what is no token: changes of a bucket, and beacons.
+//! Auth's signatures on data other than tokens: changes of a bucket, and beacons.
 
 use std::fmt;
 
@@ -12,20 +12,21 @@ use super::ring::{KeyRing, WeakKeyRing};
 use super::secret::SecretKey;
 use super::signing::{ActiveKey, Publishing, choose_back_end};
 
-/// The most skew between clocks, in seconds.
+/// The maximum clock skew, in seconds.
 const LEEWAY: u64 = 60;
-/// Makes a key of its own of the secret, so that no token is ever a signature of something else.
+/// Derives a separate key from the secret, so that no token can be used as a detached signature.
 const DERIVATION: &[u8] = b"nats-rpc detached signature key 1";
 
-/// Signs bytes with the present key of an auth instance, or with a key that is derived from the static secret.
+/// Signs bytes with the active key of an auth instance, or with a key that is derived from the static secret.
 ///
-/// The bytes must begin with a line that names their kind and cannot begin a token, which are base64url.
+/// The bytes must begin with a line that names their kind. That line must not be a possible beginning of a token,
+/// which is base64url.
 pub(crate) enum DetachedSigner {
     Keys { active: ActiveKey, _publisher: Publishing },
     Secret(Box<hmac::Key>),
 }
 
-/// Verifies what a [`DetachedSigner`] signs.
+/// Verifies the signatures of a [`DetachedSigner`].
 pub(crate) enum DetachedVerifier {
     Ring(WeakKeyRing),
     Secret(Box<hmac::Key>),
@@ -45,7 +46,7 @@ impl DetachedSigner {
         Self::Secret(Box::new(derived(secret)))
     }
 
-    /// The id of the key, empty for a secret, and the signature; `None` while no key is published.
+    /// Returns the id of the key, empty for a secret, and the signature; `None` while no key is published.
     pub(crate) fn sign(&self, bytes: &[u8], now: u64) -> Option<(String, String)> {
         match self {
             Self::Keys { active, .. } => {
@@ -125,7 +126,7 @@ mod tests {
     const NOW: u64 = 1_800_000_000;
     const BYTES: &[u8] = b"kind\nwhat is said";
 
-    /// A ring with the public half of `key`, for tokens of type `typ`, until 100 s after `NOW`.
+    /// Creates a ring with the public half of `key`, for tokens of type `typ`, until 100 s after `NOW`.
     fn ring(key: &OwnKey, typ: &str) -> KeyRing {
         let entry = json!({
             "kid": key.kid(), "alg": "EdDSA", "typ": typ, "iss": "i", "not_before": NOW, "not_after": NOW + 100,

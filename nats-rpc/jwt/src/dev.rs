@@ -1,14 +1,14 @@
-//! Believing whoever says who they are: for a developer's own machine.
+//! Development mode: accepts a `user` field in the payload without proof.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::config::JwtConfigError;
 
-/// Proof that a payload's `user` may be believed as it is: nobody but this machine can send one.
+/// Proof that a payload's `user` may be accepted without verification: only this machine can send one.
 ///
-/// Anyone who can publish is then anyone. It exists so that a service can be tried with nothing but the
-/// `nats` command line. What it cannot see is a tunnel: a port forwarded to a server elsewhere looks like
-/// this machine.
+/// Any client that can publish can then impersonate any user. This mode exists so that a developer can try a service
+/// with only the `nats` command line. It cannot detect a tunnel: a port forwarded to a remote server looks like this
+/// machine.
 ///
 /// ```
 /// use nats_rpc_jwt::InsecureDev;
@@ -26,8 +26,8 @@ impl InsecureDev {
     /// The environment variable that must be `1`.
     pub(crate) const FLAG: &str = "NATS_RPC_INSECURE_DEV";
 
-    /// `flag` is the value of `NATS_RPC_INSECURE_DEV`; `is_loopback` whether the NATS connection stays on this
-    /// machine.
+    /// Checks the conditions. `flag` is the value of `NATS_RPC_INSECURE_DEV`; `is_loopback` is `true` if the NATS
+    /// connection stays on this machine.
     ///
     /// # Errors
     /// [`JwtConfigError::InsecureDevFlag`] unless the flag is `1`, [`JwtConfigError::InsecureDevServer`] if the
@@ -42,7 +42,7 @@ impl InsecureDev {
         Ok(Self { last_alarm: AtomicU64::new(0) })
     }
 
-    /// Says so in the log, at most once a minute. `now` in seconds since 1970.
+    /// Logs a warning about this mode, at most once a minute. `now` in seconds since 1970.
     pub(crate) fn raise_alarm(&self, now: u64) -> bool {
         let last = self.last_alarm.load(Ordering::Relaxed);
         let due = now.saturating_sub(last) >= 60

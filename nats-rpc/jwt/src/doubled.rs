@@ -1,8 +1,8 @@
-//! Waits that double from one try to the next.
+//! Exponential backoff.
 
 use std::time::Duration;
 
-/// `first`, doubled as many `times`; `longest` at most.
+/// Returns `first`, doubled `times` times; `longest` at most.
 pub fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
     let factor = 1_u32.checked_shl(times);
     factor.and_then(|factor| first.checked_mul(factor)).map_or(longest, |wait| wait.min(longest))

@@ -1,4 +1,4 @@
-//! What a deployment says of tokens: a static secret, or else the key ring.
+//! Token settings of a deployment: a static secret, or else the key ring.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use super::revocation::{DEFAULT_MAX_STALE, RevocationBucketError};
 use crate::jwks::{KeyPurpose, KeysError};
 use crate::{InsecureDev, JwtConfig, JwtConfigError, JwtGuard, KeyRing, Revocations, SecretKey, UserClaims};
 
-/// The secret of access tokens; where it is set there is no key ring.
+/// The secret of access tokens; if it is set, the key ring is not used.
 const SECRET: &str = "JWT_SECRET";
-/// The secret of assertions, where access tokens have one as well.
+/// The secret of assertions, if access tokens use a secret as well.
 pub(crate) const ASSERTION_SECRET: &str = "JWT_ASSERTION_SECRET";
 const ACCEPT_ASSERTIONS: &str = "JWT_ACCEPT_ASSERTIONS";
 const CHECK_REVOCATIONS: &str = "JWT_CHECK_REVOCATIONS";
 const MAX_AGE: &str = "JWT_REVOCATION_MAX_AGE_MS";
-/// Variables that had another name.
+/// Variables that were renamed.
 const RENAMED: [(&str, &str); 2] = [
     ("JWT_WITHOUT_REVOCATIONS", "JWT_CHECK_REVOCATIONS, with the opposite value,"),
     ("JWT_REVOCATIONS_STALE_MS", "JWT_REVOCATION_MAX_AGE_MS"),
 ];
 
-/// What a deployment says of tokens, read before there is a connection.
+/// Token settings of a deployment, read before there is a connection.
 ///
-/// [`JwtConfig::load`] reads and opens in one step. This is for a process that follows some of it already, as
-/// auth does, which signs with keys of the ring: what is given here is not followed once more.
+/// [`JwtConfig::load`] reads and opens in one step. Use this type if the process already watches a part of the state,
+/// as auth does, which signs with keys of the ring. It does not watch again what the caller passes in.
 ///
 /// ```no_run
 /// use nats_rpc_jwt::{JwtGuard, KeyPurpose, SigningKeyConfig, SigningKeys, VerifierConfig};
@@ -55,10 +55,10 @@ pub struct VerifierConfig {
 }
 
 impl VerifierConfig {
-    /// Reads the variables of [`JwtConfig::load`] by way of `vars`.
+    /// Reads the variables of [`JwtConfig::load`] through `vars`.
     ///
     /// # Errors
-    /// [`JwtConfigError`] naming the first that cannot be used.
+    /// [`JwtConfigError`] naming the first invalid one.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, JwtConfigError> {
         let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
         renamed_variable(vars, &RENAMED)?;
@@ -87,38 +87,38 @@ impl VerifierConfig {
         })
     }
 
-    /// Takes access tokens by this ring, which is followed already: one of [`KeyPurpose::AccessTokens`].
+    /// Verifies access tokens with this ring, which is watched already: one of [`KeyPurpose::AccessTokens`].
     pub fn ring(mut self, ring: KeyRing) -> Self {
         self.ring = Some(ring);
         self
     }
 
-    /// Takes assertions, where they are taken, by this ring, which is followed already: one of
-    /// [`KeyPurpose::Assertions`], whose bucket has those of [`KeyPurpose::Peers`] too.
+    /// Verifies assertions, if they are enabled, with this ring, which is watched already: one of
+    /// [`KeyPurpose::Assertions`], whose bucket also has the keys of [`KeyPurpose::Peers`].
     pub fn gateways(mut self, ring: KeyRing) -> Self {
         self.gateways = Some(ring);
         self
     }
 
-    /// Refuses what these revocations, which are followed already, refuse; unless nothing is to be refused.
+    /// Rejects tokens that these revocations list, which are watched already, unless revocation checks are disabled.
     pub fn revocations(mut self, revocations: Revocations) -> Self {
         self.revocations = Some(revocations);
         self
     }
 
-    /// Follows what was revoked, within the bound of these settings.
+    /// Watches the revocations, with the maximum age of these settings.
     ///
     /// # Errors
-    /// As [`Revocations::watch`].
+    /// Those of [`Revocations::watch`].
     pub async fn watch_revocations(&self, connection: &Connection) -> Result<Revocations, RevocationBucketError> {
         Revocations::watch_signed(connection, self.max_stale, self.secret.as_ref()).await
     }
 
-    /// Follows what was not given, and makes a guard's configuration of all.
+    /// Watches everything that was not passed in, and builds a guard's configuration from all of it.
     ///
     /// # Errors
-    /// [`KeysError::NotProvisioned`] with neither a secret nor a ring, [`KeysError::Revocations`] if those cannot
-    /// be followed; otherwise as [`KeyRing::watch`].
+    /// [`KeysError::NotProvisioned`] with neither a secret nor a ring, [`KeysError::Revocations`] if those cannot be
+    /// watched; otherwise those of [`KeyRing::watch`].
     pub async fn load(self, connection: &Connection) -> Result<JwtConfig, KeysError> {
         let followed = async |known: Option<KeyRing>, purpose| match known {
             Some(ring) => Ok(ring),
@@ -151,7 +151,7 @@ impl VerifierConfig {
 }
 
 impl JwtConfig {
-    /// Takes the tokens that this deployment issues, by way of `vars`.
+    /// Creates a configuration for the tokens that this deployment issues, through `vars`.
     ///
     /// | variable | is | default |
     /// |---|---|---|
@@ -162,9 +162,9 @@ impl JwtConfig {
     /// | `JWT_CHECK_REVOCATIONS` | `false`: what was revoked is taken until it expires, as where tokens are a NestJS system's and no auth service of ours runs | `true`: [`Revocations::watch`] in the KV bucket `auth_rev` |
     /// | `JWT_REVOCATION_MAX_AGE_MS` | for how long nothing may prove that all revocations are known before guards answer 503, 1,000 to 3,600,000; with less than 10,000, an election of the bucket's leader is an outage | 30000 |
     ///
-    /// A secret may stand in a file: `JWT_SECRET_FILE` and `JWT_ASSERTION_SECRET_FILE` name it.
+    /// A file may hold a secret: `JWT_SECRET_FILE` and `JWT_ASSERTION_SECRET_FILE` name it.
     ///
-    /// [`VerifierConfig`] does it in steps, for a process that follows some of this already.
+    /// [`VerifierConfig`] does it in steps, for a process that already watches a part of this.
     ///
     /// ```no_run
     /// use nats_rpc_jwt::{JwtConfig, JwtGuard};
@@ -178,15 +178,15 @@ impl JwtConfig {
     /// ```
     ///
     /// # Errors
-    /// [`KeysError::Config`] naming the variable that cannot be used; otherwise as [`VerifierConfig::load`].
+    /// [`KeysError::Config`] naming the invalid variable; otherwise those of [`VerifierConfig::load`].
     pub async fn load(connection: &Connection, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
         VerifierConfig::from_vars(vars)?.load(connection).await
     }
 
-    /// Whether [`open`](Self::open) can use these variables, as far as that can be told without a connection.
+    /// Checks that [`open`](Self::open) can use these variables, as far as possible without a connection.
     ///
     /// # Errors
-    /// [`JwtConfigError`] naming the first that cannot be used.
+    /// [`JwtConfigError`] naming the first invalid one.
     pub fn check_vars(vars: impl Fn(&str) -> Option<String>) -> Result<(), JwtConfigError> {
         VerifierConfig::from_vars(vars).map(drop)
     }
@@ -199,7 +199,7 @@ fn max_stale(vars: impl Fn(&str) -> Option<String>) -> Result<Duration, JwtConfi
     millis.map(Duration::from_millis).ok_or(JwtConfigError::Variable { name: MAX_AGE, wanted })
 }
 
-/// Reads a setting that is on or off; `default` if it is not set.
+/// Reads a Boolean setting; returns `default` if it is not set.
 fn flag(name: &'static str, default: bool, vars: impl Fn(&str) -> Option<String>) -> Result<bool, JwtConfigError> {
     match vars(name).as_deref() {
         None | Some("") => Ok(default),
@@ -210,19 +210,19 @@ fn flag(name: &'static str, default: bool, vars: impl Fn(&str) -> Option<String>
 }
 
 impl JwtGuard<UserClaims> {
-    /// Whether [`from_env`](Self::from_env) can use the environment, for [`Service::check`](nats_rpc::Service::check):
-    /// before there is a connection.
+    /// Checks that [`from_env`](Self::from_env) can use the environment. For
+    /// [`Service::check`](nats_rpc::Service::check), before there is a connection.
     ///
     /// # Errors
-    /// As [`JwtConfig::check_vars`].
+    /// Those of [`JwtConfig::check_vars`].
     pub fn check_env() -> Result<(), JwtConfigError> {
         JwtConfig::check_vars(|name| std::env::var(name).ok())
     }
 
-    /// Makes a guard of the environment, for [`Service::guard`](nats_rpc::Service::guard): of `JWT_SECRET`, or
-    /// else of the key ring that auth instances publish. [`JwtConfig::load`] has all variables.
+    /// Creates a guard from the environment, for [`Service::guard`](nats_rpc::Service::guard): from `JWT_SECRET`, or
+    /// else from the key ring that auth instances publish. [`JwtConfig::load`] lists all variables.
     ///
-    /// For other sources, or claims of your own, use [`JwtGuard::new`] with a [`JwtConfig`].
+    /// For other sources or your own claims type, use [`JwtGuard::new`] with a [`JwtConfig`].
     ///
     /// ```no_run
     /// use nats_rpc::prelude::*;
@@ -232,25 +232,25 @@ impl JwtGuard<UserClaims> {
     /// ```
     ///
     /// # Errors
-    /// As [`JwtConfig::load`].
+    /// Those of [`JwtConfig::load`].
     pub async fn from_env(context: ServiceContext) -> Result<Self, KeysError> {
         Self::from_vars(context, |name| std::env::var(name).ok()).await
     }
 
-    /// As [`from_env`](Self::from_env), with variables from elsewhere.
+    /// Like [`from_env`](Self::from_env), with variables from elsewhere.
     ///
     /// # Errors
-    /// As [`JwtConfig::load`].
+    /// Those of [`JwtConfig::load`].
     pub async fn from_vars(context: ServiceContext, vars: impl Fn(&str) -> Option<String>) -> Result<Self, KeysError> {
         Ok(Self::new(JwtConfig::load(context.connection(), vars).await?)?)
     }
 }
 
 impl InsecureDev {
-    /// Proves it by `NATS_RPC_INSECURE_DEV=1` and the service's own connection.
+    /// Creates the proof from `NATS_RPC_INSECURE_DEV=1` and the service's own connection.
     ///
     /// # Errors
-    /// As [`InsecureDev::prove`].
+    /// Those of [`InsecureDev::prove`].
     pub fn from_env(context: &ServiceContext) -> Result<Self, JwtConfigError> {
         Self::prove(std::env::var(Self::FLAG).ok().as_deref(), context.connection().is_loopback())
     }
@@ -313,7 +313,7 @@ mod tests {
             assert!(JwtGuard::check_env().is_err());
             return;
         }
-        // An environment is that of a whole process, so this test runs itself in one of its own.
+        // The environment belongs to the whole process, so this test runs itself in a separate process.
         let this =
             format!("{}::the_environment_is_checked_as_variables_are", module_path!().split_once("::").unwrap().1);
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());

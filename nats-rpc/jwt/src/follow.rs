@@ -1,4 +1,4 @@
-//! A KV bucket in memory: what is in it, then every change, for as long as anybody wants it.
+//! Watches a KV bucket: delivers its contents, then every change, until the watcher is dropped.
 
 mod consumer;
 
@@ -19,87 +19,85 @@ use tokio::time::Instant;
 use self::consumer::Consumer;
 use super::doubled::doubled;
 
-/// The pause before a new try; each that is in vain doubles it.
+/// The pause before a retry; each failed retry doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause between two tries; up to half as much comes on top.
+/// The longest pause between two retries; a random part adds up to half as much.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long opening the bucket and its consumer may take before it is tried anew.
+/// The timeout of opening the bucket and its consumer, after which it is retried.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
-/// How long nothing may come of a history that is not all there before it is read anew: who delivers it may be
-/// behind the leader, and the next one that is asked may not.
+/// The maximum silence during an incomplete history, after which it is read again. The delivering replica may be
+/// behind the leader, and the next one that is selected may not.
 const SILENCE_LIMIT: Duration = Duration::from_secs(3);
-/// Time for which a bucket is read without a consumer after two clients died: a record that ends clients
-/// could be written again and again.
+/// The time for which a bucket is read without a consumer after two clients died: a record that ends clients could be
+/// written repeatedly.
 const CALM: Duration = Duration::from_secs(60);
-/// Interval of these reads.
+/// The interval of these reads.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What a [`Follower`] sees of its bucket, in the bucket's order.
+/// An event of a [`Follower`]'s bucket, in the bucket's order.
 #[derive(Debug)]
 pub(crate) enum Change<'a> {
-    /// The history comes, for the first time or once more. What it lacks when [`Loaded`](Self::Loaded)
-    /// follows is no longer in the bucket. The revisions of one stream say nothing of those of another of its name,
+    /// The history begins, for the first time or again. A key that does not occur before [`Loaded`](Self::Loaded) is
+    /// no longer in the bucket. Revisions of one stream cannot be compared with those of another one of the same name,
     /// which was `created` at another time.
     Begin { created: OffsetDateTime },
     /// A key has this value.
     Put { key: &'a str, value: &'a [u8], revision: u64 },
     /// A key was deleted, purged, or has expired.
     Gone { key: &'a str, revision: u64 },
-    /// All that was in the bucket has been seen; from here on it is news.
+    /// The complete history was delivered; new changes follow.
     Loaded,
 }
 
-/// Size of the history of a bucket.
+/// The size of a bucket's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum History {
-    /// A handful of keys: they are read one by one, so that not even the first reading ends a client.
+    /// A few keys. They are read one by one, so that not even the first read ends a client.
     Short,
-    /// Perhaps thousands.
+    /// Up to thousands of keys.
     Long,
 }
 
-/// How far a [`Follower`] has come, and in which stream.
+/// The progress of a [`Follower`], and its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// When the stream was created, by which one is told from another of its name.
+    /// The creation time of the stream, which distinguishes it from another one of the same name.
     pub(crate) created: OffsetDateTime,
-    /// Up to which sequence all has been seen.
+    /// The sequence up to which everything was delivered.
     pub(crate) sequence: u64,
 }
 
-/// Follows one bucket until it is dropped.
+/// Watches one bucket until it is dropped.
 ///
-/// A lost connection is taken up where it broke. After a renewal of the connection, an error, or
-/// [`resync`](Self::resync), the whole history comes again, announced by [`Change::Begin`].
+/// After a lost connection it resumes at the last position. After a renewal of the connection, an error, or
+/// [`resync`](Self::resync), it reads the whole history again, announced by [`Change::Begin`].
 ///
-/// In a cluster any server that has a copy may deliver the history, also one whose copy is behind. So it
-/// counts as seen only once it has come as far as what the leader said to be the last message, when asked
-/// after the reading had begun.
+/// In a cluster any replica may deliver the history, including one that is behind. So the history counts as complete
+/// only once it has reached the leader's last message, as queried after the read began.
 ///
-/// The bucket must hold at least one key that stays: on an empty one JetStream delivers nothing at all, so
-/// that "nothing there" could not be told from "nothing yet". Whoever provisions a bucket puts it there.
+/// The bucket must hold at least one permanent key: JetStream delivers nothing from an empty bucket, so that "empty"
+/// could not be distinguished from "not delivered yet". Provisioning writes that key.
 ///
-/// A record with a bad header ends the client that it is delivered to. So a [short history](History::Short), and any
-/// history after that has happened, is read record by record, which does no harm, and only the news come by a
-/// consumer. After a second time within a minute, nothing comes by a consumer for a minute.
+/// A record with a bad header ends the client to which it is delivered. So a [short history](History::Short), and any
+/// history after such an end, is read record by record, which is safe, and a consumer delivers new changes only. After
+/// a second end within a minute, no consumer is used for a minute.
 ///
-/// It needs `STREAM.INFO`, `STREAM.MSG.GET`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the bucket's stream and
-/// no more.
+/// It needs only `STREAM.INFO`, `STREAM.MSG.GET`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the bucket's stream.
 pub(crate) struct Follower {
     bucket: String,
-    /// How far it has come, once the history has been seen.
+    /// The progress, once the history is complete.
     seen: watch::Receiver<Option<Seen>>,
     resync: Arc<Notify>,
     task: AbortHandle,
 }
 
 impl Follower {
-    /// Opens `bucket` and has `see` told of everything in it, on a task of its own.
+    /// Opens `bucket` and calls `see` with each of its events, in a separate task.
     ///
     /// # Errors
-    /// [`KvError::Missing`] if it was not provisioned, [`KvError::JetStream`] if JetStream does not give it.
+    /// [`KvError::Missing`] if it was not provisioned, [`KvError::JetStream`] if JetStream does not return it.
     pub(crate) async fn start(
         connection: &Connection,
         bucket: &str,
@@ -114,7 +112,7 @@ impl Follower {
         Ok(Self { bucket: bucket.to_owned(), seen, resync, task })
     }
 
-    /// Waits until the history has been seen.
+    /// Waits until the history is complete.
     ///
     /// # Errors
     /// [`NotLoaded`] if that takes longer than `limit`.
@@ -126,14 +124,15 @@ impl Follower {
         }
     }
 
-    /// Up to where everything has been seen; `None` until the history has been.
+    /// Returns the progress, or `None` until the history is complete.
     ///
-    /// That very stream, if its last sequence (`STREAM.INFO`) is no higher, held nothing newer when it was asked.
+    /// If the last sequence of that stream (`STREAM.INFO`) is no higher, the stream held nothing newer when it was
+    /// queried.
     pub(crate) fn seen(&self) -> Option<Seen> {
         *self.seen.borrow()
     }
 
-    /// Has the whole history read again, as when the stream turns out to be another one.
+    /// Reads the whole history again, for example if the stream was replaced by another one.
     pub(crate) fn resync(&self) {
         self.resync.notify_one();
     }
@@ -151,7 +150,7 @@ impl fmt::Debug for Follower {
     }
 }
 
-/// A bucket's history that did not come.
+/// A bucket's history did not arrive.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "what the KV bucket {bucket} holds did not arrive within {waited:?}; if it is empty, run `provision`{}",
@@ -162,7 +161,7 @@ pub(crate) struct NotLoaded {
     pub(crate) waited: Duration,
 }
 
-/// What else keeps a history from coming: nats-server does not answer a question that it forbids.
+/// Names another possible cause of a missing history: nats-server does not reply to a forbidden request.
 pub(super) fn or_permit(bucket: &str) -> String {
     format!(
         "; if nats-server logs a permissions violation, give this user a permission for \
@@ -187,9 +186,9 @@ async fn follow(
     loop {
         let generation = connection.generation();
         let ended: Box<dyn Error + Send + Sync> = tokio::select! {
-            // The consumer of a client that has died may be silent for ever.
+            // The consumer of a dead client may stay silent forever.
             _ = connection.wait_for_renewal(generation) => {
-                // A record with a bad header may have ended it, and would end the next one too.
+                // A record with a bad header may have ended the client, and would end the next one too.
                 let again = died.replace(Instant::now()).is_some_and(|before| before.elapsed() < CALM);
                 way = if again { Way::Polling } else { Way::Records };
                 "the connection was renewed".into()
@@ -203,30 +202,31 @@ async fn follow(
             }
         };
         tracing::warn!(bucket = bucket.name(), reason = %ended, "following a KV bucket begins anew");
-        // Nothing that was seen is worth anything until all of it has been seen once more.
+        // Progress is invalid until the history has been read again.
         in_vain = if seen.send_replace(None).is_some() { 0 } else { in_vain.saturating_add(1) };
         tokio::time::sleep(pause(in_vain, fastrand::f64())).await;
     }
 }
 
-/// The pause after so many tries on end that did not come as far as the end of the history; `share` (0 to 1)
-/// makes it up to half as long again, so that instances do not march in step.
+/// Returns the pause after `in_vain` consecutive reads that did not complete the history. `share` (0 to 1) adds up to
+/// half as much, so that instances do not retry in lockstep.
 fn pause(in_vain: u32, share: f64) -> Duration {
     doubled(FIRST_PAUSE, in_vain, LONGEST_PAUSE).mul_f64(1.0 + share / 2.0)
 }
 
-/// The way in which a bucket is read. Each is slower than the one before, and survives more.
+/// The method of reading a bucket. Each is slower and more robust than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// History and news by a consumer.
+    /// A consumer delivers history and changes.
     Consumer,
-    /// The history record by record, the news by a consumer: a record that ends a client is delivered to none.
+    /// The history is read record by record, a consumer delivers the changes: a record that ends a client is never
+    /// delivered.
     Records,
-    /// Both record by record.
+    /// History and changes are read record by record.
     Polling,
 }
 
-/// Reads the bucket from its beginning, and on; gives why that ended.
+/// Reads the history and then the changes; returns the reason of its end.
 async fn read(
     bucket: &KvBucket,
     history: History,
@@ -271,7 +271,7 @@ impl<See: FnMut(Change<'_>) + Send> Reading<'_, See> {
         Ok(at)
     }
 
-    /// Reads what comes after `at`, each two seconds, for a minute.
+    /// Reads the records after `at` every two seconds, for a minute.
     async fn poll(&mut self, at: Option<Seen>) -> Result<Infallible, BoxError> {
         let mut at = at.ok_or("its history was not read")?;
         let end = Instant::now() + CALM;
@@ -285,12 +285,12 @@ impl<See: FnMut(Change<'_>) + Send> Reading<'_, See> {
         Err("a minute has passed without a consumer".into())
     }
 
-    /// Has a consumer deliver everything, or what comes after `at`.
+    /// Delivers everything, or the records after `at`, by a consumer.
     async fn consume(&mut self, mut at: Option<Seen>) -> Result<Infallible, BoxError> {
         loop {
             let open = async {
                 let handles = self.bucket.current().await?;
-                // The last message before the consumer began may be gone, and is then never delivered.
+                // The last message before the consumer began may be deleted, and is then never delivered.
                 let info = leader::info(&handles.store).await?;
                 if at.is_some_and(|at| at.created != info.created) {
                     return Err("it is another one".into());
@@ -332,7 +332,7 @@ impl<See: FnMut(Change<'_>) + Send> Reading<'_, See> {
             if at.is_none() {
                 return Err(ended);
             }
-            // It is taken up where it broke.
+            // The read resumes at the last position.
             tracing::debug!(bucket = self.bucket.name(), reason = %ended, "another consumer goes on");
             tokio::time::sleep(pause(0, fastrand::f64())).await;
         }
@@ -349,7 +349,8 @@ impl<See: FnMut(Change<'_>) + Send> Reading<'_, See> {
         }
         let KvRecord { key, revision, .. } = record;
         (self.see)(match &record.value {
-            // A document whose headers are bad is a bad document. Of many records, each counts by itself.
+            // A document with bad headers is invalid as a whole. A long history has many records, each of which counts
+            // separately.
             Some(_) if record.has_bad_headers && self.history == History::Short => {
                 Change::Put { key, value: b"", revision: *revision }
             }
@@ -359,11 +360,11 @@ impl<See: FnMut(Change<'_>) + Send> Reading<'_, See> {
     }
 }
 
-/// Whether the history is all there with an entry of `revision`, behind which whoever delivers it has `pending`
-/// more, and of which the leader says that its last message is `last`.
+/// Returns `true` if the history is complete with an entry of `revision`. `pending` is the number of later entries of
+/// the delivering replica, `last` the leader's last sequence.
 ///
-/// Either alone is too little: a copy that is behind has nothing more either, and with something pending a key
-/// may still be missing whose older value nobody has any more.
+/// Both conditions are needed. A replica that is behind has nothing pending either. With something pending, a key may
+/// still be missing whose older value was overwritten.
 fn is_all(revision: u64, pending: u64, last: u64) -> bool {
     pending == 0 && revision >= last
 }

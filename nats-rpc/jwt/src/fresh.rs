@@ -1,16 +1,16 @@
-//! A second look at tokens whose key is newer than what this process knows.
+//! Verifies a token again if its key is newer than the known ring.
 
 use super::refusal::JwtRejection;
 use super::ring::KeyRing;
 
-/// Verifies once more for each newer ring that arrives in time, for as long as the key is unknown.
+/// Verifies again for each newer ring that arrives in time, while the key is unknown.
 pub(super) async fn fresh<T>(
     ring: Option<&KeyRing>,
     mut verify: impl FnMut() -> Result<T, JwtRejection>,
 ) -> Result<T, JwtRejection> {
     let Some(ring) = ring else { return verify() };
     loop {
-        // Taken first: what arrives while the token is verified must not be waited for in vain.
+        // Read first: a ring that arrives during the verification must not be missed.
         let version = ring.version();
         match verify() {
             Err(JwtRejection::UnknownKeyId | JwtRejection::NoKeys) if ring.newer_than(version).await => {}
@@ -33,7 +33,7 @@ mod tests {
     use super::super::{Feed, JwtConfig, JwtGuard, UserClaims, bound};
     use super::*;
 
-    /// A ring without keys, whose feed brings `key` as soon as it is asked.
+    /// Creates a ring without keys, whose feed delivers `key` on the first request.
     fn soon(key: &Key) -> KeyRing {
         let asked = Arc::new(Notify::new());
         let ring = KeyRing::from_json(&document(1, &[])).unwrap();
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn nothing_else_is_looked_at_twice() {
         let ring = KeyRing::from_json(&document(1, &[])).unwrap();
-        // Nobody brings keys to a ring without a feed, and no key mends a token that has expired.
+        // A ring without a feed gets no keys, and no new key makes an expired token valid.
         for (ring, refusal) in [
             (Some(&ring), JwtRejection::UnknownKeyId),
             (None, JwtRejection::UnknownKeyId),

@@ -1,4 +1,4 @@
-//! The header of a token, read strictly: three members are known, anything else is refused.
+//! The header of a token, parsed strictly: three members are known, any other is rejected.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,8 @@ use super::refusal::JwtRejection;
 
 /// `alg`, `typ` and `kid` (RFC 7515, section 4.1).
 ///
-/// `deny_unknown_fields` is what keeps out `crit`, `b64`, `jwk`, `jku` and `x5c`: jsonwebtoken's own
-/// header type takes and ignores them. A member that is there twice is refused as well.
+/// `deny_unknown_fields` rejects `crit`, `b64`, `jwk`, `jku` and `x5c`: jsonwebtoken's own header type accepts and
+/// ignores them. A duplicate member is rejected as well.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Header<'a> {
@@ -30,17 +30,17 @@ impl<'a> Header<'a> {
     }
 }
 
-/// `kid: null` is no key id and not the absence of one either.
+/// `kid: null` is not a key id, but it does not count as absent either.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
     Cow::deserialize(deserializer).map(Some)
 }
 
-/// Whether `json` starts like an object; a derived `Deserialize` would also take an array.
+/// Returns `true` if `json` starts like an object; a derived `Deserialize` would also accept an array.
 pub(crate) fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().first() == Some(&b'{')
 }
 
-/// Whether two media types are the same: case-insensitive, `application/` may be left out (RFC 7515, 4.1.9).
+/// Returns `true` if two media types are equal: case-insensitive, `application/` may be omitted (RFC 7515, 4.1.9).
 pub(crate) fn same_media_type(found: &str, wanted: &str) -> bool {
     const PREFIX: &str = "application/";
     let short = match found.get(..PREFIX.len()) {

@@ -11,7 +11,7 @@ use super::keys::VerifyingKey;
 use super::ring::document::Entry;
 use super::thumbprint::thumbprint;
 
-/// Why a key cannot be used.
+/// The reason why a key is not usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unusable {
     #[error("private or symmetric key material")]
@@ -29,13 +29,13 @@ pub(crate) enum Unusable {
 }
 
 impl Unusable {
-    /// Returns `true` if the key may be one of a kind that a later version knows, and not a weak or broken one.
+    /// Returns `true` if the key may be of a kind that a later version supports, and not a weak or broken one.
     pub(crate) fn is_unknown_kind(self) -> bool {
         self == Self::Kind
     }
 }
 
-/// Public members by name; private ones only so that their presence is seen.
+/// Public members by name; private ones only to detect their presence.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -53,10 +53,10 @@ struct Jwk {
 
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// Checks the key of `entry` for use with its `alg` alone; gives its thumbprint too.
+/// Checks the key of `entry` for use with its `alg` only; returns its thumbprint too.
 ///
-/// jsonwebtoken's own conversion looks at neither `crv`, `alg` nor `use`, takes `oct`, and leaves
-/// lengths to the cryptographic back end, one of which panics on a short key at the first token.
+/// jsonwebtoken's own conversion checks neither `crv`, `alg` nor `use`, and accepts `oct`. It leaves lengths to the
+/// cryptographic back end, one of which panics on a short key at the first token.
 pub(crate) fn verifying_key(entry: &Entry) -> Result<(VerifyingKey, String), Unusable> {
     let alg = entry.alg.as_str();
     let jwk: Jwk = serde_json::from_str(entry.jwk.get()).map_err(|_| Unusable::Form)?;
@@ -95,10 +95,10 @@ fn ed25519(jwk: &Jwk) -> Result<Named, Unusable> {
     Ok((key, named([("crv", "Ed25519"), ("kty", "OKP"), ("x", x)])?))
 }
 
-/// Takes a point of large order in its canonical encoding, as key generation makes it.
+/// Accepts a point of large order in its canonical encoding, as key generation produces it.
 ///
-/// AWS-LC verifies with any point. With one of small order, anybody makes signatures without a private key; a second
-/// encoding would give one key two names.
+/// AWS-LC verifies with any point. With one of small order, an attacker can create signatures without a private key; a
+/// second encoding would give one key two ids.
 fn check_ed25519(encoded: &[u8; 32]) -> Result<(), Unusable> {
     let encoded = CompressedEdwardsY(*encoded);
     let point = encoded.decompress().ok_or(Unusable::Point)?;
@@ -117,7 +117,8 @@ fn p256(jwk: &Jwk) -> Result<Named, Unusable> {
     let mut point = vec![4]; // uncompressed (SEC 1, section 2.3.3)
     point.extend(exactly::<32>(x)?);
     point.extend(exactly::<32>(y)?);
-    // The curve has prime order, and the point at infinity has no such encoding: to be on the curve is enough.
+    // The curve has prime order, and the point at infinity has no such encoding, so that the check for a point on the
+    // curve is sufficient.
     ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).map_err(|_| Unusable::Point)?;
     let key = DecodingKey::from_ec_der(&point);
     Ok((key, named([("crv", "P-256"), ("kty", "EC"), ("x", x), ("y", y)])?))
@@ -143,7 +144,7 @@ fn rsa(jwk: &Jwk) -> Result<Named, Unusable> {
 /// Returns `true` if a prime below 752 divides the number (NIST SP 800-89, section 5.3.3).
 fn has_small_factor(modulus: &[u8]) -> bool {
     let remainder = |divisor: u32| modulus.iter().fold(0, |rest, &byte| (rest << 8 | u32::from(byte)) % divisor);
-    // A composite divisor has a prime one below it, so it changes nothing that all odd ones are tried.
+    // A composite divisor has a smaller prime divisor, so that trying all odd numbers is equivalent.
     remainder(2) == 0 || (3..752).step_by(2).any(|divisor| remainder(divisor) == 0)
 }
 
@@ -183,7 +184,7 @@ mod tests {
         format!(r#"{{"kty":"RSA","n":"{}","e":"{}"}}"#, b64(modulus), b64(exponent))
     }
 
-    /// A modulus of so many bytes that begins with `first` and has no small factor.
+    /// Returns a modulus of so many bytes that begins with `first` and has no small factor.
     fn modulus(first: u8, bytes: usize) -> Vec<u8> {
         let ending = |end: u16| {
             let mut modulus = vec![0xff; bytes];
@@ -317,7 +318,7 @@ mod tests {
             multiple[254..].copy_from_slice(&u16::try_from(end).unwrap().to_be_bytes());
             assert_eq!(check(&rsa_with(&multiple, &[1, 0, 1]), "RS256"), Err(Unusable::Modulus), "{factor}");
         }
-        // Whatever a key generation makes has none.
+        // Key generation never produces one with a small factor.
         let jwk = Key::rsa("k").jwk.to_string();
         assert_eq!(check(&jwk, "RS256"), Ok(()));
     }

@@ -1,4 +1,4 @@
-//! What signatures are verified with: one shared secret, or a ring of public keys.
+//! The keys that verify signatures: one shared secret, or a ring of public keys.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use super::refusal::JwtRejection;
 use super::ring::KeyRing;
 use super::secret::SecretKey;
 
-/// A key with everything it may be used for: one algorithm, one token type, one issuer.
+/// A key with its permitted use: one algorithm, one token type, one issuer.
 pub(crate) struct VerifyingKey {
     pub(crate) decoding: DecodingKey,
     pub(crate) algorithm: Algorithm,
     pub(crate) typ: Box<str>,
     /// `None`: the key is not bound to an issuer.
     pub(crate) issuer: Option<Box<str>>,
-    /// When its use begins, in seconds since 1970.
+    /// The start of its use, in seconds since 1970.
     pub(crate) not_before: u64,
-    /// When its use ends.
+    /// The end of its use.
     pub(crate) not_after: u64,
 }
 
 impl VerifyingKey {
-    /// A shared secret for tokens of type `typ`, of whatever issuer, for ever.
+    /// Creates a key from a shared secret for tokens of type `typ`, of any issuer, without an end of use.
     pub(crate) fn of_secret(secret: &SecretKey, typ: &str) -> Self {
         Self {
             decoding: DecodingKey::from_secret(secret.as_bytes()),
@@ -46,14 +46,14 @@ impl VerifyingKey {
         now.saturating_add(leeway) >= self.not_before && now < self.not_after.saturating_add(leeway)
     }
 
-    /// The name that the header's `alg` must equal, byte by byte.
+    /// Returns the name that the header's `alg` must equal, byte by byte.
     pub(crate) fn algorithm_name(&self) -> &'static str {
         match self.algorithm {
             Algorithm::HS256 => "HS256",
             Algorithm::EdDSA => "EdDSA",
             Algorithm::ES256 => "ES256",
             Algorithm::RS256 => "RS256",
-            // No key of another algorithm is ever made; a name that no header can equal keeps it closed.
+            // No key of another algorithm is created; a name that no header can equal rejects everything.
             _ => "",
         }
     }
@@ -72,15 +72,14 @@ impl fmt::Debug for VerifyingKey {
 /// The two modes, never mixed.
 #[derive(Clone, Debug)]
 pub(crate) enum Keys {
-    /// One shared secret. A token that names a key is from another world and refused, unless
-    /// `ignore_key_id`.
+    /// One shared secret. A token with a key id is rejected, unless `ignore_key_id` is set.
     Static { key: Arc<VerifyingKey>, ignore_key_id: bool },
     /// Public keys by key id; a token must name one.
     Ring(KeyRing),
 }
 
 impl Keys {
-    /// The key that the header names, with the generation of the keys it was found in.
+    /// Returns the key that the header names, with the generation of the keys that contain it.
     pub(crate) fn find(&self, header: &Header<'_>) -> Result<(Arc<VerifyingKey>, u64), JwtRejection> {
         let kid = header.kid.as_deref();
         if kid.is_some_and(|kid| !is_sound_key_id(kid)) {
@@ -93,12 +92,13 @@ impl Keys {
         }
     }
 
-    /// The key of the ring that is called `kid`.
+    /// Returns the key with the id `kid` from the ring.
     pub(crate) fn find_id(&self, kid: &str) -> Result<(Arc<VerifyingKey>, u64), JwtRejection> {
         self.ring().and_then(|ring| ring.find(kid)).ok_or(JwtRejection::UnknownKeyId)
     }
 
-    /// Changes whenever something is taken from the keys, so that cached verdicts of older keys are not used.
+    /// Returns the generation, which changes whenever a key is removed or restricted, so that cached results of older
+    /// keys are not used.
     pub(crate) fn generation(&self) -> u64 {
         match self {
             Self::Static { .. } => 0,
@@ -106,7 +106,7 @@ impl Keys {
         }
     }
 
-    /// The ring, if keys can be added while the process runs.
+    /// Returns the ring, if keys can be added while the process runs.
     pub(crate) fn ring(&self) -> Option<&KeyRing> {
         match self {
             Self::Static { .. } => None,
@@ -115,7 +115,7 @@ impl Keys {
     }
 }
 
-/// Whether `kid` can be one: 1 to 64 characters of base64url, such as an RFC 7638 thumbprint.
+/// Returns `true` if `kid` is valid: 1 to 64 characters of base64url, such as an RFC 7638 thumbprint.
 pub(crate) fn is_sound_key_id(kid: &str) -> bool {
     (1..=64).contains(&kid.len()) && kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }

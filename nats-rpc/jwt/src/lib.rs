@@ -1,7 +1,7 @@
-//! JSON Web Tokens: a guard that believes nobody without proof.
+//! JWT authentication: [`JwtGuard`] verifies access tokens and exposes their claims.
 //!
-//! [`JwtGuard`] takes the caller's access token from the `authorization` header, checks it against a
-//! closed list of rules, and hands typed claims to the handler by way of [`Auth`](nats_rpc::Auth).
+//! [`JwtGuard`] takes the caller's access token from the `authorization` header, checks it against a closed list of
+//! rules, and passes typed claims to the handler through [`Auth`](nats_rpc::Auth).
 //!
 //! ```
 //! use nats_rpc::prelude::*;
@@ -17,16 +17,16 @@
 //! let service = Service::new("users", "1.0.0").handlers(handlers![whoami]).guard(JwtGuard::from_env);
 //! ```
 //!
-//! - **Guards**: [`JwtGuard`] with [`JwtConfig`], [`UserClaims`], [`FailOpenJwtGuard`]; [`VerifierConfig`] makes a
+//! - **Guards**: [`JwtGuard`] with [`JwtConfig`], [`UserClaims`], [`FailOpenJwtGuard`]; [`VerifierConfig`] builds a
 //!   configuration in steps.
-//! - **Keys**: [`KeyRing::watch`] watches the public keys of tokens. [`SigningKeys`] are an instance's own key pairs,
-//!   [`JwksBucket`] is where their public halves are.
-//! - **Revocations**: [`Revoker`] revokes tokens, sessions, users and everybody; guards refuse them by way of
-//!   [`Revocations`].
+//! - **Keys**: [`KeyRing::watch`] watches the public keys that verify tokens. [`SigningKeys`] are the key pairs of one
+//!   instance. [`JwksBucket`] is the KV bucket of their public halves.
+//! - **Revocations**: [`Revoker`] revokes tokens, sessions, one user's tokens or all users' tokens; guards reject them
+//!   by means of [`Revocations`].
 //! - **Both without consumers**: [`TrustBeacon`] lets every service watch revocations and keys; [`ChangeSigner`] signs
-//!   for it.
-//! - **Gateways**: [`AssertionSigner`] vouches for who calls, [`ClientIpSigner`] for where a caller is.
-//! - **Permissions**: [`TrustBuckets`] is what the user of a program that verifies tokens needs on nats-server.
+//!   the changes.
+//! - **Gateways**: [`AssertionSigner`] asserts the caller's identity, [`ClientIpSigner`] the caller's IP address.
+//! - **Permissions**: [`TrustBuckets`] lists the nats-server permissions that a program needs to verify tokens.
 //! - **Tests**: [`testing`] (feature `testing`) makes tokens.
 
 mod accepted;
@@ -100,7 +100,7 @@ pub use self::stale::FailOpenJwtGuard;
 pub use self::trust_buckets::TrustBuckets;
 pub use self::watch::TrustBeacon;
 
-/// What nats-rpc-auth names; no part of the public interface.
+/// Items that nats-rpc-auth uses; not part of the public interface.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::clock::Clock;
@@ -109,7 +109,7 @@ pub mod __private {
     pub use crate::signing::Signer;
 }
 
-/// What a file of guarded handlers needs beside [`nats_rpc::prelude`].
+/// The imports that a file of guarded handlers needs in addition to [`nats_rpc::prelude`].
 pub mod prelude {
     pub use crate::{JwtGuard, UserClaims};
 }
@@ -125,15 +125,15 @@ use self::source::{Proof, Sources, USER};
 use self::top_level::Field;
 use self::verifier::{MAX_TOKEN_BYTES, Rules, Verifier};
 
-/// Lets a request pass if its access token proves who calls.
+/// Accepts a request if its access token proves the caller's identity.
 ///
-/// The token comes from the header `authorization: Bearer <token>`; [`JwtConfig`] opens other sources. A
-/// request with more than one proof is refused. A top-level `user` field of the payload is removed
-/// before the handler sees it. Refusals are 401 and do not say why, except for an expired token (details
-/// `{"reason":"token_expired"}`); the reason goes to the log.
+/// The token comes from the header `authorization: Bearer <token>`; [`JwtConfig`] enables other sources. The guard
+/// rejects a request with more than one proof. It removes a top-level `user` field from the payload before the handler
+/// sees it. A rejection is a 401 that does not give the reason, except for an expired token (details
+/// `{"reason":"token_expired"}`). The log contains the reason.
 ///
-/// A token is verified once (2 to 55 µs by algorithm) and then known until it expires (0.1 µs), for
-/// up to 10,000 tokens. Clones share what they know.
+/// The guard verifies a token once (2 to 55 µs by algorithm) and then caches it until it expires (0.1 µs), for up to
+/// 10,000 tokens. Clones share the cache.
 ///
 /// ```
 /// use nats_rpc_jwt::{JwtConfig, JwtGuard, JwtRejection, SecretKey, UserClaims};
@@ -157,11 +157,11 @@ struct Inner<C> {
 }
 
 impl<C: Principal + DeserializeOwned> JwtGuard<C> {
-    /// Makes a guard that hands claims of type `C` to handlers.
+    /// Creates a guard that passes claims of type `C` to handlers.
     ///
     /// # Errors
-    /// [`JwtConfigError`] if an issuer, audience or payload field is empty, the leeway is above 60 s, the
-    /// longest lifetime below 1 s, or two secrets are the same.
+    /// [`JwtConfigError`] if an issuer, audience or payload field is empty, the leeway is above 60 s, the longest
+    /// lifetime is below 1 s, or two secrets are equal.
     pub fn new(config: JwtConfig) -> Result<Self, JwtConfigError> {
         config.check()?;
         let leeway = config.leeway.as_secs();
@@ -207,26 +207,26 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         })))
     }
 
-    /// Makes a guard for tokens as stock `@nestjs/jwt` issues them: see [`JwtConfig::nest_compatible`] for
-    /// what that gives up.
+    /// Creates a guard for tokens as stock `@nestjs/jwt` issues them. See [`JwtConfig::nest_compatible`] for the
+    /// checks that it omits.
     ///
     /// # Errors
-    /// None today; the configuration is checked as by [`new`](Self::new).
+    /// None today; the configuration is checked as in [`new`](Self::new).
     pub fn nest_compatible(secret: SecretKey) -> Result<Self, JwtConfigError> {
         Self::new(JwtConfig::nest_compatible(secret))
     }
 
-    /// The claims of `token`, if it is good now. For callers that are no handler, such as a gateway.
+    /// Returns the claims of `token` if it is valid now. For callers that are not handlers, such as a gateway.
     ///
     /// # Errors
-    /// The first rule that the token breaks. [`RpcError::from`] makes the 401 of it that tells nothing.
+    /// The first rule that the token breaks. [`RpcError::from`] converts it to a 401 that does not reveal the reason.
     pub fn verify(&self, token: &str) -> Result<Arc<C>, JwtRejection> {
         self.accept(token, self.0.stale).map(|accepted| Arc::clone(&accepted.claims))
     }
 
-    /// Other claims of `token` than `C`, if it is good now. For those who report on tokens.
+    /// Returns claims of `token` of another type than `C` if it is valid now. For token introspection.
     ///
-    /// Costs a verification each time.
+    /// Each call verifies the token again.
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
@@ -234,7 +234,7 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         self.0.verifier.prove(token, self.0.stale)?.read()
     }
 
-    /// As [`read_claims`](Self::read_claims), but waits for a key as [`verify_async`](Self::verify_async) does.
+    /// Like [`read_claims`](Self::read_claims), but waits for a key as [`verify_async`](Self::verify_async) does.
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
@@ -242,14 +242,14 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         fresh(self.0.verifier.ring(), || self.read_claims(token)).await
     }
 
-    /// What has been revoked, as the guard knows it; `None` if it was not told.
+    /// Returns the revocations that the guard checks, or `None` if it checks none.
     pub fn revocations(&self) -> Option<&Revocations> {
         self.0.verifier.revocations()
     }
 
     fn accept(&self, token: &str, stale: Stale) -> Result<Arc<Accepted<C>>, JwtRejection> {
         let Inner { verifier, cache, .. } = &*self.0;
-        // Before the cache, which would hash all of it.
+        // Before the cache, which would hash the whole token.
         if token.len() > MAX_TOKEN_BYTES {
             return Err(JwtRejection::TooLarge);
         }
@@ -267,11 +267,11 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         Ok(accepted)
     }
 
-    /// As [`verify`](Self::verify), but a token of a key that this process does not know yet is looked at
-    /// again if a newer [ring](KeyRing) arrives within 250 ms.
+    /// Like [`verify`](Self::verify), but verifies a token with an unknown key id again if a newer [ring](KeyRing)
+    /// arrives within 250 ms.
     ///
-    /// Such a time begins once in 10 s at most, and at most 64 callers share it; otherwise the answer is
-    /// there at once. Of a static secret, there is nothing to wait for.
+    /// Such a wait begins at most once in 10 s, and at most 64 callers share it; other calls return at once. With a
+    /// static secret there is no wait.
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
@@ -314,7 +314,7 @@ fn shared_secret(secret: &SecretKey, typ: &str, ignore_key_id: bool) -> Keys {
 }
 
 impl<C: Principal + DeserializeOwned> JwtGuard<C> {
-    /// Lets a request pass as [`can_activate`](Guard::can_activate) does.
+    /// Accepts a request as [`can_activate`](Guard::can_activate) does.
     async fn admit(&self, request: &mut Request, stale: Stale) -> Result<(), RpcError> {
         let Caller { claims, validity } = self.authenticate(request, stale).await?;
         if !self.0.keep_user_field {

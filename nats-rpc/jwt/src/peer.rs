@@ -1,4 +1,4 @@
-//! A gateway's word for where a caller is, bound to one message and a few seconds.
+//! A gateway's signed statement of the client's IP address, bound to one message and valid for ten seconds.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,17 +22,18 @@ use super::source::sole_value;
 
 /// The header that carries the proof.
 pub const CLIENT_IP_HEADER: &str = "nrpc-peer";
-/// The token type of a proof: it is no access token and no assertion, and neither of them is a proof.
+/// The token type of a proof. A proof is not accepted as an access token or an assertion, nor is either accepted as a
+/// proof.
 pub(crate) const TYPE: &str = "peer+jwt";
 /// Seconds of clock skew allowed, as for tokens.
 const LEEWAY: u64 = 5;
 
-/// Vouches for the address of a caller; what a gateway signs with.
+/// Signs the client's IP address on behalf of a gateway.
 ///
-/// The proof travels in the header [`CLIENT_IP_HEADER`] and is good for one subject, one payload and ten seconds, once for
-/// each instance that takes it, while that runs. It says where a call comes from and nothing of who makes it. A
-/// service that counts attempts per source takes it as [`ClientIp`]. A gateway that has keys of its own in a ring makes
-/// it of those, with `SigningKeys::client_ip_signer`.
+/// The proof travels in the header [`CLIENT_IP_HEADER`]. It is valid for one subject, one payload and ten seconds.
+/// Each instance accepts it once while the instance runs. It proves the origin of a call, but not the caller's
+/// identity. A service that counts attempts per source takes it as [`ClientIp`]. A gateway with its own keys in a ring
+/// creates the signer from them, with `SigningKeys::client_ip_signer`.
 ///
 /// ```
 /// use nats_rpc_jwt::{ClientIpSigner, SecretKey};
@@ -46,7 +47,7 @@ const LEEWAY: u64 = 5;
 #[must_use]
 pub struct ClientIpSigner(BoundSigner);
 
-/// Where somebody is.
+/// The claim that holds the client's address.
 #[derive(Serialize)]
 struct Whereabouts {
     sub: String,
@@ -62,7 +63,7 @@ impl ClientIpSigner {
         Self(BoundSigner::new(signer))
     }
 
-    /// Sets the audience; services refuse a proof for another.
+    /// Sets the audience; services reject a proof for another.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.0.audience = audience.into();
         self
@@ -74,17 +75,17 @@ impl ClientIpSigner {
         self
     }
 
-    /// The value of [`CLIENT_IP_HEADER`] for a message of `data` (the payload's bytes as they are sent, without an
-    /// envelope) to `subject`, called from `address`.
+    /// Returns the value of [`CLIENT_IP_HEADER`] for a message of `data` to `subject`, called from `address`. `data`
+    /// is the payload's bytes as they are sent, without an envelope.
     ///
     /// # Errors
-    /// A 500 if the claims cannot be signed, a 503 while no key is published that could sign them.
+    /// A 500 if the claims cannot be signed, a 503 while no published key can sign them.
     pub fn sign(&self, address: IpAddr, subject: &str, data: &[u8]) -> Result<String, RpcError> {
         self.0.sign(&Whereabouts { sub: network(address).to_string() }, subject, data)
     }
 }
 
-/// What one customer of a provider has: an IPv4 address, or the first 64 bits of an IPv6 address.
+/// Returns the network of one customer of a provider: an IPv4 address, or the first 64 bits of an IPv6 address.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
@@ -92,38 +93,38 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Checks proofs of where callers are; provide it to a service whose handlers take a [`ClientIp`].
+/// Verifies proofs of client IP addresses. Provide it to a service whose handlers take a [`ClientIp`].
 ///
-/// Clones share the set of proofs that were used.
+/// Clones share the set of used proofs.
 #[derive(Clone)]
 #[must_use]
 pub struct ClientIpVerifier(Option<Arc<BoundVerifier>>);
 
 impl ClientIpVerifier {
-    /// Believes what is signed with `secret`, for `audience`.
+    /// Accepts proofs signed with `secret` for `audience`.
     pub fn hs256(secret: &SecretKey, audience: impl Into<Box<str>>) -> Self {
         Self::of(shared_secret(secret, TYPE, false), audience.into(), Clock::default())
     }
 
-    /// Believes what is signed with one of the keys of `ring` that are for proofs, for `audience`.
+    /// Accepts proofs for `audience` that are signed with a proof key of `ring`.
     ///
-    /// It should hold the keys of gateways and no others.
+    /// The ring should hold the keys of gateways and no others.
     pub fn ring(ring: KeyRing, audience: impl Into<Box<str>>) -> Self {
         Self::of(Keys::Ring(ring), audience.into(), Clock::default())
     }
 
-    /// Believes nobody: every [`ClientIp`] is unknown.
+    /// Accepts no proof: every [`ClientIp`] is unknown.
     pub fn none() -> Self {
         Self(None)
     }
 
     fn of(keys: Keys, audience: Box<str>, clock: Clock) -> Self {
-        // Where somebody is cannot be revoked.
+        // An address cannot be revoked.
         let rules = BoundRules { typ: TYPE, audience, leeway: LEEWAY, revocations: None };
         Self(Some(Arc::new(BoundVerifier::new(keys, rules, clock))))
     }
 
-    /// The address that the request proves; `None` if it brings no proof, or proofs are not believed.
+    /// Returns the address that the request proves, or `None` if it has no proof or proofs are not accepted.
     async fn verify(&self, request: &Request) -> Result<Option<String>, JwtRejection> {
         let Some(verifier) = &self.0 else { return Ok(None) };
         let Some(proof) = sole_value(request, CLIENT_IP_HEADER)? else { return Ok(None) };
@@ -139,11 +140,11 @@ impl fmt::Debug for ClientIpVerifier {
     }
 }
 
-/// Where the caller is, as a gateway proved it; `None` where nobody did.
+/// The caller's address as proved by a gateway, or `None` without a proof.
 ///
-/// A handler's argument. The address is an IPv4 address, or the first 64 bits of an IPv6 address. A proof that
-/// does not hold counts as none and is a warning in the log: a call is not refused for it, and gains nothing
-/// by it. It needs a [`ClientIpVerifier`] that was provided.
+/// A handler's argument. The address is an IPv4 address, or the first 64 bits of an IPv6 address. An invalid proof
+/// counts as none and is logged as a warning: the call is not rejected for it and gains nothing by it. The argument
+/// requires a provided [`ClientIpVerifier`].
 ///
 /// ```
 /// use nats_rpc_jwt::{ClientIp, ClientIpVerifier};
@@ -273,7 +274,7 @@ mod tests {
             let proof = signer.clock(|| at(NOW)).sign("192.0.2.1".parse().unwrap(), SUBJECT, DATA.as_bytes()).unwrap();
             let verifier = ClientIpVerifier::of(Keys::Ring(ring), DEFAULT_AUDIENCE.into(), Clock::new(|| at(NOW)));
             assert_eq!(verify(&verifier, &proof, SUBJECT, DATA), proves, "{typ}");
-            // One of the shared secret is nobody's word here.
+            // This verifier does not accept proofs signed with the shared secret.
             assert_eq!(verify(&verifier, &sign("192.0.2.1"), SUBJECT, DATA), Err(JwtRejection::KeyId));
         }
     }

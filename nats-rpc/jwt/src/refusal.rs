@@ -1,13 +1,13 @@
-//! Why a caller was not believed: for logs and metrics, never for the caller.
+//! Reasons of rejection: for logs and metrics, never for the caller.
 
 use nats_rpc::RpcError;
 
-/// Why a token or another proof of identity was refused.
+/// The reason why a token or another proof of identity was rejected.
 ///
-/// The caller learns none of it: every refusal becomes the same 401, except that
-/// [`Expired`](Self::Expired) says so, because the remedy (refresh) is the caller's, and that
-/// [`NoKeys`](Self::NoKeys), [`StaleRevocations`](Self::StaleRevocations) and [`ReplaySetFull`](Self::ReplaySetFull) are
-/// a 503: the proof may be good, and this service cannot tell now. The reason goes to the log as the error's source.
+/// The caller does not learn it: every rejection becomes the same 401, with two exceptions. [`Expired`](Self::Expired)
+/// is reported, because the caller can refresh the token. [`NoKeys`](Self::NoKeys),
+/// [`StaleRevocations`](Self::StaleRevocations) and [`ReplaySetFull`](Self::ReplaySetFull) are a 503: the proof may be
+/// valid, but this service cannot verify it now. The log contains the reason as the error's source.
 ///
 /// ```
 /// use nats_rpc::RpcError;
@@ -19,19 +19,19 @@ use nats_rpc::RpcError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum JwtRejection {
-    /// None of the sources that are open brought a proof.
+    /// No enabled source contains a proof.
     #[error("no token")]
     NoToken,
-    /// More than one source brought a proof; even if they agree, one of them is not the gateway's.
+    /// More than one source contains a proof. Even if they agree, one of them is not the gateway's.
     #[error("more than one source of identity")]
     SeveralSources,
-    /// The header is there twice, under whatever spellings.
+    /// The header occurs twice, in any spelling.
     #[error("more than one value of the header")]
     SeveralValues,
     /// The header is not `Bearer`, one space, and a token.
     #[error("the header is not `Bearer <token>`")]
     Scheme,
-    /// The payload's token field is there and is no string, or is there twice.
+    /// The payload's token field is not a string, or occurs twice.
     #[error("the payload's token field is not one string")]
     PayloadToken,
     /// More than 4 KiB.
@@ -46,47 +46,47 @@ pub enum JwtRejection {
     /// A header that is not base64url of one JSON object with `alg`, `typ`, `kid` and nothing else.
     #[error("malformed token header")]
     Header,
-    /// A key id where none is allowed, none where one is needed, or one of impossible form.
+    /// A key id where none is allowed, none where one is required, or a malformed one.
     #[error("key id absent, unexpected or malformed")]
     KeyId,
-    /// A well-formed key id that the key ring does not hold.
+    /// A well-formed key id that is not in the key ring.
     #[error("unknown key id")]
     UnknownKeyId,
-    /// A key that the key ring holds for another time: before its `not_before` or after its `not_after`.
+    /// A key that is not in use now: before its `not_before` or after its `not_after`.
     #[error("key not in use now")]
     KeyNotInUse,
-    /// The key ring holds no key that is in use now for tokens of this type, so that no token can be verified: it is
-    /// still empty, or all its keys have ended. 503 rather than 401, as the token may be good.
+    /// The key ring has no key in use now for tokens of this type, so that no token can be verified. It is still
+    /// empty, or all its keys have expired. 503 rather than 401, as the token may be valid.
     #[error("no key to verify tokens with")]
     NoKeys,
-    /// Another algorithm than the key's only one.
+    /// An algorithm other than the key's.
     #[error("not the key's algorithm")]
     Algorithm,
-    /// Another media type than the key's only one.
+    /// A media type other than the key's.
     #[error("not the key's token type")]
     Type,
-    /// The signature does not verify, or is not canonical base64url.
+    /// The signature is invalid, or is not canonical base64url.
     #[error("signature does not verify")]
     Signature,
-    /// The standard claims are not typed as they must be, or one is there twice.
+    /// A standard claim has a wrong type, or occurs twice.
     #[error("malformed standard claims")]
     Claims,
-    /// Another issuer, or none.
+    /// A wrong issuer, or none.
     #[error("wrong issuer")]
     Issuer,
-    /// Meant for another audience, or for none.
+    /// A wrong audience, or none.
     #[error("wrong audience")]
     Audience,
-    /// Past its expiry; the only reason that the caller learns.
+    /// Past its expiry; the only reason that the caller receives.
     #[error("token expired")]
     Expired,
     /// Before its `nbf`.
     #[error("not valid yet")]
     NotYetValid,
-    /// Issued in the future, or without saying when.
+    /// Issued in the future, or without `iat`.
     #[error("issued in the future or at no time")]
     IssuedAt,
-    /// Expires before it was issued, or longer after it than allowed.
+    /// Expires before it was issued, or lives longer than allowed.
     #[error("lifetime out of bounds")]
     Lifetime,
     /// A `sub` that is empty, over 256 characters, or holds control characters.
@@ -95,33 +95,33 @@ pub enum JwtRejection {
     /// A `jti` or `sid` that is missing, empty, over 64 bytes, or not visible ASCII.
     #[error("malformed token id or session id")]
     Id,
-    /// The token, its session, or all of its user's or everybody's tokens of its epoch.
+    /// The token, its session, or its user's or all users' tokens of its epoch were revoked.
     #[error("revoked")]
     Revoked,
-    /// Nothing has proved for too long that all revocations are known here; 503 rather than 401.
+    /// The revocation list is stale; 503 rather than 401.
     #[error("whether the token was revoked cannot be told")]
     StaleRevocations,
-    /// The application's own claims type cannot be read from the token.
+    /// The token does not contain the application's own claims type.
     #[error("claims do not fit the claims type")]
     CustomClaims,
-    /// The assertion was made for another NATS subject.
+    /// The assertion was signed for another NATS subject.
     #[error("assertion for another subject")]
     AssertedSubject,
-    /// The assertion was made for another payload.
+    /// The assertion was signed for another payload.
     #[error("assertion for another payload")]
     AssertedPayload,
-    /// The assertion is past its ten seconds. The caller's token may be good for longer, so the caller does
-    /// not learn it.
+    /// The assertion is past its ten seconds. The caller's token may be valid for longer, so the caller does not
+    /// receive this reason.
     #[error("assertion expired")]
     AssertionExpired,
-    /// The assertion was used before, with this instance and since it started.
+    /// This instance has already accepted the assertion since it started.
     #[error("assertion replayed")]
     Replayed,
-    /// So many assertions were used within their lifetime (262,144) that replays can no longer be told; closed
-    /// rather than open, with 503 rather than 401.
+    /// The set of used assertions is full (262,144 within their lifetime), so that replays can no longer be detected.
+    /// Fails closed, with 503 rather than 401.
     #[error("too many assertions in flight")]
     ReplaySetFull,
-    /// The forwarded `user` is no object of the claims type, or contradicts the assertion.
+    /// The forwarded `user` does not match the claims type, or contradicts the assertion.
     #[error("forwarded user malformed or contradicting the assertion")]
     ForwardedUser,
 }

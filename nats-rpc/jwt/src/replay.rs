@@ -1,4 +1,4 @@
-//! Which assertions were used in the last seconds.
+//! The assertions used in the last seconds.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -8,11 +8,11 @@ use foldhash::quality::RandomState;
 
 use super::refusal::JwtRejection;
 
-/// A bounded set of assertion ids that forgets by time.
+/// A bounded set of assertion ids that expire.
 ///
-/// Two generations of one `window` each: an id is remembered for at least one window, which is as long as an assertion
-/// can be valid, and for less than two while others come. Windows are measured by the steady clock, so a wall clock
-/// that steps neither forgets ids early nor keeps them.
+/// Two generations of one `window` each. An id is kept for at least one window, which is as long as an assertion can
+/// be valid, and for less than two while others arrive. The steady clock measures the windows, so a step of the wall
+/// clock neither drops ids early nor keeps them.
 pub(crate) struct ReplaySet {
     seen: Mutex<Seen>,
     window: Duration,
@@ -31,10 +31,10 @@ impl ReplaySet {
         Self { seen: Mutex::new(seen), window, capacity }
     }
 
-    /// Takes note of `id` at `now`.
+    /// Records `id` at `now`.
     ///
-    /// Refuses an id that was seen before, and every id while the set is full: forgetting one early
-    /// would let it be replayed.
+    /// Rejects an id that was recorded before, and every id while the set is full: an id dropped early could be
+    /// replayed.
     pub(crate) fn first_use(&self, id: &str, now: Instant) -> Result<(), JwtRejection> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed = now.saturating_duration_since(*seen.since.get_or_insert(now));

@@ -1,4 +1,4 @@
-//! What was revoked, in memory: three look-ups for each request, and no message.
+//! Revocations in memory: each request makes three look-ups and sends no message.
 
 mod bucket;
 mod entry;
@@ -23,26 +23,26 @@ pub use self::revoker::{RevocationError, Revoker};
 pub(crate) use self::watch::CHANGES;
 use super::refusal::JwtRejection;
 
-/// The longest lifetime that a revocation outlives; a guard that checks revocations takes no other tokens.
+/// The maximum lifetime of tokens whose revocations are checked. A revocation is kept longer than that; a guard
+/// rejects tokens with a longer lifetime.
 pub(crate) const MAX_REVOCABLE_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// What has been revoked, as this process knows it; a guard refuses it.
+/// The revocations known to this process; a guard rejects what they list.
 ///
-/// Four things can be: a token (`jti`), a session (`sid`), all of a user's tokens below an epoch (`ep`), and
-/// everybody's below an global epoch (`rep`). Where several apply, the strictest wins.
+/// They cover a token (`jti`), a session (`sid`), all of a user's tokens below an epoch (`ep`), and all users' tokens
+/// below a global epoch (`rep`). If several apply, the strictest one decides.
 ///
-/// [`follow`](Self::watch) keeps it up to date: a revocation is here some milliseconds after it was made.
-/// That nothing was missed is proven every two seconds. If it cannot be for 30 s, guards answer
-/// 503 (`UNAVAILABLE`) until it is again; a handler that would rather go on says so with
-/// [`FailOpenJwtGuard`](super::FailOpenJwtGuard).
+/// [`watch`](Self::watch) keeps the list up to date: a revocation arrives within milliseconds. A check every two
+/// seconds proves that none is missing. If the check fails for 30 s, guards reply 503 (`UNAVAILABLE`) until it
+/// succeeds again. A handler can fail open instead, with [`FailOpenJwtGuard`](super::FailOpenJwtGuard).
 ///
-/// Clones are the same. An entry stays until its bucket takes it back, or a little longer than any token lives.
+/// Clones share one list. An entry stays until it is removed from its bucket, or slightly longer than any token lives.
 #[derive(Clone)]
 pub struct Revocations(Arc<Shared>);
 
 struct Shared {
     list: Arc<DenyList>,
-    /// What keeps the list up to date, and ends with the last clone.
+    /// The task that keeps the list up to date; it ends with the last clone.
     feed: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -51,37 +51,37 @@ impl Revocations {
         Self(Arc::new(Shared { list, feed: OnceLock::new() }))
     }
 
-    /// Keeps `feed` alive for as long as this is.
+    /// Keeps `feed` alive as long as the list.
     pub(crate) fn fed_by(self, feed: impl Any + Send + Sync) -> Self {
-        // A second feed would have nothing to add.
+        // The first feed is sufficient; a second one is dropped.
         let _ = self.0.feed.set(Box::new(feed));
         self
     }
 
-    /// How long ago it was that this held everything there was; `None` if it never did.
+    /// Returns the time since the list was last proved complete, or `None` if it never was.
     pub fn age(&self) -> Option<Duration> {
         self.0.list.age(Instant::now())
     }
 
-    /// Whether that is too long ago, so that guards refuse.
+    /// Returns `true` if the list is older than the maximum, so that guards reject requests.
     pub fn is_stale(&self) -> bool {
         self.0.list.is_stale(Instant::now())
     }
 
-    /// How many revocations are held; the global epoch is not counted.
+    /// Returns the number of revocations, without the global epoch.
     pub fn len(&self) -> usize {
         self.0.list.len()
     }
 
-    /// Whether nothing is revoked but what is below the global epoch.
+    /// Returns `true` if there is no revocation except the global epoch.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The global epoch, which sessions begin in and tokens are issued with.
+    /// Returns the global epoch, which new sessions and tokens contain.
     ///
     /// # Errors
-    /// [`JwtRejection::StaleRevocations`] if it may be another by now.
+    /// [`JwtRejection::StaleRevocations`] if the epoch may have changed.
     pub fn global_epoch(&self) -> Result<u64, JwtRejection> {
         if self.is_stale() {
             return Err(JwtRejection::StaleRevocations);
@@ -89,12 +89,12 @@ impl Revocations {
         Ok(self.0.list.global_epoch())
     }
 
-    /// The epochs that tokens of `subject` have to be of, as far as is known.
+    /// Returns the minimum epochs of tokens of `subject`, as far as known.
     pub(crate) fn epochs(&self, subject: SubjectDigest) -> Epochs {
         self.0.list.epochs(subject)
     }
 
-    /// Whether a token with `marks` is revoked, or cannot be told from one that is.
+    /// Checks that a token with `marks` is not revoked. A stale list is an error as well, unless `stale` accepts it.
     pub(crate) fn check(&self, marks: &Marks, stale: Stale) -> Result<(), JwtRejection> {
         let list = &self.0.list;
         if list.revokes(marks) {
@@ -119,23 +119,23 @@ impl fmt::Debug for Revocations {
     }
 }
 
-/// What becomes of a token while it cannot be told whether it is revoked.
+/// The behavior of a guard while the revocation list is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stale {
     Refuse,
     Accept,
 }
 
-/// What a token is revoked by.
+/// The claims by which a token can be revoked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Marks {
     pub(crate) jti: Option<String>,
     pub(crate) sid: Option<String>,
-    /// `None` for what is no access token, and has no epoch of its own.
+    /// `None` for proofs that are not access tokens and have no epoch.
     pub(crate) epochs: Option<Epochs>,
 }
 
-/// The epochs that a token was issued in.
+/// The epochs in which a token was issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Epochs {
     pub(crate) subject: SubjectDigest,
@@ -191,7 +191,7 @@ mod tests {
         let now = Instant::now();
         view.0.list.confirm(now);
         assert!(!view.is_stale());
-        // It counts in milliseconds.
+        // The age is counted in milliseconds.
         assert!(view.age().expect("it was proven") <= now.elapsed() + Duration::from_millis(1));
         assert_eq!(view.global_epoch(), Ok(7));
     }

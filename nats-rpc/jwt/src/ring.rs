@@ -24,10 +24,10 @@ use super::clock::Clock;
 use super::header::same_media_type;
 use super::keys::VerifyingKey;
 
-/// The public keys that tokens may be signed with, shared by every verifier of the process.
+/// The public keys that verify tokens, shared by all verifiers of the process.
 ///
-/// A document lists them, each with the one algorithm, token type and issuer it may be used for, and if
-/// need be from when to when (seconds since 1970):
+/// A document lists the keys, each with the one algorithm, token type and issuer that it may be used for. A key may
+/// have a start and an end of use (seconds since 1970):
 ///
 /// ```json
 /// { "version": 7, "keys": [
@@ -36,8 +36,8 @@ use super::keys::VerifyingKey;
 ///     "jwk": { "kty": "OKP", "crv": "Ed25519", "x": "…" } } ] }
 /// ```
 ///
-/// Algorithms are `EdDSA`, `ES256` and `RS256`. Clones are the same ring: [`replace`](Self::replace) on
-/// one of them is seen by all. [`follow`](Self::watch) gives the ring that auth instances publish.
+/// Algorithms are `EdDSA`, `ES256` and `RS256`. Clones share one ring: [`replace`](Self::replace) on one of them
+/// affects all. [`watch`](Self::watch) returns the ring that auth instances publish.
 ///
 /// ```
 /// use nats_rpc_jwt::KeyRing;
@@ -62,10 +62,10 @@ struct Inner {
 impl KeyRing {
     /// Reads a key document.
     ///
-    /// A key of an unknown kind is left out, with a warning in the log. So is a key that no key generation makes, with
-    /// an alarm: an Ed25519 point of small order or in a second encoding, a point off its curve, an RSA modulus that is
-    /// short, even or has a small factor, an exponent other than 65537. The other keys of the document stay in use.
-    /// Keys may have any id here, as those of other issuers do.
+    /// A key of an unknown kind is omitted, with a warning in the log. A key that no key generation produces is
+    /// omitted with an error in the log: an Ed25519 point of small order or in a second encoding, a point off its
+    /// curve, an RSA modulus that is short, even or has a small factor, an exponent other than 65537. The other keys
+    /// of the document stay in use. Keys may have any id here, as keys of other issuers do.
     ///
     /// # Errors
     /// [`KeyRingError`] if the document is malformed, holds private or symmetric keys, or an id twice.
@@ -73,13 +73,12 @@ impl KeyRing {
         Ok(Self::of(Keys::parse(document, KeyIds::Any)?, KeyIds::Any))
     }
 
-    /// A ring of version 0, without keys, for documents of the system's own, whose keys are called by their
-    /// thumbprints.
+    /// Creates a ring of version 0 without keys, for the system's own documents, whose key ids are thumbprints.
     pub(crate) fn empty() -> Self {
         Self::of(Keys::default(), KeyIds::Thumbprints)
     }
 
-    /// What a document of the system's own says, if a verifier would take it at a revision that its version fits.
+    /// Parses a document of the system's own, as a verifier would accept it at a revision that fits its version.
     pub(crate) fn read_own(document: &[u8]) -> Result<Arc<Document>, KeyRingError> {
         Keys::parse(document, KeyIds::Thumbprints).map(|keys| keys.document)
     }
@@ -91,18 +90,17 @@ impl KeyRing {
         Self(Arc::new(Inner { keys: ArcSwap::from_pointee(keys), key_ids, versions, unknown, feed }))
     }
 
-    /// Puts another document in place of the one in use, at once for all verifiers.
+    /// Replaces the document in use, for all verifiers at once.
     ///
     /// # Errors
-    /// As [`from_json`](Self::from_json), and [`KeyRingError::Stale`] if its version is not above the one
-    /// in use; of a ring that is [followed](Self::watch), [`KeyRingError::KeyId`]. The keys in use then stay as
-    /// they are.
+    /// Those of [`from_json`](Self::from_json), and [`KeyRingError::Stale`] if its version is not above the one in
+    /// use; for a [watched](Self::watch) ring, [`KeyRingError::KeyId`]. The keys in use then stay unchanged.
     pub fn replace(&self, document: &[u8]) -> Result<(), KeyRingError> {
         self.take(&Keys::parse(document, self.0.key_ids)?)
     }
 
-    /// As [`replace`](Self::replace), by a document that was found at `revision` of the system's own bucket; returns
-    /// `true` if it has to be put right, as it holds keys that were left out for being weak.
+    /// Like [`replace`](Self::replace), with a document found at `revision` of the system's own bucket. Returns `true`
+    /// if the document must be repaired, because weak keys in it were omitted.
     pub(crate) fn replace_at(&self, revision: u64, document: &[u8]) -> Result<bool, KeyRingError> {
         let next = Keys::parse(document, self.0.key_ids)?;
         next.document.check_version(revision)?;
@@ -120,17 +118,17 @@ impl KeyRing {
             return Err(KeyRingError::Stale { current, found });
         }
         next.report();
-        // Two that arrive at once may come here in either order.
+        // Two documents that arrive at the same time may come here in either order.
         self.0.versions.send_modify(|version| *version = found.max(*version));
         Ok(())
     }
 
-    /// The version of the document in use.
+    /// Returns the version of the document in use.
     pub fn version(&self) -> u64 {
         self.0.keys.load().document.version
     }
 
-    /// The keys in use at `now` (seconds since 1970), in the form of RFC 7517.
+    /// Returns the keys in use at `now` (seconds since 1970), in the form of RFC 7517.
     pub fn jwk_set(&self, now: u64) -> JwkSet {
         let keys = self.0.keys.load();
         let used = |kid: &str| keys.by_id.get(kid).is_some_and(|key| (key.not_before..key.not_after).contains(&now));
@@ -151,22 +149,22 @@ impl KeyRing {
         self.0.keys.load().generation
     }
 
-    /// The document in use.
+    /// Returns the document in use.
     pub(crate) fn document(&self) -> Arc<Document> {
         Arc::clone(&self.0.keys.load().document)
     }
 
-    /// Tells of each new version.
+    /// Returns a receiver that is notified of each new version.
     pub(crate) fn versions(&self) -> watch::Receiver<u64> {
         self.0.versions.subscribe()
     }
 
-    /// Waits for a version other than `seen`, within the bounds of [`Unknown`]; whether there is one.
+    /// Waits for a version other than `seen`, within the limits of [`Unknown`]; returns `true` if there is one.
     pub(crate) async fn newer_than(&self, seen: u64) -> bool {
         if self.version() != seen {
             return true;
         }
-        // Nobody brings a newer one to a ring without a feed.
+        // A ring without a feed gets no newer version.
         let Some(feed) = self.0.feed.get() else { return false };
         let Some(waiting) = self.0.unknown.admit(Instant::now()) else { return false };
         if waiting.first {
@@ -203,7 +201,7 @@ mod tests {
         r#""y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}"#,
     );
 
-    /// The key of RFC 7638, section 3.1.
+    /// The example key of RFC 7638, section 3.1.
     fn rsa() -> String {
         let n = concat!(
             "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3",
@@ -260,7 +258,7 @@ mod tests {
             assert!(matches!(&refused, KeyRingError::KeyId { kid: found, .. } if found == kid), "{alg}: {refused}");
             assert!(matches!(KeyRing::read_own(&document(2, &bad)), Err(KeyRingError::KeyId { .. })));
             assert!(ring.version() == 1 && ring.find(NAME).is_some());
-            // Keys of other issuers may be called anything.
+            // Keys of other issuers may have any id.
             assert!(KeyRing::from_json(&document(2, &bad)).is_ok_and(|ring| ring.find(kid).is_some()));
         }
         ring.replace(&document(2, &good(NAME))).unwrap();

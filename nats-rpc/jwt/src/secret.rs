@@ -1,4 +1,4 @@
-//! A shared secret that cannot be too short and is never printed.
+//! A shared secret of a minimum length that is never printed.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::config::JwtConfigError;
 
-/// The shortest secret taken, in bytes: the output size of SHA-256 (RFC 7518, section 3.2).
+/// The minimum length of a secret, in bytes: the output size of SHA-256 (RFC 7518, section 3.2).
 pub(crate) const MIN_SECRET_BYTES: usize = 32;
 
 /// A shared secret of at least 32 bytes, for HS256 and HMAC.
@@ -29,7 +29,7 @@ pub struct SecretKey {
 }
 
 impl SecretKey {
-    /// Takes `secret`; `name` is what errors call it, usually the environment variable.
+    /// Creates a secret from `secret`. Errors call it `name`, usually the environment variable.
     ///
     /// # Errors
     /// [`JwtConfigError::ShortSecret`] if it has fewer than 32 bytes.
@@ -41,19 +41,19 @@ impl SecretKey {
         Ok(Self { name, bytes: Zeroizing::new(bytes.to_vec()) })
     }
 
-    /// Reads `name` by way of `vars`, such as `|name| std::env::var(name).ok()`.
+    /// Reads `name` through `vars`, such as `|name| std::env::var(name).ok()`.
     ///
-    /// Where `name` with `_FILE` is set in its place, the secret is what that file holds. Blanks around it are cut
-    /// off, such as the line feed that `echo secret | base64` leaves there.
+    /// If `name` with the suffix `_FILE` is set instead, the secret is the content of that file. Surrounding white
+    /// space is removed, such as the line feed that `echo secret | base64` writes.
     ///
     /// # Errors
-    /// [`JwtConfigError::Missing`] if neither is set, or they are empty. There is no default. Otherwise as
+    /// [`JwtConfigError::Missing`] if neither is set, or they are empty. There is no default. Otherwise those of
     /// [`optional_from_vars`](Self::optional_from_vars).
     pub fn from_vars(name: &'static str, vars: impl Fn(&str) -> Option<String>) -> Result<Self, JwtConfigError> {
         Self::optional_from_vars(name, vars)?.ok_or(JwtConfigError::Missing { name })
     }
 
-    /// As [`from_vars`](Self::from_vars), with `None` where neither is set.
+    /// Like [`from_vars`](Self::from_vars), but returns `None` if neither is set.
     ///
     /// # Errors
     /// [`JwtConfigError::ShortSecret`] if it has fewer than 32 bytes, [`JwtConfigError::SecretTwice`] if both
@@ -70,12 +70,13 @@ impl SecretKey {
         }
     }
 
-    /// Refuses two secrets that are the same: who holds one could then make what the other protects.
+    /// Rejects two equal secrets: the holder of one could then forge what the other protects.
     ///
     /// # Errors
     /// [`JwtConfigError::SameSecret`] with the names of both.
     pub fn distinct_from(&self, other: &Self) -> Result<(), JwtConfigError> {
-        // Both are this process's own configuration, so the time that the comparison takes tells nobody anything.
+        // Both secrets are the process's own configuration, so the duration of the comparison reveals nothing to an
+        // attacker.
         if self.bytes == other.bytes {
             return Err(JwtConfigError::SameSecret { first: self.name, second: other.name });
         }

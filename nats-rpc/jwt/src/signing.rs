@@ -1,4 +1,4 @@
-//! Signing with a shared secret or a key of one's own: access tokens and assertions are made here alike.
+//! Signing with a shared secret or with the process's own key, for access tokens and assertions.
 
 use std::any::Any;
 use std::fmt;
@@ -13,21 +13,21 @@ use serde::Serialize;
 use super::own_key::OwnKey;
 use super::secret::SecretKey;
 
-/// What tokens are signed with.
+/// The key that signs tokens.
 #[derive(Debug)]
 pub enum Signer {
-    /// A shared secret, for ever.
+    /// A shared secret, without rotation.
     Secret(Box<Hs256Signer>),
-    /// The present key of a ring.
+    /// The active key of a ring.
     Ring {
         /// The key.
         active: ActiveKey,
-        /// What publishes it, for as long as there is a signer.
+        /// The task that publishes the key, kept alive by the signer.
         _publisher: Publishing,
     },
 }
 
-/// Something that only has to be kept.
+/// A value that only has to be kept alive.
 pub struct Publishing(#[allow(dead_code, reason = "kept, not used")] pub(crate) Arc<dyn Any + Send + Sync>);
 
 impl fmt::Debug for Publishing {
@@ -42,10 +42,10 @@ impl Signer {
         Self::Secret(Box::new(Hs256Signer::new(secret, typ)))
     }
 
-    /// A token of `claims`, which expire at `exp` (seconds since 1970).
+    /// Returns a signed token of `claims`, which expire at `exp` (seconds since 1970).
     ///
     /// # Errors
-    /// A 500 if the claims cannot be written, a 503 if no key is published for as long as they hold.
+    /// A 500 if the claims cannot be serialized, a 503 if no key is published until `exp`.
     pub fn sign(&self, claims: &impl Serialize, exp: u64) -> Result<String, RpcError> {
         match self {
             Self::Secret(secret) => secret.sign(claims).map_err(RpcError::internal),
@@ -54,24 +54,24 @@ impl Signer {
     }
 }
 
-/// The key that a process signs with at present, if it has one; clones are the same.
+/// The active signing key of a process, if it has one; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct ActiveKey(Arc<ArcSwapOption<Active>>);
 
 #[derive(Debug)]
 struct Active {
     key: Arc<OwnKey>,
-    /// Until when the verifiers were told to take it, in seconds since 1970.
+    /// The end of the key's use as published to the verifiers, in seconds since 1970.
     until: u64,
 }
 
 impl ActiveKey {
-    /// Signs with `key` from now on, what expires by `until`; that long the verifiers were told to take it.
+    /// Signs with `key` from now on tokens that expire by `until`, the end of use published to the verifiers.
     pub(crate) fn set(&self, key: Arc<OwnKey>, until: u64) {
         self.0.store(Some(Arc::new(Active { key, until })));
     }
 
-    /// Signs nothing until another key is set.
+    /// Stops signing until another key is set.
     pub(crate) fn clear(&self) {
         self.0.store(None);
     }
@@ -80,7 +80,7 @@ impl ActiveKey {
         self.0.load().as_ref().map(|active| active.key.kid().to_owned())
     }
 
-    /// The key, if verifiers were told to take it at `now`.
+    /// Returns the key, if verifiers accept it at `now`.
     pub(crate) fn usable_at(&self, now: u64) -> Option<Arc<OwnKey>> {
         self.usable_until(now).ok()
     }
@@ -93,7 +93,7 @@ impl ActiveKey {
     }
 }
 
-/// Signs tokens of one type with HS256 and one secret, naming no key.
+/// Signs tokens of one type with HS256 and one secret, without a key id.
 pub struct Hs256Signer {
     key: EncodingKey,
     header: Header,
@@ -117,10 +117,10 @@ impl fmt::Debug for Hs256Signer {
     }
 }
 
-/// Chooses the cryptography for the process, once.
+/// Selects the cryptographic back end for the process, once.
 ///
-/// Another crate of the build may enable jsonwebtoken's second back end; unless one is chosen, it then
-/// panics at the first token. An application that chose before is left its choice.
+/// Another crate of the build may enable jsonwebtoken's second back end. Unless one is selected, jsonwebtoken then
+/// panics at the first token. A back end that the application has selected before is kept.
 pub(crate) fn choose_back_end() {
     let _ = CryptoProvider::install_default(&crypto::aws_lc::DEFAULT_PROVIDER);
 }

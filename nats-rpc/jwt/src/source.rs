@@ -1,4 +1,4 @@
-//! Where a request's proof of identity may be: a closed list, of which exactly one is taken.
+//! The possible sources of a request's proof of identity: a closed list, of which the guard accepts exactly one.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -11,14 +11,14 @@ use super::top_level::{self, Field};
 
 /// The header of access tokens.
 const AUTHORIZATION: &str = "authorization";
-/// What stands before a token there.
+/// The scheme before a token in that header.
 const SCHEME: &str = "Bearer ";
 /// The header of a gateway's assertion.
 pub(crate) const ASSERTION: &str = "nrpc-assert";
 /// The payload field of a forwarded user.
 pub(crate) static USER: LazyLock<Field> = LazyLock::new(|| Field::new("user"));
 
-/// The sources that are open. The `authorization` header always is.
+/// The enabled sources. The `authorization` header always is.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     pub(crate) payload_field: Option<Field>,
@@ -26,7 +26,7 @@ pub(crate) struct Sources {
     pub(crate) forwarded_user: bool,
 }
 
-/// A proof, not yet looked into.
+/// A proof, not verified yet.
 #[derive(Debug)]
 pub(crate) enum Proof<'a> {
     Token(Cow<'a, str>),
@@ -35,10 +35,10 @@ pub(crate) enum Proof<'a> {
 }
 
 impl Sources {
-    /// The one proof that the request brings.
+    /// Returns the single proof of the request.
     ///
-    /// Two of them are refused even if they agree: a request has one sender, and whoever added the
-    /// second hopes that another service reads that one.
+    /// Two proofs are rejected even if they are equal: a request has one sender, and a second proof may target a
+    /// service that reads that one instead.
     pub(crate) fn find<'a>(&self, request: &'a Request) -> Result<Proof<'a>, JwtRejection> {
         let header = sole_value(request, AUTHORIZATION)?;
         let assertion = if self.assertion { sole_value(request, ASSERTION)? } else { None };
@@ -59,8 +59,8 @@ impl Sources {
     }
 }
 
-/// The value of header `name`. NATS compares names exactly, so a second value may hide behind another
-/// spelling: all spellings count, and equal values are two all the same.
+/// Returns the value of header `name`. NATS compares names exactly, so a second value may hide behind another
+/// spelling. All spellings count, and two equal values are two values.
 pub(crate) fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result<Option<&'a str>, JwtRejection> {
     let mut values = request.header_values(name);
     let sole = values.next();
@@ -70,10 +70,10 @@ pub(crate) fn sole_value<'a>(request: &'a Request, name: &'static str) -> Result
     }
 }
 
-/// The token of `Bearer <token>`: the scheme in any case, exactly one space.
+/// Returns the token of `Bearer <token>`: the scheme in any case, exactly one space.
 ///
-/// Whether the token has anything around it is for the verifier to say, which looks at every byte of it once;
-/// a look here would be a look with every request.
+/// The verifier detects extra characters around the token, because it reads every byte once; a check here would read
+/// each request twice.
 fn bearer(value: &str) -> Result<&str, JwtRejection> {
     match value.split_at_checked(SCHEME.len()) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty() => Ok(token),
@@ -95,7 +95,7 @@ fn payload_token<'a>(request: &'a Request, field: &Field) -> Result<Option<Cow<'
     }
 }
 
-/// The payload's `user`, which must be there at most once.
+/// Returns the payload's `user`, which may occur at most once.
 pub(crate) fn forwarded_user(request: &Request) -> Result<Option<&RawValue>, JwtRejection> {
     let found =
         top_level::values(request.data().unwrap_or_default(), &USER).map_err(|_| JwtRejection::ForwardedUser)?;
@@ -167,7 +167,7 @@ mod tests {
     fn a_request_without_a_proof_is_refused() {
         assert_eq!(token(&[]).unwrap_err(), JwtRejection::NoToken);
         assert_eq!(token(&[("x-authorization", "Bearer a.b.c")]).unwrap_err(), JwtRejection::NoToken);
-        // Closed sources do not count, whatever they bring.
+        // Disabled sources do not count, whatever they contain.
         let all = found(&Sources::default(), &[("nrpc-assert", "a.b.c")], r#"{"token":"a.b.c","user":{"sub":"a"}}"#);
         assert_eq!(all.unwrap_err(), JwtRejection::NoToken);
     }

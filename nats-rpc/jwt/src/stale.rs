@@ -1,4 +1,4 @@
-//! The guard of handlers that would rather take a revoked token than none.
+//! A guard that fails open: it accepts tokens while the revocation list is stale.
 
 use std::any::TypeId;
 use std::fmt;
@@ -10,13 +10,13 @@ use serde::de::DeserializeOwned;
 use super::revocation::Stale;
 use super::{JwtGuard, UserClaims};
 
-/// A service's [`JwtGuard`], for a handler that goes on while nobody can tell what has been revoked.
+/// The service's [`JwtGuard`], for a handler that accepts tokens while the revocation list is stale.
 ///
-/// Name it in place of `JwtGuard`, and provide that as always. Where the guard answers 503 as revocations
-/// were not heard of for 30 s, this one takes the token, until it expires. What is known to be revoked is
-/// refused in any case. For what must work whatever else does not, and does little harm in wrong hands.
+/// Name it instead of `JwtGuard`, and provide the `JwtGuard` as usual. If the revocation list is older than 30 s,
+/// `JwtGuard` replies 503; this guard accepts the token until it expires. It rejects known revoked tokens in any case.
+/// Use it for handlers that must stay available and do little harm in the wrong hands.
 ///
-/// It has no say where [`Service::global_guard`](nats_rpc::Service::global_guard) puts a `JwtGuard` in front of it.
+/// It has no effect if [`Service::global_guard`](nats_rpc::Service::global_guard) puts a `JwtGuard` in front of it.
 ///
 /// ```
 /// use nats_rpc::prelude::*;

@@ -1,4 +1,4 @@
-//! For tests: a fixed time, a secret, and tokens to order.
+//! Test helpers: a fixed time, a secret, and tokens.
 
 #[cfg(test)]
 use std::io::{self, Write};
@@ -18,22 +18,22 @@ use serde_json::{Value, json};
 use super::signing::choose_back_end;
 use super::{JwtConfig, SecretKey};
 
-/// The time of every test.
+/// The time in every test.
 pub const NOW: u64 = 1_800_000_000;
 /// The secret of access tokens.
 pub const SECRET: &[u8] = b"access-secret-0123456789-abcdefgh";
 
-/// [`NOW`] as a clock tells it.
+/// Returns [`NOW`] as a clock's value.
 pub fn now() -> SystemTime {
     at(NOW)
 }
 
-/// The moment `seconds` after 1970.
+/// Returns the time `seconds` after 1970.
 pub fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// [`SECRET`] as a key.
+/// Returns [`SECRET`] as a key.
 ///
 /// # Panics
 /// Never: the secret is long enough.
@@ -41,12 +41,12 @@ pub fn secret() -> SecretKey {
     SecretKey::new("JWT_SECRET", SECRET).expect("a secret that is long enough")
 }
 
-/// Access tokens of [`SECRET`] at [`NOW`].
+/// Returns a configuration for access tokens of [`SECRET`] at [`NOW`].
 pub fn config() -> JwtConfig {
     JwtConfig::hs256(secret()).clock(now)
 }
 
-/// The claims of a good access token.
+/// Returns the claims of a valid access token.
 pub fn claims() -> Value {
     json!({
         "iss": "nats-rpc-auth", "aud": "nats-rpc", "sub": "u1", "iat": NOW, "exp": NOW + 900,
@@ -54,10 +54,10 @@ pub fn claims() -> Value {
     })
 }
 
-/// [`claims`] with `changes` merged in; a `null` removes a claim.
+/// Returns [`claims`] with `changes` merged in; a `null` removes a claim.
 ///
 /// # Panics
-/// If `changes` is no object.
+/// If `changes` is not an object.
 pub fn claims_with(changes: Value) -> Value {
     let (Value::Object(mut claims), Value::Object(changes)) = (claims(), changes) else { panic!("not objects") };
     claims.extend(changes);
@@ -65,7 +65,7 @@ pub fn claims_with(changes: Value) -> Value {
     Value::Object(claims)
 }
 
-/// A token of exactly this header and payload, signed as `algorithm` whatever the header says.
+/// Returns a token of exactly this header and payload, signed with `algorithm` whatever the header contains.
 pub(crate) fn sign(header: &str, payload: &str, key: &EncodingKey, algorithm: Algorithm) -> String {
     choose_back_end();
     let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
@@ -73,19 +73,19 @@ pub(crate) fn sign(header: &str, payload: &str, key: &EncodingKey, algorithm: Al
     format!("{signed}.{signature}")
 }
 
-/// A token of exactly this header and payload, signed with [`SECRET`].
+/// Returns a token of exactly this header and payload, signed with [`SECRET`].
 pub(crate) fn raw_token(header: &str, payload: &str) -> String {
     sign(header, payload, &EncodingKey::from_secret(SECRET), Algorithm::HS256)
 }
 
 pub(crate) const HEADER: &str = r#"{"alg":"HS256","typ":"at+jwt"}"#;
 
-/// An access token of these claims.
+/// Returns an access token of these claims.
 pub fn token(claims: &Value) -> String {
     raw_token(HEADER, &claims.to_string())
 }
 
-/// What is logged, at any level, while its subscriber is the default.
+/// The log output of all levels, while its subscriber is the default.
 #[cfg(test)]
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);

@@ -1,4 +1,4 @@
-//! The guard as a handler's caller meets it.
+//! Tests of the guard as a handler's caller uses it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ fn guard() -> JwtGuard {
     JwtGuard::new(config()).unwrap()
 }
 
-/// What the handler would get, or what the caller would read.
+/// Returns the handler's argument, or the caller's error reply.
 fn activate(guard: &JwtGuard, headers: &[(&'static str, &str)], data: &str) -> Result<(String, String), RpcError> {
     let mut request = request("users.get", headers, data);
     block_on(guard.can_activate(&mut request))?;
@@ -70,7 +70,7 @@ fn every_refusal_reads_the_same_except_that_a_token_expired() {
     let expired = bearer(&token(&claims_with(json!({ "iat": NOW - 100, "exp": NOW - 50 }))));
     let error = activate(&guard(), &[("authorization", &expired)], "{}").unwrap_err();
     assert_eq!((error.code(), error.message()), (Code::Unauthenticated, "token expired"));
-    // One that is expired and forged is only forged.
+    // A token that is expired and forged is reported as forged only.
     let error = activate(&guard(), &[("authorization", &(expired + "A"))], "{}").unwrap_err();
     assert_eq!(error.message(), "unauthenticated");
 }
@@ -86,7 +86,7 @@ fn source_08_a_users_own_word_is_removed_before_the_handler() {
     let (principal, data) = activate(&keeping, &[("authorization", &good)], spoofed).unwrap();
     assert_eq!((principal.as_str(), data.as_str()), ("u1", spoofed));
 
-    // What cannot be read cannot be cleaned, and so does not pass.
+    // A payload that cannot be parsed cannot be cleaned, and is rejected.
     let error = activate(&guard(), &[("authorization", &good)], r#"{"user":{"sub":"victim"}"#).unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
 }
@@ -329,7 +329,7 @@ fn clones_share_the_cache() {
     guard.verify(&token).unwrap();
     let full = calls.swap(0, Ordering::SeqCst);
     guard.clone().verify(&token).unwrap();
-    // A hit looks at the clock once; a verification twice.
+    // A cache hit reads the clock once; a verification reads it twice.
     assert_eq!((full, calls.load(Ordering::SeqCst)), (2, 1));
 }
 

@@ -1,4 +1,4 @@
-//! The name that a public key has by itself (RFC 7638).
+//! The thumbprint of a public key (RFC 7638).
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// The thumbprint of the key with these members, which are those that its kind requires, in any order.
+/// Returns the thumbprint of the key with these members, which must be those that its kind requires, in any order.
 pub(crate) fn thumbprint<const MEMBERS: usize>(
     members: [(&'static str, &str); MEMBERS],
 ) -> Result<String, serde_json::Error> {

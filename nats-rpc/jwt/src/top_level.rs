@@ -1,4 +1,4 @@
-//! The top-level fields of a JSON object, found and removed without decoding the rest.
+//! Finds and removes top-level fields of a JSON object without decoding the rest.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,13 +11,13 @@ use serde_json::value::RawValue;
 
 use super::header::is_object;
 
-/// The payload starts like an object and is none. It must not pass: a reader more lenient than this one
-/// might find the very field in it that was to be removed.
+/// The payload starts like an object but is malformed. It must be rejected: a more lenient parser might find the very
+/// field that should have been removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the payload is not valid JSON")]
 pub(crate) struct Malformed;
 
-/// A field's name, made ready to be searched for in every request.
+/// A field's name, prepared for the search in every request.
 #[derive(Debug)]
 pub(crate) struct Field {
     name: Box<str>,
@@ -29,8 +29,8 @@ impl Field {
         Self { name: name.into(), finder: Finder::new(name).into_owned() }
     }
 
-    /// Rules the field out at the cost of one search. A name can also be spelled with escapes; for ASCII
-    /// letters each of them starts with `\u00`.
+    /// Excludes the field at the cost of one search. A name can also be spelled with escapes; for ASCII letters each
+    /// of them starts with `\u00`.
     fn may_be_in(&self, json: &[u8]) -> bool {
         is_object(json) && (self.finder.find(json).is_some() || has_escaped_letter(json))
     }
@@ -44,7 +44,7 @@ fn has_escaped_letter(json: &[u8]) -> bool {
     memchr(b'\\', json).is_some_and(|first| memmem::find(&json[first..], br"\u00").is_some())
 }
 
-/// All values of the top-level `field`.
+/// Returns all values of the top-level `field`.
 pub(crate) fn values<'a>(json: &'a [u8], field: &Field) -> Result<Vec<&'a RawValue>, Malformed> {
     if !field.may_be_in(json) {
         return Ok(Vec::new());
@@ -52,7 +52,7 @@ pub(crate) fn values<'a>(json: &'a [u8], field: &Field) -> Result<Vec<&'a RawVal
     Ok(Fields::parse(json)?.0.into_iter().filter(|(key, _)| field.is(key)).map(|(_, value)| value).collect())
 }
 
-/// `json` without the top-level `field`, or `None` if it has no such field.
+/// Returns `json` without the top-level `field`, or `None` if it has no such field.
 pub(crate) fn without(json: &[u8], field: &Field) -> Result<Option<Bytes>, Malformed> {
     if !field.may_be_in(json) {
         return Ok(None);
@@ -75,7 +75,7 @@ pub(crate) fn without(json: &[u8], field: &Field) -> Result<Option<Bytes>, Malfo
     Ok(Some(rest.into()))
 }
 
-/// Fields in their order, duplicates included.
+/// Fields in their original order, duplicates included.
 struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Fields<'a> {

@@ -16,8 +16,8 @@ const BEACON: &str = "watch.auth_beacon";
 
 /// The buckets of auth that a program reads to verify tokens, for its [`Permissions`](nats_rpc::Permissions).
 ///
-/// With `AUTH_JS_API_PREFIX`, auth has an account of its own on nats-server: the buckets are read by the API that is
-/// imported below that prefix, and watched without consumers. Without, all are in one account.
+/// With `AUTH_JS_API_PREFIX`, auth has its own account on nats-server: programs read the buckets by the API that is
+/// imported below that prefix, and watch them without consumers. Otherwise all programs are in one account.
 ///
 /// ```
 /// use nats_rpc::Permissions;
@@ -36,28 +36,29 @@ pub struct TrustBuckets {
 }
 
 impl TrustBuckets {
-    /// Reads `AUTH_JS_API_PREFIX` by way of `vars`.
+    /// Reads `AUTH_JS_API_PREFIX` through `vars`.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Self {
         Self { prefix: vars(PREFIX).filter(|prefix| !prefix.is_empty()) }
     }
 
-    /// Returns `true` if auth has an account of its own.
+    /// Returns `true` if auth has its own account.
     pub fn has_own_account(&self) -> bool {
         self.prefix.is_some()
     }
 
-    /// The public keys of `purpose`, to verify with them.
+    /// Returns access to the public keys of `purpose`, for verifying with them.
     pub fn keys(&self, purpose: KeyPurpose) -> KvAccess {
         let access = KvAccess::to(purpose.bucket()).read();
         if self.has_own_account() { self.located(access) } else { access.watch() }
     }
 
-    /// The public keys of `purpose`, for a program that publishes keys of its own there and watches none.
+    /// Returns access to the public keys of `purpose`, for a program that publishes its own keys there and watches
+    /// none.
     pub fn own_keys(&self, purpose: KeyPurpose) -> KvAccess {
         self.located(KvAccess::to(purpose.bucket()).read().write_key("ring"))
     }
 
-    /// The revocations, to reject what was revoked.
+    /// Returns access to the revocations, for rejecting revoked tokens.
     pub fn revocations(&self) -> KvAccess {
         let access = KvAccess::to(REVOCATIONS);
         if self.has_own_account() {
@@ -67,8 +68,8 @@ impl TrustBuckets {
         }
     }
 
-    /// The exports of auth's account: the reading of keys and revocations to all accounts, and the writing of the
-    /// gateways' ring to the account `gateways`, which must have no other user.
+    /// Returns the exports of auth's account: reading keys and revocations for all accounts, and writing the gateways'
+    /// ring for the account `gateways`, which must have no other user.
     pub fn exports(&self, gateways: &str) -> Account {
         let rings = [KeyPurpose::AccessTokens, KeyPurpose::Assertions].map(KeyPurpose::bucket);
         let account = rings.into_iter().chain([REVOCATIONS]).fold(Account::new(), |account, bucket| {

@@ -1,4 +1,4 @@
-//! The checks that a token passes before anyone is believed, in their order.
+//! The checks of a token, in their order.
 
 use std::sync::Arc;
 
@@ -16,38 +16,38 @@ use super::revocation::{Epochs, Marks, Revocations, Stale, subject_digest};
 use super::ring::KeyRing;
 use super::signing::choose_back_end;
 
-/// The largest token taken, in bytes.
+/// The maximum size of a token, in bytes.
 pub(crate) const MAX_TOKEN_BYTES: usize = 4096;
 
-/// No `exp` beyond the year 9999: sums of times then cannot overflow.
+/// The maximum `exp`, the end of the year 9999, so that sums of times cannot overflow.
 const MAX_TIME: u64 = 253_402_300_799;
 
-/// Which claims a token must have, beside the `sub` and `exp` that all must have.
+/// The claims that a token must have in addition to `sub` and `exp`.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    /// The only token type taken, whatever other types the keys are for.
+    /// The only accepted token type, whatever other types the keys are for.
     pub(crate) typ: &'static str,
-    /// `None`: `iss` is not checked, beyond what the key itself is bound to.
+    /// `None`: `iss` is not checked, except against the key's own issuer.
     pub(crate) issuer: Option<Box<str>>,
     /// `None`: `aud` is not checked.
     pub(crate) audience: Option<Box<str>>,
     /// Seconds of clock skew allowed.
     pub(crate) leeway: u64,
-    /// Seconds between `iat` and `exp`; `None`: not bounded.
+    /// Maximum seconds between `iat` and `exp`; `None`: not bounded.
     pub(crate) max_lifetime: Option<u64>,
-    /// Whether `iat` and `jti` must be there.
+    /// `true` if `iat` and `jti` are required.
     pub(crate) complete: bool,
-    /// `None`: whether a token was revoked is not looked at.
+    /// `None`: revocations are not checked.
     pub(crate) revocations: Option<Revocations>,
-    /// Whether these tokens have epochs; one that does not name them is of the first.
+    /// `true` if these tokens have epochs; a token without them has epoch 0.
     pub(crate) epochs: bool,
 }
 
-/// Verifies tokens. Pure: no network, no state but the keys.
+/// Verifies tokens. Pure: no I/O, no state except the keys.
 ///
-/// The order of [`verify`](Self::verify) is closed and cheapest first: nothing is decoded before size and
-/// charset are known to be good, no claim is read before the signature is. jsonwebtoken's own `decode`
-/// is not used: with its defaults it takes a missing issuer, a numeric audience, any `typ`, any `crit`.
+/// The order of [`verify`](Self::verify) is fixed and cheapest first. The verifier decodes nothing before it has
+/// checked size and charset, and reads no claim before it has checked the signature. It does not use jsonwebtoken's
+/// own `decode`, whose defaults accept a missing issuer, a numeric audience, any `typ`, and any `crit`.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     keys: Keys,
@@ -55,17 +55,18 @@ pub(crate) struct Verifier {
     clock: Clock,
 }
 
-/// A token that passed every check but the reading of the application's own claims.
+/// A token that has passed all checks. The application's own claims are not read yet.
 pub(crate) struct Proven {
     payload: Vec<u8>,
     pub(crate) standing: Standing,
 }
 
 impl Proven {
-    /// The standing of a caller whom somebody vouches for, for what goes on after the statement itself has expired.
+    /// Returns the standing of a caller that a gateway asserts, for work that continues after the assertion has
+    /// expired.
     ///
-    /// The caller's own token ends `lifetime` seconds later at the latest, and of what is revoked from now on it
-    /// counts whatever concerns the caller, as the statement names no epochs.
+    /// The caller's own token expires at most `lifetime` seconds later. The assertion names no epochs, so every later
+    /// revocation that concerns the caller applies.
     pub(crate) fn vouched(self, lifetime: Option<u64>, revocations: Option<&Revocations>) -> Standing {
         let mut standing = self.standing;
         standing.exp = lifetime.map_or(MAX_TIME, |lifetime| standing.exp.saturating_add(lifetime).min(MAX_TIME));
@@ -74,13 +75,13 @@ impl Proven {
         standing
     }
 
-    /// Reads `T` from the claims; each type is read apart, so that each sees a claim that is there twice.
+    /// Reads `T` from the claims. Each type is read separately, so that each detects duplicate claims.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, JwtRejection> {
         serde_json::from_slice(&self.payload).map_err(|_| JwtRejection::CustomClaims)
     }
 }
 
-/// What a verified token's validity goes on depending on.
+/// The conditions on which a verified token remains valid.
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) exp: u64,
@@ -88,19 +89,19 @@ pub(crate) struct Standing {
     pub(crate) generation: u64,
     /// The key's id, if it is of a ring.
     kid: Option<Box<str>>,
-    /// Until when the key may be used, as far as was known then.
+    /// The end of the key's use, as known at the time of verification.
     pub(crate) key_until: u64,
     pub(crate) sub: String,
-    /// What the token could be revoked by.
+    /// The claims by which the token can be revoked.
     pub(crate) marks: Marks,
 }
 
-/// A token whose signature verifies; none of its claims was read.
+/// A token with a valid signature. None of its claims is read yet.
 struct Signed {
     key: Arc<VerifyingKey>,
     /// The key's id, if it is of a ring.
     kid: Option<Box<str>>,
-    /// The generation of the keys that it was found in.
+    /// The generation of the keys that contain the key.
     generation: u64,
     payload: Vec<u8>,
 }
@@ -111,15 +112,15 @@ impl Verifier {
         Self { keys, rules, clock }
     }
 
-    /// Verifies `token` up to its standard claims and its standing.
+    /// Verifies the signature of `token` and its standard claims.
     pub(crate) fn prove(&self, token: &str, stale: Stale) -> Result<Proven, JwtRejection> {
         let proven = self.check_claims(self.authenticate(token)?)?;
         self.check_standing(&proven.standing, stale)?;
         Ok(proven)
     }
 
-    /// Whether a token that was verified before still holds. Cache hits come through here as well, so
-    /// whatever can change after verification is looked at here and nowhere else.
+    /// Checks that a token that was verified before is still valid. Cache hits are checked here too. Conditions that
+    /// can change after verification are checked here and nowhere else.
     pub(crate) fn check_standing(&self, standing: &Standing, stale: Stale) -> Result<(), JwtRejection> {
         if self.clock.unix_seconds() >= standing.exp + self.rules.leeway {
             return Err(JwtRejection::Expired);
@@ -130,9 +131,9 @@ impl Verifier {
         }
     }
 
-    /// Whether a token that was taken earlier still holds, for what goes on beyond one request.
+    /// Checks that a token that was accepted earlier is still valid, for work that continues beyond one request.
     ///
-    /// It costs a look at the ring where keys were taken from that, and no signature.
+    /// It costs a look-up in the ring, if the key came from one, and no signature check.
     pub(crate) fn recheck(&self, standing: &Standing, stale: Stale) -> Result<(), JwtRejection> {
         if let (Some(kid), false) = (&standing.kid, self.is_current(standing)) {
             self.find_in_use(|keys| keys.find_id(kid))?;
@@ -140,7 +141,7 @@ impl Verifier {
         self.check_standing(standing, stale)
     }
 
-    /// Whether there is a key that tokens could be verified with now.
+    /// Returns `true` if a key that can verify tokens is in use now.
     pub(crate) fn has_key(&self) -> bool {
         self.ring().is_none_or(|ring| ring.has_key(self.rules.typ, &self.clock, self.rules.leeway))
     }
@@ -149,19 +150,19 @@ impl Verifier {
         self.rules.revocations.as_ref()
     }
 
-    /// Whether the key that `standing` was verified with is known to be still in use.
+    /// Returns `true` if the key that verified `standing` is known to be still in use.
     pub(crate) fn is_current(&self, standing: &Standing) -> bool {
-        // A static secret has no end.
+        // A static secret does not expire.
         let ended = || self.clock.unix_seconds() >= standing.key_until.saturating_add(self.rules.leeway);
         standing.generation == self.keys.generation() && (standing.key_until == u64::MAX || !ended())
     }
 
-    /// The ring that keys are taken from, if they can be added while the process runs.
+    /// Returns the key ring, if keys can be added while the process runs.
     pub(crate) fn ring(&self) -> Option<&KeyRing> {
         self.keys.ring()
     }
 
-    /// The key that `find` names, if it may be used now.
+    /// Returns the key that `find` selects, if it may be used now.
     fn find_in_use(
         &self,
         find: impl FnOnce(&Keys) -> Result<(Arc<VerifyingKey>, u64), JwtRejection>,
@@ -172,11 +173,11 @@ impl Verifier {
             Err(refusal @ JwtRejection::UnknownKeyId) => refusal,
             Err(refusal) => return Err(refusal),
         };
-        // Without any key, a good token cannot be told from a bad one.
+        // Without any key, a valid token cannot be distinguished from an invalid one.
         Err(if self.has_key() { refusal } else { JwtRejection::NoKeys })
     }
 
-    /// From the size to the signature: who made this token?
+    /// Checks everything from the size to the signature, which proves the issuer.
     fn authenticate(&self, token: &str) -> Result<Signed, JwtRejection> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(JwtRejection::TooLarge);
@@ -203,7 +204,7 @@ impl Verifier {
         Ok(Signed { key, kid, generation, payload })
     }
 
-    /// From the types of the claims to their meaning: is this token for us, and now?
+    /// Checks the claims: first their types, then audience, times and revocation.
     fn check_claims(&self, signed: Signed) -> Result<Proven, JwtRejection> {
         let Signed { key, kid, generation, payload } = signed;
         if !is_object(&payload) {
@@ -247,7 +248,7 @@ impl Verifier {
             return Err(JwtRejection::NotYetValid);
         }
         let Some(iat) = claims.iat else {
-            // Without it nobody knows how long the token lives, nor for how long to remember that it was revoked.
+            // Without `iat`, the token's lifetime and the time to keep its revocation are unknown.
             let needed = self.rules.complete || self.rules.revocations.is_some();
             return if needed { Err(JwtRejection::IssuedAt) } else { Ok(()) };
         };
@@ -263,9 +264,9 @@ impl Verifier {
     }
 }
 
-/// Whether a token may consist of `text`: base64url and dots.
+/// Returns `true` if `text` consists of base64url characters and dots only.
 ///
-/// It looks at all bytes, without a branch: that way the compiler compares sixteen of them at a time.
+/// It reads all bytes without a branch, so that the compiler can compare sixteen bytes at a time.
 fn is_token_text(text: &str) -> bool {
     text.bytes().fold(true, |sound, byte| sound & (byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'_' | b'.')))
 }
@@ -274,7 +275,7 @@ struct Parts<'a> {
     header: &'a str,
     payload: &'a str,
     signature: &'a str,
-    /// What the signature is over: header, dot, payload.
+    /// The signing input: header, dot, payload.
     signed: &'a str,
 }
 

@@ -7,7 +7,7 @@ use super::error::{CallError, RemoteError};
 use crate::decode::from_json;
 use crate::wire;
 
-/// The body of an error answer, as far as it is one of ours.
+/// The body of an error reply, as far as it has the fields of this crate's errors.
 #[derive(Default, Deserialize)]
 struct ErrorBody {
     code: Option<String>,
@@ -15,20 +15,20 @@ struct ErrorBody {
     details: Option<Box<RawValue>>,
 }
 
-/// Reads an answer in the native dialect.
+/// Reads a reply in the native dialect.
 ///
 /// # Errors
-/// [`CallError::Remote`] if its headers say that it is an error, [`CallError::Decode`] if its body is no `R`.
+/// [`CallError::Remote`] if the headers mark the reply as an error, [`CallError::Decode`] if its body is not an `R`.
 pub(crate) fn decode<R: DeserializeOwned>(headers: Option<&HeaderMap>, body: &[u8]) -> Result<R, CallError> {
     if let Some(error) = headers.and_then(|headers| remote_error(headers, body)) {
         return Err(CallError::Remote(error));
     }
-    // Services of other makes answer "nothing" with an empty body.
+    // Other implementations of the protocol send "nothing" as an empty body.
     let body = if body.is_empty() { b"null" } else { body };
     from_json(body).map_err(CallError::Decode)
 }
 
-/// The error that an answer's headers say it is.
+/// Returns the error that the headers of a reply describe.
 pub(super) fn remote_error(headers: &HeaderMap, body: &[u8]) -> Option<RemoteError> {
     let status = headers.get(wire::ERROR_CODE.clone());
     let text = headers.get(wire::ERROR.clone());

@@ -1,4 +1,4 @@
-//! Calls with one answer, and events.
+//! Calls with a single reply, and events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,37 +28,38 @@ use crate::subject::Subject;
 use crate::trace;
 use crate::wire::stream::Frame;
 
-/// A call, ready to be sent as often as it has to be.
+/// A prepared call, which can be sent several times.
 pub(super) struct Prepared {
     pub(super) subject: Subject,
     headers: Headers,
     pub(super) payload: Bytes,
-    /// The id of a call in NestJS's dialect.
+    /// The id of a call in the NestJS dialect.
     id: Option<String>,
-    /// What it makes of acknowledgements by a stream that captures its subject.
+    /// The treatment of acknowledgements of a stream that captures the subject.
     pub(super) capture: Arc<Capture>,
-    /// Whether the connection has taken an attempt.
+    /// Is `true` once the connection has accepted an attempt.
     pub(super) sent: AtomicBool,
 }
 
 impl Client {
-    /// Calls the handler of `subject` and waits for its answer.
+    /// Calls the handler of `subject` and waits for its reply.
     ///
     /// # Errors
-    /// - [`CallError::Remote`]: the handler answered with an error.
-    /// - [`CallError::NoResponders`]: nobody listens to `subject`, nor began to within the
-    ///   [timeout for them](Self::no_responders_timeout); nothing was executed.
-    /// - [`CallError::CapturedByStream`]: no reply came but the acknowledgement of a JetStream stream that captures
-    ///   `subject`; it may have executed.
-    /// - [`CallError::TimedOut`], [`CallError::ConnectionLost`]: no answer came; it may have executed, unless the
-    ///   former says that it was not sent.
-    /// - [`CallError::Disconnected`]: there is no connection now; nothing was sent. Not with
-    ///   [`wait_for_ready`](Self::wait_for_ready).
+    /// - [`CallError::Remote`]: the handler replied with an error.
+    /// - [`CallError::NoResponders`]: `subject` had no responders within the [no-responders
+    ///   timeout](Self::no_responders_timeout); nothing was executed.
+    /// - [`CallError::CapturedByStream`]: the only message received was the acknowledgement of a JetStream stream that
+    ///   captures `subject`; the call may have executed.
+    /// - [`CallError::TimedOut`], [`CallError::ConnectionLost`]: no reply arrived; the call may have executed, unless
+    ///   the former states that it was not sent.
+    /// - [`CallError::Disconnected`]: there is no connection now; nothing was sent. A client with
+    ///   [`wait_for_ready`](Self::wait_for_ready) never returns it.
     /// - [`CallError::Forbidden`]: this user may not publish to `subject`; nothing was executed.
-    /// - [`CallError::InboxForbidden`]: this user may not listen for the answer; it may have executed.
-    /// - [`CallError::Invalid`], [`CallError::TooLarge`]: the call cannot be sent as it is.
-    /// - [`CallError::Decode`]: the answer is not an `R`.
-    /// - [`CallError::IncompleteResponse`]: a [NestJS](Self::nest) service answered with several values.
+    /// - [`CallError::InboxForbidden`]: this user may not subscribe to its inbox, so it cannot receive the reply; the
+    ///   call may have executed.
+    /// - [`CallError::Invalid`], [`CallError::TooLarge`]: the call cannot be sent in this form.
+    /// - [`CallError::Decode`]: the reply is not an `R`.
+    /// - [`CallError::IncompleteResponse`]: a [NestJS](Self::nest) service replied with several values.
     pub async fn send<R: DeserializeOwned>(
         &self,
         subject: impl AsRef<str>,
@@ -82,7 +83,7 @@ impl Client {
         until: Instant,
     ) -> Result<R, CallError> {
         if call.id.is_some() {
-            // What ends this is the deadline of the whole.
+            // The overall deadline ends the call, so there is no limit per item.
             let terms = Terms { started, until, item: Duration::MAX };
             let value = only(self.open(&self.inbox, call, terms).await?).await?;
             return from_json(&value).map_err(CallError::Decode);
@@ -94,7 +95,7 @@ impl Client {
         decode(answer.headers.as_ref(), &answer.payload)
     }
 
-    /// Sends a call that may have several answers.
+    /// Sends a call that may have several replies.
     pub(super) async fn open(&self, inbox: &Arc<Inbox>, call: &Prepared, terms: Terms) -> Result<Receiver, CallError> {
         self.ready().await?;
         let place = inbox.reserve(self.window).await?;
@@ -120,7 +121,7 @@ impl Client {
         headers
     }
 
-    /// Attempts a call until it succeeds, cannot, or is late.
+    /// Retries a call until it succeeds, fails permanently, or reaches its deadline.
     pub(super) async fn persist<T, F>(
         &self,
         prepared: &Prepared,
@@ -131,7 +132,7 @@ impl Client {
     where
         F: Future<Output = Result<T, CallError>>,
     {
-        // Time is kept for saying that nobody listens: "may have executed" would be wrong.
+        // Some time is reserved for reporting `NoResponders`: "may have executed" would be wrong.
         let patience = self.no_responders_timeout.min(until.saturating_duration_since(started) / 2);
         let call = async {
             let mut backoff = Backoff::default();
@@ -154,7 +155,7 @@ impl Client {
                 sent: prepared.sent.load(Ordering::Relaxed),
             })
         };
-        // A timeout polls once before it looks at the time.
+        // A timeout polls its future once before it checks the time.
         if until <= started {
             return Err(timed_out());
         }
@@ -173,10 +174,10 @@ impl Client {
         }
     }
 
-    /// Publishes an event to `subject` and does not wait for anybody.
+    /// Publishes an event to `subject` without waiting for any receiver.
     ///
-    /// The event is handed to the connection, at most once: a server that goes down may take it along, and one
-    /// that forbids it says so in the log alone.
+    /// The event is handed to the connection and delivered at most once. A server that fails may lose it. If the
+    /// server forbids it, the error appears only in the log.
     ///
     /// # Errors
     /// [`CallError::Disconnected`], [`CallError::TimedOut`], [`CallError::Invalid`] and
@@ -206,23 +207,23 @@ impl Client {
                 if published.is_ok() {
                     return Ok(());
                 }
-                // The client of async-nats has died, and has taken nothing.
+                // The async-nats client has ended without accepting anything.
                 if !self.wait_for_ready {
                     return Err(CallError::Disconnected);
                 }
                 backoff.pause().await;
             }
         };
-        // What was taken by the connection has ended the wait.
+        // The wait ends when the connection accepts the event, so an event that timed out was not sent.
         let timed_out = || CallError::TimedOut { subject: subject.to_string(), after, sent: false };
-        // A timeout polls once before it looks at the time.
+        // A timeout polls its future once before it checks the time.
         if after.is_zero() {
             return Err(timed_out());
         }
         tokio::time::timeout(after, published).await.map_err(|_| timed_out())?
     }
 
-    /// Makes everything of a call for an `R` that can be wrong before it is sent.
+    /// Builds a call for an `R`, with all validation that is possible before it is sent.
     pub(super) fn prepare<R: DeserializeOwned>(
         &self,
         subject: &str,
@@ -257,13 +258,14 @@ impl Client {
         Ok(Prepared { subject, headers, payload: payload.into(), id, capture, sent: AtomicBool::new(false) })
     }
 
-    /// The end of a call that began at `started` and has `timeout`, or what is left to the handler that makes it.
+    /// Returns the deadline of a call that began at `started`: after `timeout`, or at the deadline of the handler that
+    /// makes the call.
     pub(super) fn deadline(&self, started: Instant, timeout: Duration) -> Instant {
         let own = started + timeout.min(LONGEST);
         deadline::current().map_or(own, |inherited| inherited.min(own))
     }
 
-    /// Refuses what the server would: a message with its headers counts.
+    /// Rejects a message that the server would reject: the limit covers headers and payload together.
     fn check_size(&self, headers: &HeaderMap, payload: &[u8]) -> Result<(), CallError> {
         let max = self.connection.nats().max_payload();
         match written_size(headers) + payload.len() {
@@ -272,7 +274,7 @@ impl Client {
         }
     }
 
-    /// Fails fast while there is no connection, or waits for one.
+    /// Fails immediately while there is no connection, or waits for one if the client is configured so.
     async fn ready(&self) -> Result<(), CallError> {
         let is_up = |state: &ConnectionState| matches!(state, ConnectionState::Connected | ConnectionState::LameDuck);
         if !is_up(&self.connection.state()) {
@@ -285,7 +287,8 @@ impl Client {
     }
 }
 
-/// The value of an answer that has one or none; it is the last, or is followed by a message that says so.
+/// Returns the value of a reply that has one value or none. The value is the last message, or an end message follows
+/// it.
 async fn only(mut answer: Receiver) -> Result<Bytes, CallError> {
     let Some(value) = answer.next().await else { return Ok(Bytes::from_static(b"null")) };
     let value = value?;
@@ -296,7 +299,7 @@ async fn only(mut answer: Receiver) -> Result<Bytes, CallError> {
     }
 }
 
-/// What headers take on the wire: `NATS/1.0` and an empty line, and `name: value` for each of them.
+/// Returns the size of the headers on the wire: `NATS/1.0`, an empty line, and `name: value` for each header.
 fn written_size(headers: &HeaderMap) -> usize {
     if headers.is_empty() {
         return 0;

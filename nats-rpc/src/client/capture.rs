@@ -1,7 +1,7 @@
 //! Requests that a JetStream stream captures.
 //!
-//! A stream whose subjects include that of a request acknowledges the request, and its acknowledgement is the first
-//! message that arrives for the call.
+//! A stream whose subjects include the subject of a request acknowledges the request. That acknowledgement is the
+//! first message that the call receives.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -16,25 +16,26 @@ use crate::wire::publish_ack;
 
 /// The treatment of publish acknowledgements by one call.
 pub(super) struct Capture {
-    /// Tells acknowledgements that the reply type of the call is made for.
+    /// Recognizes acknowledgements that the reply type of the call is meant for.
     takes: fn(&[u8]) -> bool,
-    /// The stream whose acknowledgement was held back.
+    /// The stream whose acknowledgement was skipped.
     stream: OnceLock<String>,
 }
 
 impl Capture {
-    /// For a call whose reply is an `R`.
+    /// Creates the state for a call whose reply is an `R`.
     pub(super) fn of<R: DeserializeOwned>() -> Self {
         Self { takes: is_acknowledgement::<R>, stream: OnceLock::new() }
     }
 
-    /// Returns `true` if `message` is an acknowledgement and not the reply: the call has to wait for another message.
+    /// Returns `true` if `message` is an acknowledgement instead of the reply: the call then waits for another
+    /// message.
     pub(super) fn holds_back(&self, message: &Message) -> bool {
-        // Replies of our services that have this shape carry a header.
+        // Replies with this shape from services of this crate carry a header.
         let stream = if message.headers.is_none() { publish_ack::stream_of(&message.payload) } else { None };
         match stream {
             Some(stream) if !(self.takes)(&message.payload) => {
-                // A second stream may capture the subject too; the first one is named.
+                // A second stream may capture the subject too; the error names only the first.
                 let _ = self.stream.set(Cow::into_owned(stream));
                 true
             }
@@ -42,14 +43,14 @@ impl Capture {
         }
     }
 
-    /// The error of a call to `subject` that got nothing but an acknowledgement.
+    /// Returns the error of a call to `subject` that received only an acknowledgement.
     pub(super) fn error(&self, subject: &str) -> Option<CallError> {
         let stream = self.stream.get()?.clone();
         Some(CallError::CapturedByStream { subject: subject.to_owned(), stream })
     }
 }
 
-/// Returns `true` if `R` is a type for acknowledgements: it takes this one, and none without `stream` or `seq`.
+/// Returns `true` if `R` is a type for acknowledgements: it deserializes this one, and none without `stream` or `seq`.
 fn is_acknowledgement<R: DeserializeOwned>(body: &[u8]) -> bool {
     let takes = |body: &[u8]| serde_json::from_slice::<R>(body).is_ok();
     takes(body) && !takes(br#"{"stream":"S"}"#) && !takes(br#"{"seq":1}"#)

@@ -7,21 +7,21 @@ use crate::decode::DecodeError;
 use crate::error::{Code, RpcError};
 use crate::message::HeaderError;
 
-/// Why a call gave no value, and whether it may have executed.
+/// The reason that a call returned no value; it also shows whether the call may have executed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The service answered with an error.
+    /// The service replied with an error.
     #[error("the service answered with an error: {0}")]
     Remote(RemoteError),
-    /// Nobody listens to the subject; nothing was executed.
+    /// The subject has no responders; nothing was executed.
     #[error("nobody listens to {subject:?}: is the service running, and is the subject spelled right?")]
     #[non_exhaustive]
     NoResponders {
         /// The subject called.
         subject: String,
     },
-    /// No answer came by the deadline; the call may have executed if it was [sent](Self::TimedOut::sent).
+    /// No reply arrived by the deadline; the call may have executed if it was [sent](Self::TimedOut::sent).
     #[error(
         "{subject:?} timed out after {after:?}: {}",
         match sent {
@@ -33,33 +33,34 @@ pub enum CallError {
     TimedOut {
         /// The subject called.
         subject: String,
-        /// How long it was waited for.
+        /// The time that the client waited.
         after: Duration,
-        /// Whether it may have been sent.
+        /// Is `true` if the call may have been sent.
         ///
-        /// A call is not sent if its deadline had passed before, if a client that [waits for a
-        /// connection](crate::Client::wait_for_ready) had none in all that time, or if too many calls of the client
-        /// waited for their replies.
+        /// A call is not sent in three cases: its deadline had already passed; a client that [waits for a
+        /// connection](crate::Client::wait_for_ready) had none in all that time; too many calls of the client were
+        /// waiting for replies.
         sent: bool,
     },
-    /// The connection broke while the answer was awaited; the call may have executed.
+    /// The connection broke while the client waited for the reply; the call may have executed.
     #[error("the connection broke while waiting for {subject:?}; it may have executed")]
     #[non_exhaustive]
     ConnectionLost {
         /// The subject called.
         subject: String,
     },
-    /// The answer broke off: part of it was lost, or its service is gone. What came before it is good.
+    /// The reply is incomplete: part of it was lost, or its service has disappeared. The items received before are
+    /// valid.
     #[error("the answer of {subject:?} broke off: {why}")]
     #[non_exhaustive]
     IncompleteResponse {
         /// The subject called.
         subject: String,
-        /// What was missed.
+        /// A description of the missing part.
         why: String,
     },
-    /// A JetStream stream captured the request and acknowledged it, and no other reply came by the deadline; the call
-    /// may have executed.
+    /// A JetStream stream captured the request and acknowledged it, and no other reply arrived by the deadline; the
+    /// call may have executed.
     #[error(
         "no reply from {subject:?}: the JetStream stream {stream:?} captures the subject and acknowledged the request; \
          take the subject out of the stream, or create the stream with `no_ack`"
@@ -68,7 +69,7 @@ pub enum CallError {
     CapturedByStream {
         /// The subject called.
         subject: String,
-        /// The stream.
+        /// The name of the stream.
         stream: String,
     },
     /// There is no connection now; nothing was sent.
@@ -81,7 +82,7 @@ pub enum CallError {
         /// The subject called.
         subject: String,
     },
-    /// This user may not listen to its own inbox, so no answer can arrive; the call may have executed.
+    /// This user may not subscribe to its own inbox, so no reply can arrive; the call may have executed.
     #[error(
         "nats-server forbids this user its own inbox {inbox:?}: it must be allowed to subscribe there; \
          NATS_INBOX_PREFIX chooses another"
@@ -91,25 +92,25 @@ pub enum CallError {
         /// The inbox.
         inbox: String,
     },
-    /// The call cannot be sent as it is; the text says what to mend.
+    /// The call cannot be sent in this form; the text says how to fix it.
     #[error("{0}")]
     Invalid(String),
-    /// The data and the headers are larger than the server takes.
+    /// The data and the headers together exceed the server's limit.
     #[error("the message of {size} bytes is larger than the {max} that nats-server takes")]
     #[non_exhaustive]
     TooLarge {
-        /// The size of both in bytes.
+        /// The size of data and headers in bytes.
         size: usize,
         /// The server's limit in bytes.
         max: usize,
     },
-    /// The answer is not of the type expected; the text repeats no value of it.
+    /// The reply does not have the expected type; the text contains no value from it.
     #[error("the answer is not of the type expected: {0}")]
     Decode(#[source] DecodeError),
 }
 
 impl CallError {
-    /// The code that the service answered with, if it did.
+    /// Returns the code of the service's error reply; `None` for all other errors.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Remote(error) => error.code(),
@@ -124,10 +125,10 @@ impl From<HeaderError> for CallError {
     }
 }
 
-/// What the caller of a handler is told when a call that the handler made fails.
+/// Converts a failed call of a handler into the error that the handler's own caller receives.
 ///
-/// What a caller can act on passes through: 404 stays 404, a dead service is 503, a late one 504. What
-/// concerns only the two services, such as a missing permission, is a 500 with its cause in the log.
+/// Errors that a caller can act on are passed on: 404 stays 404, an unavailable service is 503, a timeout is 504. An
+/// error that concerns only the two services, such as a missing permission, becomes a 500 with its cause in the log.
 impl From<CallError> for RpcError {
     fn from(error: CallError) -> Self {
         let code = match &error {
@@ -164,7 +165,7 @@ impl From<CallError> for RpcError {
     }
 }
 
-/// The error that a service answered with.
+/// An error reply of a service.
 #[derive(Clone)]
 pub struct RemoteError {
     pub(super) status: u16,
@@ -174,27 +175,27 @@ pub struct RemoteError {
 }
 
 impl RemoteError {
-    /// What went wrong; `None` for a status that no [`Code`] has.
+    /// Returns the code of the error; `None` if no [`Code`] has this status.
     pub fn code(&self) -> Option<Code> {
         Code::from_status(self.status)
     }
 
-    /// The number in `Nats-Service-Error-Code`, or in a NestJS error's `status`; 500 where there is none.
+    /// Returns the number in `Nats-Service-Error-Code`, or in the `status` of a NestJS error; 500 if there is none.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The error's own name as the service spells it in `code`, such as `NOT_FOUND` or `E_NO_SUCH_USER`.
+    /// Returns the error's own name as the service spells it in `code`, such as `NOT_FOUND` or `E_NO_SUCH_USER`.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// The message for the caller.
+    /// Returns the message for the caller.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The details for the caller, as JSON.
+    /// Returns the details for the caller, as JSON.
     pub fn details(&self) -> Option<&RawValue> {
         self.details.as_deref()
     }

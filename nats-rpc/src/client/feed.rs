@@ -1,4 +1,4 @@
-//! What arrives for one call that may have several answers, until its caller takes it.
+//! Buffers the messages of one call with several replies until the caller takes them.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,10 @@ use super::nest::{self, Answer};
 use crate::subject::Subject;
 use crate::wire::stream::{Frame, Sender};
 
-/// How many items may wait in the nest dialect, which has no way to slow the service down.
+/// The maximum number of buffered items in the NestJS dialect, which has no flow control.
 const MOST_WAITING: usize = 1_024;
 
-/// The items of one call on their way from the inbox to the caller.
+/// The items of one call between the inbox and the caller.
 pub(super) struct Feed {
     subject: Subject,
     speech: Speech,
@@ -25,10 +25,10 @@ pub(super) struct Feed {
     state: Mutex<State>,
 }
 
-/// How a call is answered.
+/// The dialect of the replies to a call.
 pub(super) enum Speech {
     Native,
-    /// With the `id` of the request.
+    /// NestJS's dialect, with the `id` of the request.
     Nest {
         id: String,
     },
@@ -36,17 +36,17 @@ pub(super) enum Speech {
 
 struct State {
     items: VecDeque<Bytes>,
-    /// How it ended; the items before it are taken first.
+    /// The result of the call, once it has ended; the caller takes the buffered items first.
     end: Option<Result<(), CallError>>,
     ended: bool,
-    /// Whether anything was heard of the service.
+    /// Is `true` once the service has sent anything.
     opened: bool,
-    /// Which instance answers. The first that answers is listened to, and no other.
+    /// The instance that replies. Only the first instance that replies is accepted.
     sender: Option<Sender>,
-    /// Where it listens, as its last message said: nats-server gives each message of a stream that crosses accounts
-    /// another reply subject.
+    /// The reply subject of the service, from its last message: nats-server gives each message of a stream that
+    /// crosses accounts another reply subject.
     origin: Option<async_nats::Subject>,
-    /// Where it was sent something last.
+    /// The subject of the last frame sent to the service.
     told: Option<async_nats::Subject>,
     received: u64,
     taken: u64,
@@ -55,24 +55,24 @@ struct State {
     waker: Option<Waker>,
 }
 
-/// Something to be told to a service.
+/// A frame to send to a service, with its subject.
 pub(super) type Word = (async_nats::Subject, Frame);
 
-/// What follows from a message.
+/// The consequences of a message.
 #[derive(Default)]
 pub(super) struct Heard {
     pub(super) ended: bool,
     pub(super) say: Option<Word>,
 }
 
-/// What a caller finds.
+/// The result of an attempt to take an item.
 pub(super) enum Taken {
     Item {
         value: Bytes,
         say: Option<Word>,
     },
     End(Result<(), CallError>),
-    /// Nothing yet. A service that has to be heard of now and then was heard at this moment.
+    /// No item yet. If the service has to send liveness messages, `heard` is the time of its last message.
     Nothing {
         heard: Option<Instant>,
     },
@@ -101,13 +101,13 @@ impl Feed {
         &self.subject
     }
 
-    /// Whether frames for the service go to `subject`.
+    /// Returns `true` if frames for the service go to `subject`.
     pub(super) fn talks_to(&self, subject: &str) -> bool {
         let state = self.lock();
         [&state.origin, &state.told].into_iter().flatten().any(|origin| origin.as_str() == subject)
     }
 
-    /// Whether the service has answered.
+    /// Returns `true` if the service has replied.
     pub(super) fn is_opened(&self) -> bool {
         self.lock().opened
     }
@@ -116,7 +116,7 @@ impl Feed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a message that arrived for this call.
+    /// Processes a message that arrived for this call.
     pub(super) fn hear(&self, message: Message) -> Heard {
         let mut state = self.lock();
         let origin = state.origin.clone();
@@ -124,7 +124,7 @@ impl Feed {
             return Heard { ended: true, say: None };
         }
         let said = match is_nobody(&message) {
-            // A service that has answered is there; whoever says this now is another.
+            // A service that has replied exists, so this message comes from another sender.
             true if state.opened => Ok(None),
             true => Err(CallError::NoResponders { subject: self.subject.to_string() }),
             false => match &self.speech {
@@ -138,7 +138,7 @@ impl Feed {
             Ok(Some(Said::Word(word))) => say = Some(word),
             Ok(Some(Said::End)) => state.finish(Ok(())),
             Err(error) => {
-                // Whatever broke on this side, the service need not go on.
+                // After a failure on this side, the service can end its stream.
                 let broken = matches!(error, CallError::IncompleteResponse { .. } | CallError::Decode(_));
                 say = origin.filter(|_| broken).map(|origin| (origin, Frame::Cancel));
                 state.finish(Err(self.name(error)));
@@ -148,7 +148,7 @@ impl Feed {
         Heard { ended: state.ended, say }
     }
 
-    /// Puts the subject where the state could not.
+    /// Adds the subject to an error that was created without it.
     fn name(&self, error: CallError) -> CallError {
         match error {
             CallError::IncompleteResponse { why, .. } => {
@@ -158,7 +158,7 @@ impl Feed {
         }
     }
 
-    /// Ends it from this side.
+    /// Ends the call from this side.
     pub(super) fn fail(&self, error: CallError) {
         let mut state = self.lock();
         if !state.ended {
@@ -167,7 +167,7 @@ impl Feed {
         }
     }
 
-    /// Whether the service has answered; its refusal is the error.
+    /// Returns the result of opening the call once the service has replied: an error reply is the error.
     pub(super) fn opened(&self, cx: &Context<'_>) -> Option<Result<(), CallError>> {
         let mut state = self.lock();
         if state.items.is_empty()
@@ -182,7 +182,7 @@ impl Feed {
         None
     }
 
-    /// Takes the next item, or what there is in its place.
+    /// Takes the next item, or the state if there is none.
     pub(super) fn take(&self, cx: &Context<'_>) -> Taken {
         let mut state = self.lock();
         if let Some(value) = state.items.pop_front() {
@@ -197,7 +197,8 @@ impl Feed {
         Taken::Nothing { heard: watched.then_some(state.heard) }
     }
 
-    /// Ends it because nobody takes any more; the service is to be told so, if it has not ended itself.
+    /// Ends the call because its caller is gone; returns the cancel frame unless the service has already ended the
+    /// call.
     pub(super) fn close(&self) -> Option<Word> {
         let mut state = self.lock();
         state.items.clear();
@@ -225,7 +226,7 @@ impl State {
         }
     }
 
-    /// Grants anew once half of the window has been taken.
+    /// Grants new credit once half of the window has been taken.
     fn grant(&mut self, window: u64) -> Option<Word> {
         let origin = self.origin.clone().filter(|_| !self.ended)?;
         let total = self.taken + window;
@@ -244,10 +245,10 @@ impl State {
         let error = || headers.as_ref().and_then(|headers| remote_error(headers, &payload));
         let Some(frame) = frame else {
             if self.opened {
-                // The answer of another instance; the first is listened to.
+                // The reply of another instance; only the first instance is accepted.
                 return Ok(None);
             }
-            // A handler without a stream: its answer is the only item.
+            // A handler without a stream: its reply is the only item.
             self.opened = true;
             return match error() {
                 Some(error) => Err(CallError::Remote(error)),
@@ -257,7 +258,7 @@ impl State {
                 }
             };
         };
-        // The inbox has taken away one that is not to be published to.
+        // The inbox has removed a reply subject that must not be published to.
         let Some(origin) = reply else {
             return if self.opened { Ok(None) } else { Err(broken(NO_ADDRESS)) };
         };
@@ -289,7 +290,7 @@ impl State {
                 Err(broken(format!("message {count} came where {expected} was expected")))
             }
             Frame::Ping(count) => Err(broken(format!("{count} items were sent, and {} came", self.received))),
-            // Nothing that a service says.
+            // A service never sends these frames.
             Frame::Open(_) | Frame::Credit(_) | Frame::Cancel => Ok(None),
         }
     }
@@ -304,7 +305,7 @@ impl State {
         if *self.sender.get_or_insert_with(|| sender.clone()) != sender {
             return Ok(reply.map(|origin| Said::Word((origin, Frame::Cancel))));
         }
-        // Services of ours listen for a word from their caller in this dialect too.
+        // Services of this crate accept frames from their caller in this dialect too.
         self.origin = reply;
         self.opened = true;
         match answer {
@@ -329,12 +330,12 @@ impl State {
 const NO_ADDRESS: &str = "its frames name no inbox for credit: set NATS_REPLY_PREFIXES if the service has an inbox \
                           prefix of its own";
 
-/// An error that [`Feed::name`] completes.
+/// Creates an error that [`Feed::name`] completes with the subject.
 fn broken(why: impl Into<String>) -> CallError {
     CallError::IncompleteResponse { subject: String::new(), why: why.into() }
 }
 
-/// Whether nats-server says that nobody listens.
+/// Returns `true` if the message is nats-server's no-responders status.
 pub(super) fn is_nobody(message: &Message) -> bool {
     message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty()
 }

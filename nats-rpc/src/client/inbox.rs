@@ -21,46 +21,46 @@ use crate::reply_subject::ReplySubjects;
 use crate::subject::Subject;
 use crate::wire::stream::Frame;
 
-/// How many calls may be under way at a time.
+/// The maximum number of concurrent calls.
 const MAX_CALLS: usize = 4_096;
 
-/// Where all answers to one client arrive: one subscription, a token for each call.
+/// The inbox of one client: a single subscription receives all replies, and each call has its own token.
 ///
-/// async-nats has the same, but keeps an entry for every call that timed out, has no bound on publishing
-/// while the server is away, and does not tell calls that their connection broke.
+/// async-nats has a similar inbox. That one keeps an entry for every call that timed out. It does not bound
+/// publishing while the server is away, and does not notify calls when their connection breaks.
 pub(super) struct Inbox {
     connection: Connection,
     prefix: String,
     pending: Arc<Pending>,
-    /// Bounds the calls under way, and with them the memory that a stuck service can cost its callers.
+    /// Limits the concurrent calls, and with them the memory that a stuck service can cost its callers.
     places: Arc<Semaphore>,
-    /// The items beyond one each that streams may have on their way.
+    /// The number of stream items that may be in flight beyond one per stream.
     spare: Arc<Semaphore>,
-    /// The task that reads the answers, once the first call has subscribed.
+    /// The task that reads the replies; present once the first call has subscribed.
     reader: ArcSwapOption<Reader>,
-    /// One call at a time begins to read.
+    /// Serializes the start of the reader.
     beginning: tokio::sync::Mutex<()>,
 }
 
 type Outcome = Result<Message, CallError>;
 
 struct Pending {
-    /// Of each call. A peer that guessed the token of a call could reply to it.
+    /// The tokens of all calls. A peer that guessed the token of a call could reply to it.
     tokens: InboxTokens,
     calls: Mutex<HashMap<InboxToken, Call>>,
     replies: Arc<ReplySubjects>,
     warnings: Warnings,
-    /// Whether the server forbids this user its inbox: then no answer can arrive.
+    /// Is `true` if the server forbids this user its inbox: no reply can then arrive.
     deaf: AtomicBool,
 }
 
-/// A call that waits for answers.
+/// A call that waits for replies.
 struct Call {
     capture: Arc<Capture>,
     waiting: Waiting,
 }
 
-/// Who waits for them.
+/// The receiver of the replies.
 enum Waiting {
     Once { subject: Subject, answer: oneshot::Sender<Outcome> },
     Feed(Arc<Feed>),
@@ -75,13 +75,13 @@ impl Drop for Reader {
 }
 
 impl Inbox {
-    /// An inbox for calls that have one answer each.
+    /// Creates an inbox for calls that have one reply each.
     pub(super) fn of_calls(connection: &Connection) -> Arc<Self> {
         Self::open(connection, MAX_CALLS, 0)
     }
 
-    /// An inbox for streams. Its subscription is never full, whatever their services may send: a quarter of
-    /// it is for an item of each stream, a half for more than one, and the rest for what is no item.
+    /// Creates an inbox for streams. Its subscription cannot overflow, whatever the services send. A quarter of it is
+    /// reserved for one item of each stream, half for further items, and the rest for other messages.
     pub(super) fn of_streams(connection: &Connection) -> Arc<Self> {
         let capacity = connection.subscription_capacity();
         Self::open(connection, (capacity / 4).max(1), capacity / 2)
@@ -99,29 +99,30 @@ impl Inbox {
         })
     }
 
-    /// Publishes one call and waits for its answer, without an end of its own.
+    /// Publishes one call and waits for its reply, without a timeout of its own.
     pub(super) async fn call(&self, call: &Prepared, headers: HeaderMap) -> Outcome {
         self.listen().await?;
         let _place = self.places.acquire().await.map_err(|_| CallError::Disconnected)?;
         let (answer, answered) = oneshot::channel();
         let token = self.pending.insert(call.capture.clone(), Waiting::Once { subject: call.subject.clone(), answer });
-        // Whatever ends this call, its entry goes.
+        // The entry is removed however this call ends.
         let _placed = Placed { pending: &self.pending, token };
         self.publish(call, token, headers).await?;
         answered.await.unwrap_or(Err(CallError::Disconnected))
     }
 
-    /// Waits for a place for a call with several answers, of which `window` at most are on their way at a time.
+    /// Waits for capacity for a call with several replies, of which at most `window` are in flight at a time.
     pub(super) async fn reserve(&self, window: u64) -> Result<Place, CallError> {
         self.listen().await?;
         let call = self.places.clone().acquire_owned().await.map_err(|_| CallError::Disconnected)?;
-        // One item is always covered. For more it takes what is there: a smaller window is better than a wait.
+        // One item is always covered. Further items use the capacity that is free now: a smaller window is better than
+        // a wait.
         let more = usize::try_from(window - 1).unwrap_or(usize::MAX).min(self.spare.available_permits());
         let more = u32::try_from(more).ok().and_then(|more| self.spare.clone().try_acquire_many_owned(more).ok());
         Ok(Place { _call: call, more })
     }
 
-    /// Publishes one call whose answers go to `feed`.
+    /// Publishes one call whose replies go to `feed`.
     pub(super) async fn seat(
         self: &Arc<Self>,
         place: Place,
@@ -131,7 +132,7 @@ impl Inbox {
     ) -> Result<Seat, CallError> {
         let (feed, capture) = (Arc::new(feed), call.capture.clone());
         let token = self.pending.insert(capture.clone(), Waiting::Feed(feed.clone()));
-        // From here on the entry goes with the seat.
+        // From here on, the entry is removed together with the seat.
         let seat = Seat { inbox: self.clone(), token, feed, capture, place: Some(place) };
         self.publish(call, token, headers).await?;
         Ok(seat)
@@ -149,14 +150,14 @@ impl Inbox {
         Ok(())
     }
 
-    /// Sees to it that answers are read.
+    /// Starts the reader of the replies if it does not run.
     async fn listen(&self) -> Result<(), CallError> {
         if self.is_listening() {
             return Ok(());
         }
         let _turn = self.beginning.lock().await;
         if !self.is_listening() {
-            // No answer comes to calls of a reader that has ended.
+            // Calls of a reader that has ended receive no replies.
             self.pending.fail_all();
             self.reader.store(Some(Arc::new(self.read().await?)));
         }
@@ -169,7 +170,7 @@ impl Inbox {
 
     async fn read(&self) -> Result<Reader, CallError> {
         let live = self.connection.live();
-        // Before the subscription, as it may be what is forbidden.
+        // Created before the subscription, as the server may forbid the subscription itself.
         let violations = self.connection.violations();
         let answers = subscribe(&live.nats, &self.prefix).await?;
         let reading = Reading {
@@ -185,20 +186,20 @@ impl Inbox {
     }
 }
 
-/// Room for one call with several answers.
+/// The capacity for one call with several replies.
 pub(super) struct Place {
     _call: OwnedSemaphorePermit,
     more: Option<OwnedSemaphorePermit>,
 }
 
 impl Place {
-    /// How many of its answers may be on their way at a time.
+    /// Returns the maximum number of its replies in flight.
     pub(super) fn window(&self) -> u64 {
         1 + self.more.as_ref().map_or(0, |more| more.num_permits() as u64)
     }
 }
 
-/// The entry of a call with several answers; it goes with this.
+/// The entry of a call with several replies; dropping this value removes the entry.
 pub(super) struct Seat {
     inbox: Arc<Inbox>,
     token: InboxToken,
@@ -212,18 +213,18 @@ impl Seat {
         &self.feed
     }
 
-    /// The error of a call that has got nothing but the acknowledgement of a stream so far.
+    /// Returns the error of a call that has received only the acknowledgement of a stream so far.
     pub(super) fn captured(&self) -> Option<CallError> {
         let captured = self.capture.error(self.feed.subject().as_str());
         captured.filter(|_| !self.feed.is_opened())
     }
 
-    /// Tells the service something, if there is something to tell.
+    /// Sends a frame to the service, if there is one.
     pub(super) fn say(&self, word: Option<Word>) {
         say(&self.inbox.connection, word);
     }
 
-    /// Gives the entry back; the service is told if its answer was not at its end.
+    /// Removes the entry; cancels the service's stream if it has not ended.
     pub(super) fn leave(&mut self) {
         if self.place.take().is_some() {
             self.inbox.pending.lock().remove(&self.token);
@@ -238,7 +239,7 @@ impl Drop for Seat {
     }
 }
 
-/// Sends one frame. What the connection does not take now is asked for again, or was not needed.
+/// Sends one frame. If the connection does not accept it now, the frame is requested again later or was not needed.
 fn say(connection: &Connection, word: Option<Word>) {
     if let Some((subject, frame)) = word {
         let headers = Some(frame.headers());
@@ -250,7 +251,7 @@ async fn subscribe(nats: &async_nats::Client, prefix: &str) -> Result<Subscriber
     nats.subscribe(format!("{prefix}.*")).await.map_err(|_| CallError::Disconnected)
 }
 
-/// The reading of the answers.
+/// The state of the reader task.
 struct Reading {
     answers: Subscriber,
     generation: u64,
@@ -262,7 +263,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// Hands each answer to its call, and tells calls whose answer can no longer come.
+    /// Passes each reply to its call, and fails the calls whose reply can no longer arrive.
     async fn run(mut self) {
         loop {
             tokio::select! {
@@ -272,7 +273,7 @@ impl Reading {
                     None => self.renew().await,
                 },
                 _ = self.breaks.changed() => {
-                    // async-nats subscribes again, and the server may permit it now.
+                    // async-nats subscribes again after a reconnect, and the server may permit it now.
                     self.pending.deaf.store(false, Ordering::Relaxed);
                     self.pending.fail_all();
                 }
@@ -282,14 +283,14 @@ impl Reading {
                         self.pending.deaf.store(true, Ordering::Relaxed);
                         self.pending.forbid_all(&self.prefix);
                     }
-                    // A reader that is late skips what it missed; those calls end by their deadline.
+                    // A lagging receiver skips the missed events; the affected calls end at their deadline.
                     _ => {}
                 }
             }
         }
     }
 
-    /// The client of async-nats has died: goes on with the next one.
+    /// Continues on the next async-nats client after this one has ended.
     async fn renew(&mut self) {
         self.pending.fail_all();
         loop {
@@ -297,7 +298,7 @@ impl Reading {
             self.generation = live.generation;
             if let Ok(answers) = subscribe(&live.nats, &self.prefix).await {
                 self.answers = answers;
-                // That the client died has been told; the calls of the next one have lost nothing.
+                // The calls of the old client have been failed; the calls of the next one have lost nothing.
                 self.breaks.mark_unchanged();
                 return;
             }
@@ -326,12 +327,12 @@ impl Pending {
         token
     }
 
-    /// Hands a message to its call; gives what is to be said to whoever sent it.
+    /// Passes a message to its call; returns the frame for its sender, if any.
     ///
-    /// A message with a token that was not issued here is ignored: its sender guesses.
+    /// A message with a token that this inbox did not issue is ignored: its sender guessed the token.
     fn answer(&self, mut message: Message) -> Option<Word> {
         let token = self.tokens.recognize(&message.subject)?;
-        // The service of a stream chooses where it is sent credit.
+        // The service of a stream chooses the subject that credit is sent to.
         message.reply = message.reply.filter(|reply| self.replies.admit(reply));
         let mut calls = self.lock();
         let feed = match calls.entry(token) {
@@ -350,7 +351,8 @@ impl Pending {
                     return None;
                 }
             },
-            // An answer that nobody waits for any more, or a second one. A stream is to end.
+            // A reply that has no waiting call any more, or a second reply. If it belongs to a stream, the stream is
+            // cancelled.
             Entry::Vacant(_) => {
                 drop(calls);
                 return Some((message.reply?, Frame::Cancel));
@@ -364,7 +366,7 @@ impl Pending {
         say
     }
 
-    /// The connection broke: answers on their way are lost with it.
+    /// Fails all calls after the connection broke: replies in flight are lost with it.
     fn fail_all(&self) {
         let calls = std::mem::take(&mut *self.lock());
         for call in calls.into_values() {
@@ -373,7 +375,8 @@ impl Pending {
         }
     }
 
-    /// No answer can arrive: the inbox itself is forbidden. What was sent may have executed.
+    /// Fails all calls because the inbox itself is forbidden and no reply can arrive. Calls that were sent may have
+    /// executed.
     fn forbid_all(&self, inbox: &str) {
         let calls = std::mem::take(&mut *self.lock());
         for call in calls.into_values() {
@@ -381,7 +384,7 @@ impl Pending {
         }
     }
 
-    /// This user may not publish to `subject`: a call, or what is said to the service of a stream.
+    /// Handles a forbidden publish to `subject`: a call, or a frame for the service of a stream.
     fn forbid(&self, subject: &str) {
         let is_for = |call: &Call| match &call.waiting {
             Waiting::Once { subject: called, .. } => called.as_str() == subject,
@@ -408,13 +411,13 @@ impl Call {
             true => Err(CallError::NoResponders { subject: subject.to_string() }),
             false => Ok(message),
         };
-        // The caller may have given up in this very moment.
+        // The caller may have dropped the call at this moment.
         let _ = answer.send(outcome);
     }
 
     fn fail(self, error: CallError) {
         match self.waiting {
-            // The caller may have given up in this very moment.
+            // The caller may have dropped the call at this moment.
             Waiting::Once { answer, .. } => drop(answer.send(Err(error))),
             Waiting::Feed(feed) => feed.fail(error),
         }

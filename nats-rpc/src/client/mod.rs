@@ -1,4 +1,4 @@
-//! Calling services.
+//! Client for calling services.
 
 mod answer;
 mod call;
@@ -27,17 +27,17 @@ use crate::message::{HeaderError, Headers};
 use crate::trace::{self, TraceContext};
 use crate::wire::stream::MAX_WINDOW;
 
-/// How long a call waits when nothing else was said.
+/// The default timeout of a call.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a subject without a listener is tried again: after nats-server was away, callers are back
-/// milliseconds before the services that they call.
+/// The default time for which a subject without responders is retried: after an outage of nats-server, callers
+/// reconnect milliseconds before the services that they call.
 const DEFAULT_NO_RESPONDERS_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a stream lasts, unless something else was said.
+/// The default timeout of a whole stream.
 const DEFAULT_STREAM_TIMEOUT: Duration = Duration::from_secs(30);
-/// How many items are on their way or wait, unless something else was said.
+/// The default number of items that are in flight or buffered.
 const DEFAULT_WINDOW: u64 = 32;
 
-/// A caller of services; NestJS's `ClientProxy`. Cheap to clone.
+/// A client for calling services, the counterpart of NestJS's `ClientProxy`. Cheap to clone.
 ///
 /// ```no_run
 /// use nats_rpc::{Client, NatsConfig};
@@ -52,10 +52,10 @@ const DEFAULT_WINDOW: u64 = 32;
 /// # }
 /// ```
 ///
-/// Every call ends by its deadline: 5 s, or what [`timeout`](Self::timeout) says, or the deadline of the
-/// handler that makes the call, whichever is first. The deadline travels with the call, so a service
-/// never starts work that nobody waits for. At most 4,096 calls of a client and its clones are under way
-/// at a time, and 1,024 streams; further ones wait their turn, within their deadline.
+/// Every call ends by its deadline. The deadline is the earlier of two: the [`timeout`](Self::timeout), 5 s by
+/// default, and the deadline of the handler that makes the call. It propagates with the call, so that a service never
+/// starts work whose caller has given up. A client and its clones run at most 4,096 calls and 1,024 streams
+/// concurrently; further ones wait their turn, within their deadline.
 #[derive(Clone)]
 #[must_use = "a client does nothing until `send`, `stream` or `emit`"]
 pub struct Client {
@@ -76,7 +76,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens a connection for calls alone.
+    /// Opens a connection that is used only for calls.
     ///
     /// # Errors
     /// Those of [`Connection::open`].
@@ -104,14 +104,14 @@ impl Client {
         }
     }
 
-    /// The same client, which calls NestJS services as NestJS's own client does.
+    /// Returns a client that calls NestJS services in NestJS's own wire format.
     ///
-    /// A subject stands for the pattern: `users.get`, `42` for a number, and for an object its JSON in any
-    /// order, such as `{"cmd": "sum"}`. Data travels as `{"pattern","data","id"}`, and every form of answer
-    /// is read that a NestJS service sends; one without a value is a `()` or `None`.
+    /// The subject is the pattern: `users.get`, `42` for a number, and for an object its JSON in any order, such as
+    /// `{"cmd": "sum"}`. Data is sent as `{"pattern","data","id"}`. The client reads every form of reply that a NestJS
+    /// service sends; a reply without a value is a `()` or `None`.
     ///
-    /// NestJS never says that it gives up, so a dead service shows by the timeout alone, and it sends its
-    /// streams as fast as it can: one that is 1,024 items ahead of its reader ends with
+    /// A NestJS service sends no sign of life, so the client detects a dead service only by the timeout. It also sends
+    /// its streams as fast as it can: a stream that is 1,024 items ahead of its reader ends with
     /// [`CallError::IncompleteResponse`].
     ///
     /// ```no_run
@@ -124,20 +124,20 @@ impl Client {
         Self { nest: true, ..self.clone() }
     }
 
-    /// The same client with `token` in the header `authorization`, or [another](Self::bearer_header).
+    /// Returns a client that sends `token` in the header `authorization`, or in [another header](Self::bearer_header).
     pub fn bearer(&self, token: impl AsRef<str>) -> Self {
         self.header(&self.bearer_header, format!("Bearer {}", token.as_ref()))
     }
 
-    /// The same client, whose [`bearer`](Self::bearer) puts tokens in a header spelled like this.
+    /// Returns a client whose [`bearer`](Self::bearer) sends tokens in a header with this exact spelling.
     ///
-    /// A guard in JavaScript that asks for `Authorization` does not find `authorization`; services of this
-    /// crate find either.
+    /// A guard in JavaScript that reads `Authorization` does not find `authorization`; services of this crate find
+    /// either.
     pub fn bearer_header(&self, name: impl Into<Cow<'static, str>>) -> Self {
         Self { bearer_header: name.into(), ..self.clone() }
     }
 
-    /// The same client with a header, spelled like this.
+    /// Returns a client that sends an additional header with this exact spelling.
     ///
     /// A name or a value that NATS cannot carry makes each call fail with [`CallError::Invalid`].
     pub fn header(&self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
@@ -150,11 +150,11 @@ impl Client {
         client
     }
 
-    /// The same client, whose calls continue the trace that `traceparent` and `tracestate` of W3C Trace Context say.
+    /// Returns a client whose calls continue the trace given by W3C Trace Context's `traceparent` and `tracestate`.
     ///
-    /// It is for a program that takes requests by another protocol, such as HTTP; calls of a handler continue the
-    /// trace of its request by themselves. A malformed `traceparent` is ignored, as the recommendation says, and so is
-    /// a malformed `tracestate`; an empty one is none.
+    /// It is for a program that receives requests by another protocol, such as HTTP; calls of a handler continue the
+    /// trace of its request automatically. A malformed `traceparent` is ignored, as the recommendation requires, and
+    /// so is a malformed `tracestate`. An empty `tracestate` counts as absent.
     pub fn continue_trace(&self, traceparent: &str, tracestate: &str) -> Self {
         let Some(context) = TraceContext::parse(traceparent, tracestate) else { return self.clone() };
         let client = self.header(trace::PARENT, context.parent());
@@ -164,51 +164,50 @@ impl Client {
         }
     }
 
-    /// The same client with another timeout. Default: 5 s.
+    /// Returns a client with this timeout for a call. Default: 5 s.
     pub fn timeout(&self, timeout: Duration) -> Self {
         Self { timeout, ..self.clone() }
     }
 
-    /// The same client with another limit for a whole [`stream`](Self::stream). Default: 30 s.
+    /// Returns a client with this limit for a whole [`stream`](Self::stream). Default: 30 s.
     pub fn stream_timeout(&self, timeout: Duration) -> Self {
         Self { stream_timeout: timeout, ..self.clone() }
     }
 
-    /// The same client with another limit from one item of a [`stream`](Self::stream) to the next, the first
-    /// included. Default: 5 s. Time in which nobody asks for an item is not counted.
+    /// Returns a client with this limit between two items of a [`stream`](Self::stream), and before the first.
+    /// Default: 5 s. The time in which the caller does not poll for an item is not counted.
     pub fn item_timeout(&self, timeout: Duration) -> Self {
         Self { item_timeout: timeout, ..self.clone() }
     }
 
-    /// The same client with another number of items of a [`stream`](Self::stream) that are on their way or wait
-    /// to be taken, from 1 to 1,024. Default: 32. Where a client has many streams open at a time, they are
-    /// given smaller windows.
+    /// Returns a client with this window: the number of items of a [`stream`](Self::stream) that are in flight or
+    /// buffered, from 1 to 1,024. Default: 32. A client with many open streams gives them smaller windows.
     pub fn window(&self, items: u16) -> Self {
         Self { window: u64::from(items).clamp(1, MAX_WINDOW), ..self.clone() }
     }
 
-    /// The same client with another timeout for a subject without responders. Default: 500 ms.
+    /// Returns a client with this timeout for a subject without responders. Default: 500 ms.
     ///
-    /// Such a call was not delivered, so it is safe to send it again, for at most half of the time that the
-    /// call has; zero says so at once.
+    /// Such a call was not delivered, so the client can safely send it again. It does so for at most half of the
+    /// call's time; with zero, the call fails at once.
     pub fn no_responders_timeout(&self, no_responders_timeout: Duration) -> Self {
         Self { no_responders_timeout, ..self.clone() }
     }
 
-    /// The same client, which waits for a connection, within its deadline, where it would fail fast.
+    /// Returns a client that waits for a connection, within its deadline, instead of failing immediately.
     pub fn wait_for_ready(&self) -> Self {
         Self { wait_for_ready: true, ..self.clone() }
     }
 
-    /// The same client for calls that may be executed more than once.
+    /// Returns a client for calls that may be executed more than once.
     ///
-    /// What ended in [`CallError::ConnectionLost`] or was answered 503 is sent again within the deadline.
-    /// All clones together retry at most one call in ten, so that a struggling service is not buried.
+    /// The client sends a call again within its deadline after [`CallError::ConnectionLost`] or a 503. All clones
+    /// together retry at most one call in ten, so that retries do not overload a struggling service.
     pub fn idempotent(&self) -> Self {
         Self { idempotent: true, ..self.clone() }
     }
 
-    /// The connection that the calls go over.
+    /// Returns the connection that this client uses.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }

@@ -1,4 +1,4 @@
-//! NestJS's dialect from the caller's side: the envelope of a call, and every form of its answers.
+//! The client side of the NestJS dialect: the envelope of a call, and every form of its replies.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -18,13 +18,13 @@ use crate::error::Code;
 use crate::subject::Subject;
 use crate::wire;
 
-/// What NestJS says when a guard says no.
+/// The message that NestJS sends when a guard rejects a request.
 const FORBIDDEN: &str = "Forbidden resource";
 
-/// Whom a call is for: a subject, and the pattern in the words of NestJS.
+/// The target of a call: a subject, and the pattern in NestJS's notation.
 pub(super) struct Target {
     pub(super) subject: Subject,
-    /// As it stands in the envelope: a string, a number or an object.
+    /// The pattern as written in the envelope: a string, a number or an object.
     pattern: String,
 }
 
@@ -32,7 +32,7 @@ impl Target {
     /// Reads `users.get`, `42` or `{"cmd": "sum"}`.
     ///
     /// # Errors
-    /// [`CallError::Invalid`] if no subject can be made of it.
+    /// [`CallError::Invalid`] if the text does not yield a subject.
     pub(super) fn new(text: &str) -> Result<Self, CallError> {
         let invalid = |why: String| CallError::Invalid(why);
         let (subject, pattern) = if text.starts_with('{') {
@@ -51,7 +51,7 @@ impl Target {
         Ok(Self { subject, pattern })
     }
 
-    /// The body of a call with `id`, or of an event without one.
+    /// Returns the body of a call with `id`, or of an event without one.
     pub(super) fn envelope(&self, data: &[u8], id: Option<&str>) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.pattern.len() + data.len() + 64);
         out.extend_from_slice(br#"{"pattern":"#);
@@ -68,7 +68,7 @@ impl Target {
     }
 }
 
-/// An id as NestJS makes them: 21 lower-case hexadecimal digits, no two alike.
+/// Returns an id in NestJS's format: 21 lower-case hexadecimal digits, unique for each call.
 pub(super) fn new_id() -> String {
     static RANDOM: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -77,24 +77,24 @@ pub(super) fn new_id() -> String {
     format!("{high:016x}{:05x}", low >> 44)
 }
 
-/// One message of an answer.
+/// One message of a reply.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// A value, and more follows.
+    /// A value, with more to follow.
     Item(Bytes),
     /// The last value.
     Last(Bytes),
     /// No further value.
     End,
     Error(RemoteError),
-    /// The answer to another request.
+    /// The reply to another request.
     Foreign,
 }
 
-/// Reads a message as NestJS's client does; where its versions differ, so that no value and no error is lost.
+/// Reads a message as NestJS's client does. Where NestJS versions differ, it loses neither values nor errors.
 ///
 /// # Errors
-/// [`CallError::Decode`] if it is no JSON.
+/// [`CallError::Decode`] if the message is not JSON.
 pub(super) fn read(id: &str, headers: Option<&HeaderMap>, body: &Bytes) -> Result<Answer, CallError> {
     let by_headers = headers.and_then(|headers| remote_error(headers, body));
     if body.is_empty()
@@ -104,7 +104,7 @@ pub(super) fn read(id: &str, headers: Option<&HeaderMap>, body: &Bytes) -> Resul
     }
     let whole: &RawValue = serde_json::from_slice(body).map_err(|error| CallError::Decode(error.into()))?;
     let share = |value: &RawValue| body.slice_ref(value.get().as_bytes());
-    // What is no envelope is a value by itself, and the only one.
+    // A body that is not an envelope is itself the value, and the only one.
     if !whole.get().starts_with('{') {
         return Ok(Answer::Last(share(whole)));
     }
@@ -126,7 +126,7 @@ pub(super) fn read(id: &str, headers: Option<&HeaderMap>, body: &Bytes) -> Resul
     })
 }
 
-/// The error in an `err`, whatever form it has; headers, which services of ours add, say what it does not.
+/// Reads the error in an `err` of any form; the headers, which services of this crate add, supply the missing parts.
 fn remote(err: &RawValue, by_headers: Option<RemoteError>) -> RemoteError {
     let (status, text) = match by_headers {
         Some(RemoteError { status, message, .. }) => (Some(status), Some(message)),
@@ -144,7 +144,7 @@ fn remote(err: &RawValue, by_headers: Option<RemoteError>) -> RemoteError {
     let name = members.get("code").and_then(Value::as_str).map(ToOwned::to_owned);
     let message = match members.get("message") {
         Some(Value::String(text)) => text.clone(),
-        // What a validation pipe says.
+        // The form of NestJS's validation pipe.
         Some(Value::Array(texts)) => texts
             .iter()
             .map(|text| text.as_str().map_or_else(|| text.to_string(), str::to_owned))
@@ -165,7 +165,7 @@ fn remote(err: &RawValue, by_headers: Option<RemoteError>) -> RemoteError {
     let known = ["status", "statusCode", "code", "message"];
     let details = match members.get("details") {
         Some(details) => serde_json::value::to_raw_value(details).ok(),
-        // What else it says is not lost.
+        // Other members are kept as details.
         None => members.keys().any(|key| !known.contains(&key.as_str())).then(|| err.to_owned()),
     };
     RemoteError { status, name, message, details }
@@ -175,7 +175,7 @@ fn is_text(value: &RawValue, text: &str) -> bool {
     serde_json::from_str::<&str>(value.get()).is_ok_and(|given| given == text)
 }
 
-/// What JavaScript takes for true.
+/// Returns `true` if JavaScript treats the value as true.
 fn is_truthy(value: &RawValue) -> bool {
     match value.get() {
         "null" | "false" | "\"\"" => false,
@@ -190,7 +190,7 @@ struct Fields<'a> {
     err: Option<&'a RawValue>,
     is_disposed: Option<&'a RawValue>,
     id: Option<&'a RawValue>,
-    /// Whether there are others.
+    /// Is `true` if there are other members.
     others: bool,
 }
 

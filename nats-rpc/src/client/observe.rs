@@ -1,4 +1,4 @@
-//! What a call leaves behind: its span and its metrics.
+//! The span and the metrics of a call.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use tracing::Instrument;
 use super::error::CallError;
 use crate::{metrics, trace};
 
-/// Runs a call, or the sending of an event, in its span, and tells how it ended.
+/// Runs a call, or the publication of an event, in its span, and records its result.
 pub(super) async fn observed<R>(
     subject: &str,
     is_event: bool,
@@ -22,7 +22,7 @@ pub(super) async fn observed<R>(
     outcome
 }
 
-/// The code that the service answered with, or why there was no answer.
+/// Returns the code of the service's error reply, or the reason that there was no reply.
 fn name(error: &CallError) -> &'static str {
     match error {
         CallError::Remote(error) => error.code().map_or("OTHER", |code| code.as_str()),

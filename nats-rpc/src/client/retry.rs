@@ -1,4 +1,4 @@
-//! When a call is sent again, and how often at most.
+//! Retries of calls: the pauses between them, and the retry budget.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,9 +8,9 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(5);
 /// The longest pause, before jitter.
 const LONGEST: Duration = Duration::from_millis(100);
-/// What a retry costs; each call pays in 1.
+/// The price of a retry; each call adds 1 to the budget.
 const PRICE: i64 = 10;
-/// What can be saved up: retries for a burst after a quiet time.
+/// The maximum budget: it allows a burst of retries after a quiet period.
 const SAVINGS: i64 = 100 * PRICE;
 
 /// The pauses between the attempts of one call: doubling, with full jitter.
@@ -25,14 +25,14 @@ impl Default for Backoff {
 impl Backoff {
     pub(super) async fn pause(&mut self) {
         let share = (RandomState::new().hash_one(0_u8) % 1_000) as f64 / 1_000.0;
-        // Half is fixed, so that a pause is never none.
+        // Half of the pause is fixed, so that it is never zero.
         let pause = self.0.mul_f64(0.5 + share / 2.0);
         self.0 = (self.0 * 2).min(LONGEST);
         tokio::time::sleep(pause).await;
     }
 }
 
-/// How many retries all calls of a client may make together: one for each ten calls, and some to begin with.
+/// The retry budget of all calls of a client: one retry per ten calls, plus an initial allowance.
 pub(super) struct Budget(AtomicI64);
 
 impl Default for Budget {
@@ -44,11 +44,11 @@ impl Default for Budget {
 impl Budget {
     pub(super) fn deposit(&self) {
         let add = |saved: i64| (saved < SAVINGS).then_some(saved + 1);
-        // An error means that the savings are full.
+        // An error means that the budget is full.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// Whether another attempt may be made.
+    /// Takes one retry from the budget; returns `true` if there was enough.
     pub(super) fn withdraw(&self) -> bool {
         let take = |saved: i64| (saved >= PRICE).then_some(saved - PRICE);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()

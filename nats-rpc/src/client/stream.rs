@@ -1,4 +1,4 @@
-//! Calls that are answered with many items.
+//! Calls with a stream of items as their reply.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -21,15 +21,15 @@ use super::observe::observed;
 use crate::deadline::LONGEST;
 use crate::decode::from_json;
 
-/// How long a service may be silent whose stream has begun. It says every second that it is still there.
+/// The maximum time between two messages of a service whose stream has begun. The service sends a ping every second.
 const SILENCE: Duration = Duration::from_secs(5);
 
 impl Client {
-    /// Calls the handler of `subject` and takes its items as they come.
+    /// Calls the handler of `subject` and returns its items as they arrive.
     ///
-    /// Returns once the service has answered: with its first item, by saying that the stream has begun, or
-    /// with an error. A handler without a stream is one of a single item. The service sends no more than
-    /// the [window](Self::window) ahead of what is taken here, and drops its stream when this one is dropped.
+    /// Returns once the service has replied: with its first item, with a notice that the stream has begun, or with an
+    /// error. A handler without a stream yields a single item. The service sends at most one [window](Self::window) of
+    /// items ahead of the caller. It drops its stream when the caller drops this one.
     ///
     /// ```no_run
     /// # async fn run(client: nats_rpc::Client) -> Result<(), nats_rpc::CallError> {
@@ -42,12 +42,12 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// Those of [`send`](Self::send), until the first item. After it the stream ends with
-    /// - [`CallError::Remote`]: the handler's stream failed, or the service stopped (503);
-    /// - [`CallError::TimedOut`]: an item, or the whole, took longer than [`item_timeout`](Self::item_timeout)
-    ///   or [`stream_timeout`](Self::stream_timeout) says;
+    /// Those of [`send`](Self::send), until the first item. After it, the stream ends with
+    /// - [`CallError::Remote`]: the handler's stream failed, or the service shut down (503);
+    /// - [`CallError::TimedOut`]: an item exceeded the [`item_timeout`](Self::item_timeout), or the whole stream
+    ///   exceeded the [`stream_timeout`](Self::stream_timeout);
     /// - [`CallError::ConnectionLost`]: the connection to nats-server broke;
-    /// - [`CallError::IncompleteResponse`]: items were lost on their way, or nothing was heard of the service for 5 s;
+    /// - [`CallError::IncompleteResponse`]: items were lost in transit, or the service sent nothing for 5 s;
     /// - [`CallError::Decode`]: an item is not a `T`.
     ///
     /// A stream that ends without an error is complete.
@@ -89,7 +89,7 @@ pub struct ResponseStream<T> {
 }
 
 impl<T: DeserializeOwned> ResponseStream<T> {
-    /// The next item; `None` once the stream is complete, or has ended with an error before.
+    /// Returns the next item; `None` once the stream is complete, or after it has ended with an error.
     pub async fn next(&mut self) -> Option<Result<T, CallError>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
@@ -114,21 +114,21 @@ impl<T> fmt::Debug for ResponseStream<T> {
     }
 }
 
-/// How long a call with several answers may take.
+/// The time limits of a call with several replies.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
     pub(super) started: Instant,
-    /// Until when in all.
+    /// The overall deadline.
     pub(super) until: Instant,
-    /// From one item to the next.
+    /// The limit between two items.
     pub(super) item: Duration,
 }
 
-/// The caller's end of a feed, with the clocks that bound it.
+/// The caller's end of a feed, with its timers.
 pub(super) struct Receiver {
     seat: Seat,
     terms: Terms,
-    /// Since when the next item is waited for.
+    /// The start of the wait for the next item.
     waiting: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     closed: bool,
@@ -148,7 +148,7 @@ impl Receiver {
         CallError::IncompleteResponse { subject: self.seat.feed().subject().to_string(), why: why.to_owned() }
     }
 
-    /// Ready once the service has answered at all.
+    /// Ready once the service has replied.
     pub(super) fn poll_opened(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         if let Some(opened) = self.seat.feed().opened(cx) {
             return Poll::Ready(opened);
@@ -178,7 +178,7 @@ impl Receiver {
         }
     }
 
-    /// Ready when the wait for the next item has been too long.
+    /// Ready when the wait for the next item exceeds its limit.
     fn poll_late(&mut self, cx: &mut Context<'_>, heard: Option<Instant>) -> Poll<CallError> {
         let Terms { started, until, item } = self.terms;
         let waiting = *self.waiting.get_or_insert_with(Instant::now);
@@ -198,7 +198,7 @@ impl Receiver {
         })
     }
 
-    /// Ends it from this side; the service is told.
+    /// Ends the call from this side and cancels the service's stream.
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.seat.leave();

@@ -21,15 +21,15 @@ use super::watch::Watch;
 use crate::deadline::LONGEST;
 use crate::reply_subject::ReplySubjects;
 
-/// How long a dead connection may look alive: three pings without an answer.
+/// The default ping interval. A dead connection is detected after three pings without a reply.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// Messages that one subscription holds before the server's next ones are dropped.
+/// The number of messages that one subscription buffers; beyond it, the server's next messages are dropped.
 const SUBSCRIPTION_CAPACITY: usize = 4_096;
 
-/// Where nats-server is and how to log in there.
+/// The addresses of nats-server and the credentials for it.
 ///
-/// Defaults: `nats://127.0.0.1:4222`, no credentials, 30 s of patience at start, a ping each 5 s,
-/// 4,096 messages a subscription.
+/// Defaults: `nats://127.0.0.1:4222`, no credentials, a connect timeout of 30 s at startup, a ping every 5 s, 4,096
+/// messages per subscription.
 ///
 /// ```
 /// use nats_rpc::NatsConfig;
@@ -58,41 +58,42 @@ pub struct NatsConfig {
     pub(super) header_filter: HeaderFilter,
 }
 
-/// When a connection goes through a filter that replaces messages with unreadable headers.
+/// Determines when a connection uses a filter that replaces messages with unreadable headers.
 ///
-/// One such message ends a connection of async-nats and loses what is in flight on it. The filter is a relay in the
-/// process, between async-nats and nats-server: a listener on 127.0.0.1 that admits this process alone. A service
-/// answers a replaced request with 400; a call whose reply was replaced fails.
+/// One such message ends an async-nats connection and loses the messages in flight on it. The filter is a relay in the
+/// process, between async-nats and nats-server: a listener on 127.0.0.1 that admits only this process. A service
+/// replies to a replaced request with 400; a call whose reply was replaced fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderFilter {
-    /// From the first message on that ended a connection, or when it broke three times within 10 s, until the process
-    /// ends. Costs nothing before.
+    /// After the first message that ended a connection, or after three breaks within 10 s, until the process ends. It
+    /// has no cost before that.
     #[default]
     Auto,
-    /// From the start. No message is lost to the first bad one; each costs another pass through a local socket.
+    /// From startup on. Even the first bad message loses no other messages; each message passes through one more local
+    /// socket.
     Always,
-    /// Never, where a process may not listen on a port: each bad message then costs a connection.
+    /// Never, for processes that may not listen on a port: each bad message then ends a connection.
     Never,
 }
 
-/// When a connection is encrypted.
+/// Determines when a connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tls {
-    /// If the server, the URL or a certificate asks for it.
+    /// If the server, the URL or a certificate requires it.
     Auto,
     /// Always.
     Required,
-    /// Always, and before the server has said a word.
+    /// Always, with the TLS handshake before the server's first message.
     First,
 }
 
 impl NatsConfig {
-    /// Connects to one of `urls`, separated by commas.
+    /// Creates a configuration that connects to one of `urls`, separated by commas.
     ///
     /// Credentials in a URL, `nats://user:password@host` or `nats://token@host`, are used and never printed. They are
-    /// percent-decoded: `p%40ss` is `p@ss`. Several URLs hold the same credentials, or some hold none. Credentials in a
-    /// URL and in another setting together are an error.
+    /// percent-decoded: `p%40ss` is `p@ss`. If several URLs hold credentials, these must be identical; URLs without
+    /// credentials may be among them. Credentials both in a URL and in another setting are an error.
     pub fn new(urls: impl Into<String>) -> Self {
         Self {
             urls: urls.into(),
@@ -112,7 +113,7 @@ impl NatsConfig {
         }
     }
 
-    /// Logs in with a user's name and password.
+    /// Logs in with a user name and password.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         self.login = Some(Login::User { name: name.into(), password: password.into() });
         self
@@ -136,109 +137,110 @@ impl NatsConfig {
         self
     }
 
-    /// Trusts servers certified by the PEM file at `path`, and insists on TLS.
+    /// Trusts servers whose certificate is signed by the PEM file at `path`, and requires TLS.
     pub fn root_certificate(mut self, path: impl Into<PathBuf>) -> Self {
         self.root_certificate = Some(path.into());
         self
     }
 
-    /// Shows the server a certificate, both files PEM, and insists on TLS.
+    /// Presents a client certificate to the server, both files PEM, and requires TLS.
     pub fn client_certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.client_certificate = Some((certificate.into(), key.into()));
         self
     }
 
-    /// Never connects without TLS.
+    /// Requires TLS.
     pub fn require_tls(mut self) -> Self {
         self.tls = Tls::Required;
         self
     }
 
-    /// Never connects without TLS, and begins it before the server has said a word.
+    /// Requires TLS, and starts the handshake before the server's first message.
     ///
-    /// The server needs `handshake_first` for it.
+    /// The server needs the setting `handshake_first` for it.
     pub fn tls_first(mut self) -> Self {
         self.tls = Tls::First;
         self
     }
 
-    /// The name that the server's monitoring shows. Default: the service's name.
+    /// Sets the name that the server's monitoring shows. Default: the service's name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Receives answers below `prefix`, so that permissions can keep inboxes apart.
+    /// Receives replies below `prefix`, so that permissions can separate inboxes.
     ///
-    /// Default: `_INBOX_` and the [name](Self::name), so `_INBOX_users` for a service called `users`; plain
-    /// `_INBOX` without a name, or if the name has other characters than letters, digits, `-` and `_`.
+    /// Default: `_INBOX_` and the [name](Self::name), so `_INBOX_users` for a service called `users`. It is plain
+    /// `_INBOX` without a name, or if the name has characters other than letters, digits, `-` and `_`.
     pub fn inbox_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.inbox_prefix = Some(prefix.into());
         self
     }
 
-    /// Publishes to reply subjects below `prefix` as well, for peers whose inboxes are neither `_INBOX.…` nor
+    /// Allows reply subjects below `prefix` as well, for peers whose inboxes are neither `_INBOX.…` nor
     /// `_INBOX_<word>.…`; see [`ReplySubjects`].
     ///
-    /// Services add the prefixes of their callers, and clients those of the services whose streams they read.
+    /// Services add the prefixes of their callers; clients add those of the services whose streams they read.
     pub fn reply_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.reply_prefixes.push(prefix.into());
         self
     }
 
-    /// Reads the buckets that decide trust (`auth_rev`, `auth_jwks`, `gw_jwks`) by the JetStream API at `prefix`, and
-    /// watches them without a consumer on the server.
+    /// Reads the buckets with keys and revocations (`auth_rev`, `auth_jwks`, `gw_jwks`) through the JetStream API at
+    /// `prefix`, and watches them without a consumer on the server.
     ///
-    /// For a server where auth has an account of its own: `prefix` is where this account imports auth's JetStream
-    /// API, such as `AUTHJS`; for auth itself it is `$JS.API`. Default: none. The buckets are then in the account of
-    /// this connection, and each process watches them with a consumer for each bucket.
+    /// It is for a server where auth has its own account: `prefix` is the subject at which this account imports auth's
+    /// JetStream API, such as `AUTHJS`; for auth itself it is `$JS.API`. Default: none. The buckets are then in the
+    /// account of this connection, and each process watches them with one consumer per bucket.
     pub fn auth_js_api_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.auth_js_api_prefix = Some(prefix.into());
         self
     }
 
-    /// Opens the KV bucket `bucket` by the JetStream API at `prefix`: that of another account, imported by this one.
+    /// Opens the KV bucket `bucket` through the JetStream API at `prefix`: the API of another account, imported by
+    /// this one.
     ///
     /// With `APPJS`, a record of the bucket `users` is read at `APPJS.STREAM.MSG.GET.KV_users`. Keys are written at
-    /// `$KV.users.<key>`, which this account imports under the same name. Default: the account's own API, for each
-    /// bucket.
+    /// `$KV.users.<key>`, which this account imports under the same name. Default: every bucket is in the account of
+    /// the connection.
     pub fn kv_api_prefix(mut self, bucket: impl Into<String>, prefix: impl Into<String>) -> Self {
         self.kv_api_prefixes.insert(bucket.into(), prefix.into());
         self
     }
 
-    /// How long a start waits for nats-server. Default: 30 s.
+    /// Sets how long startup waits for nats-server. Default: 30 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout.min(LONGEST);
         self
     }
 
-    /// How often the server is asked whether it is there; three misses end the connection. Default: 5 s, at
-    /// least 100 ms.
+    /// Sets the interval of pings to the server; three missed replies end the connection. Default: 5 s, at least 100
+    /// ms.
     pub fn ping_interval(mut self, interval: Duration) -> Self {
         self.ping_interval = interval.clamp(Duration::from_millis(100), LONGEST);
         self
     }
 
-    /// How many messages a subscription holds. Default: 4,096, at least 1. Beyond it NATS drops the newest.
+    /// Sets how many messages a subscription buffers. Default: 4,096, at least 1. Beyond that, NATS drops the newest.
     pub fn subscription_capacity(mut self, messages: usize) -> Self {
         self.subscription_capacity = messages.max(1);
         self
     }
 
-    /// Chooses when messages with unreadable headers are filtered out. Default: [`HeaderFilter::Auto`].
+    /// Sets when messages with unreadable headers are filtered out. Default: [`HeaderFilter::Auto`].
     pub fn header_filter(mut self, filter: HeaderFilter) -> Self {
         self.header_filter = filter;
         self
     }
 
-    /// The same with `name`, unless one was chosen.
+    /// Sets `name` unless a name is set already.
     pub(crate) fn named(mut self, name: &str) -> Self {
         self.name.get_or_insert_with(|| name.to_owned());
         self
     }
 
-    /// The reply subjects that this connection publishes to.
+    /// Returns the reply subjects that this connection publishes to.
     pub(crate) fn reply_subjects(&self) -> Result<ReplySubjects, NatsConfigError> {
         let add = |replies: ReplySubjects, prefix: &String| replies.with_prefix(prefix);
         self.reply_prefixes.iter().try_fold(ReplySubjects::default(), add).map_err(|_| NatsConfigError::Variable {
@@ -247,12 +249,12 @@ impl NatsConfig {
         })
     }
 
-    /// The prefixes of reply subjects that were added.
+    /// Returns the prefixes of reply subjects that were added.
     pub(crate) fn reply_prefixes(&self) -> &[String] {
         &self.reply_prefixes
     }
 
-    /// The subject below which answers arrive.
+    /// Returns the subject below which replies arrive.
     pub(super) fn inbox(&self) -> Result<String, NatsConfigError> {
         let is_word = |text: &str| {
             !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
@@ -268,7 +270,7 @@ impl NatsConfig {
         }
     }
 
-    /// The prefix of auth's JetStream API, if that is another account's.
+    /// Returns the prefix of auth's JetStream API if auth has another account.
     fn auth_api(&self) -> Result<Option<&str>, NatsConfigError> {
         match self.auth_js_api_prefix.as_deref() {
             Some(prefix) if !is_api_prefix(prefix) => {
@@ -279,7 +281,7 @@ impl NatsConfig {
         }
     }
 
-    /// The servers without their credentials.
+    /// Returns the servers without their credentials.
     ///
     /// # Errors
     /// As [`login`](Self::login).
@@ -287,7 +289,7 @@ impl NatsConfig {
         Ok(Servers::parse(&self.urls)?.addresses)
     }
 
-    /// The credentials that were set, or those of the URLs.
+    /// Returns the credentials that were set, or those of the URLs.
     ///
     /// # Errors
     /// If a URL cannot be read, and if both are set.
@@ -302,7 +304,7 @@ impl NatsConfig {
         }
     }
 
-    /// The servers as text, without their credentials.
+    /// Returns the servers as text, without their credentials.
     pub(super) fn servers(&self) -> String {
         match self.addresses() {
             Ok(addresses) => addresses.iter().map(ServerAddr::as_url_str).collect::<Vec<_>>().join(","),
@@ -310,7 +312,7 @@ impl NatsConfig {
         }
     }
 
-    /// The options of a connection to nats-server itself.
+    /// Returns the options of a connection to nats-server itself.
     pub(super) fn options(&self, watch: Arc<Watch>) -> Result<ConnectOptions, NatsConfigError> {
         let mut options = self.common_options(watch)?;
         if let Some(path) = &self.root_certificate {
@@ -330,7 +332,8 @@ impl NatsConfig {
         })
     }
 
-    /// The options of a connection to a relay, which encrypts, finds other servers, and knows its clients by `secret`.
+    /// Returns the options of a connection to a relay. The relay encrypts, discovers other servers, and recognizes its
+    /// clients by `secret`.
     pub(super) fn relayed_options(&self, watch: Arc<Watch>, secret: &str) -> Result<ConnectOptions, NatsConfigError> {
         Ok(self.common_options(watch)?.name(secret).ignore_discovered_servers())
     }
@@ -356,7 +359,7 @@ impl NatsConfig {
         }
     }
 
-    /// Whether no connection is to be had without TLS.
+    /// Returns `true` if the configuration requires TLS.
     pub(super) fn encrypts(&self) -> bool {
         self.tls != Tls::Auto || self.root_certificate.is_some() || self.client_certificate.is_some()
     }
@@ -371,7 +374,7 @@ fn is_api_prefix(text: &str) -> bool {
 }
 
 impl fmt::Debug for NatsConfig {
-    /// Leaves out every credential.
+    /// Omits all credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NatsConfig")
             .field("servers", &self.servers())

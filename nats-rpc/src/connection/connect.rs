@@ -10,21 +10,21 @@ use super::relay::Relay;
 use super::watch::Watch;
 use super::{NatsConfig, NatsConfigError};
 
-/// How often a start that waits for nats-server tries again.
+/// The retry interval of a startup that waits for nats-server.
 const RETRY_EVERY: Duration = Duration::from_millis(250);
-/// How often it says so.
+/// The interval of log messages while startup waits.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-/// A client of async-nats that is connected, and the relay that it goes through, if any.
+/// A connected async-nats client, and its relay, if any.
 pub(super) struct Opened {
     pub(super) nats: async_nats::Client,
     pub(super) relay: Option<Relay>,
 }
 
-/// Connects through a filter of its own.
+/// Connects through a new filter.
 ///
 /// # Errors
-/// If the filter cannot be had, or no server answers at once.
+/// If the filter cannot be set up, or no server accepts the connection immediately.
 pub(super) async fn connect_filtered(config: &NatsConfig, watch: &Arc<Watch>) -> Result<Opened, ConnectError> {
     let failed = |source| ConnectError::Filter { source };
     let relay = Relay::open(config, watch).await.map_err(failed)?;
@@ -33,7 +33,7 @@ pub(super) async fn connect_filtered(config: &NatsConfig, watch: &Arc<Watch>) ->
     Ok(Opened { nats, relay: Some(relay) })
 }
 
-/// A client of async-nats that is connected.
+/// Returns a connected async-nats client.
 ///
 /// # Errors
 /// As [`Connection::open`](super::Connection::open).
@@ -48,7 +48,7 @@ pub(super) async fn connect(config: &NatsConfig, watch: &Arc<Watch>) -> Result<a
             Err(error) => error,
         };
         match error.kind() {
-            // Boxed, as it is rare and holds a second connecting future.
+            // Boxed, as this case is rare and holds a second connecting future.
             kind if refuses(kind) => match Box::pin(connect_to_any(config, watch, &addresses)).await? {
                 Tried::Connected(nats) => return Ok(nats),
                 Tried::AllRefuse => return Err(ConnectError::Refused { servers: config.servers(), source: error }),
@@ -83,8 +83,8 @@ enum Tried {
     SomeUnreachable,
 }
 
-/// Tries each server by itself: async-nats gives up at the first that refuses the credentials, though another of the
-/// list may accept them.
+/// Tries each server separately: async-nats gives up at the first server that rejects the credentials, though another
+/// one may accept them.
 async fn connect_to_any(
     config: &NatsConfig,
     watch: &Arc<Watch>,
@@ -98,7 +98,7 @@ async fn connect_to_any(
         match config.options(watch.clone())?.connect(address).await {
             Ok(nats) => match nats.set_server_pool(addresses).await {
                 Ok(()) => return Ok(Tried::Connected(nats)),
-                // The client has ended already.
+                // The client has already ended.
                 Err(_) => all_refuse = false,
             },
             Err(error) => all_refuse &= refuses(error.kind()),
@@ -111,14 +111,14 @@ fn refuses(kind: ConnectErrorKind) -> bool {
     matches!(kind, ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication)
 }
 
-/// Why there is no connection.
+/// The reason that there is no connection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// A URL or a credential cannot be used.
     #[error(transparent)]
     Config(#[from] NatsConfigError),
-    /// No server of the list accepts the credentials.
+    /// No server in the list accepts the credentials.
     #[error(
         "nats-server at {servers} refused the credentials: check NATS_USER and NATS_PASSWORD, NATS_TOKEN, \
          NATS_NKEY_SEED or NATS_CREDS"
@@ -127,10 +127,10 @@ pub enum ConnectError {
     Refused {
         /// The servers tried, without credentials.
         servers: String,
-        /// What async-nats said.
+        /// The error of async-nats.
         source: async_nats::ConnectError,
     },
-    /// The two do not agree on TLS, or on a certificate.
+    /// Client and server do not agree on TLS, or on a certificate.
     #[error(
         "no TLS connection to nats-server at {servers}: {why}; check NATS_CA, NATS_CERT and NATS_KEY, and the \
          server's certificate"
@@ -139,44 +139,44 @@ pub enum ConnectError {
     Tls {
         /// The servers tried, without credentials.
         servers: String,
-        /// What is wrong.
+        /// The problem.
         why: String,
-        /// What async-nats said.
+        /// The error of async-nats.
         source: async_nats::ConnectError,
     },
-    /// No server answered in the configured time.
+    /// No server was reachable within the configured time.
     #[error("no nats-server answered at {servers} within {waited:?}: start one, or set NATS_URL ({source})")]
     #[non_exhaustive]
     Unreachable {
         /// The servers tried, without credentials.
         servers: String,
-        /// How long they were tried.
+        /// The time that the client tried to connect.
         waited: Duration,
-        /// What async-nats said last.
+        /// The last error of async-nats.
         source: async_nats::ConnectError,
     },
-    /// There is no connection through a filter; see [`HeaderFilter`](super::HeaderFilter).
+    /// The connection through a filter failed; see [`HeaderFilter`](super::HeaderFilter).
     #[error("no connection to nats-server through the header filter: {source}")]
     #[non_exhaustive]
     Filter {
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Whether TLS failed rather than the network; that does not mend itself.
+/// Returns `true` if TLS failed rather than the network; a retry cannot fix that.
 fn is_of_tls(error: &async_nats::ConnectError) -> bool {
     chain(error).any(|error| error.is::<rustls::Error>())
 }
 
-/// The cause of all causes, as text.
+/// Returns the root cause as text.
 fn innermost(error: &async_nats::ConnectError) -> String {
     chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
-        // An `io::Error` leaves out the error that it was made of when it is asked for its source.
+        // `io::Error::source` skips the error that the `io::Error` was created from.
         let made_of = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         made_of.map(|error| error as &(dyn Error + 'static)).or_else(|| error.source())
     })

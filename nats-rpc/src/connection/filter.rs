@@ -1,8 +1,8 @@
 //! Replaces messages that async-nats cannot read.
 //!
 //! A bare carriage return in a header value ends the connection task of async-nats 0.51 for good. Other malformed
-//! headers make it reconnect. Both lose every message that is in flight on the connection, so one publisher could
-//! stop a service. The filter reads the bytes of nats-server before async-nats does, by the same rules.
+//! headers make it reconnect. Both lose every message in flight on the connection, so one publisher could make a
+//! service unavailable. The filter reads nats-server's bytes before async-nats does, by the same rules.
 
 use std::str::{self, FromStr};
 
@@ -10,18 +10,18 @@ use async_nats::{HeaderName, StatusCode};
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 
-/// The headers of a message whose own headers cannot be read. They are an error reply to a client of this crate; the
-/// status tells a service that the message is no request.
+/// The headers that replace unreadable ones. A client of this crate reads them as an error reply; the status tells a
+/// service that the message is not a request.
 const UNREADABLE: &str = "NATS/1.0 400 Unreadable Headers\r\nNats-Service-Error: the headers of the message cannot be \
                           read\r\nNats-Service-Error-Code: 500\r\n\r\n";
-/// The subjects of records in KV buckets. A watcher that misses a record starts again from the one before, and never
-/// gets past it, so it is given a record without a value.
+/// The subjects of records in KV buckets. A watcher that misses a record restarts from the one before, and would never
+/// get past it. The filter therefore delivers such a record without a value.
 const RECORD: &str = "$KV.";
 
-/// The filter of the bytes of one connection.
+/// The filter for the bytes of one connection.
 #[derive(Default)]
 pub(super) struct Filter {
-    /// Bytes that have not been looked at.
+    /// Bytes that the filter has not examined yet.
     input: BytesMut,
     /// Number of the next bytes that belong to a message that passes.
     passing: usize,
@@ -29,33 +29,33 @@ pub(super) struct Filter {
     skipping: usize,
 }
 
-/// First frame of the input.
+/// The first frame of the input.
 #[derive(Debug, PartialEq, Eq)]
 enum Frame {
-    /// Too little to tell.
+    /// The input is too short to decide.
     Partial,
-    /// Something of this length, in bytes, that passes.
+    /// A frame of this length, in bytes, that passes.
     Good(usize),
-    /// A message of this length, in bytes, that async-nats cannot read, and what takes its place.
+    /// A message of this length, in bytes, that async-nats cannot read, and its replacement.
     Unreadable(usize, String),
 }
 
 /// Bytes that leave the filter.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Output {
-    /// As they came.
+    /// Unchanged bytes.
     Passed(Bytes),
-    /// In place of one message.
+    /// The replacement of one message.
     Replaced(Bytes),
 }
 
 impl Filter {
-    /// Returns the buffer that the bytes of nats-server are read into.
+    /// Returns the buffer for the bytes read from nats-server.
     pub(super) fn input(&mut self) -> &mut BytesMut {
         &mut self.input
     }
 
-    /// Returns the next bytes for async-nats, as many as can be told of; `None` if more have to be read first.
+    /// Returns the next bytes for async-nats, as many as the filter can decide on; `None` if it needs more input.
     pub(super) fn next(&mut self) -> Option<Output> {
         self.skip();
         let mut good = 0;
@@ -73,7 +73,7 @@ impl Filter {
                     self.skipping = length;
                     return Some(Output::Replaced(replacement.into()));
                 }
-                // The bytes before it leave first.
+                // The bytes before this frame are returned first.
                 Frame::Unreadable(..) | Frame::Partial => break,
             }
         }
@@ -99,15 +99,15 @@ fn frame(bytes: &[u8]) -> Frame {
     }
 }
 
-/// A message whose control line has `line` bytes.
+/// Classifies a message whose control line has `line` bytes.
 fn message(line: usize, arguments: &[u8]) -> Frame {
-    // async-nats itself breaks on a length that is no number: nats-server sends none.
+    // async-nats itself fails on a length that is not a number; nats-server never sends one.
     let Some([size]) = last_numbers(arguments) else { return Frame::Good(line) };
     let length = line + size + 2;
     let words = |text: &str| text.split(' ').filter(|word| !word.is_empty()).count();
     match str::from_utf8(arguments).map(words) {
         Ok(3 | 4) => Frame::Good(length),
-        // Without a subject there is nobody to tell.
+        // Without a subject, there is no receiver for a replacement.
         _ => Frame::Unreadable(length, String::new()),
     }
 }
@@ -139,7 +139,7 @@ fn message_with_headers(line: usize, arguments: &[u8], rest: &[u8]) -> Frame {
     }
 }
 
-/// The numbers that a control line ends in.
+/// Returns the numbers at the end of a control line.
 fn last_numbers<const N: usize>(arguments: &[u8]) -> Option<[usize; N]> {
     let mut words = arguments.rsplit(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
     let mut numbers = [0; N];
@@ -149,7 +149,7 @@ fn last_numbers<const N: usize>(arguments: &[u8]) -> Option<[usize; N]> {
     Some(numbers)
 }
 
-/// Returns `true` if async-nats can read the headers; the steps are those of its `Connection::try_read_op`.
+/// Returns `true` if async-nats can read the headers. The steps are those of its `Connection::try_read_op`.
 fn are_readable(headers: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(headers) else { return false };
     let mut lines = text.lines().peekable();
@@ -167,8 +167,8 @@ fn are_readable(headers: &[u8]) -> bool {
         if HeaderName::from_str(name).is_err() {
             return false;
         }
-        // A folded value is put together first and then trimmed at its end, so a carriage return may go at the last
-        // line and at no other.
+        // async-nats joins a folded value first and then trims its end, so only the last line may contain a carriage
+        // return.
         let mut value = value.trim_start();
         while let Some(folded) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
             if value.contains('\r') {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     proptest! {
-        /// The message behind any header arrives.
+        /// The filter passes the message that follows any header.
         #[test]
         fn no_header_hides_the_next_message(headers in "(NATS/1.0)?[\r\n a-c:\u{a0}]{0,40}", size in 1_usize..50) {
             let next = hmsg("next", "NATS/1.0\r\n\r\n", "");

@@ -1,15 +1,15 @@
 use super::{Connection, Violation};
 
 impl Connection {
-    /// Waits for the next thing that the server forbids and that `concerns` the caller.
+    /// Waits for the next permission violation that `concerns` accepts.
     ///
-    /// nats-server does not answer what it forbids, it only complains: without this, a request that may not
-    /// be sent ends by its time limit. Make it before the request, poll it beside.
+    /// nats-server does not reply to a forbidden request; it only reports an error on the connection. Without this
+    /// future, such a request ends by its timeout. Create the future before the request, and poll both together.
     pub(crate) fn forbidden<F: Fn(&Violation) -> bool>(&self, concerns: F) -> impl Future<Output = Violation> + use<F> {
         let mut violations = self.violations();
         async move {
             loop {
-                // A reader that is late skips what it missed; its request then ends by its time limit.
+                // A lagging receiver skips the missed violations; its request then ends by its timeout.
                 if let Ok(violation) = violations.recv().await
                     && concerns(&violation)
                 {
@@ -21,7 +21,7 @@ impl Connection {
 }
 
 impl Violation {
-    /// Whether it is about an inbox below `prefix`.
+    /// Returns `true` if the violation concerns an inbox below `prefix`.
     pub(crate) fn is_of_inbox(&self, prefix: &str) -> bool {
         self.subject.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
     }

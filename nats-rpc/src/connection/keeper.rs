@@ -1,7 +1,7 @@
-//! Sees to one connection: knows when it broke, and replaces a client of async-nats that has died.
+//! Maintains one connection: detects breaks, and replaces an async-nats client that has ended.
 //!
-//! The task of such a client can end for good (a panic on a bare carriage return in a header is one way)
-//! while its state still says that it is connected. What shows it is that its subscriptions end unasked.
+//! The task of such a client can end for good, for example by a panic on a bare carriage return in a header. The
+//! client's state still reports a connection then. The only sign is that its subscriptions end unexpectedly.
 
 mod sight;
 
@@ -17,18 +17,19 @@ use super::connect::{Opened, connect, connect_filtered};
 use super::watch::Watch;
 use super::{HeaderFilter, Live, NatsConfig, Shared};
 
-/// The least time from one renewal to the next; a peer that kills each client at once must not keep a core busy.
+/// The shortest time between two renewals: a peer that ends each client at once must not keep a core busy.
 const PAUSE: Duration = Duration::from_millis(50);
-/// What it doubles to where no renewal can be had, such as with credentials that were taken back.
+/// The longest pause between renewals. The pause doubles up to it while renewals fail, for example after the
+/// credentials were revoked.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a client may take to end that was told to.
+/// The time limit for a client to end after it starts to drain.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
-/// How often the state is looked at without an event, as events can be lost.
+/// The interval at which the state is polled without an event, as events can be lost.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long async-nats may take from counting a connection to saying that it stands.
+/// The longest delay of async-nats between counting a connection and reporting it as connected.
 const SETTLING: Duration = Duration::from_millis(10);
 
-/// The task that sees to a connection; it ends with the connection.
+/// The task that maintains a connection; it ends with the connection.
 pub(super) struct Keeper(AbortHandle);
 
 impl Keeper {
@@ -46,7 +47,7 @@ impl Drop for Keeper {
 async fn keep(shared: Weak<Shared>, mut opened: Opened, config: NatsConfig, watch: Arc<Watch>) {
     let mut renewed_at = None;
     loop {
-        // A client that is behind a filter gains nothing from another one.
+        // A client behind a filter gains nothing from a replacement.
         let replaceable = opened.relay.is_none() && config.header_filter != HeaderFilter::Never;
         match until_it_ends(&opened.nats, &watch, replaceable).await {
             End::Died => watch.died("the connection to nats-server died; making a new one"),
@@ -68,14 +69,14 @@ async fn keep(shared: Weak<Shared>, mut opened: Opened, config: NatsConfig, watc
     }
 }
 
-/// Connects again: behind a filter if that can be had, as the last client may have died of what it would replace.
+/// Connects again, behind a filter if possible, as a message that the filter replaces may have ended the last client.
 async fn renew(config: &NatsConfig, watch: &Arc<Watch>) -> Opened {
     let mut pause = PAUSE;
     loop {
         if config.header_filter != HeaderFilter::Never {
             match connect_filtered(config, watch).await {
                 Ok(opened) => return opened,
-                // Without one, a connection is still better than none.
+                // A connection without a filter is better than none.
                 Err(error) => tracing::warn!(%error, "no connection behind a filter"),
             }
         }
@@ -89,15 +90,15 @@ async fn renew(config: &NatsConfig, watch: &Arc<Watch>) -> Opened {
 }
 
 enum End {
-    /// Its subscriptions ended unasked.
+    /// The client's subscriptions ended unexpectedly.
     Died,
-    /// It comes back each time, and breaks again.
+    /// The connection breaks again after each reconnect.
     Flapping,
 }
 
 /// Watches a client until it has to be replaced.
 async fn until_it_ends(nats: &async_nats::Client, watch: &Watch, replaceable: bool) -> End {
-    // A subject that nobody publishes to: the subscription only tells when it ends.
+    // A subject without publishers: the subscription only shows when the client ends.
     let Ok(mut sentinel) = nats.subscribe(nats.new_inbox()).await else { return End::Died };
     let mut sight = Sight::default();
     loop {
@@ -126,7 +127,7 @@ async fn until_it_ends(nats: &async_nats::Client, watch: &Watch, replaceable: bo
     }
 }
 
-/// Ends a client, so that whatever subscribed on it looks for the next one.
+/// Ends a client, so that its subscribers switch to the next one.
 async fn retire(nats: &async_nats::Client) {
     let drained = async {
         if let Ok(mut last) = nats.subscribe(nats.new_inbox()).await
@@ -135,6 +136,6 @@ async fn retire(nats: &async_nats::Client) {
             while last.next().await.is_some() {}
         }
     };
-    // One that does not end in time ends when it can.
+    // A client that exceeds the limit ends later by itself.
     let _ = tokio::time::timeout(DRAIN_LIMIT, drained).await;
 }

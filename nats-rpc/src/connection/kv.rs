@@ -8,10 +8,10 @@ use async_nats::jetstream::{self, ErrorCode, kv};
 
 use super::Connection;
 
-/// A KV bucket that is found again after the connection was renewed.
+/// A KV bucket that is reopened after the connection was renewed.
 ///
-/// A [`kv::Store`] belongs to one client of async-nats and ends with it. This keeps the name, and opens the
-/// store anew when the [generation](Connection::generation) of the connection has changed.
+/// A [`kv::Store`] belongs to one async-nats client and ends with it. This type stores the name, and opens the store
+/// again when the [generation](Connection::generation) of the connection has changed.
 ///
 /// ```no_run
 /// use nats_rpc::prelude::*;
@@ -32,18 +32,18 @@ use super::Connection;
 pub struct KvBucket {
     connection: Connection,
     name: String,
-    /// The prefix of the JetStream API that has the bucket; `None`: the account's own.
+    /// The prefix of the JetStream API that has the bucket; `None` for the account's own.
     api: Option<String>,
     current: ArcSwap<KvHandles>,
 }
 
-/// A bucket on the present client; ask for it for each use.
+/// A bucket on the current client; get it again for each use.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct KvHandles {
     /// The bucket.
     pub store: kv::Store,
-    /// JetStream on the same client, for what a store has no method for.
+    /// JetStream on the same client, for operations that a store lacks.
     pub jetstream: jetstream::Context,
     /// The prefix of the JetStream API that has the bucket.
     pub api: Box<str>,
@@ -51,29 +51,29 @@ pub struct KvHandles {
 }
 
 impl KvHandles {
-    /// A bucket of the account's own, for one use.
+    /// Wraps a bucket of the account's own, for a single use.
     pub fn of(jetstream: &jetstream::Context, store: kv::Store) -> Self {
         Self { store, jetstream: jetstream.clone(), api: "$JS.API".into(), generation: 0 }
     }
 }
 
 impl KvBucket {
-    /// Opens the bucket `name`, which must exist: in the account of the connection, or where
-    /// [`NatsConfig::kv_api_prefix`](crate::NatsConfig::kv_api_prefix) says.
+    /// Opens the existing bucket `name` in the account of the connection, or in the account set by
+    /// [`NatsConfig::kv_api_prefix`](crate::NatsConfig::kv_api_prefix).
     ///
     /// # Errors
-    /// [`KvError::Missing`] if it does not, [`KvError::Forbidden`] if this user may not ask for it,
-    /// [`KvError::JetStream`] if JetStream refuses or does not answer.
+    /// [`KvError::Missing`] if it does not exist, [`KvError::Forbidden`] if this user may not send the request,
+    /// [`KvError::JetStream`] if JetStream rejects the request or does not reply.
     pub async fn open(connection: &Connection, name: impl Into<String>) -> Result<Self, KvError> {
         let name = name.into();
         let api = connection.kv_api_prefix(&name).map(str::to_owned);
         Self::open_at(connection, name, api).await
     }
 
-    /// Opens a bucket that decides trust, where auth keeps it: perhaps in an account of its own.
+    /// Opens a bucket with keys or revocations, in the account where auth keeps it.
     ///
-    /// That is where [`NatsConfig::auth_js_api_prefix`](crate::NatsConfig::auth_js_api_prefix) says, or else the account
-    /// of the connection.
+    /// That is the account set by [`NatsConfig::auth_js_api_prefix`](crate::NatsConfig::auth_js_api_prefix), or else
+    /// the account of the connection.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -86,7 +86,8 @@ impl KvBucket {
         Ok(Self { connection: connection.clone(), name, api, current })
     }
 
-    /// The bucket as it can be used now. Without a renewal in between this costs a look, no message.
+    /// Returns the bucket on the current client. Without a renewal in between, this costs one comparison and no
+    /// message.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -100,7 +101,7 @@ impl KvBucket {
         Ok(renewed)
     }
 
-    /// The bucket's name.
+    /// Returns the bucket's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -132,40 +133,40 @@ async fn find(connection: &Connection, name: &str, api: Option<&str>) -> Result<
     Ok(Arc::new(KvHandles { store, jetstream, api: api.into(), generation: live.generation }))
 }
 
-/// Why a bucket cannot be used.
+/// The reason that a bucket cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KvError {
-    /// Nobody provisioned it.
+    /// The bucket does not exist; it has not been provisioned.
     #[error("the KV bucket {name} does not exist; run `provision` first")]
     #[non_exhaustive]
     Missing {
         /// The bucket.
         name: String,
     },
-    /// nats-server forbids this user something that asking for it takes.
+    /// nats-server forbids this user a subject that opening the bucket needs.
     #[error("nats-server forbids this user the KV bucket {name}: it needs a permission for {subject:?}")]
     #[non_exhaustive]
     Forbidden {
         /// The bucket.
         name: String,
-        /// What may not be published or subscribed to.
+        /// The forbidden subject.
         subject: String,
     },
-    /// JetStream refused or did not answer.
+    /// JetStream rejected the request or did not reply.
     #[error("JetStream does not give the KV bucket {name}: {source}")]
     #[non_exhaustive]
     JetStream {
         /// The bucket.
         name: String,
-        /// What it said.
+        /// The error of JetStream.
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
-/// Whether a write bound to a revision failed because another revision is there.
+/// Returns `true` if a write bound to a revision failed because the key has another revision.
 ///
-/// async-nats calls only one of the two codes a wrong sequence; a replicated stream also answers the other.
+/// async-nats recognizes only one of the two codes as a wrong sequence; a replicated stream also sends the other.
 ///
 /// ```no_run
 /// # use nats_rpc::is_kv_conflict;
@@ -184,7 +185,7 @@ pub fn is_kv_conflict(error: &(dyn Error + 'static)) -> bool {
     chain.filter_map(|error| error.downcast_ref::<jetstream::Error>()).any(|error| codes.contains(&error.error_code()))
 }
 
-/// Whether there is no such bucket; async-nats has the server's word for it inside of a kind.
+/// Returns `true` if the bucket does not exist; async-nats wraps the server's error code in an error kind.
 fn is_not_found(error: &KeyValueError) -> bool {
     let kind = error.source().and_then(|source| source.downcast_ref()).map(GetStreamError::kind);
     matches!(kind, Some(GetStreamErrorKind::JetStream(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)

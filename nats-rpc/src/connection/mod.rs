@@ -1,4 +1,4 @@
-//! One connection to NATS: how it is opened and renewed, what becomes of it, and whether it really works.
+//! A connection to NATS: opening, renewal, state, and a round trip that proves that it works.
 
 mod config;
 mod connect;
@@ -41,44 +41,44 @@ use self::watch::Watch;
 use crate::inbox_token::unrelated_id;
 use crate::reply_subject::ReplySubjects;
 
-/// A connection to NATS, shared by a service and its clients; cheap to clone.
+/// A connection to NATS, shared by a service and its clients. Cheap to clone.
 ///
-/// Reconnects are async-nats' own, with a capped backoff. A client of async-nats that has died (a bare
-/// carriage return in a header is enough) is replaced by a new one, behind a [filter](HeaderFilter) that such a
-/// message does not pass. The state is what async-nats says; whether messages really flow is known from an
-/// [`round_trip`](Self::round_trip).
+/// async-nats reconnects by itself, with a capped backoff. An async-nats client that has ended is replaced by a new
+/// one; a bare carriage return in a header is enough to end a client. The new client is behind a
+/// [filter](HeaderFilter) that replaces such messages. The state is the one that async-nats reports; only a
+/// [round trip](Self::round_trip) proves that messages flow.
 #[derive(Clone)]
 pub struct Connection(Arc<Shared>);
 
 struct Shared {
     config: NatsConfig,
-    /// What its inboxes begin with.
+    /// The prefix of its inboxes.
     inbox_prefix: String,
     replies: Arc<ReplySubjects>,
     live: ArcSwap<Live>,
     watch: Arc<Watch>,
-    /// Where the connection's tasks live.
+    /// The runtime of the connection's tasks.
     runtime: Handle,
-    /// What users of the connection share, made by the first of them.
+    /// A value shared by the users of the connection, created by the first of them.
     slot: Slot,
     _keeper: Keeper,
 }
 
-/// A client of async-nats, and the how-manieth it is.
+/// The current async-nats client and its generation number.
 pub(crate) struct Live {
     pub(crate) nats: async_nats::Client,
     pub(crate) generation: u64,
 }
 
 impl Connection {
-    /// Connects, waiting for nats-server as long as `config` says.
+    /// Connects, and waits for nats-server up to the configured timeout.
     ///
     /// # Errors
     /// - [`ConnectError::Config`]: a URL or a credential cannot be used.
-    /// - [`ConnectError::Refused`]: the server does not accept the credentials; not retried.
-    /// - [`ConnectError::Tls`]: the two do not agree on TLS, or on a certificate; not retried.
-    /// - [`ConnectError::Unreachable`]: no server answered in the configured time.
-    /// - [`ConnectError::Filter`]: the [header filter](HeaderFilter::Always) cannot be had.
+    /// - [`ConnectError::Refused`]: the server rejects the credentials; not retried.
+    /// - [`ConnectError::Tls`]: client and server do not agree on TLS, or on a certificate; not retried.
+    /// - [`ConnectError::Unreachable`]: no server was reachable within the configured time.
+    /// - [`ConnectError::Filter`]: the [header filter](HeaderFilter::Always) cannot be set up.
     pub async fn open(config: &NatsConfig) -> Result<Self, ConnectError> {
         let connection = Self::open_one(config).await?;
         let prefix = &connection.0.inbox_prefix;
@@ -95,7 +95,7 @@ impl Connection {
     async fn open_one(config: &NatsConfig) -> Result<Self, ConnectError> {
         let (inbox_prefix, replies) = (config.inbox()?, Arc::new(config.reply_subjects()?));
         let watch = Arc::new(Watch::default());
-        // Also before a connection through a filter: it waits for the server, and its errors tell more.
+        // Connect directly even if a filter follows: this waits for the server, and its errors are more precise.
         let nats = connect(config, &watch).await?;
         let opened = match config.header_filter {
             HeaderFilter::Always => connect_filtered(config, &watch).await?,
@@ -116,35 +116,36 @@ impl Connection {
         Ok(Self(shared))
     }
 
-    /// The present client of async-nats, for what this crate does not wrap.
+    /// Returns the current async-nats client, for features that this crate does not wrap.
     ///
-    /// It is another one after the connection was renewed, so ask for it rather than keep it.
+    /// A renewal of the connection replaces it, so get it for each use instead of storing it.
     pub fn nats(&self) -> async_nats::Client {
         self.0.live.load().nats.clone()
     }
 
-    /// JetStream on the present client; see [`nats`](Self::nats).
+    /// Returns JetStream on the current client; see [`nats`](Self::nats).
     pub fn jetstream(&self) -> jetstream::Context {
         jetstream::new(self.nats())
     }
 
-    /// How often the client of async-nats has been replaced by a new one.
+    /// Returns how often the async-nats client has been replaced.
     ///
-    /// What was made of an older client, such as a KV store, no longer works.
+    /// Objects created from an older client, such as a KV store, no longer work.
     pub fn generation(&self) -> u64 {
         self.0.live.load().generation
     }
 
-    /// The state of the connection now.
+    /// Returns the current state of the connection.
     pub fn state(&self) -> ConnectionState {
-        // The keeper is a moment late, and knows what async-nats does not: that its client has died.
+        // The keeper's state lags slightly, but it also covers a client that has ended, which async-nats does not
+        // report.
         match self.0.live.load().nats.connection_state() {
             State::Connected => self.0.watch.state(),
             State::Pending | State::Disconnected => ConnectionState::Disconnected,
         }
     }
 
-    /// Waits for the next state that `wanted` accepts; returns at once if the present one is it.
+    /// Waits for a state that `wanted` accepts; returns at once if the current one is accepted.
     pub async fn wait_for(&self, mut wanted: impl FnMut(&ConnectionState) -> bool) {
         let mut states = self.0.watch.states();
         // The sender lives as long as `self`.
@@ -156,31 +157,31 @@ impl Connection {
         self.0.watch.replaced()
     }
 
-    /// How many messages were dropped since the start because their subscription was full
+    /// Returns how many messages were dropped since the start because their subscription was full
     /// ([`NatsConfig::subscription_capacity`]).
     ///
-    /// At least: async-nats tells of no more than it has room to.
+    /// It is a lower bound: async-nats drops notifications that exceed its buffer.
     pub fn slow_consumer_drops(&self) -> u64 {
         self.0.watch.dropped()
     }
 
-    /// Whether the server sees this machine as its own.
+    /// Returns `true` if the server sees the client's address as a loopback address.
     pub fn is_loopback(&self) -> bool {
         let host = self.0.live.load().nats.server_info().client_ip;
         host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// The reply subjects that this connection publishes to; see [`NatsConfig::reply_prefix`].
+    /// Returns the reply subjects that this connection publishes to; see [`NatsConfig::reply_prefix`].
     pub fn reply_subjects(&self) -> Arc<ReplySubjects> {
         self.0.replies.clone()
     }
 
-    /// A new inbox of this connection, which no peer can guess.
+    /// Returns a new inbox of this connection, which no peer can guess.
     pub(crate) fn new_inbox(&self) -> String {
         format!("{}.{}", self.0.inbox_prefix, unrelated_id())
     }
 
-    /// The subject below which replies to this connection arrive.
+    /// Returns the subject below which replies to this connection arrive.
     pub(crate) fn inbox_prefix(&self) -> String {
         self.0.inbox_prefix.clone()
     }
@@ -189,12 +190,12 @@ impl Connection {
         &self.0.config
     }
 
-    /// How many messages of a subscription wait before its newest are dropped.
+    /// Returns how many messages a subscription buffers before the newest are dropped.
     pub(crate) fn subscription_capacity(&self) -> usize {
         self.0.config.subscription_capacity
     }
 
-    /// Publishes `message` if that needs no wait; says whether it did.
+    /// Publishes `message` if that is possible without waiting; returns `true` if it did.
     pub(crate) fn try_publish(&self, message: OutboundMessage) -> bool {
         let mut nats = self.nats();
         let mut cx = Context::from_waker(Waker::noop());
@@ -202,7 +203,8 @@ impl Connection {
             && Pin::new(&mut nats).start_send(message).is_ok()
     }
 
-    /// Spawns `task` where the connection's own tasks live: it ends with them, and not with a caller's runtime.
+    /// Spawns `task` on the runtime of the connection's own tasks: it ends with them, independently of a caller's
+    /// runtime.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         self.0.runtime.spawn(task).abort_handle()
     }
@@ -217,42 +219,43 @@ impl Connection {
         self.live()
     }
 
-    /// Waits until the client of [`nats`](Self::nats) is newer than that of `generation`, which is
-    /// [`generation`](Self::generation) as read before a subscription.
+    /// Waits until the client of [`nats`](Self::nats) is newer than that of `generation`, the value of
+    /// [`generation`](Self::generation) before a subscription.
     ///
-    /// Subscriptions and consumers of a client that has died say nothing any more; whoever has one makes it anew then.
+    /// Subscriptions and consumers of a client that has ended stay silent; their owner must create them again after
+    /// this wait.
     pub async fn wait_for_renewal(&self, generation: u64) {
         self.0.watch.renewal(generation).await;
     }
 
-    /// A count of the times that the connection broke; a change means that answers may be lost.
+    /// Returns a counter of connection breaks; a change means that replies may be lost.
     pub(crate) fn breaks(&self) -> tokio::sync::watch::Receiver<u64> {
         self.0.watch.breaks()
     }
 
-    /// Where this account reads the buckets of auth, if those are in another account or are watched without
-    /// consumers: the prefix of the JetStream API.
+    /// Returns the prefix of the JetStream API that has auth's buckets, if those are in another account or are watched
+    /// without consumers.
     pub fn auth_js_api_prefix(&self) -> Option<&str> {
         self.0.config.auth_js_api_prefix.as_deref()
     }
 
-    /// The prefix of the JetStream API that has the KV bucket `name`; `None`: the account's own.
+    /// Returns the prefix of the JetStream API that has the KV bucket `name`; `None` for the account's own.
     fn kv_api_prefix(&self, name: &str) -> Option<&str> {
         self.0.config.kv_api_prefixes.of(name)
     }
 
-    /// What users of this connection share.
+    /// Returns the slot that users of this connection share.
     #[doc(hidden)]
     pub fn slot(&self) -> &Slot {
         &self.0.slot
     }
 
-    /// Opens another connection like this one, for a thread of its own.
+    /// Opens another connection with the same settings, for a separate thread.
     pub(crate) async fn another(&self) -> Result<Self, ConnectError> {
         Self::open_one(&self.0.config).await
     }
 
-    /// What the server forbids from now on.
+    /// Returns a receiver of the permission violations from now on.
     pub(crate) fn violations(&self) -> tokio::sync::broadcast::Receiver<Violation> {
         self.0.watch.violations()
     }

@@ -11,7 +11,7 @@ pub(super) struct Overflow {
 }
 
 impl Overflow {
-    /// Counts one more, for the subscription that async-nats knows as `sid`, at `now`.
+    /// Counts one more dropped message, for the subscription with async-nats' id `sid`, at `now`.
     pub(super) fn note(&self, sid: u64, now: Instant) {
         let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
         if self.log.note(now).is_some() {
@@ -19,7 +19,7 @@ impl Overflow {
         }
     }
 
-    /// How many so far.
+    /// Returns the number of dropped messages so far.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

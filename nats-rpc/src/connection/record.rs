@@ -1,9 +1,9 @@
-//! Single records of a KV bucket, as the leader of its stream has them.
+//! Single records of a KV bucket, read from the leader of its stream.
 //!
-//! The reply is JSON, in which the headers of the record are text. Consumers and direct gets deliver them as headers,
-//! and a header with a bare carriage return ends the client of async-nats; its own reader of such a reply parses them
-//! as well, and fails. So whoever can write one record could keep every reader from starting. Here such a record is
-//! read like any other.
+//! The reply is JSON, in which the headers of the record are text. Consumers and direct gets deliver them as NATS
+//! headers, and a header with a bare carriage return ends the async-nats client. async-nats' own reader of such a
+//! reply also parses them, and fails. A user who can write one record could therefore keep every reader from starting.
+//! This module reads such a record like any other.
 
 use std::error::Error;
 
@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::KvHandles;
 
-/// A record of a KV bucket, or the trace of one that is gone.
+/// A record of a KV bucket, or the marker of a deleted one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KvRecord {
@@ -23,9 +23,9 @@ pub struct KvRecord {
     pub key: String,
     /// The value; `None` if the key was deleted, was purged, or has expired.
     pub value: Option<Bytes>,
-    /// The revision, which a write bound to it replaces.
+    /// The revision, for writes bound to it.
     pub revision: u64,
-    /// Is `true` if the headers of the record cannot be read: no program of this framework wrote it.
+    /// Is `true` if the headers of the record cannot be read: a program outside this framework wrote it.
     pub has_bad_headers: bool,
 }
 
@@ -58,17 +58,17 @@ struct Message {
 }
 
 impl KvHandles {
-    /// The record at `key` as the leader of the bucket's stream has it; `None` if there never was one.
+    /// Returns the record at `key` as the leader of the bucket's stream has it; `None` if the key was never written.
     ///
-    /// `Store::entry` reads from any replica, which may be behind, and cannot read a record with a bad header.
+    /// `Store::entry` reads from any replica, which may be behind, and cannot read a record with a malformed header.
     ///
     /// # Errors
-    /// [`KvReadError`] if JetStream refuses or does not reply.
+    /// [`KvReadError`] if JetStream rejects the request or does not reply.
     pub async fn latest(&self, key: &str) -> Result<Option<KvRecord>, KvReadError> {
         self.get(&serde_json::json!({ "last_by_subj": format!("$KV.{}.{key}", self.store.name) })).await
     }
 
-    /// The record that was written last, whatever its key.
+    /// Returns the most recently written record, whatever its key.
     ///
     /// # Errors
     /// As [`latest`](Self::latest).
@@ -76,7 +76,7 @@ impl KvHandles {
         self.latest(">").await
     }
 
-    /// The first record from `revision` on.
+    /// Returns the first record from `revision` on.
     ///
     /// # Errors
     /// As [`latest`](Self::latest).
@@ -109,7 +109,7 @@ fn record(bucket: &str, reply: Reply) -> Result<Option<KvRecord>, Box<dyn Error 
     Ok(Some(KvRecord { key: key.to_owned(), value, revision: message.seq, has_bad_headers: !are_good(&headers) }))
 }
 
-/// The lines of a block of headers, without the one that names the protocol and its version.
+/// Returns the lines of a block of headers, without the line with the protocol version.
 fn lines(headers: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = headers;
     let lines = std::iter::from_fn(move || {
@@ -121,7 +121,7 @@ fn lines(headers: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines.skip(1).filter(|line| !line.is_empty())
 }
 
-/// Returns `true` if the message marks a deleted key. Deletions and expiries are messages too.
+/// Returns `true` if the message marks a deleted key. Deletions and expirations are messages too.
 fn is_marker(headers: &[u8]) -> bool {
     lines(headers).any(|line| line.starts_with(b"KV-Operation:") || line.starts_with(b"Nats-Marker-Reason:"))
 }
@@ -159,7 +159,7 @@ mod tests {
             let record = read(&format!("NATS/1.0\r\nA: b\r\n{marker}\r\n\r\n"));
             assert_eq!((record.value, record.revision), (None, 7), "{marker}");
         }
-        // A line that only a parser of bare line ends would see is part of the value before it.
+        // A line that only a parser of bare line ends would recognize is part of the value before it.
         for injected in ["A: b\nKV-Operation: DEL", "A: b\rKV-Operation: DEL"] {
             assert_eq!(read(&format!("NATS/1.0\r\n{injected}\r\n\r\n")).value, value, "{injected:?}");
         }

@@ -1,9 +1,9 @@
-//! A way to nats-server through a [filter](super::filter), by a socket of this process.
+//! A local relay that connects to nats-server through a [filter](super::filter).
 //!
-//! async-nats opens its socket itself, so nothing can be put between the two but another socket. The relay listens on
-//! a port of 127.0.0.1, connects to nats-server for each connection that it accepts, and passes the bytes on. It
-//! encrypts what goes to nats-server; the login stays async-nats' own. The port admits only this process: the first
-//! line of a connection has to hold a secret that is made for each relay.
+//! async-nats opens its socket itself, so only another socket can intercept the bytes. The relay listens on a port of
+//! 127.0.0.1, connects to nats-server for each connection that it accepts, and forwards the bytes. It encrypts the
+//! connection to nats-server; async-nats still performs the login. The port admits only this process: the first line
+//! of a connection must contain a secret, which is generated for each relay.
 
 mod tls;
 mod upstream;
@@ -26,18 +26,19 @@ use super::NatsConfig;
 use super::filter::{Filter, Output};
 use super::watch::Watch;
 
-/// Largest read, in bytes.
+/// The largest read, in bytes.
 const CHUNK: usize = 64 * 1024;
-/// Time limit for the first line of a connection.
+/// The time limit for the first line of a connection.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
-/// Number of connections that may be open before they have shown the secret.
+/// The maximum number of connections that have not yet shown the secret.
 const STRANGERS: usize = 8;
-/// Time for which nats-server may accept no bytes. async-nats has given it up by then, unless its pings are rarer.
+/// The longest time that a write to nats-server may block. By then async-nats has closed the connection, unless its
+/// ping interval is longer.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
-/// The pause after a connection that could not be accepted, for want of descriptors say.
+/// The pause after a failed accept, for example when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The listener of one client of async-nats. Dropping it ends the port; a connection ends with its client.
+/// The listener of one async-nats client. Dropping it closes the port; a connection ends with its client.
 pub(super) struct Relay {
     port: u16,
     secret: String,
@@ -48,7 +49,7 @@ impl Relay {
     /// Listens on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// If there is none, or if the certificates of `config` cannot be used.
+    /// If no port is free, or if the certificates of `config` cannot be used.
     pub(super) async fn open(config: &NatsConfig, watch: &Arc<Watch>) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
@@ -59,12 +60,12 @@ impl Relay {
         Ok(Self { port, secret, accepting })
     }
 
-    /// The address for async-nats.
+    /// Returns the address for async-nats.
     pub(super) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// The name that async-nats has to give itself.
+    /// Returns the name that async-nats must send in its first line.
     pub(super) fn secret(&self) -> &str {
         &self.secret
     }
@@ -76,16 +77,16 @@ impl Drop for Relay {
     }
 }
 
-/// 256 bits that nobody else knows.
+/// Returns 256 secret random bits.
 fn secret() -> String {
     (0..4_u8).fold(String::new(), |mut secret, number| {
-        // Each state has keys of its own. A string takes everything.
+        // Each state has its own keys. Writing to a string cannot fail.
         let _ = write!(secret, "{:016x}", RandomState::new().hash_one(number));
         secret
     })
 }
 
-/// State that the connections of one relay share.
+/// The state that the connections of one relay share.
 struct Passage {
     upstream: Arc<Upstream>,
     secret: String,
@@ -94,12 +95,12 @@ struct Passage {
 
 async fn accept(listener: TcpListener, passage: Arc<Passage>) {
     let strangers = Arc::new(Semaphore::new(STRANGERS));
-    // It is never closed.
+    // The semaphore is never closed.
     while let Ok(stranger) = strangers.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((client, _)) => {
                 let passage = passage.clone();
-                // Not ended with the relay: what async-nats has written is still to be passed on.
+                // This task outlives the relay: bytes that async-nats has written must still be forwarded.
                 tokio::spawn(async move {
                     if let Err(error) = passage.pass(client, stranger).await {
                         passage.watch.relay_failed(&error);
@@ -112,10 +113,10 @@ async fn accept(listener: TcpListener, passage: Arc<Passage>) {
 }
 
 impl Passage {
-    /// Passes one connection on until either side ends it.
+    /// Forwards one connection until either side ends it.
     ///
     /// # Errors
-    /// If no server can be reached, or the client is not of this process.
+    /// If no server can be reached, or the client does not belong to this process.
     async fn pass(&self, mut client: TcpStream, stranger: OwnedSemaphorePermit) -> io::Result<()> {
         client.set_nodelay(true)?;
         let (info, server) = self.upstream.connect().await?;
@@ -127,17 +128,18 @@ impl Passage {
         let (server_reads, mut server_writes) = tokio::io::split(server);
         write(&mut server_writes, hello.as_bytes()).await?;
         let (client_reads, client_writes) = client.into_split();
-        // Either side ends both directions, as NATS does. Each has passed on all that came before the end.
+        // Either side ends both directions, as in NATS. Each direction has forwarded all bytes that came before the
+        // end.
         let ended = tokio::select! {
             ended = to_server(received, client_reads, server_writes) => ended,
             ended = self.to_client(server_reads, client_writes) => ended,
         };
-        // A connection that breaks is the client's to notice.
+        // The client detects a broken connection itself.
         drop(ended);
         Ok(())
     }
 
-    /// Returns the first line for nats-server, if the client's has the secret.
+    /// Returns the first line for nats-server if the client's line contains the secret.
     fn admit(&self, line: &str) -> io::Result<String> {
         let stranger = || io::Error::new(io::ErrorKind::PermissionDenied, "a connection of another process was closed");
         let options = line.strip_prefix("CONNECT ").and_then(|json| serde_json::from_str(json).ok());
@@ -183,7 +185,7 @@ async fn to_server(
     mut server: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
     loop {
-        // Some may have come behind the first line.
+        // More bytes may have arrived with the first line.
         if !buffer.is_empty() {
             write(&mut server, &buffer).await?;
             buffer.clear();
@@ -200,7 +202,7 @@ async fn write(server: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Resu
         server.write_all(bytes).await?;
         server.flush().await
     };
-    // While this waits nobody notices that the client has gone.
+    // During this wait, the relay does not notice that the client has disconnected.
     tokio::time::timeout(WRITE_LIMIT, written).await?
 }
 
@@ -208,7 +210,7 @@ async fn write(server: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Resu
 mod tests {
     use super::*;
 
-    /// A server that begins with `INFO`; what it is sent before the end of a connection.
+    /// A server that begins with `INFO`; returns the bytes that it receives before the connection ends.
     async fn server() -> (NatsConfig, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let config = NatsConfig::new(format!("nats://{}", listener.local_addr().unwrap())).name("users");
@@ -235,7 +237,7 @@ mod tests {
         let (config, hearing) = server().await;
         let relay = Relay::open(&config, &Arc::default()).await.unwrap();
         let (_, mut client) = say(&relay, "CONNECT {\"name\":\"users\"}\r\nPUB a 0\r\n\r\n").await;
-        // Closed, or reset, as it said more than was read.
+        // The connection is closed, or reset because it sent more than the relay read.
         assert!(client.read(&mut [0]).await.is_ok_and(|count| count == 0) || client.write_all(b"PING").await.is_err());
         assert_eq!(hearing.await.unwrap(), "");
     }
@@ -247,7 +249,7 @@ mod tests {
         let hello = format!("CONNECT {{\"name\":\"{}\",\"sig\":\"s\"}}\r\nPING\r\n", relay.secret());
         let (info, client) = say(&relay, &hello).await;
         assert_eq!(info, "INFO {\"nonce\":\"n\"}");
-        // Bytes that were written before the end still arrive.
+        // Bytes written before the end still arrive.
         drop((client, relay));
         assert_eq!(hearing.await.unwrap(), "CONNECT {\"name\":\"users\",\"sig\":\"s\"}\r\nPING\r\n");
     }

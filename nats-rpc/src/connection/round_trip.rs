@@ -4,18 +4,19 @@ use futures::StreamExt;
 
 use super::Connection;
 
-/// How long the first echo is waited for before another is sent, as a reconnect may have lost it; the
-/// patience doubles, so that a slow network is not taken for a dead one.
+/// The wait for the first echo before another is sent, as a reconnect may have lost it. The wait doubles, so that a
+/// slow network is not mistaken for a dead connection.
 const RESEND_AFTER: Duration = Duration::from_millis(250);
 
 impl Connection {
-    /// Sends a message to oneself and waits for it: proof that messages flow, with the time it took.
+    /// Sends a message to the connection itself and waits for it; returns the time it took. This proves that messages
+    /// flow.
     ///
-    /// It is also a barrier: what this connection published before has reached the server, and what the
-    /// server sent before has reached this connection.
+    /// It is also a barrier. Messages that this connection published before have reached the server, and messages that
+    /// the server sent before have reached this connection.
     ///
     /// # Errors
-    /// [`RoundTripError`] if none came back within `limit`.
+    /// [`RoundTripError`] if no message came back within `limit`.
     pub async fn round_trip(&self, limit: Duration) -> Result<Duration, RoundTripError> {
         let started = Instant::now();
         tokio::time::timeout(limit, self.echo_until_heard())
@@ -29,7 +30,7 @@ impl Connection {
         loop {
             match tokio::time::timeout(patience, self.echo_once()).await {
                 Ok(Some(())) => return,
-                // A connection that has ended fails at once; it must not be asked in a busy loop.
+                // A connection that has ended fails at once; the pause prevents a busy loop.
                 Ok(None) => tokio::time::sleep(RESEND_AFTER).await,
                 Err(_) => patience *= 2,
             }
@@ -45,11 +46,11 @@ impl Connection {
     }
 }
 
-/// A message to oneself that did not come back.
+/// The error of a round trip whose message did not come back.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("a message to oneself did not come back within {waited:?}")]
 #[non_exhaustive]
 pub struct RoundTripError {
-    /// How long it was waited for.
+    /// The time that the call waited.
     pub waited: Duration,
 }

@@ -1,18 +1,18 @@
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// One thing that users of a connection share, for as long as one of them has it.
+/// A value that the users of a connection share, for as long as one of them holds it.
 #[derive(Default)]
 pub struct Slot(Mutex<Option<Weak<dyn Any + Send + Sync>>>);
 
 impl Slot {
-    /// The shared thing, if there is one of this type and it is in use.
+    /// Returns the shared value, if it has this type and is still in use.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.upgrade()?;
         held.downcast().ok()
     }
 
-    /// Shares `thing` from now on, in place of an earlier one.
+    /// Shares `thing` from now on, instead of an earlier value.
     pub fn set<T: Any + Send + Sync>(&self, thing: &Arc<T>) {
         let thing: Arc<dyn Any + Send + Sync> = thing.clone();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(&thing));

@@ -4,7 +4,7 @@ use std::time::Instant;
 use crate::log_limit::LogLimit;
 use crate::metrics;
 
-/// Messages whose headers could not be read, and which a filter replaced.
+/// A counter of messages with unreadable headers that a filter replaced.
 #[derive(Default)]
 pub(super) struct Unreadable {
     replaced: AtomicU64,
@@ -12,7 +12,7 @@ pub(super) struct Unreadable {
 }
 
 impl Unreadable {
-    /// Counts one more, at `now`.
+    /// Counts one more message, at `now`.
     pub(super) fn note(&self, now: Instant) {
         metrics::message_unreadable();
         let messages = self.replaced.fetch_add(1, Ordering::Relaxed) + 1;
@@ -21,7 +21,7 @@ impl Unreadable {
         }
     }
 
-    /// Returns how many so far.
+    /// Returns the number of messages so far.
     pub(super) fn replaced(&self) -> u64 {
         self.replaced.load(Ordering::Relaxed)
     }

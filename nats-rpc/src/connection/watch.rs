@@ -8,40 +8,42 @@ use super::unreadable::Unreadable;
 use crate::log_limit::LogLimit;
 use crate::metrics;
 
-/// Violations kept for a reader that is late.
+/// The number of violations buffered for a lagging receiver.
 const KEPT_VIOLATIONS: usize = 256;
 
-/// What async-nats says of a connection; only an echo proves it.
+/// The state of a connection as async-nats reports it; only an echo proves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectionState {
-    /// The server answers.
+    /// The connection to the server is up.
     Connected,
-    /// It does not; async-nats keeps trying.
+    /// The connection is down; async-nats keeps trying.
     Disconnected,
-    /// It will shut down soon, and hang up on its clients one by one until then. It serves as before to the
-    /// last moment, and takes no new connection: this one stays as long as it can, and then goes to another
-    /// server, or to this one's successor.
+    /// The server will shut down soon, and disconnects its clients one by one until then. It serves existing
+    /// connections until the last moment, and accepts no new ones. This connection stays as long as it can, and then
+    /// moves to another server, or to the restarted one.
     LameDuck,
-    /// The connection has ended for good. None does at present: one that ended is replaced.
+    /// The connection has ended for good. This state does not occur at present: a connection that has ended is
+    /// replaced.
     Closed,
 }
 
-/// Something that this connection may not do.
+/// A permission violation reported by nats-server.
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
     pub(crate) publish: bool,
     pub(crate) subject: String,
 }
 
-/// The state of one connection, for those who wait for it.
+/// The state of one connection, with ways to wait for changes.
 ///
-/// The events of async-nats come through a bounded channel that drops what does not fit in. So they tell the
-/// [keeper](super::keeper) to look, and what it sees is the state. Whatever is known from an event alone can be missed.
+/// The events of async-nats come through a bounded channel that drops events when it is full. Therefore they only make
+/// the [keeper](super::keeper) check the client, and the state is what the keeper observes. Information that only an
+/// event carries can be lost.
 pub(super) struct Watch {
     events: Notify,
     state: watch::Sender<ConnectionState>,
-    /// How often the connection broke. A state alone would not tell of a break that is over already.
+    /// The number of connection breaks. The state alone would not show a break that is already over.
     breaks: watch::Sender<u64>,
     generation: watch::Sender<u64>,
     violations: broadcast::Sender<Violation>,
@@ -71,7 +73,7 @@ impl Default for Watch {
 impl Watch {
     pub(super) fn see(&self, event: Event) {
         match event {
-            // The keeper looks.
+            // The keeper checks the client.
             Event::Connected | Event::Disconnected | Event::Draining | Event::Closed => {}
             Event::LameDuckMode => {
                 tracing::warn!("nats-server is about to shut down");
@@ -84,7 +86,7 @@ impl Watch {
                         subject = violation.subject,
                         "nats-server forbids this connection to {verb} a subject"
                     );
-                    // Fails only where nobody listens, and then nobody waits for an answer.
+                    // Sending fails only without receivers, and then no request is waiting.
                     let _ = self.violations.send(violation);
                 }
                 None => tracing::error!(error = text, "nats-server reported an error"),
@@ -98,7 +100,7 @@ impl Watch {
         self.events.notify_one();
     }
 
-    /// Waits for the next event, or returns at once if one came since the last time.
+    /// Waits for the next event; returns at once if one came since the last call.
     pub(super) async fn event(&self) {
         self.events.notified().await;
     }
@@ -110,7 +112,7 @@ impl Watch {
         }
     }
 
-    /// The client of async-nats has ended; `message` says so in the log.
+    /// Records that the async-nats client has ended; `message` is logged.
     pub(super) fn died(&self, message: &str) {
         if self.deaths.note(Instant::now()).is_some() {
             tracing::error!("{message}");
@@ -118,13 +120,13 @@ impl Watch {
         self.end();
     }
 
-    /// Another client is in its place.
+    /// Records that another client has replaced it.
     pub(super) fn renewed(&self, generation: u64) {
         self.connected();
         self.generation.send_replace(generation);
     }
 
-    /// The connection broke; async-nats makes another one.
+    /// Records that the connection broke; async-nats reconnects.
     pub(super) fn broken(&self) {
         tracing::warn!("nats-server is gone; reconnecting");
         self.end();
@@ -137,22 +139,22 @@ impl Watch {
         self.breaks.send_modify(|breaks| *breaks += 1);
     }
 
-    /// Has those who wait for a state look for themselves.
+    /// Makes all waiters check the state again.
     pub(super) fn looked(&self) {
         self.state.send_modify(|_| {});
     }
 
-    /// A filter has replaced a message.
+    /// Counts a message that a filter has replaced.
     pub(super) fn unreadable(&self) {
         self.unreadable.note(Instant::now());
     }
 
-    /// How many messages a filter has replaced.
+    /// Returns how many messages a filter has replaced.
     pub(super) fn replaced(&self) -> u64 {
         self.unreadable.replaced()
     }
 
-    /// A relay could not pass a connection on; async-nats tries again.
+    /// Logs that a relay could not forward a connection; async-nats tries again.
     pub(super) fn relay_failed(&self, error: &std::io::Error) {
         if self.relay_failures.note(Instant::now()).is_some() {
             tracing::warn!(%error, "the header filter does not reach nats-server");
@@ -165,7 +167,7 @@ impl Watch {
 
     /// Waits for a client newer than that of `generation`.
     pub(super) async fn renewal(&self, generation: u64) {
-        // The sender is `self`, so it cannot be gone.
+        // `self` owns the sender, so it cannot be closed.
         let _ = self.generation.subscribe().wait_for(|now| *now > generation).await;
     }
 
@@ -173,12 +175,12 @@ impl Watch {
         *self.state.borrow()
     }
 
-    /// Changes with each look of the keeper.
+    /// Returns a receiver that changes with each check of the keeper.
     pub(super) fn states(&self) -> watch::Receiver<ConnectionState> {
         self.state.subscribe()
     }
 
-    /// How many messages were dropped because a subscription was full.
+    /// Returns how many messages were dropped because a subscription was full.
     pub(super) fn dropped(&self) -> u64 {
         self.overflow.dropped()
     }
@@ -188,9 +190,9 @@ impl Watch {
     }
 }
 
-/// Reads `Permissions Violation for Publish to "a.b"` and its sibling for subscriptions.
+/// Parses `Permissions Violation for Publish to "a.b"` and its counterpart for subscriptions.
 fn violation(text: &str) -> Option<Violation> {
-    // The server puts the whole text in single quotes; a subject may end with one too, but stands in double quotes.
+    // The server puts the whole text in single quotes. A subject may end with one too, but is in double quotes.
     let text = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')).unwrap_or(text);
     let rest = strip_prefix_ignoring_case(text, "Permissions Violation for ")?;
     let (kind, rest) = rest.split_once(" to \"")?;
@@ -220,7 +222,7 @@ fn unquote(quoted: &str) -> String {
             ('a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v', _) => {
                 CONTROLS.iter().find(|(c, _)| *c == kind).map(|c| vec![c.1])
             }
-            // A byte that is no UTF-8 by itself.
+            // A byte that is not UTF-8 by itself.
             ('x', Some(code)) => u8::try_from(code).ok().map(|byte| vec![byte]),
             ('u' | 'U', Some(code)) => char::from_u32(code).map(|c| c.to_string().into_bytes()),
             _ => None,

@@ -1,12 +1,12 @@
-//! JSON whose outermost value is an array, which is no struct.
+//! Decoding of JSON whose outermost value is an array, which never becomes a struct.
 
 use serde::de::{self, DeserializeOwned, Deserializer, Unexpected, Visitor};
 use serde_json::Error;
 
-/// Reads `json`; an array is a list or a tuple, never a struct whose fields stand in their order.
+/// Decodes `json`. An array decodes as a list or a tuple, never as a struct whose fields are given by position.
 ///
 /// # Errors
-/// If `json` is no `T`.
+/// If `json` does not decode as `T`.
 pub(super) fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
     if json.trim_ascii_start().first() != Some(&b'[') {
         return serde_json::from_slice(json);
@@ -17,7 +17,7 @@ pub(super) fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
     Ok(value)
 }
 
-/// An array that is about to be read.
+/// An array to decode.
 struct List<D>(D);
 
 macro_rules! as_it_is {
@@ -40,21 +40,21 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for List<D> {
         Err(de::Error::invalid_type(Unexpected::Seq, &visitor))
     }
 
-    // What stands around a struct does not make the array one.
+    // A wrapper around a struct does not make the array one.
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         visitor.visit_some(self)
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
-        // `RawValue` asks for the text of the array by a name of serde_json's own.
+        // `RawValue` requests the text of the array by a name that serde_json reserves.
         if name.starts_with("$serde_json::") {
             return self.0.deserialize_newtype_struct(name, visitor);
         }
         visitor.visit_newtype_struct(self)
     }
 
-    // Everything else is a matter of the array and `T`.
+    // Everything else depends on the array and `T`.
 
     fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
         self.0.deserialize_unit_struct(name, visitor)

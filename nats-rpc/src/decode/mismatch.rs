@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::de::{self, Expected, Unexpected};
 
-/// Most alternatives that an error lists.
+/// Maximum number of alternatives that an error lists.
 const MAX_LISTED: usize = 20;
 
-/// An error of `serde` that names types, and fields that a type has, and no value.
+/// An error of `serde` that contains the names of types and of a type's fields, but no value.
 ///
 /// `serde` passes values to its errors: each method here drops the value and keeps its kind.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) enum Step {
     Field(&'static str),
     /// An element of an array, from 0.
     Index(usize),
-    /// A key that the peer chose, which is not repeated.
+    /// A key that the peer chose; the error does not repeat it.
     Key,
 }
 
@@ -33,13 +33,13 @@ impl Mismatch {
         Self { why: why.into(), path: Vec::new() }
     }
 
-    /// The same error, met on the way into `step`.
+    /// Returns the same error with `step` added to its path.
     pub(super) fn inside(mut self, step: Step) -> Self {
         self.path.push(step);
         self
     }
 
-    /// The description, without the place.
+    /// Returns the description, without the position.
     pub(crate) fn why(&self) -> &str {
         &self.why
     }

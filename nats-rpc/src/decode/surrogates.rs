@@ -1,11 +1,11 @@
-//! Halves of surrogate pairs, as `JSON.stringify` writes them for a text that was cut in the middle of a character.
+//! Unpaired surrogates, as `JSON.stringify` writes them for a text that was cut in the middle of a character.
 
-/// Replacement of half a pair: an escape of the same length, so that places in the JSON stay what they are.
+/// Replacement of an unpaired surrogate: an escape of the same length, which preserves positions in the JSON.
 const REPLACEMENT: &[u8; ESCAPE] = br"\ufffd";
 /// The length of `\ud83d`.
 const ESCAPE: usize = 6;
 
-/// `json` with each half of a surrogate pair replaced by U+FFFD; `None` if there is none.
+/// Returns `json` with each unpaired surrogate replaced by U+FFFD; `None` if there is none.
 pub(super) fn repaired(json: &[u8]) -> Option<Vec<u8>> {
     let mut repaired: Option<Vec<u8>> = None;
     let mut at = 0;
@@ -17,14 +17,14 @@ pub(super) fn repaired(json: &[u8]) -> Option<Vec<u8>> {
                 repaired.get_or_insert_with(|| json.to_vec())[at..at + ESCAPE].copy_from_slice(REPLACEMENT);
                 at += ESCAPE;
             }
-            // The backslash and what it escapes, which may be a backslash.
+            // The backslash and the escaped character, which may be a backslash.
             _ => at = json.len().min(at + 2),
         }
     }
     repaired
 }
 
-/// The UTF-16 unit of the escape that `json` begins with.
+/// Returns the UTF-16 unit of the escape at the beginning of `json`.
 fn unit(json: &[u8]) -> Option<u16> {
     let digits = json.get(..ESCAPE)?.strip_prefix(br"\u")?;
     if !digits.iter().all(u8::is_ascii_hexdigit) {

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::*;
 
-/// What no text may repeat.
+/// A secret that no error text may repeat.
 const SECRET: &str = "hunter2";
 
 #[derive(Debug, Deserialize)]
@@ -71,7 +71,7 @@ struct Flat {
     rest: BTreeMap<String, u8>,
 }
 
-/// The text of the error; it repeats neither secret.
+/// Returns the text of the error, which repeats neither secret.
 fn why<T: DeserializeOwned + Debug>(json: &str) -> String {
     let error = from_json::<T>(json.as_bytes()).unwrap_err();
     let told = format!("{error} {error:?}");
@@ -110,7 +110,7 @@ fn error_names_the_field_and_the_types() {
 
 #[test]
 fn no_form_of_error_repeats_a_value() {
-    // The control: what serde_json says by itself.
+    // The control: the error text of serde_json itself.
     let by_itself = |json: &str| serde_json::from_str::<LogIn>(json).unwrap_err().to_string();
     assert!(by_itself(r#"{"email":"e","password":8675309}"#).contains("8675309"));
     assert!(by_itself(r#"{"email":"e","password":"p","kind":"hunter2"}"#).contains(SECRET));

@@ -1,10 +1,10 @@
-//! Scalars that are written as bare text.
+//! Decoding of scalars that are written as bare text.
 
 use serde::de::{Deserializer, IntoDeserializer, Visitor};
 
 use super::mismatch::Mismatch;
 
-/// A text that stands for any scalar: a token of a subject, or the key of a map.
+/// A text that represents any scalar: a token of a subject, or the key of a map.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Text<'a>(pub(crate) &'a str);
 

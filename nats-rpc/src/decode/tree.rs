@@ -1,4 +1,4 @@
-//! JSON as a tree, read once more to find where it is not of the type expected.
+//! JSON as a tree, decoded once more to find the value that is not of the expected type.
 
 use std::iter;
 
@@ -55,7 +55,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Mismatch> {
-        // `RawValue` takes the text of the value under a name of serde_json's own.
+        // `RawValue` receives the text of the value under a name that serde_json reserves.
         if name.starts_with("$serde_json::") {
             return visitor.visit_map(MapDeserializer::new(iter::once((name, self.value.to_string()))));
         }

@@ -7,10 +7,11 @@ use crate::error::RpcError;
 use crate::message::Request;
 use crate::principal::Principal;
 
-/// Who calls, as the handler's guard proved it.
+/// The principal that the handler's guard provided.
 ///
-/// `C` is the claims type of the guard, `UserClaims` for a plain `JwtGuard` of nats-rpc-jwt. A handler that asks for claims which none of its guards proves stops
-/// the start of the service. `Option<Auth<C>>` is `None` where no guard ran, as on a `#[public]` handler.
+/// `C` is the claims type of the guard; for a plain `JwtGuard` of nats-rpc-jwt it is `UserClaims`. If none of the
+/// handler's guards provides `C`, the service does not start. `Option<Auth<C>>` is `None` if no guard ran, as for a
+/// `#[public]` handler.
 ///
 /// ```
 /// use nats_rpc::prelude::*;

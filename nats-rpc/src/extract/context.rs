@@ -5,7 +5,7 @@ use crate::error::RpcError;
 use crate::message::{Headers, Request};
 use crate::subject::Subject;
 
-/// All that surrounds the data: subject, headers, deadline; NestJS's `@Ctx()`.
+/// The context of a message: subject, headers, deadline; NestJS's `@Ctx()`.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -26,22 +26,22 @@ pub struct Context {
 }
 
 impl Context {
-    /// The subject that the message was published to.
+    /// Returns the subject to which the message was published.
     pub fn subject(&self) -> &Subject {
         &self.subject
     }
 
-    /// The message's headers.
+    /// Returns the headers of the message.
     pub fn headers(&self) -> &Headers {
         &self.headers
     }
 
-    /// When the caller stops waiting; the handler is cancelled then.
+    /// Returns the instant at which the caller stops waiting; the service cancels the handler then.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// How long the caller still waits. Calls that the handler makes inherit it by themselves.
+    /// Returns the remaining time of the caller. Calls that the handler makes inherit it automatically.
     pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }

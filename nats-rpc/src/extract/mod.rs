@@ -1,4 +1,4 @@
-//! Handler arguments: what each one takes from a request.
+//! Handler arguments, and how each one is extracted from a request.
 
 mod auth;
 mod context;
@@ -24,7 +24,7 @@ use crate::message::Request;
 use crate::providers::Providers;
 use crate::subject::Pattern;
 
-/// A handler argument of one's own: one async function of the request.
+/// A custom handler argument: one async function of the request.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -43,7 +43,7 @@ use crate::subject::Pattern;
 /// }
 /// ```
 ///
-/// Arguments are taken in written order, after the last guard said yes.
+/// Arguments are extracted in written order, after all guards have passed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a handler's argument",
     label = "no extractor",
@@ -51,32 +51,32 @@ use crate::subject::Pattern;
     note = "to take the message's data, write `Payload(value): Payload<{Self}>`"
 )]
 pub trait FromRequest: Sized + Send {
-    /// Takes the argument from `request`.
+    /// Extracts the argument from `request`.
     ///
     /// # Errors
-    /// Whatever the caller is to be answered with; the handler does not run then.
+    /// The error to reply with; the handler does not run then.
     fn from_request(request: &mut Request) -> impl Future<Output = Result<Self, RpcError>> + Send;
 }
 
-/// A handler argument with a half that runs at start-up.
+/// A handler argument with a part that runs at startup.
 ///
-/// Every [`FromRequest`] type has it. What must be looked up or checked once (state, the claims type
-/// that a guard proves, the name of a parameter) is bound here, so that its absence stops the start
-/// and a request pays for no look-up.
+/// Every [`FromRequest`] type has it. Bind here everything that is looked up or checked once: state, the claims type
+/// that a guard provides, the name of a parameter. If it is missing, the service does not start, and no request pays
+/// for a lookup.
 pub trait Extract: Sized + Send {
-    /// What start-up found and requests use.
+    /// The result of the part at startup; requests use it.
     type Bound: Send + Sync + 'static;
 
-    /// The start-up half.
+    /// Runs once, at startup.
     ///
     /// # Errors
-    /// A sentence that says what is missing and how to provide it; the service refuses to start.
+    /// A sentence that names the missing thing and how to provide it; the service does not start then.
     fn bind(cx: &BindContext<'_>) -> Result<Self::Bound, String>;
 
-    /// The half of each request.
+    /// Runs for each request.
     ///
     /// # Errors
-    /// Whatever the caller is to be answered with; the handler does not run then.
+    /// The error to reply with; the handler does not run then.
     fn extract(bound: &Self::Bound, request: &mut Request) -> impl Future<Output = Result<Self, RpcError>> + Send;
 }
 
@@ -93,16 +93,17 @@ impl<T: FromRequest> Extract for T {
     }
 }
 
-/// What an argument or a guard can see at start-up.
+/// The context that arguments and guards can use at startup.
 pub struct BindContext<'a> {
     pub(crate) providers: &'a Providers,
     pub(crate) pattern: &'a Pattern,
-    /// The claims types that the route's guards prove.
+    /// The claims types that the route's guards provide.
     pub(crate) proved: &'a [TypeId],
 }
 
 impl BindContext<'_> {
-    /// The value of type `T` that the service [was given](crate::Service::provide), or the guard of that type.
+    /// Returns the value of type `T` that was [provided](crate::Service::provide) to the service, or the guard of that
+    /// type.
     pub fn provided<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.providers.get()
     }

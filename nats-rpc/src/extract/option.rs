@@ -4,11 +4,11 @@ use super::{BindContext, Extract};
 use crate::error::RpcError;
 use crate::message::Request;
 
-/// An argument that may be absent: what makes `Option<E>` an argument too.
+/// An argument that may be absent. It makes `Option<E>` an argument as well.
 ///
-/// Absent gives `None`; present but invalid is the error that `E` would give.
+/// An absent argument gives `None`. One that is present but invalid gives the error of `E`.
 pub trait OptionalExtract: Extract {
-    /// The start-up half. Default: that of `E`.
+    /// Runs once, at startup. Default: that of `E`.
     ///
     /// # Errors
     /// As [`Extract::bind`].
@@ -16,7 +16,7 @@ pub trait OptionalExtract: Extract {
         Self::bind(cx)
     }
 
-    /// The half of each request.
+    /// Runs for each request.
     ///
     /// # Errors
     /// If the argument is present and invalid.

@@ -8,9 +8,9 @@ use crate::subject::Parameter;
 
 /// The named tokens of the subject: `{id}` in `users.{id}.get`.
 ///
-/// One parameter is taken as itself, several as a tuple in the order of the pattern, or as a struct
-/// with fields of their names. Answers 400 when a token is not what `T` wants; a handler whose pattern
-/// names no parameter stops the start.
+/// One parameter is extracted as itself; several as a tuple in the order of the pattern, or as a struct with fields of
+/// their names. The service replies 400 if a token does not decode as `T`. A service does not start if the pattern of
+/// such a handler names no parameter.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -31,7 +31,7 @@ use crate::subject::Parameter;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Param<T>(pub T);
 
-/// Where in the subject the named tokens stand.
+/// The positions of the named tokens in the subject.
 #[doc(hidden)]
 pub struct Places(Vec<Parameter>);
 
@@ -67,12 +67,12 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// The error of the parameter `name`.
+/// Returns the error of the parameter `name`.
 fn named(name: &str, error: &Mismatch) -> Mismatch {
     Mismatch::new(format!("`{name}`: {}", error.why()))
 }
 
-/// Reads the tokens one after the other.
+/// Access to the tokens, one after the other.
 struct Access<'a> {
     tokens: std::slice::Iter<'a, (&'a str, &'a str)>,
     value: Option<&'a (&'a str, &'a str)>,

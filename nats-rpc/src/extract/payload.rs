@@ -7,14 +7,16 @@ use crate::message::Request;
 
 /// The message's data, decoded from JSON.
 ///
-/// It is decoded after the last guard said yes, straight from the bytes received. Data that is absent
-/// is not `null`: `Option<Payload<T>>` gives `None` for it, `Payload<Option<T>>` accepts `null`.
+/// It is decoded only after all guards have passed, directly from the received bytes. Absent data is not `null`:
+/// `Option<Payload<T>>` gives `None` for it, and `Payload<Option<T>>` accepts `null`.
 ///
-/// Answers 400 when the data is absent, is no JSON, is nested deeper than 128 levels, or does not have
-/// the shape of `T`; the message names the field, the type expected and the place, and repeats no value
-/// ([`from_json`](crate::from_json)). A struct is read from an object alone: serde
-/// would take an array too, field by field, and so bring in by its place what a guard removes by its name.
-/// (Of enums that are `untagged` or tagged inside, serde still takes the variants so.)
+/// The service replies 400 if the data is absent, is not valid JSON, is nested deeper than 128 levels, or does not
+/// decode as `T`. The message names the field, the expected type and the position, and repeats no value
+/// ([`from_json`](crate::from_json)).
+///
+/// A struct decodes only from an object. serde would also accept an array of its fields in order. Such an array could
+/// smuggle in by position a field that a guard removes by name. For `untagged` and internally tagged enums, serde
+/// still accepts arrays for their variants.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -49,7 +51,7 @@ impl<T: DeserializeOwned + Send> OptionalExtract for Payload<T> {
     }
 }
 
-/// An argument with a schema is part of its handler's contract; this one has that of its data.
+/// An argument with a schema is part of its handler's contract; this one has the schema of its data.
 #[cfg(feature = "schema")]
 impl<T: schemars::JsonSchema> schemars::JsonSchema for Payload<T> {
     fn inline_schema() -> bool {

@@ -4,10 +4,10 @@ use super::{BindContext, Extract};
 use crate::error::RpcError;
 use crate::message::Request;
 
-/// A value that `main` provided: a store, a client, settings.
+/// A value that was provided to the service: a store, a client, settings.
 ///
-/// `T` is cloned for each request, so it is cheap to clone: an `Arc`, or a handle that holds one. A
-/// service whose `T` was not provided refuses to start and says so with the handler's file and line.
+/// Each request clones `T`, so it should be cheap to clone: an `Arc`, or a handle that contains one. If `T` was not
+/// provided, the service does not start; the error has the handler's file and line.
 ///
 /// ```
 /// use nats_rpc::prelude::*;

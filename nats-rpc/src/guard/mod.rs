@@ -1,4 +1,4 @@
-//! Guards: who may call a handler.
+//! Guards decide whether a caller may call a handler.
 
 mod require;
 
@@ -16,8 +16,8 @@ use crate::readiness::Readiness;
 
 /// Decides whether a request reaches its handler; NestJS's `CanActivate`.
 ///
-/// Guards run in written order, before any argument is decoded. Attach one with `#[use_guards(…)]` or,
-/// for all message handlers of a service, with [`Service::global_guard`](crate::Service::global_guard).
+/// Guards run in written order, before any argument is decoded. Attach a guard with `#[use_guards(…)]` or, for all
+/// message handlers of a service, with [`Service::global_guard`](crate::Service::global_guard).
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -45,10 +45,10 @@ use crate::readiness::Readiness;
     note = "implement `nats_rpc::Guard` for it: one `async fn can_activate(&self, request: &mut Request) -> Result<(), RpcError>`"
 )]
 pub trait Guard: Send + Sync + 'static {
-    /// Lets the request pass, or says why not.
+    /// Accepts the request, or rejects it with an error.
     ///
     /// # Errors
-    /// Whatever the caller is to be answered with; nothing behind the guard runs.
+    /// The error to reply with; later guards, arguments and the handler do not run.
     fn can_activate(&self, request: &mut Request) -> impl Future<Output = Result<(), RpcError>> + Send;
 
     /// Returns the principal type that this guard provides: it [sets](Request::set_principal) a principal of this type.
@@ -59,23 +59,24 @@ pub trait Guard: Send + Sync + 'static {
         None
     }
 
-    /// Whether it judges a principal that an earlier guard must have set. Default: no.
+    /// Returns `true` if the guard needs a principal that an earlier guard must have set. Default: `false`.
     fn requires_principal(&self) -> bool {
         false
     }
 
-    /// Returns what tells whether the guard has what it decides by; asked once, at startup. Default: nothing.
+    /// Returns a check of whether the guard has the data for its decisions. Default: none.
     ///
-    /// While it says no, the service is [not ready](crate::Status::NotReady).
+    /// The service calls this function once, at startup. While the check fails, the service is
+    /// [not ready](crate::Status::NotReady).
     fn readiness(&self) -> Option<Readiness> {
         None
     }
 
-    /// The instance for a handler that names the guard by its type. Default: the one that the service was
-    /// given.
+    /// Returns the instance for a handler that names the guard by its type. Default: the one that was provided to the
+    /// service.
     ///
     /// # Errors
-    /// A sentence that says what is missing and how to provide it; the service refuses to start.
+    /// A sentence that names the missing thing and how to provide it; the service does not start then.
     #[doc(hidden)]
     fn provided(cx: &BindContext<'_>) -> Result<Arc<Self>, String>
     where
@@ -104,7 +105,7 @@ impl<G: Guard> Guard for Arc<G> {
     }
 }
 
-/// A guard whose type is not known to the handlers that it stands before.
+/// A guard with its type erased.
 pub(crate) trait DynGuard: Send + Sync {
     fn can_activate_dyn<'a>(&'a self, request: &'a mut Request) -> BoxFuture<'a, Result<(), RpcError>>;
 }

@@ -2,9 +2,9 @@ use super::Guard;
 use crate::error::RpcError;
 use crate::message::Request;
 
-/// Lets callers with one role pass; stands behind a guard that proves who calls.
+/// Accepts callers with one role; it needs an earlier guard that provides the principal.
 ///
-/// Answers 403 to a caller without the role. Roles are compared byte by byte.
+/// The service replies 403 to a caller without the role. Roles are compared byte by byte.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -21,7 +21,7 @@ use crate::message::Request;
 pub struct RequireRole(String);
 
 impl RequireRole {
-    /// Wants `role` among the caller's roles.
+    /// Requires `role` among the caller's roles.
     pub fn new(role: impl Into<String>) -> Self {
         Self(role.into())
     }
@@ -41,9 +41,9 @@ impl Guard for RequireRole {
     }
 }
 
-/// Lets callers with one scope pass; stands behind a guard that proves who calls.
+/// Accepts callers with one scope; it needs an earlier guard that provides the principal.
 ///
-/// Answers 403 to a caller without the scope. The grant is split at single spaces and each scope is
+/// The service replies 403 to a caller without the scope. The grant is split at single spaces, and each scope is
 /// compared byte by byte: `users:readonly` does not grant `users:read`.
 ///
 /// ```
@@ -61,7 +61,7 @@ impl Guard for RequireRole {
 pub struct RequireScope(String);
 
 impl RequireScope {
-    /// Wants `scope` among the scopes granted to the caller.
+    /// Requires `scope` among the scopes granted to the caller.
     pub fn new(scope: impl Into<String>) -> Self {
         Self(scope.into())
     }

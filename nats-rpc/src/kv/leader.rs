@@ -1,17 +1,17 @@
-//! What the leader of a bucket's stream says of it, and nobody else.
+//! The state of a bucket's stream, accepted only from the leader of the stream.
 //!
-//! In a cluster every server with a copy of a stream may be behind the leader. One whose group has lost its
-//! leader answers `STREAM.INFO` all the same, from its own copy, for as long as it is cut off from the others.
+//! In a cluster, every server with a copy of a stream may be behind the leader. A server whose group has lost its
+//! leader still replies to `STREAM.INFO` from its own copy, for as long as it is cut off from the others.
 
 use std::error::Error;
 
 use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::stream::{ClusterInfo, Info};
 
-/// How the stream is, by its leader's word.
+/// Returns the state of the stream as its leader reports it.
 ///
 /// # Errors
-/// If nobody answers, or somebody who knows of no leader.
+/// If there is no reply, or the server that replies has no leader.
 pub async fn info(store: &Store) -> Result<Info, Box<dyn Error + Send + Sync>> {
     let info = store.stream.get_info().await?;
     if is_leaderless(info.cluster.as_ref()) {
@@ -20,13 +20,15 @@ pub async fn info(store: &Store) -> Result<Info, Box<dyn Error + Send + Sync>> {
     Ok(info)
 }
 
-/// When the stream was created, in nanoseconds since 1970; by that it is told from another one of its name.
+/// Returns the creation time of the stream, in nanoseconds since 1970. It distinguishes the stream from a later one of
+/// the same name.
 pub fn created(info: &Info) -> i64 {
-    // Fits until 2262.
+    // The number fits until 2262.
     i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Whether whoever answered belongs to a group that has no leader. A server without a cluster leads all it has.
+/// Returns `true` if the replying server belongs to a group without a leader. A server without a cluster leads all its
+/// streams.
 fn is_leaderless(cluster: Option<&ClusterInfo>) -> bool {
     cluster.is_some_and(|cluster| cluster.leader.as_deref().is_none_or(str::is_empty))
 }

@@ -1,8 +1,8 @@
-//! Tools for KV buckets that async-nats has none for.
+//! Tools for KV buckets that async-nats lacks.
 //!
-//! - [`revision`]: a write in place of the revision that was read, with a time to live.
-//! - [`leader`]: the state of a bucket's stream, by its leader's word.
-//! - [`range`]: reading a bucket from a revision on.
+//! - [`revision`]: a write that replaces the revision that was read, with a time to live.
+//! - [`leader`]: the state of a bucket's stream, as its leader reports it.
+//! - [`range`]: reading a bucket from a given revision.
 
 pub mod leader;
 pub mod range;

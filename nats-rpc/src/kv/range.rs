@@ -1,4 +1,4 @@
-//! Reading a bucket from a revision on.
+//! Reading a bucket from a given revision.
 
 use std::error::Error;
 use std::time::Duration;
@@ -12,34 +12,34 @@ use crate::connection::{KvHandles, KvRecord};
 const BATCH: u32 = 500;
 /// Longest pause within a batch.
 const SILENCE_LIMIT: Duration = Duration::from_secs(3);
-/// The pause before a copy that is behind the leader is asked again.
+/// The pause before another request to a copy that is behind the leader.
 const BEHIND_PAUSE: Duration = Duration::from_millis(100);
 /// Number of failed batches after which records are read one by one from the leader.
 const BEHIND_TRIES: usize = 20;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The way in which a bucket is read.
+/// The method of reading a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// By direct gets of many records, from any copy.
     Batches,
-    /// Record by record from the leader, in a form in which no record does harm.
+    /// Record by record from the leader, in a form in which a poisoned message does no harm.
     Records,
 }
 
-/// Reads all records from `from` on, at least up to the last one that the leader has when it is asked; gives the
-/// revision of that.
+/// Reads all records from `from`, at least up to the leader's last one at the time of the request. Returns the
+/// revision of that record.
 ///
 /// # Errors
-/// If the bucket holds nothing at all, or its stream does not answer.
+/// If the bucket is empty, or its stream does not reply.
 pub async fn read(
     handles: &KvHandles,
     from: u64,
     by: By,
     mut see: impl FnMut(KvRecord) + Send,
 ) -> Result<u64, BoxError> {
-    // The bucket holds at least one key that stays. A reply without one is of a bucket that was not provisioned.
+    // The bucket contains at least one permanent key. An empty reply means that the bucket was not provisioned.
     let newest = handles.newest().await?.ok_or("it is empty: run `auth provision`")?.revision;
     let mut next = from;
     if by == By::Batches {
@@ -48,7 +48,7 @@ pub async fn read(
             let before = next;
             let pending = batch(handles, &mut next, &mut see).await?;
             if pending == 0 && next <= newest {
-                // The copy that replied has not come as far as the leader.
+                // The copy that replied is behind the leader.
                 tokio::time::sleep(BEHIND_PAUSE).await;
             }
             in_vain = if next == before { in_vain + 1 } else { 0 };
@@ -62,7 +62,7 @@ pub async fn read(
     Ok(newest)
 }
 
-/// Reads one batch from `next` on, which is moved behind its end; gives how many records are left.
+/// Reads one batch from `next`, and moves `next` past its end. Returns the number of remaining records.
 async fn batch(handles: &KvHandles, next: &mut u64, see: &mut impl FnMut(KvRecord)) -> Result<u64, BoxError> {
     let bucket = handles.store.name.as_str();
     let nats = handles.jetstream.client();

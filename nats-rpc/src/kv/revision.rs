@@ -1,4 +1,4 @@
-//! A write to a key of a KV bucket in place of the revision that was read.
+//! A write to a key of a KV bucket that replaces the revision that was read.
 
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
@@ -7,17 +7,18 @@ use bytes::Bytes;
 
 use crate::connection::{KvHandles, KvReadError, is_kv_conflict};
 
-/// The value of `key` with the revision that a write replaces, as the stream's leader has them; 0 if there
-/// never was one.
+/// Returns the value of `key` and the revision for a write to replace, as the stream's leader has them. The revision
+/// is 0 if the key never had a value.
 pub async fn latest(handles: &KvHandles, key: &str) -> Result<(Option<Bytes>, u64), KvReadError> {
     let record = handles.latest(key).await?;
     Ok(record.map_or((None, 0), |record| (record.value, record.revision)))
 }
 
-/// Writes `message` at `key` in place of `revision` (0: of nothing); false if another revision is there.
+/// Writes `message` at `key` if its revision is `revision` (0: no value). Returns `false` if another revision is
+/// there.
 ///
-/// `Store::update` knows no time to live, and would make an expiring key permanent. Here the message brings
-/// what it needs. After an error nobody knows whether it was written.
+/// `Store::update` has no time to live, and would make an expiring key permanent. Here the message carries its own
+/// headers. After an error, it is unknown whether the message was written.
 pub async fn replace(
     jetstream: &jetstream::Context,
     store: &kv::Store,
@@ -32,7 +33,7 @@ pub async fn replace(
     })
 }
 
-/// The subject that the values of `key` are published at.
+/// Returns the subject at which the values of `key` are published.
 pub fn subject(store: &kv::Store, key: &str) -> String {
     format!("$KV.{}.{key}", store.name)
 }

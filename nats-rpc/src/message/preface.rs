@@ -1,4 +1,4 @@
-//! What the headers of a request say to the service itself.
+//! The headers of a request that the service itself reads.
 
 use std::borrow::Cow;
 
@@ -9,21 +9,21 @@ use crate::deadline::{DEADLINE_HEADER, TIMEOUT_HEADER};
 use crate::trace::{PARENT, STATE};
 use crate::wire::stream::STREAM_HEADER;
 
-/// The headers that a service reads of each request, found in one pass.
+/// The headers that a service reads from each request, found in one pass.
 ///
-/// A message has few headers, so one look at each of them is cheaper than a look-up by hash for each name. Those
-/// of W3C Trace Context count in any spelling, as the recommendation says, and our own as they are written here.
+/// A message has few headers, so one pass over them is cheaper than a hash lookup for each name. Names of W3C Trace
+/// Context match in any case, as the recommendation requires; those of nats-rpc match exactly.
 #[derive(Debug, Default)]
 pub(crate) struct Preface<'h> {
-    /// The shortest if there are several, as a second one must not extend the first.
+    /// The shortest value if there are several: a second one must not extend the first.
     pub(crate) timeout: Option<&'h str>,
-    /// The earliest if there are several.
+    /// The earliest value if there are several.
     pub(crate) deadline: Option<&'h str>,
-    /// Empty, which is malformed, if there are several.
+    /// Empty, which is malformed, if there are several values.
     pub(crate) stream: Option<&'h str>,
-    /// Empty, which is none, if there are several: nobody can tell which of them is the caller's.
+    /// Empty, which counts as absent, if there are several values: it is unknown which one is the caller's.
     pub(crate) traceparent: Option<&'h str>,
-    /// Several are one list, in the order of their values.
+    /// Several values form one list, in their order.
     pub(crate) tracestate: Option<Cow<'h, str>>,
 }
 
@@ -74,7 +74,7 @@ impl<'h> Preface<'h> {
     }
 }
 
-/// The value that is the smallest number; empty, which is none, if no value is a number.
+/// Returns the value that is the smallest number; empty, which counts as absent, if no value is a number.
 #[cold]
 fn smallest(values: &[HeaderValue]) -> &str {
     let numbers = values.iter().filter_map(|value| Some((value.as_str().parse::<u64>().ok()?, value.as_str())));

@@ -1,4 +1,4 @@
-//! What holds for every header.
+//! Properties of every header.
 
 use proptest::prelude::*;
 

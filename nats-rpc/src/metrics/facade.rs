@@ -22,14 +22,14 @@ const UNREADABLE: &str = "nats_rpc_messages_unreadable_total";
 /// The outcome of a request that succeeded.
 pub(crate) const OK: &str = "OK";
 
-/// The handles of one handler, made once: a request costs three additions.
+/// The metric handles of one handler, created once: a request costs three additions.
 pub(crate) struct RouteMetrics {
-    /// By outcome: success, then the codes in their order.
+    /// Counters by outcome: success, then the codes in their order.
     requests: Vec<(&'static str, Counter)>,
     seconds: Histogram,
     in_flight: Gauge,
     shed: Counter,
-    /// By reason.
+    /// Counters by reason.
     unexpected: [(UnexpectedMessage, Counter); 2],
     rejected: Counter,
 }
@@ -116,7 +116,7 @@ pub(crate) fn message_unreadable() {
     counter!(UNREADABLE).increment(1);
 }
 
-/// Says once what each name means.
+/// Describes each metric, once.
 fn describe() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -161,7 +161,8 @@ mod tests {
         UNREADABLE,
     ];
 
-    /// The words of `text` that are names of ours, without what an exporter adds to a histogram's.
+    /// Returns the words of `text` that are metric names of nats-rpc, without the suffixes that an exporter adds to
+    /// histograms.
     fn named(text: &str) -> BTreeSet<&str> {
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let ours = words.filter(|word| word.starts_with("nats_rpc_"));

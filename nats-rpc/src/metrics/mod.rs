@@ -1,7 +1,8 @@
-//! What is measured, by name, and where it goes.
+//! Metrics: their names and their recorder.
 //!
-//! With feature `metrics` it goes to the recorder of the `metrics` facade that the program installed before
-//! the service started; without, nowhere, at no cost. `docs/observability.md` has a row for each name.
+//! With feature `metrics`, values go to the recorder of the `metrics` facade that the program installed before the
+//! service started. Without the feature, metrics are not recorded and cost nothing. `docs/observability.md` describes
+//! each name.
 
 #[cfg(feature = "metrics")]
 mod facade;
@@ -11,9 +12,9 @@ mod nowhere;
 /// The reason why a message that reached a handler was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnexpectedMessage {
-    /// Its subject does not match the handler's pattern.
+    /// The subject of the message does not match the handler's pattern.
     OtherSubject,
-    /// A stream forwards it.
+    /// A stream forwards the message.
     Republished,
 }
 
@@ -21,7 +22,7 @@ pub(crate) enum UnexpectedMessage {
 impl UnexpectedMessage {
     const ALL: [Self; 2] = [Self::OtherSubject, Self::Republished];
 
-    /// The value of the label `reason`.
+    /// Returns the value of the label `reason`.
     const fn label(self) -> &'static str {
         match self {
             Self::OtherSubject => "other_subject",

@@ -1,4 +1,4 @@
-//! A reply to a caller whose proof may end.
+//! Replies to callers whose proof may end.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use super::{IntoReply, ReplyKind};
 use crate::error::RpcError;
 use crate::validity::Validity;
 
-/// A handler's reply, with how long what its guards proved holds; only a stream outlasts the check of the guards.
+/// A handler's reply, with the validity of the guards' proof. Only a stream outlasts the check of the guards.
 ///
-/// It is one whatever `T` is: of a type that is no reply, the compiler would else complain twice.
+/// It is a reply for every `T`. Otherwise the compiler would report a type that is not a reply twice.
 #[doc(hidden)]
 pub struct Bounded<T> {
     reply: T,
@@ -22,7 +22,7 @@ impl<T: IntoReply> Bounded<T> {
     }
 }
 
-// No handler returns it.
+// Handlers never return it.
 #[diagnostic::do_not_recommend]
 impl<T> IntoReply for Bounded<T> {
     fn write(self, out: &mut Vec<u8>) -> Result<ReplyKind, RpcError> {

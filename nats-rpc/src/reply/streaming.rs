@@ -10,10 +10,10 @@ use super::{IntoReply, ReplyKind};
 use crate::error::{IntoRpcError, RpcError};
 use crate::validity::Validity;
 
-/// An answer of many items, each sent as soon as it is there; NestJS's `Observable`.
+/// A reply of many items, each sent as soon as it is available; NestJS's `Observable`.
 ///
-/// Return it where an answer would be too large for one message, or where its parts come one by one. The
-/// stream is polled only while its caller takes items, and dropped at once when its caller goes away.
+/// Return it if a reply would be too large for one message, or if its parts become available one by one. The service
+/// polls the stream only while its caller accepts items, and drops it at once when its caller disconnects.
 ///
 /// ```
 /// use futures::{Stream, stream};
@@ -36,17 +36,19 @@ use crate::validity::Validity;
 /// }
 /// ```
 ///
-/// Callers use [`Client::stream`](crate::Client::stream); [`send`](crate::Client::send) is answered 400.
-/// An item that is an error, or too large for a message (413), is the last one. The handler's own limit
-/// (`timeout_ms = …`, else [`Limits::timeout`](crate::Limits::timeout)) holds for the whole stream,
-/// [`Limits::stream_idle_timeout`](crate::Limits::stream_idle_timeout) for each item: what is late ends with 504. A stream behind a
-/// guard ends when what the guard proved [does](crate::Validity): with 401 within a second after its token was revoked
-/// or has expired. While it lasts, a stream takes one of the handler's places.
+/// Callers use [`Client::stream`](crate::Client::stream); for [`send`](crate::Client::send) the service replies 400.
+/// An item that is an error, or too large for a message (413), is the last one.
+///
+/// The handler's own timeout (`timeout_ms = …`, else [`Limits::timeout`](crate::Limits::timeout)) applies to the whole
+/// stream, and [`Limits::stream_idle_timeout`](crate::Limits::stream_idle_timeout) to each item; a late stream ends
+/// with 504. A stream behind a guard ends when the guard's proof [ends](crate::Validity): with 401 within a second
+/// after its token was revoked or has expired. Until it ends, a stream occupies one of the handler's `concurrency`
+/// places.
 #[must_use = "a stream does nothing until a handler returns it"]
 pub struct Streaming<S>(S);
 
 impl<S> Streaming<S> {
-    /// Answers with the items of `stream`.
+    /// Creates a reply with the items of `stream`.
     pub fn new(stream: S) -> Self {
         Self(stream)
     }
@@ -68,7 +70,7 @@ where
     }
 }
 
-/// One item of a [`Streaming`]: a `Result` of something serialisable.
+/// One item of a [`Streaming`]: a `Result` of a serialisable type.
 #[doc(hidden)]
 pub trait StreamItem {
     /// Appends the item's JSON to `out`.
@@ -82,24 +84,24 @@ impl<T: Serialize, E: IntoRpcError> StreamItem for Result<T, E> {
     }
 }
 
-/// The items of a handler's stream, their type erased.
+/// The items of a handler's stream, with their type erased.
 ///
-/// Behind a box of its own, so that an answer without a stream is no larger for it.
+/// It has a box of its own, so that it does not enlarge a reply without a stream.
 pub struct BoxReplyStream(Box<Bound>);
 
 struct Bound {
     source: Box<dyn Source>,
-    /// How long what was proved about the caller holds, if that has an end.
+    /// The validity of the proof about the caller, if it can end.
     validity: Option<Arc<dyn Validity>>,
 }
 
 impl BoxReplyStream {
-    /// Has the stream end once `validity` does not hold any more.
+    /// Makes the stream end once `validity` no longer holds.
     pub(super) fn bound_by(&mut self, validity: Option<Arc<dyn Validity>>) {
         self.0.validity = validity;
     }
 
-    /// Whether the caller may still have items.
+    /// Checks that the caller may still receive items.
     ///
     /// # Errors
     /// The error that the stream ends with.
@@ -107,7 +109,7 @@ impl BoxReplyStream {
         self.0.validity.as_ref().map_or(Ok(()), |validity| validity.check())
     }
 
-    /// Asks for the next item; its JSON is appended to `out`.
+    /// Polls for the next item, and appends its JSON to `out`.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Option<Result<(), RpcError>>> {
         self.0.source.poll_next(cx, out)
     }

@@ -1,4 +1,4 @@
-//! Binding: what a handler needs is found once, at start-up.
+//! Binding: the dependencies of a handler are looked up once, at startup.
 
 use std::any::TypeId;
 use std::fmt;
@@ -13,12 +13,12 @@ use crate::providers::Providers;
 use crate::readiness::Readiness;
 use crate::subject::Pattern;
 
-/// Collects what one route needs and does not find; the macros' tool.
+/// Collects the missing dependencies of one route; for the macros.
 #[doc(hidden)]
 pub struct Binder<'a> {
     providers: &'a Providers,
     pattern: &'a Pattern,
-    /// The claims types proved so far, in the order of the guards.
+    /// The claims types provided so far, in the order of the guards.
     proved: Vec<TypeId>,
     readiness: Vec<Readiness>,
     missing: Vec<String>,
@@ -29,7 +29,7 @@ impl<'a> Binder<'a> {
         Self { providers, pattern, proved, readiness: Vec::new(), missing: Vec::new() }
     }
 
-    /// The provided instance of a guard that is named by its type.
+    /// Returns the provided instance of a guard that is named by its type.
     pub fn guard<G: Guard>(&mut self, written: &str) -> Option<Arc<G>> {
         match G::provided(&self.context()) {
             Ok(guard) => self.built(written, guard),
@@ -40,7 +40,7 @@ impl<'a> Binder<'a> {
         }
     }
 
-    /// A guard that the attribute built.
+    /// Returns a guard that the attribute built.
     pub fn built<G: Guard>(&mut self, written: &str, guard: G) -> Option<G> {
         if guard.requires_principal() && self.proved.is_empty() {
             self.missing.push(format!("guard `{written}` judges who calls, and no guard before it proves that"));
@@ -51,7 +51,7 @@ impl<'a> Binder<'a> {
         Some(guard)
     }
 
-    /// The start-up half of an argument.
+    /// Binds an argument.
     pub fn extractor<E: Extract>(&mut self, written: &str) -> Option<E::Bound> {
         E::bind(&self.context()).map_err(|why| self.missing.push(format!("argument `{written}`: {why}"))).ok()
     }
@@ -65,7 +65,7 @@ impl<'a> Binder<'a> {
     }
 }
 
-/// A handler with everything that it needs, ready to run.
+/// A handler with all its dependencies, ready to run.
 #[doc(hidden)]
 pub struct BoundHandler(Box<dyn Endpoint>);
 
@@ -75,7 +75,7 @@ impl BoundHandler {
         Self(Box::new(handler))
     }
 
-    /// A place for one request at a time; `guards` run before those of the handler.
+    /// Creates a slot for one request at a time. `guards` run before those of the handler.
     pub(crate) fn make_slot<'a>(&'a self, guards: &'a [Arc<dyn DynGuard>]) -> Box<dyn HandlerSlot + 'a> {
         let own = self.0.make_slot();
         if guards.is_empty() { own } else { guarded(guards, own) }
@@ -98,7 +98,7 @@ impl<H: Handler> Endpoint for H {
     }
 }
 
-/// Binds `route`, and gives what its guards are ready by; or says what is missing.
+/// Binds `route` and returns the readiness checks of its guards, or a list of the missing dependencies.
 pub(super) fn bind(
     route: &Route,
     pattern: &Pattern,
@@ -141,7 +141,7 @@ mod tests {
         }
     }
 
-    /// Answers the data, unless it is to wait for ever.
+    /// Replies with the data, unless it is to wait forever.
     struct Echo;
 
     impl Handler for Echo {

@@ -1,4 +1,4 @@
-//! The route table, and everything that start-up refuses.
+//! The route table, and all checks of it at startup.
 
 use std::any::TypeId;
 use std::sync::Arc;
@@ -22,34 +22,34 @@ pub(crate) struct Entry {
     pub(crate) route: &'static Route,
     pub(crate) pattern: Pattern,
     pub(crate) queue: Option<String>,
-    /// Of an event handler, the patterns of those that answer requests to it.
+    /// For an event handler: the patterns of the handlers that reply to requests instead of it.
     pub(crate) in_its_stead: Vec<Pattern>,
-    /// Whether it is one of several event handlers of its pattern.
+    /// `true` if it is one of several event handlers of its pattern.
     pub(crate) among_several: bool,
 }
 
 impl Entry {
-    /// Whether a request to `subject` is this handler's to answer, and not another's that gets it as well.
+    /// Returns `true` if this handler replies to a request to `subject`, not another one that receives it as well.
     pub(crate) fn answers(&self, subject: &str) -> bool {
         !self.in_its_stead.iter().any(|pattern| pattern.matches(subject))
     }
 }
 
-/// A route whose handler found all that it needs.
+/// A route whose handler has all its dependencies.
 #[derive(Debug)]
 pub(crate) struct BoundRoute {
     pub(crate) entry: Entry,
     pub(crate) handler: BoundHandler,
     pub(crate) guards: Vec<Arc<dyn DynGuard>>,
-    /// What the handler's own guards are ready by.
+    /// The readiness checks of the handler's own guards.
     pub(crate) readiness: Vec<Readiness>,
 }
 
 impl RouteTable {
-    /// Lays the table out for service `name`, whose subjects stand below `prefix`.
+    /// Creates the table of service `name`, whose subjects begin with `prefix`.
     ///
     /// # Errors
-    /// One line for each mistake, with the place in the source.
+    /// One line for each mistake, with its position in the source.
     pub(crate) fn new(
         name: &str,
         prefix: Option<&Subject>,
@@ -89,10 +89,10 @@ impl RouteTable {
         &self.entries
     }
 
-    /// Binds every handler to what the service was given.
+    /// Binds every handler to the values provided to the service.
     ///
     /// # Errors
-    /// One line for each thing missing, with the place in the source.
+    /// One line for each missing dependency, with its position in the source.
     pub(crate) fn bind(self, providers: &Providers, global: &GlobalGuards) -> Result<Vec<BoundRoute>, Vec<String>> {
         let mut bound = Vec::new();
         let mut refusals = Vec::new();
@@ -140,12 +140,13 @@ fn queue_group(service: &str, route: &Route) -> Option<String> {
         (Queue::None, _) => None,
         (Queue::Named(name), _) => Some(name.to_owned()),
         (Queue::Default, Kind::Message) => Some(service.to_owned()),
-        // A group for each handler: several handlers of one event all get it, once per service.
+        // One group per handler: all handlers of one event receive it, once per service.
         (Queue::Default, Kind::Event) => Some(format!("{service}.{}", route.handler)),
     }
 }
 
-/// nats-server gives a message to one member of a queue group at random, whatever its pattern.
+/// Finds overlapping patterns in one queue group: nats-server gives a message to a random member, whatever its
+/// pattern.
 fn overlaps(entries: &[Entry]) -> Vec<String> {
     pairs(entries)
         .filter(|(a, b)| a.queue.is_some() && a.queue == b.queue && a.pattern.overlaps(&b.pattern))
@@ -163,7 +164,7 @@ fn overlaps(entries: &[Entry]) -> Vec<String> {
         .collect()
 }
 
-/// Two event handlers of one name would share a queue group.
+/// Finds event handlers of the same name, which would share a queue group.
 fn namesakes(entries: &[Entry]) -> Vec<String> {
     pairs(entries)
         .filter(|(a, b)| {
@@ -182,7 +183,7 @@ fn namesakes(entries: &[Entry]) -> Vec<String> {
         .collect()
 }
 
-/// Once one message handler is guarded, an unguarded one is taken for an oversight.
+/// Finds unguarded message handlers. Once one message handler is guarded, an unguarded one counts as an oversight.
 fn unguarded(entries: &[Entry], guarded_all: bool) -> Vec<String> {
     let messages = || entries.iter().filter(|entry| entry.route.kind == Kind::Message);
     if guarded_all || !messages().any(|entry| !entry.route.guards.is_empty()) {

@@ -1,30 +1,30 @@
-//! What a handler takes and answers, as hashes that change when its JSON does.
+//! Hashes of a handler's payload and reply, which change when the JSON changes.
 
 #[cfg(feature = "schema")]
 mod schema;
 
 use std::marker::PhantomData;
 
-/// The hashes of one handler; what its types do not describe has none.
+/// The hashes of one handler. A type without a schema has no hash.
 ///
-/// Types describe themselves with the feature `schema`, by schemars' `JsonSchema`.
+/// Types have a schema with the feature `schema`, by schemars' `JsonSchema`.
 #[doc(hidden)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contract {
-    /// Of its payload.
+    /// The hash of its payload.
     pub payload: Option<String>,
-    /// Of its answer.
+    /// The hash of its reply.
     pub answer: Option<String>,
 }
 
 impl Contract {
-    /// Of a handler that takes and answers nothing that is described.
+    /// Creates the contract of a handler without any type that has a schema.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds what an argument takes. A handler with two that are described has one hash of both.
+    /// Adds the schema of an argument. A handler with two such arguments has one hash of both.
     #[must_use]
     pub fn taken(mut self, hash: Option<String>) -> Self {
         self.payload = match (self.payload, hash) {
@@ -34,14 +34,14 @@ impl Contract {
         self
     }
 
-    /// Adds what the handler answers.
+    /// Adds the schema of the handler's reply.
     #[must_use]
     pub fn answered(self, hash: Option<String>) -> Self {
         Self { answer: hash, ..self }
     }
 }
 
-/// Stands for a type whose shape is asked for; the macros' tool.
+/// Represents a type whose schema is needed; for the macros.
 #[doc(hidden)]
 pub struct Shape<T: ?Sized>(PhantomData<T>);
 
@@ -53,21 +53,21 @@ impl<T: ?Sized> Shape<T> {
 }
 
 impl<T> Shape<T> {
-    /// What an async function returns, its arguments in one tuple.
+    /// Represents the return type of an async function, which takes its arguments in one tuple.
     pub fn returned_by<A, F: Future<Output = T>>(_: impl FnOnce(A) -> F) -> Self {
         Self::new()
     }
 }
 
-/// Picks, by autoref, the shape of a type that has one, and none of any other.
+/// Selects, by autoref, the schema of a type that has one, and none for any other.
 #[doc(hidden)]
 pub trait Describe {
-    /// As an argument.
+    /// Returns the schema of an argument.
     fn taken(&self) -> Option<String> {
         None
     }
 
-    /// As what a handler returns.
+    /// Returns the schema of a return value.
     fn answered(&self) -> Option<String> {
         None
     }

@@ -1,4 +1,4 @@
-//! Guards that stand before every handler of a service.
+//! Guards that run before every handler of a service.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,10 +11,9 @@ use crate::guard::DynGuard;
 use crate::message::Request;
 use crate::reply::ReplyKind;
 
-/// A slot whose requests pass `guards`, in their order, before they reach `handler`.
+/// Creates a slot whose requests pass `guards`, in their order, before they reach `handler`.
 ///
-/// It stands around the handler's own slot, so that it is compiled once and a service without such guards has
-/// nothing of it.
+/// It wraps the handler's own slot. So it is compiled once, and a service without such guards does not pay for it.
 pub(super) fn guarded<'a>(
     guards: &'a [Arc<dyn DynGuard>],
     handler: Box<dyn HandlerSlot + 'a>,
@@ -73,7 +72,8 @@ mod tests {
     use crate::reply::IntoReply;
     use crate::route::{BoundHandler, Handler};
 
-    /// As a guard, admits whoever has the data `in`; what waits in it, or in it as a handler, holds a clone.
+    /// As a guard, accepts requests with the data `in`. A request that waits in the guard or the handler holds a
+    /// clone.
     struct Holds(Arc<()>);
 
     impl Holds {
@@ -107,7 +107,7 @@ mod tests {
                 None => slot.cancel(),
             }
             assert!(slot.poll(&mut Context::from_waker(Waker::noop()), &mut Vec::new()).is_pending());
-            // One is the test's, and one the guard's or the handler's.
+            // The test holds one; the guard or the handler holds another.
             (Arc::strong_count(&with_guard) - 2, Arc::strong_count(&with_handler) - 2)
         };
         for _ in 0..2 {

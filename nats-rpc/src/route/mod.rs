@@ -1,4 +1,4 @@
-//! Routes: what the attributes leave behind, and how start-up binds and checks them.
+//! Routes: static records that the attributes create, bound and checked at startup.
 
 mod bind;
 mod check;
@@ -22,36 +22,36 @@ use crate::error::RpcError;
 use crate::message::Request;
 use crate::reply::IntoReply;
 
-/// One pattern of one handler, as its attribute wrote it down; a static record.
+/// One pattern of one handler, as its attribute recorded it; a static record.
 ///
 /// [`discover!`](crate::discover) and [`handlers!`](crate::handlers) collect them.
 #[derive(Debug)]
 pub struct Route {
-    /// The pattern, with its parameters' names.
+    /// The pattern, with the names of its parameters.
     pub pattern: &'static str,
     /// Request or event.
     pub kind: Kind,
-    /// The package that the handler was written in.
+    /// The package that contains the handler.
     pub package: &'static str,
     /// The handler's name.
     pub handler: &'static str,
-    /// The module that the handler is in.
+    /// The module that contains the handler.
     pub module: &'static str,
     /// The source file.
     pub file: &'static str,
-    /// The line of the handler in it.
+    /// The line of the handler in the file.
     pub line: u32,
-    /// Its guards as written.
+    /// Its guards, as written in the attribute.
     pub guards: &'static [&'static str],
-    /// Whether it is open to everybody by `#[public]`.
+    /// `true` if `#[public]` opens it to every caller.
     pub public: bool,
-    /// Who shares its messages.
+    /// Its queue group.
     pub queue: Queue,
-    /// Its own limit, in milliseconds.
+    /// Its own timeout, in milliseconds.
     pub timeout_ms: Option<u64>,
-    /// How many of its requests run at a time.
+    /// The maximum number of its concurrent requests.
     pub concurrency: Option<usize>,
-    /// Whether it goes on after its deadline.
+    /// `true` if it continues after its deadline.
     pub run_to_completion: bool,
     #[doc(hidden)]
     pub bind: fn(&mut Binder<'_>) -> Option<BoundHandler>,
@@ -60,13 +60,13 @@ pub struct Route {
 }
 
 impl Route {
-    /// `file:line`, to click on.
+    /// Returns `file:line`, which editors and terminals make clickable.
     pub fn location(&self) -> impl fmt::Display {
         fmt::from_fn(|f| write!(f, "{}:{}", self.file, self.line))
     }
 }
 
-/// Whether a handler answers.
+/// The kind of a handler: with or without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Request and reply: `#[message_pattern]`.
@@ -75,21 +75,21 @@ pub enum Kind {
     Event,
 }
 
-/// The queue group of a handler: within one, each message goes to one member.
+/// The queue group of a handler: within a group, each message goes to one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Queue {
-    /// The service's name for messages, `<service>.<handler>` for events.
+    /// The service's name for messages, and `<service>.<handler>` for events.
     Default,
-    /// A group of this name.
+    /// A group with this name.
     Named(&'static str),
-    /// No group: every instance gets every message.
+    /// No group: every instance receives every message.
     None,
 }
 
 /// A handler with its guards and arguments bound; the macros implement it.
 #[doc(hidden)]
 pub trait Handler: Send + Sync + Sized + 'static {
-    /// Guards in written order, arguments in written order, the handler.
+    /// Runs the guards in written order, extracts the arguments in written order, and runs the handler.
     fn call(&self, request: Request) -> impl Future<Output = Result<impl IntoReply + Send, RpcError>> + Send;
 }
 
@@ -104,15 +104,15 @@ pub trait HasRoutes {
     const ROUTES: &'static [Route];
 }
 
-/// What `inventory` collects: the routes of one handler.
+/// The item that `inventory` collects: the routes of one handler.
 #[doc(hidden)]
 pub struct Submitted(pub &'static [Route]);
 
 inventory::collect!(Submitted);
 
-/// The handlers of `package`, in the order of module, name and pattern.
+/// Returns the handlers of `package`, ordered by module, name and pattern.
 ///
-/// Inventory's order depends on the linker and its reach is the whole process, so neither is passed on.
+/// Inventory's order depends on the linker, and it covers the whole process; this function hides both.
 #[doc(hidden)]
 pub fn discover(package: &str) -> Vec<&'static Route> {
     let submitted = inventory::iter::<Submitted>.into_iter();
@@ -122,10 +122,10 @@ pub fn discover(package: &str) -> Vec<&'static Route> {
     routes
 }
 
-/// The handlers of the calling package, for [`Service::handlers`](crate::Service::handlers).
+/// Returns the handlers of the calling package, for [`Service::handlers`](crate::Service::handlers).
 ///
-/// In a package with a library and a binary, call it in the library: a binary that never names its
-/// library links none of its handlers. In tests prefer [`handlers!`](crate::handlers).
+/// In a package with a library and a binary, call it in the library: a binary that never names its library links none
+/// of its handlers. In tests, prefer [`handlers!`](crate::handlers).
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -142,7 +142,7 @@ macro_rules! discover {
     };
 }
 
-/// An explicit list of handlers, for [`Service::handlers`](crate::Service::handlers).
+/// Creates an explicit list of handlers, for [`Service::handlers`](crate::Service::handlers).
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -166,7 +166,7 @@ macro_rules! handlers {
     };
 }
 
-/// The routes of several handlers in one list.
+/// Joins the routes of several handlers into one list.
 #[doc(hidden)]
 pub fn routes(handlers: &[&'static [Route]]) -> Vec<&'static Route> {
     handlers.iter().copied().flatten().collect()

@@ -1,7 +1,7 @@
-//! A reusable place for a handler's future.
+//! A reusable slot for a handler's future.
 //!
-//! The type of the future is erased here, at a place that its endpoint's loop owns and uses again and
-//! again, so that a request allocates nothing for its future and the loop is compiled once.
+//! The slot erases the type of the future. The loop of the endpoint owns the slot and reuses it, so a request needs no
+//! allocation for its future, and the loop is compiled once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,22 +11,22 @@ use crate::error::RpcError;
 use crate::message::Request;
 use crate::reply::{IntoReply, ReplyKind};
 
-/// A place that one request at a time runs in.
+/// A slot that runs one request at a time.
 pub(crate) trait HandlerSlot: Send {
-    /// Puts `request` in; the slot is empty before.
+    /// Starts `request`. The slot must be empty.
     fn start(&mut self, request: Request);
 
-    /// Drives the handler on. Once ready, the answer's JSON stands at the end of `out` and the slot is empty.
+    /// Polls the handler. Once it is ready, the reply's JSON is at the end of `out` and the slot is empty.
     ///
     /// # Errors
-    /// What a guard, an argument or the handler answered.
+    /// The error of a guard, an argument or the handler.
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<ReplyKind, RpcError>>;
 
-    /// Drops the handler where it stands.
+    /// Drops the handler's future, wherever it is.
     fn cancel(&mut self);
 }
 
-/// The slot of one endpoint: `start` makes the future that `future` holds.
+/// The slot of one endpoint: `start` creates the future that `future` holds.
 pub(super) struct SlotOf<S, F> {
     start: S,
     future: Pin<Box<Option<F>>>,

@@ -1,13 +1,13 @@
-//! Which of several handlers of one message answers the caller who sent a request to an event.
+//! Selects which event handler replies when a client sends a *request* to an event subject.
 
 use super::Kind;
 use super::check::Entry;
 
-/// Notes with each event handler the patterns of those that answer in its stead, and whether it has company.
+/// Records for each event handler the patterns of those that reply instead of it, and whether its pattern is shared.
 ///
-/// NestJS's client takes the first answer it gets, and NestJS's service gives one however many of its
-/// handlers an event has. A message handler comes before any event handler, and one of which each queue
-/// group has a single member before those of which every instance has one.
+/// NestJS's client takes the first reply, and NestJS's service sends one however many handlers an event has. A message
+/// handler takes precedence over every event handler. A handler of which each queue group has a single member takes
+/// precedence over one of which every instance has one.
 pub(super) fn settle(entries: &mut [Entry]) {
     let rank = |index: usize, entry: &Entry| (entry.route.kind == Kind::Event, entry.queue.is_none(), index);
     for index in 0..entries.len() {
@@ -40,7 +40,7 @@ mod tests {
     static LOST: Route = Route { pattern: "order.lost", handler: "lost", ..EVENT };
     static MESSAGE: Route = Route { pattern: "order.lost", handler: "asked", kind: Kind::Message, ..EVENT };
 
-    /// The handlers that answer a request to `subject`.
+    /// Returns the handlers that reply to a request to `subject`.
     fn answer(subject: &str) -> Vec<&'static str> {
         let table = RouteTable::new("s", None, &[&EVERY_INSTANCE, &ANY, &PLACED, &LOST, &MESSAGE], false).unwrap();
         let entries = table.entries().iter().filter(|entry| entry.pattern.matches(subject) && entry.answers(subject));

@@ -1,4 +1,4 @@
-//! What the tests of this folder share: a route to vary, and a guard.
+//! Shared parts of the tests of this folder: a route to vary, and a guard.
 
 use std::any::TypeId;
 
@@ -7,7 +7,7 @@ use crate::error::RpcError;
 use crate::guard::Guard;
 use crate::message::Request;
 
-/// A handler of messages to `a`, in its service's queue group, without a guard, that cannot be bound.
+/// A handler of messages to `a`, in the queue group of its service, without a guard; it cannot be bound.
 pub(super) const PLAIN: Route = Route {
     pattern: "a",
     kind: Kind::Message,
@@ -26,7 +26,7 @@ pub(super) const PLAIN: Route = Route {
     contract: Contract::default,
 };
 
-/// Lets everybody pass, and says that it proves who calls.
+/// Accepts every caller, and declares that it provides a principal.
 pub(super) struct Proves;
 
 impl Guard for Proves {

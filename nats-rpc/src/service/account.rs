@@ -5,9 +5,9 @@ use std::fmt;
 
 /// The exports and imports of an account on nats-server, in the syntax of its configuration.
 ///
-/// nats-server replaces the reply subject of a request that crosses from one account to another. The reply arrives in
-/// the account of the caller and nowhere else, whatever the caller wrote there. So callers belong in an account
-/// without JetStream: none of the services that they call, and no nats-server, can be made to write a bucket for them.
+/// nats-server replaces the reply subject of a request that crosses from one account to another. The reply arrives
+/// only in the caller's account, whatever reply subject the caller set. Callers therefore belong in an account without
+/// JetStream. From there they cannot make a service, or nats-server itself, write to a bucket.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -32,46 +32,46 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account without exports and imports.
+    /// Creates an account without exports and imports.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets other accounts send requests to `subject`, each of which has one reply.
+    /// Exports `subject` as a service: other accounts may send requests to it, each with one reply.
     pub fn export_service(mut self, subject: impl AsRef<str>) -> Self {
         self.exports.insert(format!("{{ service: {:?} }}", subject.as_ref()));
         self
     }
 
-    /// Lets other accounts send requests to `subject`, each of which may have several replies.
+    /// Exports `subject` as a streaming service: other accounts may send requests to it, each with several replies.
     pub fn export_streaming_service(mut self, subject: impl AsRef<str>) -> Self {
         self.exports.insert(format!("{{ service: {:?}, response_type: stream }}", subject.as_ref()));
         self
     }
 
-    /// Lets `account` alone send requests to `subject`, each of which has one reply.
+    /// Exports `subject` as a service to `account` alone; each request has one reply.
     ///
-    /// An account that imports the subject of a bucket writes that bucket by each reply that arrives at the subject.
-    /// So export such a subject only to an account whose users may all write the bucket.
+    /// If an account imports the subject of a bucket, each reply that arrives at the subject writes to the bucket. So
+    /// export such a subject only to an account whose users may all write to the bucket.
     pub fn export_service_to(mut self, account: impl AsRef<str>, subject: impl AsRef<str>) -> Self {
         self.exports.insert(format!("{{ service: {:?}, accounts: [{}] }}", subject.as_ref(), account.as_ref()));
         self
     }
 
-    /// Lets other accounts subscribe to `subject`.
+    /// Exports `subject` as a stream: other accounts may subscribe to it.
     pub fn export_stream(mut self, subject: impl AsRef<str>) -> Self {
         self.exports.insert(format!("{{ stream: {:?} }}", subject.as_ref()));
         self
     }
 
-    /// Sends requests to `subject` in `account`.
+    /// Imports the service `subject` of `account`.
     pub fn import_service(mut self, account: impl AsRef<str>, subject: impl AsRef<str>) -> Self {
         let (account, subject) = (account.as_ref(), subject.as_ref());
         self.imports.insert(format!("{{ service: {{ account: {account}, subject: {subject:?} }} }}"));
         self
     }
 
-    /// Sends requests to `subject` in `account`, under the name `local` in this one.
+    /// Imports the service `subject` of `account` under the subject `local` in this account.
     pub fn import_service_as(
         mut self,
         account: impl AsRef<str>,
@@ -83,26 +83,26 @@ impl Account {
         self
     }
 
-    /// Subscribes to `subject` in `account`.
+    /// Imports the stream `subject` of `account`.
     pub fn import_stream(mut self, account: impl AsRef<str>, subject: impl AsRef<str>) -> Self {
         let (account, subject) = (account.as_ref(), subject.as_ref());
         self.imports.insert(format!("{{ stream: {{ account: {account}, subject: {subject:?} }} }}"));
         self
     }
 
-    /// The exports and imports of both.
+    /// Merges the exports and imports of both accounts.
     pub fn and(mut self, other: Self) -> Self {
         self.exports.extend(other.exports);
         self.imports.extend(other.imports);
         self
     }
 
-    /// The entries of `exports`, sorted.
+    /// Returns the entries of `exports`, sorted.
     pub fn exports(&self) -> impl Iterator<Item = &str> {
         self.exports.iter().map(String::as_str)
     }
 
-    /// The entries of `imports`, sorted.
+    /// Returns the entries of `imports`, sorted.
     pub fn imports(&self) -> impl Iterator<Item = &str> {
         self.imports.iter().map(String::as_str)
     }

@@ -1,19 +1,19 @@
-//! Memory for answers.
+//! Memory for replies.
 
 use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
 
-/// Answers are cut from blocks of this size, in bytes.
+/// The size in bytes of a block that replies are cut from.
 const BLOCK: usize = 16 * 1024;
 
 thread_local! {
-    /// A block that the answers of all loops on this thread share: one for each loop would be the largest part
-    /// of what a route costs.
+    /// The block that the replies of all loops on this thread share: one block per loop would be the largest part of
+    /// the memory of a route.
     static ARENA: RefCell<BytesMut> = RefCell::default();
 }
 
-/// Copies `body` into a block that many answers share.
+/// Copies `body` into a block that many replies share.
 pub(super) fn cut(body: &[u8]) -> Bytes {
     ARENA.with_borrow_mut(|arena| {
         if arena.capacity() < body.len() {

@@ -2,11 +2,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::RpcError;
 
-/// Runs CPU-heavy or blocking `work` on a thread where it holds nobody up.
+/// Runs CPU-heavy or blocking `work` on a thread where it does not delay handlers.
 ///
-/// A handler that computes for longer than a few milliseconds between two `.await`s holds up every other
-/// one of its thread. The threads are tokio's blocking ones. Work that has started goes on when its
-/// handler is cancelled; [`Service::main`](crate::Service::main) does not wait for it.
+/// A handler that computes for longer than a few milliseconds between two `.await`s delays every other handler of its
+/// thread. The work runs on tokio's blocking threads. It continues when its handler is cancelled;
+/// [`Service::main`](crate::Service::main) does not wait for it.
 ///
 /// # Errors
 /// 500 if `work` panics.
@@ -30,7 +30,7 @@ pub async fn spawn_blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send +
     tokio::task::spawn_blocking(counted).await.map_err(|_| RpcError::internal("the blocking work panicked"))
 }
 
-/// Whether some such work has not ended in this process.
+/// Returns `true` if such work still runs in this process.
 #[cfg(feature = "cli")]
 pub(super) fn is_underway() -> bool {
     UNDERWAY.load(Ordering::Relaxed) > 0

@@ -1,4 +1,4 @@
-//! What can be found wrong with a service before there is a connection.
+//! The checks of a service that need no connection.
 
 use super::{Check, Service, StartError};
 use crate::reply_subject::ReplySubjects;
@@ -6,7 +6,7 @@ use crate::route::{Kind, RouteTable};
 use crate::subject::overlaps;
 
 impl Service {
-    /// Does the checks, each once.
+    /// Runs the checks, each once.
     pub(super) fn run_checks(&mut self) -> Result<(), StartError> {
         let failed = |check: Check| check().err().map(|error| error.to_string());
         let refusals: Vec<_> = std::mem::take(&mut self.checks).into_iter().filter_map(failed).collect();
@@ -15,7 +15,8 @@ impl Service {
 
     /// Checks the prefixes of reply subjects against the subjects of the service, without a connection.
     ///
-    /// A peer could have the service publish to those with its permissions, were they below a prefix.
+    /// If one of the subjects were below a prefix, a peer could make the service publish there with the service's
+    /// permissions.
     pub(super) fn check_reply_prefixes(&self, table: &RouteTable, prefixes: &[String]) -> Result<(), StartError> {
         let handlers = table.entries().iter().map(|entry| entry.pattern.subject().to_owned());
         let declared: Vec<String> = handlers.chain(self.declared_subjects()).collect();
@@ -37,7 +38,7 @@ impl Service {
         if refusals.is_empty() { Ok(()) } else { Err(StartError::Invalid(refusals)) }
     }
 
-    /// Checks the handlers against each other, without a connection.
+    /// Checks the handlers for conflicts, without a connection.
     pub(super) fn table(&self) -> Result<RouteTable, StartError> {
         let mut refusals = Vec::new();
         let name_is_valid = !self.info.name.is_empty()

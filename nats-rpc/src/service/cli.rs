@@ -1,4 +1,4 @@
-//! The command line that every service has.
+//! The command line of every service.
 
 mod nkey;
 mod panics;
@@ -22,10 +22,10 @@ use crate::connection::{Connection, NatsConfig};
 /// The exit statuses.
 const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
-/// How long `health` waits for its echo.
+/// The time that `health` waits for its echo.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 
-/// A command of the service's own.
+/// A service-specific command.
 pub(super) struct CustomCommand {
     name: &'static str,
     about: &'static str,
@@ -50,23 +50,24 @@ impl CustomCommand {
 }
 
 impl Service {
-    /// Runs the service as a program: reads the command line and the environment, logs, serves.
+    /// Runs the service as a program: parses the command line, reads the environment, sets up the log, serves.
     ///
     /// | command | does |
     /// |---|---|
-    /// | `serve` (or none) | serves until SIGTERM or ctrl-c, then stops without losing a request; a second signal ends at once |
-    /// | `routes` | prints subject, handler, guards, queue group, schema hashes and place of each handler; needs no server |
-    /// | `permissions` | prints what the service's user needs in the configuration of nats-server; needs no server |
+    /// | `serve` (or none) | serves until SIGTERM or Ctrl-C, then shuts down gracefully without losing a request; a second signal ends the process at once |
+    /// | `routes` | prints subject, handler, guards, queue group, schema hashes and source location of each handler; needs no server |
+    /// | `permissions` | prints the permissions that the service's user needs in the configuration of nats-server; needs no server |
     /// | `nkey <file>` | writes the seed of a new nkey to a file and prints its public half; needs no server |
-    /// | `provision` | creates what the service needs in JetStream |
+    /// | `provision` | creates the JetStream resources that the service needs |
     /// | `health` | exits 0 if an echo through nats-server comes back within 3 s |
     ///
-    /// The connection is that of [`NatsConfig::from_env`]. The log goes to standard error; `RUST_LOG` sets
+    /// The connection is the one of [`NatsConfig::from_env`]. The log is written to standard error; `RUST_LOG` sets
     /// its level (default `info`); see [`log_to_stderr`](crate::log_to_stderr).
     ///
-    /// It sets a panic hook that writes one line for a panic of async-nats, at most one a second, and hands all others
-    /// to the hook before it. It ends the process itself at a second signal, and where work of [`spawn_blocking`](crate::spawn_blocking) still
-    /// runs after a stop: the runtime would wait for that without end.
+    /// The function sets a panic hook. The hook writes one line for a panic of async-nats, at most one per second, and
+    /// passes all other panics to the previous hook. The function ends the process itself at a second signal, and if
+    /// work of [`spawn_blocking`](crate::spawn_blocking) still runs after shutdown: the runtime would wait for that
+    /// work without limit.
     pub async fn main(self) -> ExitCode {
         super::log_to_stderr("info");
         panics::log_those_of_async_nats();
@@ -81,12 +82,13 @@ impl Service {
         ExitCode::from(status)
     }
 
-    /// Gives the exit status.
+    /// Runs the selected command; returns the exit status.
     async fn run_command(mut self) -> Result<u8, StartError> {
         let matches = match self.command_line().try_get_matches() {
             Ok(matches) => matches,
             Err(error) => {
-                // Help and version go to standard output, mistakes to standard error; a closed pipe is neither's fault.
+                // Help and version go to standard output, errors to standard error. A closed pipe is not an error of
+                // the command.
                 let _ = error.print();
                 return Ok(u8::try_from(error.exit_code()).unwrap_or(2));
             }
@@ -156,7 +158,7 @@ impl Service {
             () = running.stop() => Ok(status),
             () = signals.next() => {
                 tracing::warn!("a signal while stopping: ending at once, requests in flight are lost");
-                // Nothing that handlers left behind on other threads is waited for.
+                // The process does not wait for work that handlers have left on other threads.
                 std::process::exit(FAILURE.into());
             }
         }

@@ -1,14 +1,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs `work`, which runs code of a handler's author, and keeps its panic from the loop; `None` if it did.
+/// Runs `work`, which calls code of a handler's author, and contains its panic; returns `None` if it panicked.
 ///
-/// The panic hook has printed the message by then.
+/// The panic hook has already printed the message.
 pub(super) fn contained<R>(work: impl FnOnce() -> R) -> Option<R> {
     let panic = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => return Some(done),
         Err(panic) => panic,
     };
-    // What a panic carries may itself panic when it is dropped. What that second one carries is left alone.
+    // The payload of a panic may itself panic when it is dropped. The payload of that second panic is leaked.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         std::mem::forget(second);
     }

@@ -5,7 +5,7 @@ use super::unfinished::Unfinished;
 use crate::connection::Connection;
 use crate::error::RpcError;
 
-/// The connection and the name of a service, and its detached tasks. It is cheap to clone.
+/// The connection, the name and the detached tasks of a service. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ServiceContext {
     connection: Connection,
@@ -23,27 +23,27 @@ impl ServiceContext {
         &self.unfinished
     }
 
-    /// The service's connection.
+    /// Returns the service's connection.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// JetStream on that connection.
+    /// Returns JetStream on that connection.
     pub fn jetstream(&self) -> jetstream::Context {
         self.connection.jetstream()
     }
 
-    /// The service's name.
+    /// Returns the service's name.
     pub fn service(&self) -> &str {
         &self.service
     }
 
     /// Spawns `work` as a task that continues when the handler that awaits it is cancelled at its deadline.
     ///
-    /// For several writes of which none may be left out once the first is done; a handler that goes on as a whole,
-    /// and answers late, says `run_to_completion`. It inherits no deadline: give it one of its own. A
-    /// [stop](super::ServiceHandle::stop) waits for it as long as for handlers. What is left then, or panics, is an
-    /// error in the log that names it as `what`.
+    /// Use it for several writes that must all happen once the first is done. A handler that should continue as a
+    /// whole, and reply late, uses `run_to_completion` instead. The task inherits no deadline: give it one of its own.
+    /// A graceful shutdown ([`stop`](super::ServiceHandle::stop)) waits for the task as long as for handlers. If the
+    /// task is unfinished then, or panics, an error in the log names it as `what`.
     ///
     /// ```no_run
     /// use nats_rpc::ServiceContext;
@@ -64,9 +64,9 @@ impl ServiceContext {
     /// ```
     ///
     /// # Errors
-    /// 503 ([`Code::Unavailable`](crate::Code::Unavailable)) if as much is being seen through as
-    /// [`Limits::in_flight`] allows requests, with nothing of `work` begun: what goes on without its handler is
-    /// no longer counted as a request. 500 if `work` panics, or a stop has left it.
+    /// 503 ([`Code::Unavailable`](crate::Code::Unavailable)) if the number of detached tasks has reached
+    /// [`Limits::in_flight`]; `work` has then not begun. Detached tasks have a limit of their own, as a task without
+    /// its handler no longer counts as a request. 500 if `work` panics, or if shutdown aborted it.
     pub async fn spawn_detached<T: Send + 'static>(
         &self,
         what: &'static str,

@@ -1,4 +1,4 @@
-//! What the callers of streams grant, and whether they are still there.
+//! Flow control of streams: the credit that callers grant, and whether the callers still exist.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,13 +13,13 @@ use crate::connection::Connection;
 use crate::inbox_token::{InboxToken, InboxTokens};
 use crate::wire::stream::{Frame, MAX_WINDOW};
 
-/// Where the callers of all streams of one connection are heard: one subscription, made for the first stream.
+/// The inbox for the callers of all streams of one connection: one subscription, created for the first stream.
 ///
-/// Whatever a stream sends has a subject of this inbox as its reply subject. The caller grants credit there,
-/// and nats-server says there that nobody listens any more.
+/// Each message of a stream has a subject of this inbox as its reply subject. The caller grants credit there, and
+/// nats-server sends its no-responders status there when the caller is gone.
 pub(super) struct Credits {
     connection: Connection,
-    /// The id of the service instance, which its frames carry.
+    /// The id of the service instance, which is part of its frames.
     instance: HeaderValue,
     inbox: Arc<Inbox>,
     reader: OnceLock<AbortHandle>,
@@ -32,17 +32,17 @@ struct Inbox {
     open: Mutex<HashMap<InboxToken, Arc<Credit>>>,
 }
 
-/// What the caller of one stream has said so far.
+/// The state of one stream's caller.
 pub(super) struct Credit {
     granted: AtomicU64,
     sent: AtomicU64,
     gone: AtomicBool,
-    /// Whether the caller was heard since it was asked.
+    /// Is `true` if the caller has sent anything since the last check.
     heard: AtomicBool,
     waker: Waker,
 }
 
-/// The place of one stream in the inbox; dropping it gives the place back.
+/// The entry of one stream in the inbox; dropping it removes the entry.
 pub(super) struct Lease {
     inbox: Arc<Inbox>,
     token: InboxToken,
@@ -59,7 +59,7 @@ impl Credits {
         &self.instance
     }
 
-    /// Makes a place for a stream that may send `granted` items to begin with, and is woken by `waker`.
+    /// Creates an entry for a stream that may send `granted` items at first; `waker` wakes the stream.
     pub(super) fn lease(&self, granted: u64, waker: Waker) -> Lease {
         let lease = self.inbox.lease(granted, waker);
         self.reader.get_or_init(|| self.connection.spawn(listen(self.inbox.clone(), self.connection.clone())));
@@ -76,12 +76,12 @@ impl Drop for Credits {
 }
 
 impl Lease {
-    /// Where the caller is heard.
+    /// Returns the subject for messages from the caller.
     pub(super) fn address(&self) -> String {
         format!("{}.{}", self.inbox.prefix, self.inbox.tokens.text(self.token))
     }
 
-    /// Whether the inbox is subscribed to; the waker is woken once it is.
+    /// Returns `true` if the inbox has subscribed; the waker is woken once it has.
     pub(super) fn is_heard(&self) -> bool {
         self.inbox.listening.load(Ordering::Acquire)
     }
@@ -90,7 +90,7 @@ impl Lease {
         self.credit.gone.load(Ordering::Acquire)
     }
 
-    /// Whether item number `count` may be sent.
+    /// Returns `true` if the credit covers item number `count`.
     pub(super) fn covers(&self, count: u64) -> bool {
         count <= self.credit.granted.load(Ordering::Acquire)
     }
@@ -99,7 +99,7 @@ impl Lease {
         self.credit.sent.store(count, Ordering::Release);
     }
 
-    /// Whether the caller was heard since the last time that this was asked.
+    /// Returns `true` if the caller has sent anything since the last call of this function.
     pub(super) fn take_heard(&self) -> bool {
         self.credit.heard.swap(false, Ordering::AcqRel)
     }
@@ -143,14 +143,14 @@ impl Inbox {
     fn hear(&self, message: &Message) {
         let token = self.tokens.recognize(&message.subject);
         let credit = token.and_then(|token| self.lock().get(&token).cloned());
-        // A guessed token, or a stream that has ended in the meantime.
+        // The token was guessed, or the stream has ended in the meantime.
         let Some(credit) = credit else { return };
         let nobody = message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty();
         match Frame::of(message.headers.as_ref()) {
             _ if nobody => credit.leave(),
             Some(Frame::Cancel) => credit.leave(),
             Some(Frame::Credit(total)) => credit.grant(total),
-            // Nothing that a caller says.
+            // A caller never sends these frames.
             _ => {}
         }
     }
@@ -159,7 +159,7 @@ impl Inbox {
 impl Credit {
     fn grant(&self, total: u64) {
         self.heard.store(true, Ordering::Release);
-        // No caller makes a service run ahead of it without end.
+        // This bound prevents a caller from granting unlimited credit.
         let most = self.sent.load(Ordering::Acquire).saturating_add(MAX_WINDOW);
         let total = total.min(most);
         if self.granted.fetch_max(total, Ordering::AcqRel) < total {
@@ -182,7 +182,7 @@ async fn listen(inbox: Arc<Inbox>, connection: Connection) {
                 inbox.hear(&message);
             }
         }
-        // The client of async-nats has died.
+        // The async-nats client has ended.
         live = connection.renewed(live.generation).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a service says of itself on `$SRV` (ADR-32, revision 6), so that any NATS tool finds it.
+//! Service discovery on `$SRV` (ADR-32, revision 6), so that any NATS tool finds the service.
 
 mod response;
 
@@ -23,22 +23,22 @@ use crate::reply_subject::ReplySubjects;
 use crate::route::{Contract, Kind};
 use crate::wire::{Dialect, error_headers};
 
-/// The subjects begin with this and one of the verbs.
+/// The first token of the subjects; one of the verbs follows.
 const PREFIX: &str = "$SRV";
 
-/// What can be asked for.
+/// The requests of service discovery.
 pub(super) const VERBS: [&str; 3] = [Verb::Ping.word(), Verb::Info.word(), Verb::Stats.word()];
 
-/// A running service, as it describes itself.
+/// The description of a running service.
 pub(super) struct Profile {
     info: Info,
     id: String,
     started: String,
-    /// The endpoints of each handler, one for each shard that runs it. Each handler has one at least.
+    /// The endpoints of each handler, one per shard that runs it. Each handler has at least one.
     handlers: Vec<Vec<Arc<Endpoint>>>,
     names: Vec<String>,
     contracts: Vec<Contract>,
-    /// What the counters showed when they were last reset.
+    /// The counters at the time of the last reset.
     baseline: Mutex<Vec<RouteStats>>,
 }
 
@@ -67,7 +67,7 @@ impl Profile {
         Self {
             info,
             id,
-            // The present time has a year that RFC 3339 can write.
+            // The present time has a year that RFC 3339 can represent.
             started: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
             names: endpoint_names(routes().map(|route| route.handler)),
             contracts: routes().map(|route| (route.contract)()).collect(),
@@ -80,7 +80,7 @@ impl Profile {
         &self.info
     }
 
-    /// What each handler has done since the last reset, in the order of the handlers.
+    /// Returns the statistics of each handler since the last reset, in the order of the handlers.
     pub(super) fn stats(&self) -> Vec<RouteStats> {
         let mut stats = self.totals();
         for (total, earlier) in stats.iter_mut().zip(self.lock_baseline().iter()) {
@@ -162,7 +162,7 @@ impl Profile {
         }
     }
 
-    /// The verb that a subject asks for.
+    /// Returns the verb of a subject.
     fn verb(subject: &str) -> Option<Verb> {
         let word = subject.split('.').nth(1)?;
         Verb::ALL.into_iter().find(|verb| verb.word() == word)
@@ -177,7 +177,7 @@ impl Profile {
     }
 }
 
-/// Answers on all nine subjects, also after the connection was renewed. Ends only when it is aborted.
+/// Replies on all nine subjects, also after a renewal of the connection. Runs until it is aborted.
 pub(super) async fn respond(profile: Arc<Profile>, connection: Connection, replies: Arc<ReplySubjects>) {
     let mut live = connection.live();
     loop {
@@ -202,7 +202,7 @@ async fn subscribe(
 }
 
 async fn answer(profile: &Profile, live: &Live, replies: &ReplySubjects, question: Message) {
-    // A question without a reply subject asks nobody.
+    // A request without a reply subject has no receiver for the reply.
     let Some(reply) = question.reply else { return };
     if !replies.admit(&reply) {
         return metrics::discovery_rejected(&profile.info.name);
@@ -212,7 +212,7 @@ async fn answer(profile: &Profile, live: &Live, replies: &ReplySubjects, questio
     let written = profile.answer(verb).map_err(RpcError::internal);
     let answer = written
         .and_then(|answer| if answer.len() <= max_payload { Ok(answer) } else { Err(too_large(&answer, max_payload)) });
-    // A client that has died is replaced, and its questions are gone with it.
+    // A client that has ended is replaced, and its requests are lost with it.
     let _ = match answer {
         Ok(answer) => live.nats.publish(reply, Bytes::from(answer)).await,
         Err(error) => {
@@ -232,7 +232,7 @@ fn too_large(answer: &[u8], max_payload: usize) -> RpcError {
     ))
 }
 
-/// The names that `nats micro req` finds handlers by: unique, of letters, digits, `_` and `-`.
+/// Returns the endpoint names for `nats micro req`: unique, of letters, digits, `_` and `-`.
 fn endpoint_names<'a>(handlers: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut seen = HashMap::<String, u32>::new();
     let sanitised = |handler: &str| -> String {

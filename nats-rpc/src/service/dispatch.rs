@@ -1,6 +1,6 @@
-//! The loop of one endpoint: what it looks up for, from its orders to the renewal of its subscription.
+//! The task of one endpoint: polls the worker, handles shutdown orders and re-subscribes after reconnects.
 //!
-//! What it does with messages is in [`worker`](super::worker).
+//! [`worker`](super::worker) processes the messages.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -30,25 +30,25 @@ use crate::wire::WireFormat;
 pub(super) struct Endpoint {
     pub(super) route: Arc<BoundRoute>,
     pub(super) wire: WireFormat,
-    /// Whether it takes what nats-server forwards from a stream.
+    /// Is `true` if it accepts messages that nats-server forwards from a stream.
     pub(super) republished: bool,
     pub(super) concurrency: usize,
     pub(super) backlog: usize,
     pub(super) allowance: Allowance,
-    /// How long its streams may go without an item.
+    /// The longest time that its streams may go without sending an item.
     pub(super) stream_idle_timeout: Duration,
-    /// Shared by all endpoints of the service.
+    /// The permits that all endpoints of the service share.
     pub(super) permits: Arc<Permits>,
-    /// The reply subjects that it publishes to.
+    /// The reply subjects that the service publishes to.
     pub(super) replies: Arc<ReplySubjects>,
-    /// Shared by all endpoints of the connection.
+    /// The inbox for stream callers, shared by all endpoints of the connection.
     pub(super) credits: Arc<Credits>,
     pub(super) counters: Counters,
-    /// Whether its subscription stands.
+    /// Is `true` while its subscription is active.
     pub(super) live: AtomicBool,
 }
 
-/// Serves `intake` until it is told to stop and every handler has finished.
+/// Serves `intake` until it receives a shutdown order and every handler has finished.
 pub(super) async fn serve(
     endpoint: Arc<Endpoint>,
     intake: Intake,
@@ -58,7 +58,7 @@ pub(super) async fn serve(
     let mut generation = intake.generation;
     let mut worker = Worker::new(&endpoint, intake);
     let mut stopping = false;
-    // Who waits for the end of the subscription.
+    // Notified at the end of the subscription.
     let mut counting: Option<oneshot::Sender<()>> = None;
     let mut renewal: Option<BoxFuture<'_, Renewed>> = None;
     loop {
@@ -91,7 +91,7 @@ pub(super) async fn serve(
                 step.apply(&mut worker.subscriber, received).await;
                 match step {
                     Step::EndAfter(_) => counting = Some(done),
-                    // Nobody waits any more only if the stop has reached its limit.
+                    // The receiver is gone only if the shutdown has reached its limit.
                     Step::EndAtServer | Step::EndHere | Step::Drain => drop(done.send(())),
                 }
             }
@@ -109,30 +109,30 @@ pub(super) async fn serve(
     }
 }
 
-/// Why a loop looks up from its work.
+/// Events that interrupt the endpoint loop.
 enum Next {
     Order(Order),
-    /// The subscription ended unasked: the client of async-nats has died.
+    /// The subscription ended unexpectedly: the async-nats client has ended.
     Lost,
     Renewed(Renewed),
     Done,
 }
 
-/// A subscription with the client that it belongs to.
+/// A subscription with its client.
 pub(super) struct Intake {
     pub(super) subscriber: Subscriber,
     pub(super) nats: async_nats::Client,
     generation: u64,
 }
 
-/// A client in place of one that has died, and the subscription on it: none while its loop is stopping.
+/// A client that replaces an ended one, and the subscription on it; `None` if the loop is shutting down.
 struct Renewed {
     subscriber: Option<Subscriber>,
     live: Arc<Live>,
 }
 
 impl Endpoint {
-    /// Subscribes on the present client.
+    /// Subscribes on the current client.
     ///
     /// # Errors
     /// If that client has ended.
@@ -146,9 +146,9 @@ impl Endpoint {
         Ok(Intake { subscriber, nats: live.nats.clone(), generation: live.generation })
     }
 
-    /// Subscribes on the first client after that of `generation` that lives long enough.
+    /// Subscribes on the first client after `generation` that accepts the subscription.
     ///
-    /// A loop that is stopping takes no more messages; it needs the client for its answers.
+    /// A loop that is shutting down takes no more messages; it needs the client only for its replies.
     async fn renew(&self, connection: &Connection, mut generation: u64, stopping: bool) -> Renewed {
         loop {
             let live = connection.renewed(generation).await;

@@ -1,4 +1,4 @@
-//! One message from its arrival to its answer; who polls the handler in between is the caller's affair.
+//! The lifecycle of one message: decode, run the handler, encode the reply. The caller drives the polling.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ use crate::route::{BoundRoute, HandlerSlot, Kind, Route};
 use crate::trace::{self, Origin, TraceContext};
 use crate::wire::{self, Dialect, Opened, WireFormat, publish_ack, stream};
 
-/// What a loop must remember of a message while its handler runs.
+/// The state of a message while its handler runs.
 pub(crate) struct Exchange {
     pub(crate) reply: Option<Subject>,
     pub(crate) deadline: Instant,
@@ -26,26 +26,27 @@ pub(crate) struct Exchange {
     dialect: Dialect,
     arrival: Instant,
     route: &'static Route,
-    /// Of a message whose sender learns nothing of an error, so that the log can tell what it was.
+    /// The subject of a message whose sender receives no error reply; the log names it.
     unheard: Option<Subject>,
-    /// Whether a request is this handler's to answer: of several handlers of one event one does.
+    /// Is `true` if this handler replies to a request: of several handlers of one event, exactly one does.
     answers: bool,
-    /// Whether it is one of several handlers of an event, whose answers are of no use to anybody.
+    /// Is `true` if it is one of several handlers of an event, whose replies serve no caller.
     among_several: bool,
-    /// How many items of a stream the caller takes, if it asked for one and said it so that it can be read.
+    /// The number of stream items that the caller accepts: `None` if it did not request a stream, an error if the
+    /// header is malformed.
     window: Option<Result<u64, ()>>,
 }
 
-/// The answer to publish.
+/// The reply to publish.
 pub(crate) struct Answer {
     pub(crate) headers: Option<HeaderMap>,
-    /// Whether it is an error of this code.
+    /// The code of the error, if the reply is one.
     pub(crate) failed: Option<Code>,
 }
 
 impl Exchange {
-    /// Takes a message that arrived at `arrival`, at `now`, and of it the reply subject.
-    // It is large. Inlined, it is made where it is to stand.
+    /// Opens a message that arrived at `arrival`, at the time `now`, and takes its reply subject.
+    // The value is large. Inlining constructs it in its final place.
     #[inline(always)]
     pub(crate) fn open(
         route: &BoundRoute,
@@ -54,7 +55,7 @@ impl Exchange {
         arrival: Instant,
         now: Instant,
     ) -> Self {
-        // Its loop has checked it.
+        // The loop has already checked it.
         let reply = message.reply.take();
         let kind = route.entry.route.kind;
         let preface = Preface::of(message.headers.as_ref());
@@ -79,10 +80,10 @@ impl Exchange {
         Self { reply, deadline, span, trace, dialect, arrival, route, unheard, answers, among_several, window }
     }
 
-    /// Takes the envelope off the message, and of it what a handler gets: the answer is given in the same one.
+    /// Opens the envelope of the message and returns the handler's request; the reply uses the same dialect.
     ///
     /// # Errors
-    /// An answer that needs no handler: the envelope is wrong.
+    /// An error for the reply, without running the handler: the envelope is malformed.
     #[inline(always)]
     pub(crate) fn request(&mut self, wire: WireFormat, message: &mut Message) -> Result<Request, RpcError> {
         let subject = std::mem::replace(&mut message.subject, Subject::from_static(""));
@@ -100,9 +101,9 @@ impl Exchange {
         }
     }
 
-    /// Drives the handler on: in the request's span, with its deadline, its panics caught.
+    /// Polls the handler, in the request's span and with its deadline; catches panics.
     ///
-    /// Once ready, the answer's value stands in `out` and the slot is empty.
+    /// Once ready, `out` contains the value of the reply, and the slot is empty.
     pub(crate) fn poll(
         &self,
         handler: &mut dyn HandlerSlot,
@@ -114,12 +115,12 @@ impl Exchange {
         polled.unwrap_or_else(|| Poll::Ready(self.cancel(handler).and(Err(RpcError::internal("the handler panicked")))))
     }
 
-    /// Runs a part of the handler: in the request's span, with its deadline, its panics caught; `None` for those.
+    /// Runs a part of the handler, in the request's span and with its deadline; returns `None` if it panics.
     pub(crate) fn contained<R>(&self, part: impl FnOnce() -> R) -> Option<R> {
         self.span.in_scope(|| self.scoped(|| contained(part)))
     }
 
-    /// Whether what was proved about the caller of a stream still holds.
+    /// Checks that the authentication of a stream's caller is still valid.
     ///
     /// # Errors
     /// The error that the stream ends with; 500 if a guard panics.
@@ -128,7 +129,7 @@ impl Exchange {
         checked.unwrap_or_else(|| Err(RpcError::internal("a guard panicked while a stream was checked")))
     }
 
-    /// Lets the calls that a handler makes inherit its deadline and its place in the trace.
+    /// Makes the calls of a handler inherit its deadline and its trace context.
     ///
     /// A handler that runs to completion outlives its deadline, so its calls have their own timeouts.
     fn scoped<R>(&self, poll: impl FnOnce() -> R) -> R {
@@ -136,10 +137,10 @@ impl Exchange {
         deadline::scoped(inherited, || trace::scoped(self.trace.as_ref(), poll))
     }
 
-    /// Drops the handler where it stands.
+    /// Drops the handler in its slot.
     ///
     /// # Errors
-    /// 500 if what it held panics while it is dropped.
+    /// 500 if a value in the handler panics while it is dropped.
     pub(crate) fn cancel(&self, handler: &mut dyn HandlerSlot) -> Result<(), RpcError> {
         let dropped = self.span.in_scope(|| contained(|| handler.cancel()));
         dropped.ok_or_else(|| RpcError::internal("the handler panicked while it was dropped"))
@@ -149,10 +150,11 @@ impl Exchange {
         self.dialect == Dialect::Native
     }
 
-    /// How many items of a stream the caller takes to begin with; NestJS's take all there are.
+    /// Returns how many items of a stream the caller accepts at first; callers in the NestJS dialect accept any
+    /// number.
     ///
     /// # Errors
-    /// 400 if it did not ask for a stream, or not so that it can be read.
+    /// 400 if the caller did not request a stream, or its header is malformed.
     pub(super) fn window(&self) -> Result<u64, RpcError> {
         match (&self.reply, &self.dialect, self.window) {
             (None, ..) => Err(RpcError::invalid_argument("a stream needs a reply subject to be sent to")),
@@ -168,12 +170,12 @@ impl Exchange {
         }
     }
 
-    /// Completes an item of a stream whose value stands in `out` behind [`begin`](Self::begin).
+    /// Completes an item of a stream, whose value is in `out` after the text of [`begin`](Self::begin).
     pub(super) fn finish_item(&self, out: &mut Vec<u8>) {
         self.dialect.finish_item(out);
     }
 
-    /// Counts a stream that nobody takes any more.
+    /// Counts a stream whose caller has gone.
     pub(super) fn forget(&self, now: Instant, counters: &Counters) {
         let took = now.duration_since(self.arrival);
         counters.finished(took, GONE);
@@ -181,7 +183,7 @@ impl Exchange {
         trace::end_span(&self.span, None);
     }
 
-    /// Writes what stands before the value of the answer.
+    /// Writes the text before the value of the reply.
     pub(super) fn begin(&self, out: &mut Vec<u8>) {
         out.clear();
         if self.reply.is_some() {
@@ -189,7 +191,8 @@ impl Exchange {
         }
     }
 
-    /// Completes the answer in `out`, writes the completion line, counts; `None` if nobody is to be answered.
+    /// Completes the reply in `out`, writes the completion log line, and counts; returns `None` if there is nothing to
+    /// send.
     pub(crate) fn conclude(
         &self,
         result: Result<ReplyKind, RpcError>,
@@ -219,7 +222,7 @@ impl Exchange {
         match result {
             Ok(written) => {
                 if self.among_several {
-                    // What NestJS sends to a caller who takes such an event for a request.
+                    // NestJS sends this to a caller that sends a request to such an event.
                     self.begin(out);
                     out.extend_from_slice(b"{}");
                     self.dialect.finish(&ReplyKind::Value, out);
@@ -237,14 +240,14 @@ impl Exchange {
                 self.write_error(&error, out)
             }
             Err(error) => {
-                // The log shows its cause, whose type is the handler's.
+                // The log formats the cause, whose type belongs to the handler.
                 if contained(|| self.log(&error)).is_none() {
                     tracing::error!(code = %error.code(), "the handler failed, and its error panicked when it was shown");
                 }
                 counters.failed(&error);
                 let mut answer = self.write_error(&error, out);
                 if out.len() + HEADER_ALLOWANCE > max_payload {
-                    // Details or a body of its own made the error itself too large.
+                    // The error itself is too large, because of its details or a custom body.
                     answer = self.write_error(&RpcError::new(error.code(), "the error is too large to send"), out);
                 }
                 let _ = contained(|| drop(error));
@@ -258,7 +261,7 @@ impl Exchange {
         Answer { headers: Some(wire::error_headers(error)), failed: Some(error.code()) }
     }
 
-    /// An event is answered only where NestJS would: to a request in its dialect.
+    /// Returns `true` if a reply is due. An event gets one only where NestJS sends one: for a request in its dialect.
     fn is_answered(&self) -> bool {
         match self.route.kind {
             Kind::Message => true,
@@ -266,8 +269,8 @@ impl Exchange {
         }
     }
 
-    /// Says once, here at the boundary, what an operator must know: faults of the service, and errors that
-    /// nobody is answered with. The span tells more, but few look at its level.
+    /// Logs once, at this boundary, the errors that an operator must know: faults of the service, and errors that no
+    /// caller receives. The span has more details, but its level is rarely enabled.
     fn log(&self, error: &RpcError) {
         let is_unheard = self.reply.is_none() || !self.is_answered();
         let subject = self.unheard.as_ref().map_or(self.route.pattern, |subject| subject.as_str());
@@ -284,11 +287,11 @@ impl Exchange {
     }
 }
 
-/// What the completion line and the metrics call an answer that is no error.
+/// The name of a successful reply in the completion line and the metrics.
 const SUCCESS: &str = "OK";
 
-/// What they call a stream whose caller went away.
+/// The name of a stream whose caller has gone.
 const GONE: &str = "GONE";
 
-/// Room for the headers of an error answer, in bytes.
+/// Reserved space for the headers of an error reply, in bytes.
 const HEADER_ALLOWANCE: usize = 512;

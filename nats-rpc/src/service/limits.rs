@@ -3,10 +3,10 @@ use std::time::Duration;
 use crate::deadline::{Allowance, LONGEST};
 use crate::route::Route;
 
-/// How much of one handler runs at a time, and how long.
+/// Limits on the concurrency and the duration of handlers.
 ///
-/// What arrives while `concurrency` requests run waits in a backlog; what finds that full is answered
-/// 503 at once, so that callers can go elsewhere while their deadline still allows it.
+/// While `concurrency` requests run, further ones wait in a backlog. When the backlog is full, the service replies 503
+/// immediately, so that callers can try elsewhere within their deadline.
 ///
 /// ```
 /// use nats_rpc::Limits;
@@ -16,34 +16,35 @@ use crate::route::Route;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests of one handler that run at a time; a handler's own `concurrency = …` wins. Default: 256.
+    /// The maximum number of concurrent requests of one handler; a handler's own `concurrency = …` takes precedence.
+    /// Default: 256.
     ///
-    /// [Shards](crate::Service::shards) divide it among them. A handler whose limit is below the number of shards
-    /// runs on that many shards alone.
+    /// [Shards](crate::Service::shards) divide the limit among them. A handler with a limit below the number of shards
+    /// runs only on that many shards.
     pub concurrency: usize,
-    /// Requests of one handler that wait for a place; shards divide it among them. Default: 256.
+    /// The maximum number of waiting requests of one handler; shards divide it among them. Default: 256.
     ///
-    /// A handler that only computes never waits for anything, and is never seen to have no place. Behind one,
-    /// as many may wait as this says, or as it finishes in 50 ms; that is looked at each 10 ms once it has
-    /// fallen behind for 20.
+    /// A CPU-bound handler never waits, so its slots never fill. Its queue may hold this many requests, or as many as
+    /// it finishes in 50 ms, whichever is more. The service checks this every 10 ms once the handler has lagged
+    /// for 20 ms.
     pub backlog: usize,
-    /// Requests of all handlers together that wait for something at a time. Default: 4,096.
+    /// The maximum number of started requests that wait at a time, over all handlers of the service. Default: 4,096.
     ///
-    /// A handler that runs nothing may start one request even so: others that hang cannot keep it from its turn.
-    /// As much is [seen through](crate::ServiceContext::spawn_detached) at a time, beside them.
+    /// A handler without running requests may always start one, so that other handlers that hang cannot block it.
+    /// [Detached tasks](crate::ServiceContext::spawn_detached) have a separate limit of the same size.
     pub in_flight: usize,
-    /// How long a handler may take when its caller allows more, or says nothing; a handler's own
-    /// `timeout_ms = …` wins. Default: 30 s.
+    /// The handler timeout, used if the caller sends a longer one or none; a handler's own `timeout_ms = …` takes
+    /// precedence. Default: 30 s.
     pub timeout: Duration,
-    /// How long a [`Streaming`](crate::Streaming) may go without sending an item, be it that its handler has
-    /// none or that its caller takes none. Default: 30 s.
+    /// The longest time that a [`Streaming`](crate::Streaming) may go without sending an item. The time counts if its
+    /// handler yields no item, and also if its caller accepts none. Default: 30 s.
     pub stream_idle_timeout: Duration,
-    /// How far a caller's clock may be behind this machine's. Default: 1 s.
+    /// The maximum lag of a caller's clock behind this machine's. Default: 1 s.
     ///
-    /// A request that was held up on its way starts, at worst, this long after its caller has given up.
-    /// Where all clocks are kept in step, make it smaller; zero where all run on one machine.
+    /// A request that was delayed in transit starts at most this long after its caller has given up. Reduce the value
+    /// if all clocks are synchronized; use zero if everything runs on one machine.
     pub clock_skew: Duration,
-    /// How long a stop waits for handlers that run. Default: 30 s.
+    /// The time that a graceful shutdown waits for running handlers. Default: 30 s.
     pub shutdown_timeout: Duration,
 }
 
@@ -64,7 +65,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What a handler grants its callers, by its own settings first.
+    /// Returns the time limits for a handler's callers; the handler's own settings take precedence.
     pub(crate) fn allowance(&self, route: &Route) -> Allowance {
         let limit = route.timeout_ms.map_or(self.timeout, Duration::from_millis);
         Allowance { limit: limit.min(LONGEST), skew: self.clock_skew }

@@ -5,13 +5,13 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Sends the log to standard error, at the levels that `RUST_LOG` names, or at `default`.
+/// Sends the log to standard error, at the levels in `RUST_LOG`, or at `default`.
 ///
-/// [`Service::main`](crate::Service::main) does so by itself. A program that has set up its own logging
-/// keeps it.
+/// [`Service::main`](crate::Service::main) calls it automatically. It does nothing if the program has already set up
+/// its own logging.
 ///
-/// async-nats stays at INFO unless `RUST_LOG` names it: at DEBUG it logs whole records that it reads from
-/// JetStream, password hashes among them.
+/// async-nats stays at INFO unless `RUST_LOG` names it: at DEBUG it logs whole records that it reads from JetStream,
+/// including password hashes.
 ///
 /// ```
 /// nats_rpc::log_to_stderr("info");
@@ -20,7 +20,7 @@ use tracing_subscriber::filter::LevelFilter;
 pub fn log_to_stderr(default: &str) {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let log = tracing_subscriber::fmt().with_env_filter(filter(&wanted, default)).with_writer(std::io::stderr);
-    // An error means that there is a log already.
+    // An error means that a logger is already set.
     let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
 }
 

@@ -1,4 +1,4 @@
-//! A service: handlers, what they need, and how they run against nats-server.
+//! The service: handlers, their dependencies, and their execution on nats-server.
 
 mod account;
 mod arena;
@@ -55,7 +55,7 @@ use crate::route::{BoundRoute, GlobalGuards, Route, RouteTable};
 use crate::subject::{Subject, SubjectError};
 use crate::wire::WireFormat;
 
-/// A named set of handlers with everything that they need.
+/// A named set of handlers with all their dependencies.
 ///
 /// ```no_run
 /// use nats_rpc::prelude::*;
@@ -72,8 +72,8 @@ use crate::wire::WireFormat;
 /// }
 /// ```
 ///
-/// All instances of a service share its messages: the queue group is the service's name. Start as many
-/// as the load needs.
+/// All instances of a service share its messages: the queue group is the service's name. Start as many instances as
+/// the load requires.
 #[must_use = "a service does nothing until `main`, `serve_with_shutdown` or `start`"]
 pub struct Service {
     info: Info,
@@ -96,10 +96,10 @@ pub struct Service {
     shards: usize,
 }
 
-/// Something to look at before there is a connection.
+/// A check that needs no connection.
 type Check = Box<dyn FnOnce() -> Result<(), BoxError> + Send>;
 
-/// What a service says of itself.
+/// The service's description of itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Info {
     pub(crate) name: String,
@@ -109,10 +109,10 @@ pub(crate) struct Info {
 }
 
 impl Service {
-    /// A service called `name`, of `version` (SemVer), without handlers yet.
+    /// Creates a service called `name`, with `version` (SemVer), without handlers.
     ///
-    /// The name is the queue group of its instances and stands in `$SRV` subjects: letters, digits, `-`
-    /// and `_`. Any other is refused at start.
+    /// The name is the queue group of its instances and part of `$SRV` subjects. It may contain letters, digits, `-`
+    /// and `_`; startup rejects any other name.
     pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
         let info =
             Info { name: name.into(), version: version.into(), description: String::new(), metadata: Vec::new() };
@@ -138,13 +138,13 @@ impl Service {
         }
     }
 
-    /// One sentence for people.
+    /// Sets a one-sentence description for humans.
     pub fn description(mut self, text: impl Into<String>) -> Self {
         self.info.description = text.into();
         self
     }
 
-    /// A fact for tools, such as the region.
+    /// Adds a metadata entry for tools, such as the region.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.info.metadata.push((key.into(), value.into()));
         self
@@ -156,10 +156,10 @@ impl Service {
         self
     }
 
-    /// Does `check` at the start, before the connection is opened: of settings and secrets, say.
+    /// Runs `check` at startup, before the connection is opened: for settings and secrets, for example.
     ///
-    /// What is wrong with them is then said at once, and not after a wait for nats-server. All checks are done,
-    /// and each that fails is a line of [`StartError::Invalid`]. The commands that need no server check nothing.
+    /// Errors in them are then reported at once, instead of after a wait for nats-server. All checks run, and each
+    /// failed check is a line of [`StartError::Invalid`]. The commands that need no server run no checks.
     ///
     /// ```
     /// use nats_rpc::prelude::*;
@@ -177,9 +177,9 @@ impl Service {
         self
     }
 
-    /// Provides what `make` opens, once the connection stands.
+    /// Provides the value that `make` creates once the connection is open.
     ///
-    /// An error of `make` stops the start.
+    /// If `make` returns an error, startup fails.
     pub fn provide_with<T, F, Fut, E>(mut self, make: F) -> Self
     where
         T: Clone + Send + Sync + 'static,
@@ -195,15 +195,16 @@ impl Service {
 
     /// Provides the instance of a guard that `#[use_guards(G)]` names by its type.
     ///
-    /// `guard` is the guard itself, or an async function of [`ServiceContext`] that makes it.
+    /// `guard` is the guard itself, or an async function of [`ServiceContext`] that creates it.
     pub fn guard<M>(mut self, guard: impl IntoGuard<M>) -> Self {
         self.setup.push(guard.into_setup(|guard, provided| provided.providers.insert(guard)));
         self
     }
 
-    /// Puts every message handler that is not `#[public]` behind `guard`, before its own guards.
+    /// Protects every message handler that is not `#[public]` with `guard`, which runs before the handler's own
+    /// guards.
     ///
-    /// `guard` is the guard itself, or an async function of [`ServiceContext`] that makes it.
+    /// `guard` is the guard itself, or an async function of [`ServiceContext`] that creates it.
     pub fn global_guard<M>(mut self, guard: impl IntoGuard<M>) -> Self {
         let mut setup = guard.into_setup(|guard, provided| provided.global.push(guard));
         setup.guards_all = true;
@@ -211,9 +212,9 @@ impl Service {
         self
     }
 
-    /// Does `work` when the service is called with `provision`: creating streams and buckets.
+    /// Runs `work` for the command `provision`: it creates streams and buckets.
     ///
-    /// Only that command creates; a start checks and says what is missing.
+    /// Only that command creates resources; startup checks them and reports missing ones.
     #[cfg(feature = "cli")]
     pub fn provision<F, Fut, E>(mut self, work: F) -> Self
     where
@@ -225,7 +226,7 @@ impl Service {
         self
     }
 
-    /// Adds a command of the service's own to [`main`](Self::main); `work` gets the arguments behind its name.
+    /// Adds a service-specific command to [`main`](Self::main); `work` receives the arguments after its name.
     #[cfg(feature = "cli")]
     pub fn command<F, Fut, E>(mut self, name: &'static str, about: &'static str, work: F) -> Self
     where
@@ -237,13 +238,15 @@ impl Service {
         self
     }
 
-    /// Lets the event handlers of `pattern`, as it is written at them, take what a JetStream stream republishes.
+    /// Lets the event handlers of `pattern`, written exactly as in their attribute, accept messages that a JetStream
+    /// stream republishes.
     ///
-    /// Otherwise no handler takes a message that nats-server forwards from a stream, be it republished or the
-    /// answer to a direct get: it comes to a subject at which its sender may be forbidden to publish. It is
-    /// dropped and counted as [`unexpected`](RouteStats::unexpected). Handlers of requests never take one.
+    /// Otherwise, handlers reject all messages that nats-server forwards from a stream: republished messages and
+    /// replies to direct gets. Such a message arrives at a subject to which its sender may be forbidden to publish.
+    /// The service drops it and counts it as [`unexpected`](RouteStats::unexpected). Request handlers never accept
+    /// such a message.
     ///
-    /// Whoever may write to the stream is then believed to be the sender of such an event.
+    /// With this setting, every user who may write to the stream is trusted as a sender of such events.
     ///
     /// ```
     /// use nats_rpc::prelude::*;
@@ -261,16 +264,16 @@ impl Service {
         self
     }
 
-    /// Replies to callers whose inboxes are below `prefix` as well, such as `shop.replies`.
+    /// Allows replies to callers whose inboxes are below `prefix`, such as `shop.replies`.
     ///
     /// A caller chooses the reply subject of its request, and the service publishes there with its own permissions.
-    /// So a service replies to [inboxes](crate::ReplySubjects) only: `_INBOX.…`, `_INBOX_<word>.…`, `_R_.…`, and those
-    /// below a prefix that is added here or with `NATS_REPLY_PREFIXES`. It rejects a request with any other reply
-    /// subject: the handler does not run, nothing is sent, and
-    /// [`rejected_reply_subjects`](RouteStats::rejected_reply_subjects) counts it. An event handler runs all the same.
+    /// Therefore the service replies only to [inboxes](crate::ReplySubjects): `_INBOX.…`, `_INBOX_<word>.…`, `_R_.…`,
+    /// and those below a prefix that is added here or with `NATS_REPLY_PREFIXES`. It rejects a request with any other
+    /// reply subject: it does not run the handler, sends nothing, and counts the request in
+    /// [`rejected_reply_subjects`](RouteStats::rejected_reply_subjects). An event handler still runs.
     ///
-    /// A prefix is a literal subject that does not begin with `$`. No handler, and nothing that the service
-    /// [publishes](Self::publishes), may be below it; else the service does not start.
+    /// A prefix is a literal subject that does not begin with `$`. If a handler, or a subject that the service
+    /// [publishes](Self::publishes) to, is below it, the service does not start.
     ///
     /// ```
     /// use nats_rpc::prelude::*;
@@ -283,55 +286,57 @@ impl Service {
         self
     }
 
-    /// Puts all subjects below `prefix`: `staging` makes `get_user` listen to `staging.get_user`.
+    /// Prefixes all subjects with `prefix`: with `staging`, the handler of `get_user` subscribes to
+    /// `staging.get_user`.
     ///
-    /// The start fails if `prefix` is no subject or begins with a token that NATS reserves: `$…`, `_INBOX…` or `_R_`.
+    /// Startup fails if `prefix` is not a subject or begins with a token that NATS reserves: `$…`, `_INBOX…` or `_R_`.
     pub fn subject_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         self.prefix = Subject::prefix(prefix).map(Some);
         self
     }
 
-    /// Which dialects the service understands. Default: [`WireFormat::Auto`].
+    /// Sets the dialects that the service accepts. Default: [`WireFormat::Auto`].
     pub fn wire(mut self, wire: WireFormat) -> Self {
         self.wire = wire;
         self
     }
 
-    /// How much runs at a time, and how long. See [`Limits`] for the defaults.
+    /// Sets the limits on concurrency and duration. See [`Limits`] for the defaults.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Spreads the service over `shards` threads, each with a connection of its own in the same queue groups.
+    /// Runs the service on `shards` threads, each with its own connection in the same queue groups.
     ///
-    /// Default: 1, which runs in the caller's runtime. More pay once one core is full: each message then
-    /// costs a little more, as threads and connections share the work. Each message of a handler without a queue
-    /// group is handled once: one shard subscribes to it. The shards divide `concurrency` and
+    /// Default: 1, which runs in the caller's runtime. More shards pay off once one core is fully used; each message
+    /// then costs a little more, as threads and connections share the work. Each message of a handler without a queue
+    /// group is still handled once: only one shard subscribes to it. The shards divide `concurrency` and
     /// [`Limits::backlog`] among them.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards.max(1);
         self
     }
 
-    /// Connects, binds, subscribes; returns once every subscription is live.
+    /// Connects, binds the handlers, and subscribes; returns once every subscription is active.
     ///
     /// # Errors
-    /// - [`StartError::Invalid`]: the handlers contradict each other or miss something, or a [check](Self::check)
-    ///   failed; all of it is listed.
-    /// - [`StartError::Connect`]: there is no connection.
-    /// - [`StartError::Setup`]: something that `provide_with`, `guard` or `global_guard` should make failed.
+    /// - [`StartError::Invalid`]: handlers conflict or lack dependencies, or a [check](Self::check) failed; it lists
+    ///   all problems.
+    /// - [`StartError::Connect`]: the connection failed.
+    /// - [`StartError::Setup`]: a function of `provide_with`, `guard` or `global_guard` failed.
     /// - [`StartError::Forbidden`], [`StartError::Inbox`]: the server forbids one of the subscriptions.
     /// - [`StartError::SubscriptionTimeout`]: the server did not confirm the subscriptions in time.
     pub async fn start(self, nats: NatsConfig) -> Result<ServiceHandle, StartError> {
-        // Boxed, as the futures of a whole start are large and this runs once.
+        // Boxed, as the futures of startup are large and this runs once.
         Box::pin(running::start(self, nats)).await
     }
 
-    /// Starts, runs until `signal` is ready, and stops without losing a request.
+    /// Starts the service, runs it until `signal` is ready, and shuts it down gracefully without losing a request.
     ///
     /// # Errors
-    /// Those of [`start`](Self::start), and those of [`ServiceHandle::wait_for_failure`], after a stop of what still runs.
+    /// Those of [`start`](Self::start), and those of [`ServiceHandle::wait_for_failure`], after a graceful shutdown of
+    /// the remaining parts.
     pub async fn serve_with_shutdown(
         self,
         nats: NatsConfig,
@@ -350,7 +355,7 @@ impl Service {
         }
     }
 
-    /// Binds the handlers to what was provided without a connection; for tests in process.
+    /// Binds the handlers to the dependencies that need no connection; for in-process tests.
     #[cfg(feature = "testing")]
     pub(crate) fn bind_in_process(self) -> Result<(Vec<BoundRoute>, WireFormat, Limits), StartError> {
         let table = self.table()?;
@@ -371,21 +376,21 @@ impl fmt::Debug for Service {
     }
 }
 
-/// What the parts of a service's start share.
+/// The data that the parts of a service's startup share.
 pub(crate) struct Assembled {
     pub(crate) info: Info,
     pub(crate) routes: Vec<BoundRoute>,
     pub(crate) wire: WireFormat,
     pub(crate) limits: Limits,
     pub(crate) shards: usize,
-    /// The patterns of events that may come from a stream.
+    /// The patterns of events that a stream may republish.
     pub(crate) republished: Vec<String>,
-    /// What the guards are ready by.
+    /// The readiness of the guards.
     pub(crate) readiness: Vec<Readiness>,
 }
 
 impl Service {
-    /// Makes what was promised and binds the handlers to it.
+    /// Creates the dependencies and binds the handlers to them.
     async fn assemble(mut self, table: RouteTable, config: &ServiceContext) -> Result<Assembled, StartError> {
         let mut provided = Provided::default();
         for setup in std::mem::take(&mut self.setup) {

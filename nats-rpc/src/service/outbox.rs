@@ -1,4 +1,4 @@
-//! Answers on their way to the connection.
+//! Replies waiting for the connection.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -18,25 +18,25 @@ use super::stats::Counters;
 use crate::error::RpcError;
 use crate::reply::ReplyKind;
 
-/// A buffer that one large answer made larger than this, in bytes, is given back.
+/// A buffer that a large reply has grown beyond this size, in bytes, is released.
 const SCRATCH_KEPT: usize = 64 * 1024;
 
-/// Answers that the connection has not taken yet.
+/// The replies that the connection has not accepted yet.
 ///
-/// The connection takes commands through a bounded channel that blocks while nats-server is away. A
-/// loop that waited there could not poll its handlers, so what is not taken waits here.
+/// The connection accepts commands through a bounded channel that blocks while nats-server is away. A loop that waited
+/// on the channel could not poll its handlers, so the remaining replies wait here.
 pub(super) struct Outbox {
     nats: async_nats::Client,
     waiting: VecDeque<OutboundMessage>,
-    /// Whether the client was found dead.
+    /// Is `true` once the client is known to have ended.
     dead: bool,
-    /// The text of the subject that is being handed over.
+    /// The text of the subject that is being published.
     subject: String,
 }
 
-/// The subject of an answer, which moves on as it came.
+/// The subject of a reply, passed on without a copy.
 ///
-/// A subject that async-nats received is copied in full by the first clone of it, and `publish` clones.
+/// The first clone of a subject that async-nats received copies its full text, and `publish` clones.
 struct Received<'a> {
     subject: Cell<Option<Subject>>,
     text: &'a str,
@@ -49,22 +49,22 @@ impl ToSubject for Received<'_> {
 }
 
 impl Outbox {
-    /// How many answers may wait before their loop takes no further message.
+    /// The number of waiting replies at which the loop takes no further messages.
     const CAPACITY: usize = 1_024;
 
     pub(super) fn new(nats: async_nats::Client) -> Self {
         Self { nats, waiting: VecDeque::new(), dead: false, subject: String::new() }
     }
 
-    /// Goes on with another client: the old one has died.
+    /// Continues with another client after the old one has ended.
     pub(super) fn renew(&mut self, nats: async_nats::Client) {
         self.nats = nats;
         self.dead = false;
     }
 
-    /// Concludes `exchange`: exactly one answer leaves, or none if none was asked for.
+    /// Concludes `exchange`: it sends exactly one reply, or none if the caller requested none.
     ///
-    /// The value of the answer stands in `scratch`.
+    /// `scratch` contains the value of the reply.
     pub(super) fn conclude(
         &mut self,
         exchange: &mut Exchange,
@@ -80,7 +80,7 @@ impl Outbox {
         give_back(scratch);
     }
 
-    /// Hands an answer over, or keeps it until [`poll_flush`](Self::poll_flush) can.
+    /// Publishes a reply, or stores it until [`poll_flush`](Self::poll_flush) can publish it.
     fn answer(&mut self, subject: Subject, headers: Option<HeaderMap>, body: &[u8]) {
         match headers {
             None if self.waiting.is_empty() => self.publish(subject, body),
@@ -88,14 +88,14 @@ impl Outbox {
         }
     }
 
-    /// `publish` costs less than the reservation that [`Sink`] makes for each message, but it does not give
-    /// back what is not taken at once. So the text of the subject is written down, to make it again.
+    /// `publish` costs less than the reservation that [`Sink`] makes for each message, but it does not return a
+    /// message that is not accepted at once. So the text of the subject is copied first, to build the message again.
     fn publish(&mut self, subject: Subject, body: &[u8]) {
         self.subject.clear();
         self.subject.push_str(&subject);
         let payload = cut(body);
         let subject = Received { subject: Cell::new(Some(subject)), text: &self.subject };
-        // Nobody is to be woken: whatever is kept is polled for before the loop rests.
+        // No waker is needed: stored messages are polled before the loop becomes idle.
         let handed_over = pin!(self.nats.publish(subject, payload)).poll(&mut Context::from_waker(Waker::noop()));
         if !matches!(handed_over, Poll::Ready(Ok(()))) {
             let subject = Subject::from(self.subject.as_str());
@@ -108,7 +108,7 @@ impl Outbox {
         self.waiting.push_back(OutboundMessage { subject, reply: None, payload, headers });
     }
 
-    /// Hands a message over, or keeps it likewise.
+    /// Publishes a message, or stores it likewise.
     pub(super) fn push(&mut self, message: OutboundMessage) {
         let mut cx = Context::from_waker(Waker::noop());
         if self.waiting.is_empty() && matches!(Pin::new(&mut self.nats).poll_ready(&mut cx), Poll::Ready(Ok(()))) {
@@ -118,17 +118,18 @@ impl Outbox {
         }
     }
 
-    /// The largest message that the server takes, in bytes, headers included.
+    /// Returns the largest message that the server accepts, in bytes, including headers.
     pub(super) fn max_payload(&self) -> usize {
         self.nats.max_payload()
     }
 
-    /// Whether its loop has to wait. Not for a client that has died: only its loop can learn of the next one.
+    /// Returns `true` if the loop has to wait. It never waits for a client that has ended: only the loop receives the
+    /// next one.
     pub(super) fn is_full(&self) -> bool {
         !self.dead && self.waiting.len() >= Self::CAPACITY
     }
 
-    /// Whether answers wait for another client, as this one has died.
+    /// Returns `true` if replies wait for another client, as the current one has ended.
     pub(super) fn is_stranded(&self) -> bool {
         self.dead && !self.waiting.is_empty()
     }
@@ -137,10 +138,10 @@ impl Outbox {
         self.waiting.is_empty()
     }
 
-    /// Hands over what the connection takes now, and asks to be polled when it takes more.
+    /// Publishes what the connection accepts now, and registers for a wake-up when it accepts more.
     #[inline]
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) {
-        // Asked with each message, when hardly ever anything waits.
+        // This runs for each message, and the queue is nearly always empty.
         if !self.waiting.is_empty() {
             self.flush(cx);
         }
@@ -156,7 +157,7 @@ impl Outbox {
                     self.send(message);
                 }
                 Poll::Ready(Err(_)) => {
-                    // What waits here goes out through the next one.
+                    // The stored messages are sent through the next client.
                     self.dead = true;
                     return;
                 }
@@ -171,7 +172,7 @@ impl Outbox {
     }
 }
 
-/// Gives a buffer back that one large answer made larger than is kept.
+/// Releases a buffer that a large reply has grown beyond the limit.
 pub(super) fn give_back(scratch: &mut Vec<u8>) {
     if scratch.capacity() > SCRATCH_KEPT {
         *scratch = Vec::new();
@@ -182,7 +183,7 @@ pub(super) fn give_back(scratch: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    /// A client that takes commands for a server that is not there, and the runtime that it lives in.
+    /// Returns a client that accepts commands for an absent server, and its runtime.
     fn client() -> (async_nats::Client, tokio::runtime::Runtime) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let options = async_nats::ConnectOptions::new().retry_on_initial_connect();

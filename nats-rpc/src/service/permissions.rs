@@ -1,4 +1,4 @@
-//! What the user of a service needs on nats-server.
+//! The permissions that the user of a service needs on nats-server.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,22 +7,21 @@ use super::discovery::VERBS;
 use super::{Account, Service, StartError};
 use crate::route::Kind;
 
-/// What an answer may take longer than its handler's limit.
+/// The extra time for a reply, beyond its handler's limit.
 const ANSWER_GRACE: Duration = Duration::from_secs(30);
 
-/// What the user of a service must be allowed, in the syntax of nats-server's configuration.
+/// The permissions of a service's user, in the syntax of nats-server's configuration.
 ///
-/// It is all that the service needs and nothing more, as far as the service was told of: the subjects of its
-/// handlers within their queue groups, its own inbox, what [`Service::publishes`], [`Service::uses_bucket`] and
-/// [`Service::streams`] declare, one answer to each request. With an [`Account`], it also says what the service's
-/// account must export and import.
+/// They cover exactly the declared needs of the service: the subjects of its handlers within their queue groups, its
+/// own inbox, the declarations of [`Service::publishes`], [`Service::uses_bucket`] and [`Service::streams`], and one
+/// reply to each request. With an [`Account`], they also list the exports and imports of the service's account.
 ///
-/// # Who may be in one account
+/// # Users that may share an account
 ///
 /// nats-server sends the reply of a JetStream request to the reply subject of the request. It does not check whether
-/// the requester may publish there. So a user who may send `STREAM.INFO` or `STREAM.MSG.GET` can have JSON written into
-/// each bucket of the account. With a direct get or a pull request, the reply is what the user stored before, such as a
-/// key ring.
+/// the requester may publish there. So a user who may send `STREAM.INFO` or `STREAM.MSG.GET` can have JSON written to
+/// each bucket of the account. With a direct get or a pull request, the reply is a message that the user stored
+/// before, such as a key ring.
 ///
 /// In a single account, grant `DIRECT.GET` and pull requests (`CONSUMER.MSG.NEXT`) only to users whom you trust with
 /// every bucket. With several accounts, put only the users whom you trust with its buckets into an account with
@@ -47,22 +46,23 @@ const ANSWER_GRACE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Permissions {
-    /// The subjects that it may publish to.
+    /// The subjects that the user may publish to.
     pub publish: Vec<String>,
-    /// The subjects that it may subscribe to, each with its queue group, if it has one, behind a blank.
+    /// The subjects that the user may subscribe to; a blank separates a subject from its queue group, if it has one.
     pub subscribe: Vec<String>,
-    /// How long an answer may take; `None` for a program that answers nobody.
+    /// The time limit for a reply; `None` for a program that sends no replies.
     pub answer_within: Option<Duration>,
-    /// Whether a request may have more than one answer.
+    /// Is `true` if a request may have more than one reply.
     pub streams: bool,
     /// The exports and imports of the user's account; `None` if all users are in one account.
     pub account: Option<Account>,
 }
 
 impl Permissions {
-    /// What the user of a program must be allowed that calls `subjects`, and answers nobody; such as a gateway.
+    /// Returns the permissions of a program that calls `subjects` and sends no replies, such as a gateway.
     ///
-    /// `name` is that of its connection, [`NatsConfig::name`](crate::NatsConfig::name), whose inbox it reads.
+    /// `name` is the name of its connection, [`NatsConfig::name`](crate::NatsConfig::name), which determines its
+    /// inbox.
     ///
     /// ```
     /// use nats_rpc::{KvAccess, Permissions};
@@ -93,27 +93,27 @@ impl Permissions {
         Self { publish, subscribe, answer_within: None, streams: false, account }
     }
 
-    /// The same for a user in an account that exports and imports `account`, besides the buckets of other accounts.
+    /// Sets the exports and imports of the user's account, in addition to the buckets of other accounts.
     pub fn account(mut self, account: Account) -> Self {
         self.account = Some(account.and(self.account.take().unwrap_or_default()));
         self
     }
 }
 
-/// What a service does with a KV bucket, for [`Service::uses_bucket`].
+/// The access of a service to a KV bucket, for [`Service::uses_bucket`].
 ///
-/// A user who may write a bucket and follow it, or get from it directly, can make nats-server send the written text
-/// to any subject of the account. Grant both only to a user who may publish there anyway.
-/// [`Permissions`] says which users may be in one account.
+/// A user who may write a bucket and watch it, or read it by direct get, can make nats-server send the written text to
+/// any subject of the account. Grant both only to a user who may publish there anyway.
+/// [`Permissions`] lists the users that may share an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct KvAccess {
     bucket: String,
     read: bool,
-    /// The key that is written, or `>` for all.
+    /// The key that the service may write, or `>` for all.
     write: Option<String>,
     watch: bool,
-    /// The core subjects that carry changes.
+    /// The core subjects on which changes are republished.
     subscribe: Vec<String>,
     batch: bool,
     /// The account that has the bucket, and the prefix of its JetStream API here.
@@ -121,7 +121,7 @@ pub struct KvAccess {
 }
 
 impl KvAccess {
-    /// No more than opening `bucket` and seeing how it was made.
+    /// Grants only opening `bucket` and reading its configuration.
     pub fn to(bucket: impl Into<String>) -> Self {
         Self {
             bucket: bucket.into(),
@@ -134,69 +134,70 @@ impl KvAccess {
         }
     }
 
-    /// Reads single keys, from the leader.
+    /// Grants reading single keys, from the leader.
     pub fn read(mut self) -> Self {
         self.read = true;
         self
     }
 
-    /// Writes and deletes keys.
+    /// Grants writing and deleting keys.
     pub fn write(mut self) -> Self {
         self.write = Some(">".to_owned());
         self
     }
 
-    /// Writes and deletes `key` alone.
+    /// Grants writing and deleting `key` alone.
     pub fn write_key(mut self, key: impl Into<String>) -> Self {
         self.write = Some(key.into());
         self
     }
 
-    /// Is told of every key and every change, as a watch is, and asks the leader what the last one was.
+    /// Grants watching: the service receives every key and every change, and requests the last record from the leader.
     ///
-    /// It takes a consumer on the server, for each process.
+    /// A watch needs a consumer on the server for each process.
     pub fn watch(mut self) -> Self {
         self.watch = true;
         self
     }
 
-    /// Reads all keys at once, by a batched direct get from any copy of the bucket.
+    /// Grants reading all keys at once, by a batched direct get from any replica of the bucket.
     ///
-    /// In a single account, this is only for a user whom every bucket is trusted to; see [`Permissions`].
+    /// In a single account, grant this only to a user whom you trust with every bucket; see [`Permissions`].
     pub fn read_all(mut self) -> Self {
         self.batch = true;
         self
     }
 
-    /// Subscribes to `subject`, which carries changes: the bucket's stream republishes them there.
+    /// Grants subscribing to `subject`, to which the bucket's stream republishes changes.
     pub fn subscribe(mut self, subject: impl Into<String>) -> Self {
         self.subscribe.push(subject.into());
         self
     }
 
-    /// The bucket is in `account`, whose JetStream API the service's own account imports below `api_prefix`.
+    /// Declares that the bucket is in `account`, whose JetStream API the service's own account imports below
+    /// `api_prefix`.
     ///
-    /// Such a bucket is never [followed](Self::watch): a consumer could be made to deliver to any subject there.
-    /// See [`NatsConfig::kv_api_prefix`](crate::NatsConfig::kv_api_prefix).
+    /// Such a bucket is never [watched](Self::watch): the requester could make a consumer deliver to any subject
+    /// there. See [`NatsConfig::kv_api_prefix`](crate::NatsConfig::kv_api_prefix).
     pub fn in_account(mut self, account: impl Into<String>, api_prefix: impl Into<String>) -> Self {
         self.owner = Some((account.into(), api_prefix.into()));
         self
     }
 
-    /// The requests to the JetStream API, without its prefix.
+    /// Returns the requests to the JetStream API, without its prefix.
     fn requests(&self) -> Vec<String> {
         let bucket = &self.bucket;
         let mut requests = vec![format!("STREAM.INFO.KV_{bucket}")];
-        // Who follows asks the leader how far there is to come: whoever delivers may be behind.
+        // A watcher asks the leader for the last revision, because the replica that delivers may be behind.
         if self.read || self.watch || self.batch {
             requests.push(format!("STREAM.MSG.GET.KV_{bucket}"));
         }
         if self.batch {
             requests.push(format!("DIRECT.GET.KV_{bucket}"));
         }
-        // A consumer delivers to any subject of its account: no other account may make one.
+        // A consumer delivers to any subject of its account, so no other account may create one.
         if self.watch && self.owner.is_none() {
-            // The name of a consumer is a new one each time; others cannot guess it.
+            // Each consumer gets a new name, which other users cannot guess.
             requests.push(format!("CONSUMER.CREATE.KV_{bucket}.*.$KV.{bucket}.>"));
             requests.push(format!("CONSUMER.DELETE.KV_{bucket}.*"));
         }
@@ -211,12 +212,12 @@ impl KvAccess {
         subjects
     }
 
-    /// The subject at which the bucket is written, if it is.
+    /// Returns the subject for writes to the bucket, if the service writes to it.
     fn written(&self) -> Option<String> {
         self.write.as_ref().map(|key| format!("$KV.{}.{key}", self.bucket))
     }
 
-    /// Adds what the service's account must import, if the bucket is another one's.
+    /// Adds the imports of the service's account, if the bucket is in another account.
     fn import_into(&self, account: Account) -> Account {
         let Some((owner, prefix)) = &self.owner else { return account };
         let account = self.requests().into_iter().fold(account, |account, request| {
@@ -231,49 +232,48 @@ impl KvAccess {
 }
 
 impl Service {
-    /// Declares that the service calls, or emits to, `subject`; `*` stands for any token, `>` for all that follow.
+    /// Declares that the service calls, or emits to, `subject`; `*` matches any token, `>` all following tokens.
     ///
-    /// Nothing is checked at run time: it is for [`permissions`](Self::permissions).
+    /// It has no effect at run time; [`permissions`](Self::permissions) uses it.
     pub fn publishes(mut self, subject: impl Into<String>) -> Self {
         self.publishes.push(subject.into());
         self
     }
 
-    /// Declares that handlers answer with a [`Streaming`](crate::Streaming), for which a request may be answered
-    /// more than once.
+    /// Declares that handlers reply with a [`Streaming`](crate::Streaming), which sends several replies to a request.
     ///
-    /// Nothing is checked at run time: it is for [`permissions`](Self::permissions).
+    /// It has no effect at run time; [`permissions`](Self::permissions) uses it.
     pub fn streams(mut self) -> Self {
         self.streams = true;
         self
     }
 
-    /// Declares what the service does with a KV bucket, for [`permissions`](Self::permissions).
+    /// Declares the service's access to a KV bucket, for [`permissions`](Self::permissions).
     pub fn uses_bucket(mut self, access: KvAccess) -> Self {
         self.buckets.push(access);
         self
     }
 
-    /// The subjects that it declares to publish to.
+    /// Returns the subjects that the service declares to publish to.
     pub(super) fn declared_subjects(&self) -> impl Iterator<Item = String> {
         self.publishes.iter().cloned().chain(self.buckets.iter().flat_map(KvAccess::subjects))
     }
 
     /// Declares that the callers of the service are in other accounts of nats-server.
     ///
-    /// `account` has the exports and imports besides those that the service knows: its handlers, its `$SRV` subjects,
-    /// and the buckets of other accounts.
+    /// `account` has the exports and imports in addition to those that the service derives: its handlers, its `$SRV`
+    /// subjects, and the buckets of other accounts.
     ///
-    /// Nothing is checked at run time: it is for [`permissions`](Self::permissions).
+    /// It has no effect at run time; [`permissions`](Self::permissions) uses it.
     pub fn account(mut self, account: Account) -> Self {
         self.account = Some(account);
         self
     }
 
-    /// What the service's user must be allowed on nats-server; what the command `permissions` prints.
+    /// Returns the permissions that the service's user needs on nats-server; the command `permissions` prints them.
     ///
     /// # Errors
-    /// [`StartError::Invalid`] if the handlers contradict each other.
+    /// [`StartError::Invalid`] if the handlers conflict.
     pub fn permissions(&self) -> Result<Permissions, StartError> {
         let table = self.table()?;
         let name = &self.info.name;
@@ -312,7 +312,7 @@ impl Service {
     }
 }
 
-/// Returns `true` if nats-server replies to a request at `subject` with messages as they are stored.
+/// Returns `true` if nats-server replies to a request at `subject` with stored messages as they are.
 fn sends_what_is_stored(subject: &str) -> bool {
     subject.contains(".DIRECT.GET.") || subject.contains(".CONSUMER.MSG.NEXT.")
 }
@@ -333,7 +333,7 @@ impl fmt::Display for Permissions {
         if let Some(limit) = self.answer_within {
             // Whole seconds, rounded up: nats-server reads no fractions here.
             let seconds = limit.as_millis().div_ceil(1_000);
-            // Less than none is any number of answers.
+            // A negative number means any number of replies.
             let most = if self.streams { -1 } else { 1 };
             writeln!(f, "  allow_responses: {{ max: {most}, expires: \"{seconds}s\" }}")?;
         }
@@ -401,7 +401,7 @@ mod tests {
     fn an_answer_may_take_as_long_as_the_slowest_handler() {
         let limits = crate::Limits { timeout: Duration::from_millis(90_001), ..crate::Limits::default() };
         let service = Service::new("s", "1.0.0").limits(limits);
-        // Without handlers there is nothing to permit.
+        // Without handlers, there is nothing to permit.
         assert!(matches!(service.permissions(), Err(StartError::Invalid(_))));
         let permissions = Permissions {
             publish: vec!["a".to_owned()],

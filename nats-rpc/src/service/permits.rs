@@ -1,9 +1,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many handlers of a service may wait for something at a time, all its endpoints together.
+/// The number of handlers of a service that may wait at a time, for all its endpoints together.
 ///
-/// Endpoints look before they start a handler and take a permit only when it has to wait, so that what is
-/// ready at once costs no more than the look. Two that look at the same moment may exceed the limit by one.
+/// An endpoint checks the limit before it starts a handler, and takes a permit only if the handler has to wait. A
+/// handler that is ready at once therefore costs no more than the check. Two endpoints that check at the same moment
+/// may exceed the limit by one.
 pub(super) struct Permits {
     limit: usize,
     taken: AtomicUsize,

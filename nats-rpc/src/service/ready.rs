@@ -1,4 +1,4 @@
-//! Readiness of the guards of a service.
+//! The readiness of the guards of a service.
 
 use std::time::Duration;
 
@@ -8,27 +8,27 @@ use super::Status;
 use crate::connection::RoundTripError;
 use crate::readiness::Readiness;
 
-/// Interval at which the guards are asked.
+/// The interval at which the guards are checked.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Reason why a running service cannot do its work now.
+/// The reason that a running service cannot serve requests now.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotReady {
-    /// It is stopping, a subscription is being renewed, or no echo came back in time.
+    /// The service is shutting down, a subscription is being renewed, or no echo came back in time.
     #[error(transparent)]
     Unreachable(#[from] RoundTripError),
-    /// A guard lacks what it decides by, such as keys; it replies 503.
+    /// A guard lacks data for its decisions, such as keys; the service replies 503.
     #[error("{0}")]
     Dependency(String),
 }
 
-/// Asks all guards.
+/// Checks all guards.
 pub(super) fn check(guards: &[Readiness]) -> Result<(), NotReady> {
     guards.iter().try_for_each(Readiness::check).map_err(NotReady::Dependency)
 }
 
-/// Keeps the status of a running service by what its guards say. Ends only when it is aborted.
+/// Updates the status of a running service from its guards. Runs until it is aborted.
 pub(super) async fn watch(guards: Vec<Readiness>, status: watch::Sender<Status>) {
     loop {
         note(&guards, &status);
@@ -36,7 +36,7 @@ pub(super) async fn watch(guards: Vec<Readiness>, status: watch::Sender<Status>)
     }
 }
 
-/// Changes the status if the guards say another thing than before; a service that is stopping stays so.
+/// Changes the status if the guards' result has changed; a service that is shutting down keeps its status.
 pub(super) fn note(guards: &[Readiness], status: &watch::Sender<Status>) {
     let checked = check(guards);
     let next = if checked.is_ok() { Status::Ready } else { Status::NotReady };

@@ -20,24 +20,24 @@ use crate::inbox_token::unrelated_id;
 use crate::readiness::Readiness;
 use crate::route::Kind;
 
-/// Where a service is in its life.
+/// The lifecycle state of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
-    /// Every subscription is live, and every guard has what it decides by.
+    /// Every subscription is active, and every guard has the data for its decisions.
     Ready,
-    /// Every subscription is live, and a guard lacks what it decides by, such as keys to verify tokens with. What it
-    /// guards is replied to with 503. The service is ready again by itself.
+    /// Every subscription is active, and a guard lacks data for its decisions, such as keys to verify tokens with.
+    /// Guarded handlers reply 503. The service becomes ready again automatically.
     NotReady,
-    /// It takes no more requests and finishes those that it has.
+    /// The service takes no more requests and finishes those in flight.
     Stopping,
-    /// Nothing is left.
+    /// All work has ended.
     Stopped,
 }
 
-/// A service that serves.
+/// A running service.
 ///
-/// Dropping it ends everything at once and loses what is in flight; [`stop`](Self::stop) loses nothing.
+/// Dropping it ends everything at once and loses the requests in flight; [`stop`](Self::stop) loses none.
 #[must_use = "dropping it ends the service at once"]
 pub struct ServiceHandle {
     profile: Arc<Profile>,
@@ -51,7 +51,7 @@ pub struct ServiceHandle {
 }
 
 pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<ServiceHandle, StartError> {
-    // What the handlers say of themselves is checked first: it needs no server.
+    // The handlers' declarations are checked first: this needs no server.
     let table = service.table()?;
     let nats = service.reply_prefixes.iter().fold(nats, |nats, prefix| nats.reply_prefix(prefix));
     service.check_reply_prefixes(&table, nats.reply_prefixes())?;
@@ -62,14 +62,14 @@ pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<Serv
     ServiceHandle::serve(assembled, config).await
 }
 
-/// The part of a handler's limits that one shard has.
+/// One shard's part of a handler's limits.
 struct Share {
     of: usize,
     number: usize,
 }
 
 impl Share {
-    /// Returns the shard's part of `limit`; those of all shards make up `limit`.
+    /// Returns the shard's part of `limit`; the parts of all shards add up to `limit`.
     fn of_limit(&self, limit: usize) -> usize {
         limit / self.of + usize::from(self.number < limit % self.of)
     }
@@ -93,12 +93,12 @@ impl ServiceHandle {
             };
             for (index, route) in routes.iter().enumerate() {
                 let own = route.entry.route;
-                // The first shard of a handler is another one for each, so that those of one shard are spread.
+                // Each handler starts at a different shard, so that handlers with few shards are spread.
                 let share = Share { of: count, number: (number + index) % count };
                 let concurrency = own.concurrency.unwrap_or(limits.concurrency).max(1);
                 let (concurrency, backlog) = match route.entry.queue {
                     Some(_) => (share.of_limit(concurrency), share.of_limit(limits.backlog)),
-                    // Without a queue group, each subscription gets each message.
+                    // Without a queue group, each subscription receives each message.
                     None if share.number == 0 => (concurrency, limits.backlog),
                     None => continue,
                 };
@@ -127,7 +127,7 @@ impl ServiceHandle {
         let Info { name, version, .. } = &info;
         tracing::info!(service = name, version, handlers = routes.len(), shards = count, "ready");
         let profile = Arc::new(Profile::new(info, instance, endpoints));
-        // Last, so that whoever finds the service can call it.
+        // Discovery starts last, so that a client that finds the service can call it.
         let mut discovery = JoinSet::new();
         discovery.spawn(discovery::respond(profile.clone(), connection.clone(), replies));
         let status = watch::Sender::new(Status::Ready);
@@ -147,26 +147,27 @@ impl ServiceHandle {
         })
     }
 
-    /// The service's connection. Shards on threads of their own have others like it.
+    /// Returns the service's connection. Shards on separate threads have their own connections with the same settings.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Where the service is in its life, now and later.
+    /// Returns a receiver of the current status and its changes.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
     }
 
-    /// Whether the service does its work: it is not stopping, every guard has what it decides by, every subscription
-    /// stands, and an echo came back within `limit`; gives the time of the slowest.
+    /// Checks that the service can serve requests. It must not be shutting down, every guard must have the data for
+    /// its decisions, every subscription must be active, and an echo must come back within `limit`. Returns the time
+    /// of the slowest echo.
     ///
-    /// A server that has announced its end ([`ConnectionState::LameDuck`](crate::ConnectionState::LameDuck)) is no
-    /// reason to say no: requests still reach the service, and if all its instances said no at once, whatever
-    /// asks would take an outage for what is none.
+    /// A server in lame duck mode ([`ConnectionState::LameDuck`](crate::ConnectionState::LameDuck)) does not fail the
+    /// check. Requests still reach the service, and if all its instances failed the check at once, the monitoring
+    /// system would report an outage that does not exist.
     ///
     /// # Errors
-    /// [`NotReady::Dependency`] if a guard lacks something. [`NotReady::Unreachable`] if no echo came back, or at once if the
-    /// service is stopping or a subscription is being renewed.
+    /// [`NotReady::Dependency`] if a guard lacks data. [`NotReady::Unreachable`] if no echo came back, or at once if
+    /// the service is shutting down or a subscription is being renewed.
     pub async fn check(&self, limit: Duration) -> Result<Duration, NotReady> {
         if matches!(*self.status.borrow(), Status::Stopping | Status::Stopped) {
             return Err(RoundTripError { waited: Duration::ZERO }.into());
@@ -179,27 +180,28 @@ impl ServiceHandle {
         Ok(slowest)
     }
 
-    /// What each handler has done since the start, or the last [reset](Self::reset_stats).
+    /// Returns the statistics of each handler since the start, or since the last [reset](Self::reset_stats).
     pub fn stats(&self) -> Vec<RouteStats> {
         self.profile.stats()
     }
 
-    /// Begins to count anew, here and on `$SRV.STATS`.
+    /// Resets the statistics, here and on `$SRV.STATS`.
     pub fn reset_stats(&self) {
         self.profile.reset();
     }
 
-    /// Waits until the service can serve no more by itself, and says why.
+    /// Waits for a failure from which the service cannot recover by itself; returns the failure.
     pub async fn wait_for_failure(&mut self) -> StartError {
         let (error, ..) = select_all(self.shards.iter_mut().map(|shard| Box::pin(shard.wait_for_failure()))).await;
         error
     }
 
-    /// Stops without losing a request: no more are taken, those that are here are answered.
+    /// Shuts the service down gracefully, without losing a request: it takes no more requests and finishes those in
+    /// flight.
     ///
-    /// Takes as long as the longest handler, at most [`Limits::shutdown_timeout`](super::Limits::shutdown_timeout); what runs
-    /// then is answered 503. Within the same time it waits for what is to be
-    /// [seen through](ServiceContext::spawn_detached), and says in the log what it left.
+    /// The shutdown takes as long as the longest handler, at most
+    /// [`Limits::shutdown_timeout`](super::Limits::shutdown_timeout); requests that still run then get a 503. Within
+    /// the same time it waits for [detached tasks](ServiceContext::spawn_detached), and logs those that it aborts.
     pub async fn stop(mut self) {
         self.status.send_replace(Status::Stopping);
         let name = &self.profile.info().name;

@@ -1,4 +1,4 @@
-//! What a service is given at start, and how it is made.
+//! The dependencies of a service and their creation at startup.
 
 use std::any::type_name;
 use std::error::Error;
@@ -11,7 +11,7 @@ use crate::guard::Guard;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Where the made things go.
+/// The destination of the created dependencies.
 #[derive(Default)]
 pub(super) struct Provided {
     pub(super) providers: Providers,
@@ -21,7 +21,7 @@ pub(super) struct Provided {
 type Put = Box<dyn FnOnce(&mut Provided) + Send>;
 type Make = Box<dyn FnOnce(ServiceContext) -> BoxFuture<'static, Result<Put, BoxError>> + Send>;
 
-/// One thing to make, or one that is made already.
+/// A dependency to create, or one that exists already.
 pub struct Setup {
     what: &'static str,
     step: Step,
@@ -85,7 +85,7 @@ impl Setup {
     }
 }
 
-/// A guard, or an async function of [`ServiceContext`] that makes one.
+/// A guard, or an async function of [`ServiceContext`] that creates one.
 ///
 /// ```
 /// use nats_rpc::prelude::*;

@@ -15,11 +15,11 @@ use super::dispatch::{self, Endpoint};
 use super::shutdown::{self, Loops, Order};
 use crate::connection::{Connection, RoundTripError, Violation};
 
-/// How long the server may take to confirm the subscriptions.
+/// The time limit for the server to confirm the subscriptions.
 const LIVE_LIMIT: Duration = Duration::from_secs(10);
-/// How long the final echo may take: the answers have been published before it.
+/// The time limit for the final echo: the replies have been published before it.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
-/// How long a forbidden subscription takes, at most, from the connection's task to its event.
+/// The maximum delay from the connection's task to the event of a forbidden subscription.
 const VIOLATION_GRACE: Duration = Duration::from_millis(5);
 
 pub(super) struct Shard {
@@ -28,9 +28,9 @@ pub(super) struct Shard {
     endpoints: Vec<Arc<Endpoint>>,
     loops: JoinSet<()>,
     orders: Vec<mpsc::UnboundedSender<Order>>,
-    /// Whether the server ends a subscription at once, as it was seen to at the start.
+    /// Is `true` if the startup probe showed that the server ends a subscription at once.
     ends_at_once: bool,
-    /// Changes when the connection breaks, which it had not when the shard was made.
+    /// Changes when the connection breaks; it was unbroken when the shard was created.
     breaks: watch::Receiver<u64>,
     violations: broadcast::Receiver<Violation>,
     runtime: Handle,
@@ -39,26 +39,26 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// A shard in the present runtime.
+    /// Creates a shard in the current runtime.
     pub(super) fn here(connection: &Connection, instance: &str) -> Self {
         Self::on(connection.clone(), instance, Handle::current(), None)
     }
 
-    /// A shard on a thread of its own, with a connection like `connection`.
+    /// Creates a shard on a separate thread, with a connection like `connection`.
     ///
     /// # Errors
-    /// If the thread or its connection cannot be had.
+    /// If the thread cannot be started or its connection fails.
     pub(super) async fn on_thread(connection: &Connection, instance: &str, name: String) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let handle = runtime.handle().clone();
         let (thread, dropped) = oneshot::channel();
         let run = move || {
-            // An error says that the sender is gone, which is what is waited for.
+            // An error says that the sender was dropped, which is the awaited signal.
             let _ = runtime.block_on(dropped);
         };
         std::thread::Builder::new().name(name).spawn(run).map_err(StartError::Thread)?;
         let like = connection.clone();
-        // On the shard's runtime, as the connection's tasks live where it is opened.
+        // Runs on the shard's runtime, as the connection's tasks run on the runtime that opens it.
         let opened = handle.spawn(async move { like.another().await }).await;
         let connection = opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))??;
         Ok(Self::on(connection, instance, handle, Some(thread)))
@@ -92,7 +92,7 @@ impl Shard {
         Ok(endpoint)
     }
 
-    /// Waits until the server has seen every subscription, and asks how it will end one.
+    /// Waits until the server has confirmed every subscription, and probes how it ends one.
     pub(super) async fn confirm(&mut self) -> Result<(), StartError> {
         let prefix = self.connection.inbox_prefix();
         let inbox = {
@@ -118,10 +118,10 @@ impl Shard {
         (!violation.publish && ours).then(|| violation.subject.clone())
     }
 
-    /// Whether requests reach the shard.
+    /// Checks that requests reach the shard.
     ///
     /// # Errors
-    /// At once if a subscription is being renewed, after `limit` if no echo comes back.
+    /// At once if a subscription is being renewed; after `limit` if no echo comes back.
     pub(super) async fn check(&self, limit: Duration) -> Result<Duration, RoundTripError> {
         if !self.endpoints.iter().all(|endpoint| endpoint.live.load(Ordering::Relaxed)) {
             return Err(RoundTripError { waited: Duration::ZERO });
@@ -133,13 +133,13 @@ impl Shard {
         self.credits.clone()
     }
 
-    /// Waits until the shard can serve no more by itself, and says why.
+    /// Waits for a failure from which the shard cannot recover by itself; returns the failure.
     pub(super) async fn wait_for_failure(&mut self) -> StartError {
         loop {
             tokio::select! {
                 _ = self.loops.join_next(), if !self.loops.is_empty() => return StartError::Ended,
                 violation = self.violations.recv() => {
-                    // A reader that is late skips what it missed; the server repeats it at the next reconnect.
+                    // A lagging receiver skips the missed violations; the server repeats them at the next reconnect.
                     let Ok(violation) = violation else { continue };
                     if let Some(subject) = self.forbidden_subscription(&violation) {
                         return StartError::Forbidden(vec![subject]);
@@ -149,7 +149,7 @@ impl Shard {
         }
     }
 
-    /// Stops without losing a request, within `shutdown_timeout` and a little more.
+    /// Shuts down without losing a request, within `shutdown_timeout` and a little more.
     pub(super) async fn stop(&mut self, shutdown_timeout: Duration) {
         let loops = Loops {
             connection: &self.connection,
@@ -167,7 +167,7 @@ impl Shard {
             }
             let _ = tokio::time::timeout(FAREWELL_LIMIT, join_all(&mut self.loops)).await;
         }
-        // The answers were published before this echo, so its return proves that the server has them.
+        // The replies were published before this echo, so its return proves that the server has them.
         if let Err(error) = self.connection.round_trip(FAREWELL_LIMIT).await {
             tracing::warn!(%error, "the last answers may be lost");
         }

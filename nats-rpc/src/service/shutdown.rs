@@ -1,9 +1,9 @@
-//! How a service stops without losing a request.
+//! Graceful shutdown of a service, without losing a request.
 //!
-//! A subscription cannot simply be ended: async-nats forgets it before the server's last messages have
-//! arrived. `UNSUB` with a count too long for the server to parse makes the server end it at once while
-//! async-nats, for which the count is never reached, keeps listening. An echo then proves that all the
-//! server had sent is here. A server that does otherwise is left by [`count`]. ARCHITECTURE.md says what this rests on.
+//! A subscription cannot simply be ended: async-nats forgets it before the server's last messages have arrived. An
+//! `UNSUB` with a count too long for the server to parse makes the server end the subscription at once. async-nats
+//! never reaches that count, so it keeps listening. An echo then proves that all messages from the server have
+//! arrived. [`count`] handles servers that behave differently. ARCHITECTURE.md lists the assumptions.
 
 mod count;
 
@@ -18,36 +18,36 @@ use tokio::sync::oneshot;
 use super::dispatch::Endpoint;
 use crate::connection::Connection;
 
-/// The count that the server cannot parse.
+/// A count that the server cannot parse.
 const UNREACHABLE: u64 = u64::MAX;
-/// How long the server may take to confirm that it sends no more.
+/// The time limit for the server to confirm that it sends no more.
 const BARRIER_LIMIT: Duration = Duration::from_secs(5);
-/// How long handing one order to the connection may take.
+/// The time limit for handing one order to the connection.
 const ORDER_LIMIT: Duration = Duration::from_secs(2);
 
-/// What the loop of an endpoint is told.
+/// An order to the loop of an endpoint.
 pub(super) enum Order {
-    /// Do `step` on the subscription; `done` is dropped, or told, once it is done.
+    /// Apply `step` to the subscription; `done` is dropped or notified once it is done.
     Subscription { step: Step, done: oneshot::Sender<()> },
-    /// Answer everything that is left with 503 and end.
+    /// Reply 503 to all remaining requests and end.
     Abandon,
 }
 
 /// One step of ending a subscription.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
-    /// The server sends no more; what it has sent still arrives.
+    /// The server sends no more; the messages that it has already sent still arrive.
     EndAtServer,
-    /// Read what has arrived, and end.
+    /// Read the messages that have arrived, and end.
     EndHere,
-    /// Both sides end after so many messages more; done when that many have come.
+    /// Both sides end after this many further messages; done when they have arrived.
     EndAfter(u64),
-    /// The server sends no more; what comes late may be lost.
+    /// The server sends no more; messages that arrive late may be lost.
     Drain,
 }
 
 impl Step {
-    /// Does the step on a subscription that has `received` messages.
+    /// Applies the step to a subscription that has received `received` messages.
     pub(super) async fn apply(self, subscriber: &mut Subscriber, received: u64) {
         let applied = async {
             match self {
@@ -57,29 +57,29 @@ impl Step {
                 Self::Drain => subscriber.drain().await,
             }
         };
-        // A connection that is down blocks here; there is nothing to unsubscribe from then.
+        // This blocks while the connection is down; there is nothing to unsubscribe from then.
         if !matches!(tokio::time::timeout(ORDER_LIMIT, applied).await, Ok(Ok(()))) {
             tracing::warn!(step = ?self, "a subscription could not be ended in order: the connection is down");
         }
     }
 }
 
-/// The loops of one connection, as their stop sees them.
+/// The loops of one connection, for their shutdown.
 pub(super) struct Loops<'a> {
     pub(super) connection: &'a Connection,
     pub(super) endpoints: &'a [Arc<Endpoint>],
     pub(super) orders: &'a [mpsc::UnboundedSender<Order>],
-    /// Whether the server was seen to end a subscription at once.
+    /// Is `true` if a probe showed that the server ends a subscription at once.
     pub(super) ends_at_once: bool,
-    /// Whether the connection has stood since before the subscriptions: client and server count alike then.
+    /// Is `true` if the connection has not broken since before the subscriptions: client and server counts then agree.
     pub(super) unbroken: bool,
 }
 
 impl Loops<'_> {
-    /// Ends the intake of every loop: when it returns, each has all that the server ever sent it.
+    /// Ends the intake of every loop. When it returns, each loop has all messages that the server ever sent it.
     pub(super) async fn end_intake(&self) {
         let connection = self.connection;
-        // It may have been asked at a bad time, or the connection has come to another server since.
+        // The first probe may have failed by accident, or the connection may have moved to another server since.
         if !self.ends_at_once && !server_ends_at_once(connection, BARRIER_LIMIT).await.unwrap_or(false) {
             return self.end_by_count().await;
         }
@@ -100,7 +100,7 @@ impl Loops<'_> {
     }
 }
 
-/// Tells one loop; what is returned is ready once it has done it.
+/// Sends an order to one loop; the returned receiver is ready once the loop has done it.
 fn order(orders: &mpsc::UnboundedSender<Order>, step: Step) -> oneshot::Receiver<()> {
     let (done, told) = oneshot::channel();
     // A loop that has ended needs no order.
@@ -108,10 +108,10 @@ fn order(orders: &mpsc::UnboundedSender<Order>, step: Step) -> oneshot::Receiver
     told
 }
 
-/// Whether this server still ends a subscription at once on a count that it cannot parse.
+/// Probes whether this server still ends a subscription at once on a count that it cannot parse.
 ///
 /// # Errors
-/// Without an answer from the server, nothing can be said.
+/// If the echo does not come back, the probe has no result.
 pub(super) async fn server_ends_at_once(
     connection: &Connection,
     limit: Duration,
@@ -119,12 +119,12 @@ pub(super) async fn server_ends_at_once(
     let breaks = connection.breaks();
     let probe = Probe::send(connection).await;
     connection.round_trip(limit).await?;
-    // A server that takes the count for an error of the protocol hangs up.
+    // A server that treats the count as a protocol error closes the connection.
     let unbroken = !breaks.has_changed().unwrap_or(true);
     Ok(unbroken && probe.is_some_and(|probe| !probe.was_delivered()))
 }
 
-/// A message sent to a subscription that the server should have ended already.
+/// A message sent to a subscription that the server should already have ended.
 struct Probe(Subscriber);
 
 impl Probe {
@@ -140,7 +140,7 @@ impl Probe {
         tokio::time::timeout(ORDER_LIMIT, sent).await.ok().flatten()
     }
 
-    /// Asked behind an echo, when a delivery would have arrived.
+    /// Checked after an echo, by which time a delivery would have arrived.
     fn was_delivered(mut self) -> bool {
         futures::FutureExt::now_or_never(self.0.next()).flatten().is_some()
     }

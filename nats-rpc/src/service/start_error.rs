@@ -1,49 +1,50 @@
 use super::setup::BoxError;
 use crate::connection::{ConnectError, NatsConfigError, RoundTripError};
 
-/// Why a service does not start, or does not go on.
+/// The reason that a service does not start, or cannot continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The handlers contradict each other or miss something, one line each, with its place in the source; or
-    /// [checks](crate::Service::check) failed.
+    /// Handlers conflict or lack dependencies, or [checks](crate::Service::check) failed: one line each, with the
+    /// source location for handlers.
     #[error("the service refuses to start:\n  - {}", .0.join("\n  - "))]
     Invalid(Vec<String>),
     /// The settings of the connection cannot be used.
     #[error(transparent)]
     Config(#[from] NatsConfigError),
-    /// There is no connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Something that the service should have been given could not be made.
+    /// A dependency of the service could not be created.
     #[error("{what} cannot be made: {source}")]
     #[non_exhaustive]
     Setup {
-        /// Its type.
+        /// The type of the dependency.
         what: &'static str,
-        /// Why.
+        /// The cause.
         source: BoxError,
     },
-    /// A command of the service's own, or `provision`, failed.
+    /// A service-specific command, or `provision`, failed.
     #[error("{name}: {source}")]
     #[non_exhaustive]
     Command {
         /// The command.
         name: &'static str,
-        /// Why.
+        /// The cause.
         source: BoxError,
     },
-    /// The server forbids these subscriptions to the service's user.
+    /// The server forbids the service's user these subscriptions.
     #[error("nats-server forbids this user to subscribe to: {}", .0.join(", "))]
     Forbidden(Vec<String>),
-    /// The server forbids the service's user its own inbox, without which nothing can be confirmed.
+    /// The server forbids the service's user its own inbox, without which the service cannot confirm its
+    /// subscriptions.
     #[error(
         "nats-server forbids this user its own inbox: it must be allowed to publish and to subscribe to {prefix}.>; \
          NATS_INBOX_PREFIX chooses another"
     )]
     #[non_exhaustive]
     Inbox {
-        /// What its inboxes begin with.
+        /// The prefix of its inboxes.
         prefix: String,
     },
     /// The server did not confirm the subscriptions in time.

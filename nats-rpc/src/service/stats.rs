@@ -11,7 +11,7 @@ pub(crate) const BUCKETS_MS: [u64; 9] = [1, 2, 5, 10, 25, 50, 100, 500, 1_000];
 /// The longest text kept of a last error, in bytes.
 const MAX_LAST_ERROR: usize = 256;
 
-/// The counters of one handler: written by its loop alone, read by anybody.
+/// The counters of one handler: only its loop writes them, any thread may read them.
 #[derive(Debug)]
 pub(crate) struct Counters {
     requests: AtomicU64,
@@ -20,7 +20,7 @@ pub(crate) struct Counters {
     expired: AtomicU64,
     unexpected: AtomicU64,
     rejected_reply_subjects: AtomicU64,
-    /// Messages that no handler took.
+    /// The number of messages that were dropped before the handler.
     dropped: AtomicU64,
     busy_nanos: AtomicU64,
     latency: [AtomicU64; BUCKETS_MS.len() + 1],
@@ -37,7 +37,7 @@ struct LastError {
     order: u64,
 }
 
-/// Orders the errors of all threads.
+/// The counter that orders the errors of all threads.
 static ERRORS: AtomicU64 = AtomicU64::new(0);
 
 impl Counters {
@@ -70,12 +70,12 @@ impl Counters {
         bump(&self.latency[bucket], 1);
     }
 
-    /// How many requests have been finished, errors among them.
+    /// Returns how many requests have finished, including those with errors.
     pub(crate) fn finished_so_far(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// How many messages have been finished or dropped.
+    /// Returns how many messages have been finished or dropped.
     pub(crate) fn ended_so_far(&self) -> u64 {
         self.finished_so_far() + self.dropped.load(Ordering::Relaxed)
     }
@@ -105,14 +105,14 @@ impl Counters {
         bump(&self.dropped, 1);
     }
 
-    /// Counts a reply subject that is not published to; the message of a request is `dropped`.
+    /// Counts a rejected reply subject; `dropped` is `true` if its message was dropped, as that of a request is.
     pub(crate) fn rejected_reply_subject(&self, dropped: bool) {
         self.metrics.rejected_reply_subject();
         bump(&self.rejected_reply_subjects, 1);
         bump(&self.dropped, u64::from(dropped));
     }
 
-    /// Whether a long poll was reported before; from now on it was.
+    /// Returns `true` if a long poll was reported before, and marks it as reported.
     pub(crate) fn reported_long_poll(&self) -> bool {
         self.long_poll_reported.swap(true, Ordering::Relaxed)
     }
@@ -136,13 +136,13 @@ impl Counters {
     }
 }
 
-/// One writer, so a load and a store are enough and cheaper than an atomic addition.
+/// There is only one writer, so a load and a store are enough and cheaper than an atomic addition.
 fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
 }
 
 impl RouteStats {
-    /// Adds what the same handler did on another thread.
+    /// Adds the statistics of the same handler on another thread.
     pub(super) fn add(&mut self, other: &Self) {
         self.combine(other, u64::wrapping_add);
         self.busy += other.busy;
@@ -152,7 +152,7 @@ impl RouteStats {
         }
     }
 
-    /// Takes off what had been done at an earlier time.
+    /// Subtracts the statistics at an earlier time.
     pub(super) fn subtract(&mut self, earlier: &Self) {
         self.combine(earlier, u64::saturating_sub);
         self.busy = self.busy.saturating_sub(earlier.busy);
@@ -177,29 +177,30 @@ impl RouteStats {
     }
 }
 
-/// What one handler has done since the start, or since [`ServiceHandle::reset_stats`](super::ServiceHandle::reset_stats).
+/// The statistics of one handler since the start, or since
+/// [`ServiceHandle::reset_stats`](super::ServiceHandle::reset_stats).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouteStats {
     /// The handler's name.
     pub handler: &'static str,
-    /// Messages that were answered or, as events, handled; errors among them.
+    /// The number of messages that got a reply or, as events, were handled; errors included.
     pub requests: u64,
-    /// How many of those ended in an error.
+    /// The number of those that ended in an error.
     pub errors: u64,
-    /// How many were answered 503 because the backlog was full.
+    /// The number of requests that got a 503 because the backlog was full.
     pub shed: u64,
-    /// How many were past their deadline.
+    /// The number of requests that were past their deadline.
     pub expired: u64,
-    /// Messages dropped because they were not sent to the handler: those whose subject is not one that it
-    /// subscribed to, and those that nats-server forwards from a stream.
+    /// The number of messages dropped because they were not sent to the handler: their subject does not match its
+    /// subscription, or nats-server forwards them from a stream.
     pub unexpected: u64,
-    /// Reply subjects that were rejected, as they are not [inboxes](crate::ReplySubjects). Such a request is not
-    /// handled and gets no reply; such an event is handled.
+    /// The number of reply subjects that were rejected because they are not [inboxes](crate::ReplySubjects). Such a
+    /// request is not handled and gets no reply; such an event is handled.
     pub rejected_reply_subjects: u64,
-    /// The time from arrival to answer, of all together.
+    /// The total time from arrival to reply, over all messages.
     pub busy: Duration,
-    /// How many took at most 1, 2, 5, 10, 25, 50, 100, 500, 1,000 ms, and longer.
+    /// The number of messages that took at most 1, 2, 5, 10, 25, 50, 100, 500, 1,000 ms, and longer.
     pub latency: Vec<u64>,
     /// The last error as `code:message`, empty if there was none.
     pub last_error: String,

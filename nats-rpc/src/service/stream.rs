@@ -1,4 +1,4 @@
-//! A handler's stream on its way to its caller.
+//! The server side of a stream: sends a handler's items to its caller.
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -16,17 +16,17 @@ use crate::error::RpcError;
 use crate::reply::{BoxReplyStream, ReplyKind};
 use crate::wire::stream::{Frame, write_instance};
 
-/// How long a stream is silent before its caller is sent a `ping`.
+/// The time without a message after which the caller is sent a `ping`.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// How many pings a caller may leave without a reply: a subscriber to everything keeps nats-server from saying that
-/// the caller itself has gone.
+/// The number of pings that a caller may leave without a reply: a wildcard subscriber prevents nats-server from
+/// reporting that the caller itself has gone.
 const MOST_UNHEARD: u32 = 10;
-/// Room for the headers of an item, in bytes.
+/// Reserved space for the headers of an item, in bytes.
 const FRAME_ALLOWANCE: usize = 96;
-/// How often it is checked that what was proved about a stream's caller still holds.
+/// The interval at which the authentication of a stream's caller is checked.
 pub(crate) const VALIDITY_EVERY: Duration = Duration::from_millis(500);
 
-/// Why an item whose message has `bytes` cannot be sent, if it is too large for that.
+/// Returns an error if an item whose message has `bytes` is too large to send.
 pub(crate) fn too_large(bytes: usize, max_payload: usize) -> Option<RpcError> {
     (bytes + FRAME_ALLOWANCE > max_payload).then(|| {
         RpcError::payload_too_large(format!(
@@ -36,31 +36,31 @@ pub(crate) fn too_large(bytes: usize, max_payload: usize) -> Option<RpcError> {
     })
 }
 
-/// A stream while it lasts.
+/// An open stream.
 pub(super) struct Streamed {
-    /// `None` once it has ended.
+    /// The handler's stream; `None` once it has ended.
     items: Option<BoxReplyStream>,
     native: bool,
     lease: Lease,
     /// The id of the service instance.
     instance: HeaderValue,
     address: Subject,
-    /// How many items were sent.
+    /// The number of items sent.
     sent: u64,
     held: Held,
     idle: Duration,
-    /// When the last item was sent; the stream's beginning, before.
+    /// The time of the last item, or of the stream's beginning before the first.
     last_item: Instant,
-    /// When the caller was last sent anything.
+    /// The time of the last message to the caller.
     last_sent: Instant,
-    /// When it was last checked that what was proved about the caller holds.
+    /// The time of the last check of the caller's authentication.
     checked: Instant,
-    /// Whether the caller was told where the stream is.
+    /// Is `true` once the caller has received the address of the stream.
     opened: bool,
     unheard: u32,
 }
 
-/// In the nest dialect, an item that waits to be told whether it is the last, as NestJS tells it.
+/// In the nest dialect, an item that is held back until it is known whether it is the last, which NestJS marks.
 #[derive(Default)]
 struct Held {
     item: Option<Vec<u8>>,
@@ -68,15 +68,15 @@ struct Held {
     spare: Vec<u8>,
 }
 
-/// What a stream does next.
+/// The next action of a stream.
 pub(super) enum Step {
-    /// It waits.
+    /// The stream waits.
     Wait,
-    /// An item stands in the buffer.
+    /// The buffer contains an item.
     Item,
-    /// It has ended; a last value may stand in the buffer.
+    /// The stream has ended; the buffer may contain a last value.
     Ended(Result<ReplyKind, RpcError>),
-    /// Nobody takes its items any more.
+    /// The caller has gone.
     Gone,
 }
 
@@ -106,7 +106,7 @@ impl Streamed {
         }
     }
 
-    /// Asks the handler for an item if its caller takes one.
+    /// Polls the handler for an item if the caller accepts one.
     pub(super) fn poll(
         &mut self,
         exchange: &Exchange,
@@ -120,7 +120,7 @@ impl Streamed {
                 Err(error) => Step::Ended(Err(error)),
             };
         }
-        // Nothing is sent that its caller could not answer.
+        // Nothing is sent until the caller can reply to it.
         if !self.lease.is_heard() || !self.lease.covers(self.sent + 1) {
             return Step::Wait;
         }
@@ -191,17 +191,17 @@ impl Streamed {
         polled.unwrap_or_else(|| Poll::Ready(Some(Err(RpcError::internal("the handler's stream panicked")))))
     }
 
-    /// Drops the handler's stream where it stands.
+    /// Drops the handler's stream in its slot.
     ///
     /// # Errors
-    /// 500 if what it held panics while it is dropped.
+    /// 500 if a value in the stream panics while it is dropped.
     pub(super) fn drop_items(&mut self, exchange: &Exchange) -> Result<(), RpcError> {
         let items = self.items.take();
         let dropped = exchange.contained(|| drop(items));
         dropped.ok_or_else(|| RpcError::internal("the handler's stream panicked while it was dropped"))
     }
 
-    /// The message of an item.
+    /// Builds the message of an item.
     pub(super) fn item(&mut self, exchange: &Exchange, payload: Bytes, now: Instant) -> Option<OutboundMessage> {
         self.sent += 1;
         self.lease.sent(self.sent);
@@ -210,7 +210,7 @@ impl Streamed {
         self.message(exchange, payload, headers, now)
     }
 
-    /// The last message leaves; a last value may stand in `scratch`.
+    /// Sends the last message; `scratch` may contain a last value.
     pub(super) fn conclude(
         &mut self,
         exchange: &Exchange,
@@ -241,8 +241,8 @@ impl Streamed {
         outbox::give_back(scratch);
     }
 
-    /// Asks whether the caller is still there. To NestJS's client it is an answer to another request, which
-    /// it passes over; nats-server says if it has left.
+    /// Builds a message that probes whether the caller still exists. NestJS's client treats it as a reply to another
+    /// request and ignores it; nats-server reports if the caller has left.
     pub(super) fn ping(&mut self, exchange: &Exchange, now: Instant) -> Option<OutboundMessage> {
         if self.native {
             self.unheard = if self.lease.take_heard() { 0 } else { self.unheard + 1 };
@@ -268,8 +268,8 @@ impl Streamed {
         Some(OutboundMessage { subject, reply: Some(self.address.clone()), payload, headers: Some(headers) })
     }
 
-    /// Whether its caller is to be told that the stream has begun, though it has no item yet: only who knows
-    /// where a stream is can cancel it.
+    /// Returns `true` if the caller has to be notified that the stream has begun, though there is no item yet: a
+    /// caller can only cancel a stream whose address it knows.
     pub(super) fn is_unopened(&self) -> bool {
         self.native && !self.opened && self.lease.is_heard()
     }
@@ -278,15 +278,15 @@ impl Streamed {
         self.lease.is_heard() && now.duration_since(self.last_sent) >= PING_EVERY
     }
 
-    /// Why it ends by itself, if the caller has not been heard for so long that it must have gone. It is told all
-    /// the same: it may be there and not keep to the protocol.
+    /// Returns the error that ends the stream if the caller has been silent for so long that it must have gone. The
+    /// error is sent nevertheless: the caller may exist and violate the protocol.
     pub(super) fn is_unheard(&self) -> Option<RpcError> {
         (self.unheard > MOST_UNHEARD).then(|| {
             RpcError::deadline_exceeded("the caller has replied to no `ping` of the stream for too long: send `credit`")
         })
     }
 
-    /// Why it ends by itself, if what was proved about its caller does not hold any more.
+    /// Returns the error that ends the stream if the caller's authentication is no longer valid.
     pub(super) fn is_invalid(&mut self, exchange: &Exchange, now: Instant) -> Option<RpcError> {
         if now.duration_since(self.checked) < VALIDITY_EVERY {
             return None;
@@ -295,7 +295,7 @@ impl Streamed {
         self.items.as_ref().and_then(|items| exchange.check_validity(items).err())
     }
 
-    /// Why it ends by itself, if no item has been sent for too long.
+    /// Returns the error that ends the stream if no item has been sent for too long.
     pub(super) fn is_idle(&self, now: Instant) -> Option<RpcError> {
         (now.duration_since(self.last_item) >= self.idle).then(|| {
             RpcError::deadline_exceeded(match self.lease.covers(self.sent + 1) {

@@ -1,4 +1,4 @@
-//! Work that goes on when the call that began it is cancelled, and that a stop waits for.
+//! Detached tasks: they continue when the call that began them is cancelled, and shutdown waits for them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-/// Such work of one service, of which there is so much at a time. Cheap to clone.
+/// The detached tasks of one service, limited in number. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Unfinished {
     running: Arc<Mutex<JoinSet<()>>>,
@@ -15,12 +15,13 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
-    /// For at most `most` at a time: what is cancelled gives its place among requests back, and goes on.
+    /// Creates a limit of `most` tasks at a time. A limit is needed because the task of a cancelled call continues but
+    /// no longer counts as a request.
     pub(super) fn at_most(most: usize) -> Self {
         Self { running: Arc::default(), most: most.max(1) }
     }
 
-    /// Begins `work`, and tells what came of it to whoever still waits for that; `None` where that would be too much.
+    /// Begins `work`, and sends its result to the returned receiver; returns `None` if too many tasks run already.
     pub(super) fn begin<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -37,14 +38,15 @@ impl Unfinished {
             let mut left = left;
             let done = work.await;
             left.0 = None;
-            // Whoever began it may be gone: that is what this is for.
+            // The caller that began the task may be gone: that is the purpose of a detached task.
             let _ = tell.send(done);
         };
         all.spawn(seen_through.instrument(tracing::Span::current()));
         Some(told)
     }
 
-    /// Waits until all of it has ended, for at most `limit`; the rest is left as it is then, and named in the log.
+    /// Waits for at most `limit` until all tasks have ended; aborts the remaining tasks, and each one is named in the
+    /// log.
     pub(super) async fn end(&self, limit: Duration) {
         let mut all = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
         let ended = async { while all.join_next().await.is_some() {} };
@@ -54,7 +56,7 @@ impl Unfinished {
     }
 }
 
-/// Says what was left half done, if it was.
+/// Logs a task that was left unfinished, when it is dropped.
 struct Left(Option<&'static str>);
 
 impl Drop for Left {
@@ -72,7 +74,7 @@ mod tests {
 
     use super::*;
 
-    /// Everything that is logged while its subscriber is the default.
+    /// Captures the log output while its subscriber is the default.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 

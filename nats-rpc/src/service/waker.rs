@@ -1,4 +1,4 @@
-//! Which slots of a loop want to be polled.
+//! The set of a loop's slots that need to be polled.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,19 +11,19 @@ use futures::task::AtomicWaker;
 #[derive(Default)]
 pub(super) struct Woken {
     slots: Mutex<VecDeque<usize>>,
-    /// Whether there are some, to look at without the lock.
+    /// Is `true` if there are woken slots; readable without the lock.
     any: AtomicBool,
     parent: AtomicWaker,
 }
 
 impl Woken {
-    /// Sets who is told when a slot wakes.
+    /// Sets the waker that is called when a slot wakes.
     pub(super) fn register(&self, parent: &Waker) {
         self.parent.register(parent);
     }
 
-    /// Moves all woken slots to `batch`. What wakes from now on wakes the parent too, so nothing is missed,
-    /// and a handler that wakes itself at once cannot keep its loop from the others.
+    /// Moves all woken slots to `batch`. A slot that wakes from now on wakes the parent too, so no wake-up is lost. A
+    /// handler that wakes itself at once cannot starve the other slots of its loop.
     pub(super) fn take(&self, batch: &mut VecDeque<usize>) {
         debug_assert!(batch.is_empty());
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,7 +31,7 @@ impl Woken {
         std::mem::swap(&mut *slots, batch);
     }
 
-    /// Whether a slot has woken since the last [`take`](Self::take).
+    /// Returns `true` if a slot has woken since the last [`take`](Self::take).
     pub(super) fn any(&self) -> bool {
         self.any.load(Ordering::Relaxed)
     }
@@ -43,7 +43,7 @@ impl Woken {
     }
 }
 
-/// The waker of one slot; made once and used for every request that runs there.
+/// The waker of one slot, created once and reused for every request in that slot.
 pub(super) struct SlotWaker {
     slot: usize,
     queued: AtomicBool,
@@ -55,7 +55,7 @@ impl SlotWaker {
         Arc::new(Self { slot, queued: AtomicBool::new(false), woken })
     }
 
-    /// Allows the slot to be queued again; called before it is polled.
+    /// Allows the slot to be queued again; called before the slot is polled.
     pub(super) fn clear(&self) {
         self.queued.store(false, Ordering::Release);
     }

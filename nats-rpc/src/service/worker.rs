@@ -1,8 +1,8 @@
-//! The work of one loop: takes messages, runs handlers, publishes answers.
+//! The worker of one loop: takes messages, runs handlers, publishes replies.
 //!
-//! Handlers are polled here, in one task per subscription, and never spawned: a spawned handler's answer
-//! would leave alone, where this loop's answers leave in batches. What is not ready at its first poll
-//! waits in a slot.
+//! Handlers are polled here, in one task per subscription, and never spawned. A spawned handler would send its reply
+//! separately, while this loop sends its replies in batches. A handler that is not ready at its first poll waits in a
+//! slot.
 
 mod expiry;
 mod pace;
@@ -32,17 +32,17 @@ use crate::error::RpcError;
 use crate::reply::ReplyKind;
 use crate::route::HandlerSlot;
 
-/// How late a deadline may be noticed. One timer for the whole loop costs nothing that can be measured;
-/// a timer for each request costs 4 % of it.
+/// The maximum delay in detecting a passed deadline. One timer for the whole loop has no measurable cost; a timer for
+/// each request costs 4 % of its time.
 const TICK: Duration = Duration::from_millis(10);
-/// A poll that takes longer than this is a handler's mistake.
+/// The duration of a poll above which the handler is reported as blocking.
 const LONG_POLL: Duration = Duration::from_millis(20);
 
-/// Takes the messages of one subscription and sees each to its end.
+/// Takes the messages of one subscription and processes each to completion.
 pub(super) struct Worker<'a> {
     endpoint: &'a Endpoint,
     pub(super) subscriber: Subscriber,
-    /// Whether the subscription may bring more.
+    /// Is `true` while the subscription may deliver more messages.
     open: bool,
     outbox: Outbox,
     slots: Vec<Slot<'a>>,
@@ -51,24 +51,24 @@ pub(super) struct Worker<'a> {
     woken: Arc<Woken>,
     batch: VecDeque<usize>,
     backlog: VecDeque<(Message, Instant)>,
-    /// Slots whose streams wait until the outbox is empty.
+    /// The slots whose streams wait until the outbox is empty.
     stalled: Vec<usize>,
     tick: Pin<Box<Sleep>>,
-    /// Whether the tick is on its way; it is not while every handler is ready at once.
+    /// Is `true` while the tick is scheduled; it is not while every handler is ready at once.
     ticking: bool,
-    /// Where an answer is written.
+    /// The buffer that a reply is written to.
     scratch: Vec<u8>,
     pace: Pace,
-    /// When this loop last looked at the clock: as it woke, and after each handler. Nothing in between takes
-    /// long, and a look is a good part of what a small request costs.
+    /// The last reading of the clock: when the loop woke, and after each handler. The work in between is short, and
+    /// reading the clock is a significant part of the cost of a small request.
     now: Instant,
 }
 
-/// What has come to its end.
+/// The parts that have ended.
 pub(super) enum Done {
-    /// The subscription; handlers still run.
+    /// The subscription has ended; handlers still run.
     Intake,
-    /// The subscription and every handler.
+    /// The subscription and every handler have ended.
     All,
 }
 
@@ -77,7 +77,7 @@ struct Slot<'a> {
     flag: Arc<SlotWaker>,
     waker: Waker,
     exchange: Option<Exchange>,
-    /// What the handler answered with, if it goes on answering.
+    /// The stream that the handler replied with, if it did.
     stream: Option<Box<Streamed>>,
     holds_permit: bool,
 }
@@ -106,7 +106,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Goes on with another client: handlers that run answer through it.
+    /// Continues with another client: running handlers reply through it.
     pub(super) fn resume(&mut self, subscriber: Option<Subscriber>, live: &Live) {
         self.outbox.renew(live.nats.clone());
         if let Some(subscriber) = subscriber {
@@ -115,17 +115,17 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Whether answers wait for another client, as theirs has died.
+    /// Returns `true` if replies wait for another client, as the current one has ended.
     pub(super) fn is_stranded(&self) -> bool {
         self.outbox.is_stranded()
     }
 
-    /// How many messages it has been given since the start.
+    /// Returns how many messages it has received since the start.
     pub(super) fn received(&self) -> u64 {
         self.endpoint.counters.ended_so_far() + (self.live + self.backlog.len()) as u64
     }
 
-    /// Does all that can be done now; ready once the subscription has ended.
+    /// Does all work that is possible now; ready once the subscription has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         self.now = Instant::now();
         if !self.begin_slice(cx) {
@@ -162,13 +162,13 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Takes one message: runs it, lets it wait, or turns it away.
+    /// Processes one message: runs its handler, queues it, or rejects it.
     fn receive(&mut self, message: &mut Message) {
         if self.is_unexpected(message) || self.rejects_reply_subject(message) {
             return;
         }
         if message.status.is_some() {
-            // Headers that cannot be read arrive like this from the filter of the connection.
+            // The filter of the connection replaces unreadable headers by this status.
             let error = RpcError::invalid_argument("the headers cannot be read, or say that this is no request");
             return self.refuse(message, self.now, error);
         }
@@ -179,7 +179,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Lets a message wait if fewer than `room` do, else turns it away.
+    /// Queues a message if fewer than `room` wait, else rejects it.
     fn queue(&mut self, mut message: Message, room: usize) {
         let arrival = self.now;
         if self.backlog.len() < room {
@@ -192,8 +192,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Whether one more handler may start. The first one always may, so that handlers which hold all permits
-    /// cannot keep the others from their turn.
+    /// Returns `true` if one more handler may start. The first one always may, so that handlers that hold all permits
+    /// cannot block the others.
     fn has_room(&self) -> bool {
         self.live == 0 || (self.live < self.endpoint.concurrency && self.endpoint.permits.are_left())
     }
@@ -206,7 +206,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Starts the handler for a message and polls it once.
-    // A message is large. It stays where it is, and what is needed is taken out of it.
+    // A message is large. It stays in place, and only the needed parts are taken out of it.
     #[inline(always)]
     fn admit(&mut self, message: &mut Message, arrival: Instant) {
         let index = match self.free.pop() {
@@ -228,14 +228,14 @@ impl<'a> Worker<'a> {
         self.drive(index);
         let slot = &mut self.slots[index];
         if slot.exchange.is_some() {
-            // Only what waits takes a place from other handlers.
+            // Only a waiting handler takes capacity from other handlers.
             slot.holds_permit = true;
             self.endpoint.permits.take();
             self.tick();
         }
     }
 
-    /// Sees to it that deadlines are looked at.
+    /// Schedules the tick that checks deadlines.
     fn tick(&mut self) {
         if !self.ticking {
             self.tick.as_mut().reset(tokio::time::Instant::now() + TICK);
@@ -246,7 +246,7 @@ impl<'a> Worker<'a> {
     fn add_slot(&mut self) -> usize {
         let index = self.slots.len();
         if index == 0 {
-            // The handlers of most routes never run twice at a time, and a vector begins with room for four.
+            // Most handlers never run twice at a time, and a vector reserves space for four at first.
             self.slots.reserve_exact(1);
         }
         let flag = SlotWaker::new(index, self.woken.clone());
@@ -263,7 +263,8 @@ impl<'a> Worker<'a> {
     }
 
     fn drive_woken(&mut self, cx: &mut Context<'_>) {
-        // A waker that outlives its request wakes an empty slot; those are taken too, or they would pile up.
+        // A waker that outlives its request wakes an empty slot. Such slots are taken too; otherwise they would
+        // accumulate.
         if self.live == 0 && !self.woken.any() {
             return;
         }
@@ -276,10 +277,10 @@ impl<'a> Worker<'a> {
         self.batch = batch;
     }
 
-    /// Polls one slot, and answers if its handler is done.
+    /// Polls one slot, and replies if its handler is done.
     fn drive(&mut self, index: usize) {
         let slot = &mut self.slots[index];
-        // A waker may outlive its request and wake a slot that is empty.
+        // A waker may outlive its request and wake an empty slot.
         let Some(exchange) = &slot.exchange else { return };
         slot.flag.clear();
         if slot.stream.is_some() {
@@ -298,7 +299,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Once per handler: it holds up every other one of its thread.
+    /// Logs a long poll, once per handler: it delays every other handler of its thread.
     #[cold]
     fn report_long_poll(&self, took: Duration) {
         if !self.endpoint.counters.reported_long_poll() {
@@ -311,10 +312,10 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Answers for a slot whose handler is gone.
+    /// Replies for a slot whose handler has ended.
     fn release(&mut self, index: usize, result: Result<ReplyKind, RpcError>) {
         let slot = &mut self.slots[index];
-        // It is concluded where it stands: moving it would cost more than concluding it.
+        // The exchange is concluded in place: moving it would cost more than concluding it.
         let Some(exchange) = &mut slot.exchange else { return };
         let counters = &self.endpoint.counters;
         match slot.stream.take() {
@@ -326,7 +327,7 @@ impl<'a> Worker<'a> {
         self.vacate(index);
     }
 
-    /// Makes a slot free whose message is concluded.
+    /// Frees a slot whose message is concluded.
     fn vacate(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         slot.exchange = None;
@@ -343,22 +344,22 @@ impl<'a> Worker<'a> {
         Exchange::open(&self.endpoint.route, self.endpoint.allowance, message, arrival, self.now)
     }
 
-    /// Answers a message whose handler never starts.
+    /// Replies to a message whose handler never starts.
     fn refuse(&mut self, message: &mut Message, arrival: Instant, error: RpcError) {
         let mut exchange = self.open_exchange(message, arrival);
-        // Even a message that could not be understood is answered in its dialect.
+        // Even a malformed message gets a reply in its own dialect.
         let _ = exchange.request(self.endpoint.wire, message);
         self.outbox.conclude(&mut exchange, Err(error), self.now, &self.endpoint.counters, &mut self.scratch);
     }
 }
 
 impl Drop for Worker<'_> {
-    /// A loop that is dropped half-way gives back what its handlers held. One by one: two handlers that
-    /// panicked while they are dropped together would end the process.
+    /// Drops the handlers of a loop that is dropped early, one by one: two handlers that panic in the same drop would
+    /// abort the process.
     fn drop(&mut self) {
         for slot in &mut self.slots {
             if let Some(exchange) = slot.exchange.take() {
-                // Nobody is left to be told.
+                // There is no caller to notify any more.
                 let _ = exchange.cancel(&mut *slot.handler);
                 if let Some(mut stream) = slot.stream.take() {
                     let _ = stream.drop_items(&exchange);
@@ -371,7 +372,7 @@ impl Drop for Worker<'_> {
     }
 }
 
-/// Moves a message out of where it stands.
+/// Moves a message out of its place.
 fn take(message: &mut Message) -> Message {
     let nothing = Message {
         subject: Subject::from_static(""),

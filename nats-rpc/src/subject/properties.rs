@@ -1,10 +1,10 @@
-//! What holds for every subject and every pattern.
+//! Properties of every subject and every pattern.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Few tokens, so that subjects and patterns often meet.
+/// Uses few distinct tokens, so that subjects and patterns often match.
 fn subject() -> impl Strategy<Value = String> {
     proptest::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..6).prop_map(|tokens| tokens.join("."))
 }
@@ -12,7 +12,7 @@ fn subject() -> impl Strategy<Value = String> {
 fn pattern() -> impl Strategy<Value = Pattern> {
     let tokens = proptest::collection::vec(prop::sample::select(vec!["a", "b", "*", "{x}"]), 1..5);
     (tokens, any::<bool>()).prop_map(|(mut tokens, open)| {
-        // A parameter may stand once.
+        // Each parameter may occur once.
         let mut seen = false;
         for token in &mut tokens {
             if *token == "{x}" && std::mem::replace(&mut seen, true) {
@@ -26,7 +26,7 @@ fn pattern() -> impl Strategy<Value = Pattern> {
     })
 }
 
-/// A pattern that `subject` matches: some tokens have become `*`, and perhaps the last ones `>`.
+/// A pattern that matches `subject`: some tokens are replaced by `*`, and perhaps the last ones by `>`.
 fn generalised(subject: &str) -> impl Strategy<Value = Pattern> + use<> {
     let tokens: Vec<String> = subject.split('.').map(str::to_owned).collect();
     let (stars, open) = (proptest::collection::vec(any::<bool>(), tokens.len()), prop::option::of(0..tokens.len()));
@@ -42,7 +42,7 @@ fn generalised(subject: &str) -> impl Strategy<Value = Pattern> + use<> {
     })
 }
 
-/// Matching as the NATS documentation words it, without a thought for speed.
+/// Matching as the NATS documentation defines it, without optimization.
 fn matches_by_the_book(pattern: &[&str], subject: &[&str]) -> bool {
     match (pattern, subject) {
         ([], []) => true,
@@ -53,13 +53,13 @@ fn matches_by_the_book(pattern: &[&str], subject: &[&str]) -> bool {
     }
 }
 
-/// A subject that matches both, if their tokens allow one.
+/// Returns a subject that matches both, if their tokens allow one.
 fn common_subject(one: &[&str], other: &[&str]) -> Option<Vec<String>> {
     let (head, rest) = match (one, other) {
         ([], []) => return Some(Vec::new()),
         ([">"], [">"]) => return Some(vec!["a".to_owned()]),
         ([">"], [token, rest @ ..]) | ([token, rest @ ..], [">"]) => {
-            // `>` takes one token and, if more follow, those too.
+            // `>` matches one token and, if more follow, those too.
             let rest = if rest.is_empty() { Some(Vec::new()) } else { common_subject(&[">"], rest) };
             (literal(token), rest)
         }

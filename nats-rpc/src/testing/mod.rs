@@ -1,4 +1,4 @@
-//! For tests: handlers without a server, a real nats-server, and attacks on a service.
+//! Test support: handlers without a server, a real nats-server, and attacks on a service.
 
 #[cfg(unix)]
 mod attacks;
@@ -12,7 +12,7 @@ pub use self::attacks::{AttackError, AttackReport, AttackResult, AttackSuite};
 pub use self::nats_server::{NatsServer, NatsServerBuilder, NatsServerError};
 pub use self::test_service::{TestService, TestStream};
 
-/// Makes a request as a guard or an extractor gets it, without a server: for tests of one.
+/// Creates a request as a guard or an extractor receives it, without a server: for tests of guards and extractors.
 ///
 /// ```
 /// use std::time::{Duration, Instant};

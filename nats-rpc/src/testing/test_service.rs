@@ -21,13 +21,13 @@ use crate::subject::Subject;
 use crate::wire::WireFormat;
 use crate::{Limits, Service, StartError};
 
-/// What nats-server takes by default, in bytes.
+/// The maximum payload that nats-server accepts by default, in bytes.
 const MAX_PAYLOAD: usize = 1024 * 1024;
 
 /// A service whose handlers run in this process, without a server: a call takes microseconds.
 ///
-/// Start-up checks, dialects, guards, arguments, deadlines, panics and answers are those of a real
-/// service. What needs NATS is not there: queue groups, admission, the connection.
+/// Startup checks, wire formats, guards, arguments, deadlines, panics and replies are those of a real service.
+/// Features that need NATS are absent: queue groups, load shedding, the connection.
 ///
 /// ```
 /// use nats_rpc::prelude::*;
@@ -56,23 +56,23 @@ pub struct TestService {
 }
 
 impl TestService {
-    /// Runs every start-up check of `service` and binds its handlers.
+    /// Runs every startup check of `service` and binds its handlers.
     ///
     /// # Errors
-    /// [`StartError::Invalid`], as at a real start, and for whatever needs a connection to be made: give
-    /// such a value with `provide` or `guard` itself.
+    /// [`StartError::Invalid`], as at a real start, and for every value that needs a connection to be created: pass
+    /// such a value itself with `provide` or `guard`.
     pub fn new(service: Service) -> Result<Self, StartError> {
         let (routes, wire, limits) = service.bind_in_process()?;
         Ok(Self { routes: routes.into(), wire, limits, headers: Ok(Headers::new()) })
     }
 
-    /// The same service, called with `token` in the header `authorization`.
+    /// Returns the same service, called with `token` in the header `authorization`.
     #[must_use]
     pub fn bearer(&self, token: impl AsRef<str>) -> Self {
         self.header("authorization", format!("Bearer {}", token.as_ref()))
     }
 
-    /// The same service, called with a header.
+    /// Returns the same service, called with a header.
     #[must_use]
     pub fn header(&self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let headers = self.headers.clone().and_then(|mut headers| {
@@ -97,18 +97,18 @@ impl TestService {
         decode(Some(&headers.into_nats()), &body)
     }
 
-    /// Sends `body` as it is and gives the answer as it is, for envelopes and for bad input.
+    /// Sends `body` unchanged and returns the reply unchanged, for tests of envelopes and invalid input.
     ///
     /// # Errors
-    /// [`CallError::NoResponders`] if no message handler listens to `subject`, [`CallError::Invalid`] if
-    /// the subject or a header cannot be sent.
+    /// [`CallError::NoResponders`] if no message handler matches `subject`, [`CallError::Invalid`] if the subject or a
+    /// header cannot be sent.
     pub async fn request(&self, subject: &str, body: impl Into<Bytes>) -> Result<(Headers, Bytes), CallError> {
         let message = self.message(subject, body.into(), true)?;
         let answer = self.run(self.responder(subject)?, message).await;
         answer.ok_or_else(|| CallError::NoResponders { subject: subject.to_owned() })
     }
 
-    /// Publishes an event and waits until every handler of it has run; gives their number.
+    /// Publishes an event and waits until all its handlers have run; returns their number.
     ///
     /// # Errors
     /// [`CallError::Invalid`] if the subject, the data or a header cannot be sent.
@@ -136,7 +136,7 @@ impl TestService {
         })
     }
 
-    /// The message handler that listens to `subject`.
+    /// Returns the message handler that matches `subject`.
     fn responder(&self, subject: &str) -> Result<&BoundRoute, CallError> {
         let route = self.routes.iter().find(|route| is_for(route, Kind::Message, subject));
         route.ok_or_else(|| CallError::NoResponders { subject: subject.to_owned() })
@@ -147,7 +147,7 @@ impl TestService {
         call.conclude(result.and_then(whole))
     }
 
-    /// Runs the handler up to what it returns.
+    /// Runs the handler until it returns.
     async fn begin(&self, route: &BoundRoute, mut message: Message) -> (Call, Result<ReplyKind, RpcError>) {
         let allowance = self.limits.allowance(route.entry.route);
         let now = Instant::now();
@@ -171,7 +171,7 @@ impl TestService {
     }
 }
 
-/// A message while its handler is at it.
+/// A message in its handler.
 struct Call {
     exchange: Exchange,
     counters: Counters,
@@ -179,7 +179,7 @@ struct Call {
 }
 
 impl Call {
-    /// The answer, whose value stands in `out`; `None` if nobody is to be answered.
+    /// Returns the reply, whose value is in `out`; `None` if the message expects no reply.
     fn conclude(&mut self, result: Result<ReplyKind, RpcError>) -> Option<(Headers, Bytes)> {
         let Self { exchange, counters, out } = self;
         let answer = exchange.conclude(result, Instant::now(), MAX_PAYLOAD, counters, out)?;
@@ -193,7 +193,7 @@ impl fmt::Debug for TestService {
     }
 }
 
-/// One message has no room for a stream.
+/// Rejects a stream, which does not fit into one message.
 fn whole(written: ReplyKind) -> Result<ReplyKind, RpcError> {
     match written {
         ReplyKind::Stream(_) => {

@@ -1,8 +1,8 @@
-//! Traces across services: W3C Trace Context in and out, and the spans of requests and calls.
+//! Traces across services: W3C Trace Context for input and output, and the spans of requests and calls.
 //!
-//! - here: the two headers, and the context of the handler that runs now
-//! - `span`: what a request and a call look like to `tracing`
-//! - `otel` (with feature `otel` in its place): the same, by OpenTelemetry's messaging conventions
+//! - here: the two headers, and the context of the running handler
+//! - `span`: the spans of requests and calls for `tracing`
+//! - `otel` (replaces it with feature `otel`): the same, by OpenTelemetry's messaging conventions
 
 #[cfg(feature = "otel")]
 mod otel;
@@ -26,17 +26,17 @@ pub(crate) const STATE: &str = "tracestate";
 static TRACEPARENT: HeaderName = HeaderName::from_static(PARENT);
 static TRACESTATE: HeaderName = HeaderName::from_static(STATE);
 
-/// How much of what vendors add is passed on, in bytes and in members of the list.
+/// Limit of a forwarded `tracestate`, in bytes and in members of the list.
 const MAX_STATE: usize = 512;
 const MAX_MEMBERS: usize = 32;
-/// Members longer than this, in bytes, leave first where not all can stay.
+/// Members longer than this, in bytes, are dropped first if not all of them fit.
 const LONG_MEMBER: usize = 128;
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<TraceContext>>> = const { RefCell::new(None) };
 }
 
-/// What a request's span says of where the request arrived.
+/// The attributes of a request's span that depend on where the request arrived.
 #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "OpenTelemetry wants to know more"))]
 pub(crate) struct Origin<'a> {
     pub(crate) subject: &'a str,
@@ -44,33 +44,33 @@ pub(crate) struct Origin<'a> {
     pub(crate) handler: &'static str,
     pub(crate) queue: Option<&'a str>,
     pub(crate) is_event: bool,
-    /// Of the body, in bytes.
+    /// The size of the body, in bytes.
     pub(crate) size: usize,
 }
 
-/// A place in a trace (W3C Trace Context, level 1): the headers `traceparent` and `tracestate`.
+/// A position in a trace (W3C Trace Context, level 1): the headers `traceparent` and `tracestate`.
 ///
-/// Read with little, as all requests of a traced system bring one, and shared, as each poll of a handler makes
-/// it the present one.
+/// It is cheap to parse, because every request of a traced system carries one. It is shared, because each poll of a
+/// handler makes it the current one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TraceContext {
-    /// ASCII of this version. What a later one adds is left out, as the recommendation says.
+    /// ASCII of this version. Additions of later versions are dropped, as the recommendation requires.
     parent: [u8; PARENT_LEN],
     state: Option<Box<str>>,
 }
 
 /// The length of `00-<32 digits>-<16 digits>-<2 digits>`.
 const PARENT_LEN: usize = 55;
-/// Where its dashes are.
+/// The positions of its dashes.
 const DASHES: [usize; 3] = [2, 35, 52];
 
 impl TraceContext {
-    /// The place that the two values say; a malformed one is none.
+    /// Returns the context of the two values; `None` if they are malformed.
     pub(crate) fn parse(parent: &str, state: &str) -> Option<Self> {
         Some(Self { parent: traceparent(parent)?, state: tracestate(state) })
     }
 
-    /// Reads it from a message; one that is malformed is none.
+    /// Reads the context of a message; `None` if it is malformed.
     pub(crate) fn of(preface: &Preface<'_>) -> Option<Self> {
         let parent = traceparent(preface.traceparent?)?;
         let state = preface.tracestate.as_deref().and_then(tracestate);
@@ -81,7 +81,7 @@ impl TraceContext {
         str::from_utf8(&self.parent).unwrap_or_default()
     }
 
-    /// The 32 hexadecimal digits that all spans of the trace have in common.
+    /// Returns the 32 hexadecimal digits that all spans of the trace have in common.
     pub(crate) fn trace_id(&self) -> &str {
         self.parent().get(3..35).unwrap_or_default()
     }
@@ -98,16 +98,16 @@ impl TraceContext {
     }
 }
 
-/// The value of a header in any spelling. A message has few headers, so a look at each of them is cheap.
+/// Returns the value of a header, in any case. A message has few headers, so a scan of them is cheap.
 fn value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let (_, values) = headers.iter().find(|(known, _)| is_named(known.as_ref(), name))?;
     values.first().map(HeaderValue::as_str)
 }
 
-/// Adds the present context to what is about to be sent, unless the caller has set one.
+/// Adds the current context to an outgoing message, unless the caller has set one.
 ///
-/// With feature `otel` it is that of the current span; else the one that the running handler's request
-/// brought, unchanged: a hop that records nothing passes on what it got.
+/// With feature `otel` it is the context of the current span. Without it, it is the unchanged context of the running
+/// handler's request: a hop that records no spans forwards the context that it received.
 pub(crate) fn inject(headers: &mut HeaderMap) {
     if let Some(context) = current()
         && value(headers, PARENT).is_none()
@@ -124,8 +124,8 @@ fn current() -> Option<Arc<TraceContext>> {
     CURRENT.with_borrow(Clone::clone)
 }
 
-/// Makes `context` that of the calls which `poll` makes.
-// It stands round each poll of a handler.
+/// Makes `context` the context of the calls that `poll` makes.
+// Every poll of a handler calls this function.
 #[inline(always)]
 pub(crate) fn scoped<R>(context: Option<&Arc<TraceContext>>, poll: impl FnOnce() -> R) -> R {
     struct Restore(Option<Arc<TraceContext>>);
@@ -134,16 +134,16 @@ pub(crate) fn scoped<R>(context: Option<&Arc<TraceContext>>, poll: impl FnOnce()
             CURRENT.set(self.0.take());
         }
     }
-    // Most requests bring none, and pay nothing here.
+    // Most requests have no context, and pay nothing here.
     let Some(context) = context else { return poll() };
     let _restore = Restore(CURRENT.replace(Some(context.clone())));
     poll()
 }
 
-/// Reads `version "-" trace-id "-" parent-id "-" flags`, in lower-case hexadecimal digits, the ids not all zero.
-/// A later version may have more behind a further dash.
+/// Parses `version "-" trace-id "-" parent-id "-" flags`, in lower-case hexadecimal digits, with ids that are not all
+/// zero. A later version may have more fields after a further dash.
 fn traceparent(text: &str) -> Option<[u8; PARENT_LEN]> {
-    // Without a branch for each digit, as many requests bring one.
+    // Avoids a branch for each digit, because many requests carry the header.
     let hex = |part: &[u8]| part.iter().fold(true, |all, byte| all & matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let id = |part: &[u8]| part.iter().any(|byte| *byte != b'0');
     let (known, more) = text.as_bytes().split_first_chunk()?;
@@ -157,13 +157,13 @@ fn traceparent(text: &str) -> Option<[u8; PARENT_LEN]> {
     sound.then_some(ours)
 }
 
-/// What of a `tracestate` is passed on: of a list that is too long whole members are left out, the long ones first
-/// and then those at the end, as the newest stand in front. A list of too many members is none.
+/// Returns the part of a `tracestate` to forward. If the list is too long, whole members are dropped: first the long
+/// ones, then those at the end, because the newest come first. A list of too many members counts as absent.
 fn tracestate(text: &str) -> Option<Box<str>> {
     if text.is_empty() || memchr::memchr_iter(b',', text.as_bytes()).count() >= MAX_MEMBERS {
         return None;
     }
-    // What is passed on is what may be sent; the recommendation allows no other characters either.
+    // Only characters that may be sent are forwarded; the recommendation allows no others either.
     if !text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
         return None;
     }

@@ -1,7 +1,7 @@
 //! Spans for OpenTelemetry, by its semantic conventions for messaging (version 1.37).
 //!
-//! A message handler's span is of kind `server` and a call's of kind `client`, as both last until the
-//! answer; an event's are `consumer` and `producer`. All attributes are here and nowhere else.
+//! The span of a message handler is of kind `server` and that of a call of kind `client`, because both last until the
+//! reply. Those of an event are `consumer` and `producer`. This module defines all attributes.
 
 use std::io::Write;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{Origin, PARENT_LEN, TraceContext};
 
-/// The span of a request, at level `DEBUG`, as a child of the span that its sender named.
+/// Creates the span of a request, at level `DEBUG`, as a child of the span that its sender named.
 pub(crate) fn request_span(origin: &Origin<'_>, context: Option<&TraceContext>) -> Span {
     let Origin { subject, handler, pattern, queue, is_event, size } = *origin;
     let span = tracing::debug_span!(
@@ -35,15 +35,15 @@ pub(crate) fn request_span(origin: &Origin<'_>, context: Option<&TraceContext>) 
         messaging.message.body.size = size,
     );
     if let Some(remote) = context.and_then(TraceContext::to_otel) {
-        // Fails only where no OpenTelemetry layer is installed, and then nobody asks for the parent.
+        // This fails only if no OpenTelemetry layer is installed, and then the parent is not needed.
         let _ = span.set_parent(Context::new().with_remote_span_context(remote));
     }
     span
 }
 
-/// The span of a call, at level `DEBUG`, from its first attempt to its last word.
+/// Creates the span of a call, at level `DEBUG`, from its first attempt to its outcome.
 ///
-/// Its name has no subject: a caller's subjects may hold ids, and names are what is counted by.
+/// Its name has no subject: a caller's subjects may contain ids, and backends aggregate by name.
 pub(crate) fn call_span(subject: &str, is_event: bool) -> Span {
     tracing::debug_span!(
         "call",
@@ -59,7 +59,7 @@ pub(crate) fn call_span(subject: &str, is_event: bool) -> Span {
     )
 }
 
-/// Tells the span of a request or a call how it ended; `None` is a success.
+/// Records the outcome in the span of a request or a call; `None` is a success.
 pub(crate) fn end_span(span: &Span, failed: Option<&'static str>) {
     if let Some(code) = failed {
         span.record("otel.status_code", "ERROR");
@@ -67,7 +67,7 @@ pub(crate) fn end_span(span: &Span, failed: Option<&'static str>) {
     }
 }
 
-/// The context of the current span, if OpenTelemetry records it.
+/// Returns the context of the current span, if OpenTelemetry records it.
 pub(super) fn current() -> Option<TraceContext> {
     let context = Span::current().context();
     let span = context.span();
@@ -82,7 +82,7 @@ impl TraceContext {
         let span = SpanId::from_hex(parts.next()?).ok()?;
         let flags = u8::from_str_radix(parts.next()?, 16).ok()?;
         let state = self.state.as_deref().and_then(|state| TraceState::from_str(state).ok()).unwrap_or_default();
-        // Of the flags only `sampled` has a meaning that a later version may not change.
+        // Of the flags, only `sampled` has a meaning that a later version may not change.
         let flags = TraceFlags::new(flags) & TraceFlags::SAMPLED;
         Some(SpanContext::new(trace, span, flags, true, state))
     }
@@ -91,7 +91,7 @@ impl TraceContext {
         let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags().to_u8());
         let state = context.trace_state().header();
         let mut parent = [b'0'; PARENT_LEN];
-        // Three numbers of fixed width fill it exactly, so writing cannot fail.
+        // Three numbers of fixed width fill the buffer exactly, so writing cannot fail.
         let _ = write!(&mut parent[..], "00-{trace}-{span}-{flags:02x}");
         Self { parent, state: (!state.is_empty()).then(|| state.into()) }
     }

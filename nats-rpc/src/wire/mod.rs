@@ -1,8 +1,7 @@
-//! Which dialect a message speaks, and how its answer is written in the same one.
+//! Wire formats: detects the format of a message, and writes its reply in the same one.
 //!
-//! - [`native`]: the body is the data, headers carry the rest, the answer is the bare value.
-//! - [`nest`]: the envelope of NestJS, `{"pattern","data","id"}`, answered by
-//!   `{"response"|"err","isDisposed","id"}`.
+//! - [`native`]: the body is the data, headers carry the rest, the reply is the bare value.
+//! - [`nest`]: the envelope of NestJS, `{"pattern","data","id"}`; the reply is `{"response"|"err","isDisposed","id"}`.
 
 mod native;
 mod nest;
@@ -19,47 +18,47 @@ use crate::reply::ReplyKind;
 pub(crate) static ERROR: HeaderName = HeaderName::from_static("Nats-Service-Error");
 pub(crate) static ERROR_CODE: HeaderName = HeaderName::from_static("Nats-Service-Error-Code");
 
-/// The longest error text that a header repeats, in bytes; the body has it in full.
+/// The maximum length of an error text in a header, in bytes; the body has the full text.
 const MAX_ERROR_HEADER: usize = 256;
 
-/// Which dialects a service understands.
+/// The wire formats that a service accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WireFormat {
-    /// Both, told apart message by message. The default.
+    /// Both, detected for each message. The default.
     ///
-    /// A message is NestJS's if its body is an object whose `pattern`, normalised as NestJS does,
-    /// equals the subject, or that has a `pattern` and an `id` of 21 lower-case hexadecimal digits.
+    /// A message is in NestJS's format in two cases. Its body is an object whose `pattern`, normalised as NestJS does,
+    /// equals the subject; or the object has a `pattern` and an `id` of 21 lower-case hexadecimal digits.
     #[default]
     Auto,
-    /// NestJS's rules alone: a body without `pattern` and `data` is an event's bare payload.
+    /// NestJS's rules alone: a body without `pattern` and `data` is the bare payload of an event.
     Nest,
-    /// Never look for an envelope: the body is the data.
+    /// No envelopes: the body is the data.
     Native,
 }
 
-/// How one message wants to be answered.
+/// The format of the reply to one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Native,
-    /// With the request's `id` as it stood in the message; `None` where it had none.
+    /// With the request's `id`, exactly as in the message; `None` if it had none.
     Nest {
         id: Option<Bytes>,
     },
 }
 
-/// A message with its envelope taken off.
+/// A message without its envelope.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) dialect: Dialect,
     pub(crate) data: Option<Bytes>,
 }
 
-/// Takes the envelope off.
+/// Removes the envelope.
 ///
 /// # Errors
-/// A message that wants an answer and cannot be given to a handler, with the dialect to answer in.
-// Inlined, a body that is the data stays where it is.
+/// A request that cannot be given to a handler, with the format of the error reply.
+// Once inlined, it does not move a body that is the data.
 #[inline(always)]
 pub(crate) fn open(
     wire: WireFormat,
@@ -80,7 +79,7 @@ pub(crate) fn open(
     if is_bare { Ok(native::open(payload)) } else { open_any(wire, subject, payload, wants_answer) }
 }
 
-/// Takes the envelope off, however it is written.
+/// Removes an envelope in any spelling.
 fn open_any(
     wire: WireFormat,
     subject: &str,
@@ -97,7 +96,7 @@ fn open_any(
 }
 
 impl Dialect {
-    /// Writes what stands before the value of an answer.
+    /// Writes the part before the value of a reply.
     pub(crate) fn begin(&self, out: &mut Vec<u8>) {
         match self {
             Self::Native => {}
@@ -105,7 +104,7 @@ impl Dialect {
         }
     }
 
-    /// Completes an answer whose value stands in `out` behind [`begin`](Self::begin).
+    /// Completes a reply whose value is in `out` after [`begin`](Self::begin).
     pub(crate) fn finish(&self, written: &ReplyKind, out: &mut Vec<u8>) {
         match (self, written) {
             (Self::Native, _) => {}
@@ -117,7 +116,7 @@ impl Dialect {
         }
     }
 
-    /// Completes one of several answers, likewise.
+    /// Completes one of several replies in the same way.
     pub(crate) fn finish_item(&self, out: &mut Vec<u8>) {
         match self {
             Self::Native => {}
@@ -125,7 +124,7 @@ impl Dialect {
         }
     }
 
-    /// Writes the answer for `error` in place of what stands in `out`.
+    /// Writes the reply for `error` over the content of `out`.
     pub(crate) fn error(&self, error: &RpcError, out: &mut Vec<u8>) {
         out.clear();
         match self {
@@ -135,7 +134,7 @@ impl Dialect {
     }
 }
 
-/// The headers of an error answer, the same in both dialects.
+/// Returns the headers of an error reply, the same in both formats.
 pub(crate) fn error_headers(error: &RpcError) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(ERROR.clone(), header_text(error.message()));
@@ -143,10 +142,10 @@ pub(crate) fn error_headers(error: &RpcError) -> HeaderMap {
     headers
 }
 
-/// `text` as far as a header can hold it: short, on one line, and of printable ASCII.
+/// Returns the part of `text` that fits into a header: short, on one line, and of printable ASCII.
 ///
-/// Clients exist that drop all headers of a message for one byte that is not ASCII, so that an error reads as a success.
-/// The body has the full text.
+/// Some clients drop all headers of a message for one byte that is not ASCII, so that an error reads as a success. The
+/// body has the full text.
 fn header_text(text: &str) -> HeaderValue {
     let printable = |c: char| match c {
         ' '..='~' => c,
@@ -155,11 +154,11 @@ fn header_text(text: &str) -> HeaderValue {
     };
     let line: String = text.chars().take(MAX_ERROR_HEADER).map(printable).collect();
     let line = line.trim();
-    // An empty value would read as "no error" to the services clients.
+    // An empty value would mean "no error" to clients of NATS services.
     HeaderValue::from(if line.is_empty() { "error" } else { line })
 }
 
-/// The body of an error answer; `status` is NestJS's habit.
+/// The body of an error reply; NestJS expects `status`.
 #[derive(serde::Serialize)]
 struct ErrorBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,7 +177,7 @@ fn error_body(out: &mut Vec<u8>, error: &RpcError, status: Option<u16>) {
     let body = ErrorBody { status, code: error.code().as_str(), message: error.message(), details: error.details() };
     let start = out.len();
     if serde_json::to_writer(&mut *out, &body).is_err() {
-        // Strings and raw JSON cannot fail to serialise into memory; an answer leaves all the same.
+        // Strings and raw JSON cannot fail to serialise into memory. Even so, the reply is sent.
         out.truncate(start);
         out.extend_from_slice(br#"{"code":"INTERNAL","message":"internal error"}"#);
     }

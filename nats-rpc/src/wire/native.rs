@@ -1,4 +1,4 @@
-//! The native dialect: the body is the data, and the answer is the bare value.
+//! The native wire format: the body is the data, and the reply is the bare value.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ pub(super) fn open(payload: Bytes) -> Opened {
     Opened { dialect: Dialect::Native, data: (!payload.is_empty()).then_some(payload) }
 }
 
-/// `{"code","message","details"?}`
+/// Writes `{"code","message","details"?}`.
 pub(super) fn error(out: &mut Vec<u8>, error: &RpcError) {
     error_body(out, error, None);
 }

@@ -1,8 +1,8 @@
-//! The dialect of NestJS's NATS transport.
+//! The wire format of NestJS's NATS transport.
 //!
-//! A request is `{"pattern","data","id"}`; without an `id` it is an event. An answer has exactly the
-//! keys `response` or `err`, `isDisposed` and `id`: any further key makes NestJS 12 hand the whole
-//! envelope to its caller, and an empty body makes it report that nobody subscribes.
+//! A request is `{"pattern","data","id"}`; without an `id` it is an event. A reply has exactly the keys `response` or
+//! `err`, `isDisposed` and `id`. With any further key, NestJS 12 passes the whole envelope to its caller. With an
+//! empty body, it reports that there are no subscribers.
 
 pub(super) mod usual;
 
@@ -23,24 +23,24 @@ use super::{Dialect, Opened, error_body};
 use crate::decode::DecodeError;
 use crate::error::RpcError;
 
-/// How deep and how wide an object pattern may be, as in NestJS.
+/// The maximum depth and width of an object pattern, as in NestJS.
 const MAX_PATTERN_DEPTH: usize = 5;
 const MAX_PATTERN_KEYS: usize = 20;
 
-/// The longest `id` that is sent back, in bytes. NestJS's have 23; one as long as a message could be would
-/// leave no room for an answer.
+/// The maximum length of an `id` that a reply repeats, in bytes. NestJS's own have 23 bytes. An `id` as long as a
+/// message would leave no space for the reply.
 pub(super) const MAX_ID: usize = 256;
 
-/// Searched for in every body that may be an envelope, so it is made ready once.
+/// Finds the key in every body that may be an envelope; prepared once.
 static PATTERN_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"pattern\""));
 
-/// The fields of an object that NestJS reads. `null` is not absent: to NestJS an `id` of `null` is an id.
+/// The fields of an object that NestJS reads. `null` is not absent: for NestJS, an `id` of `null` is an id.
 #[derive(Default)]
 struct Fields<'a> {
     pattern: Option<&'a RawValue>,
     data: Option<&'a RawValue>,
     id: Option<&'a RawValue>,
-    /// A field that stands there more than once. JavaScript takes the last one, others the first.
+    /// A field that occurs more than once. JavaScript uses the last one, other parsers use the first.
     repeated: Option<&'static str>,
 }
 
@@ -90,7 +90,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// Refuses an envelope of which two readers would read two things.
+    /// Rejects an envelope that two parsers would read differently.
     fn unambiguous(self, payload: &Bytes) -> Result<Self, (Dialect, RpcError)> {
         let Some(name) = self.repeated else { return Ok(self) };
         let id = self.id.filter(|id| name != "id" && id.get().len() <= MAX_ID);
@@ -99,7 +99,7 @@ impl Fields<'_> {
     }
 }
 
-/// A parsed envelope; the parts share the message's memory.
+/// A parsed envelope. Its parts share the memory of the message.
 #[derive(Debug)]
 pub(super) struct Envelope {
     data: Option<Bytes>,
@@ -113,7 +113,7 @@ impl Envelope {
             return Err((Dialect::Nest { id: None }, RpcError::invalid_argument(why)));
         }
         let dialect = Dialect::Nest { id: self.id };
-        // NestJS would run the handler as an event's and let the caller wait for ever.
+        // NestJS would run the handler as an event handler, and the caller would wait forever.
         if wants_answer && dialect == (Dialect::Nest { id: None }) {
             let error = RpcError::invalid_argument("the message has a reply subject and no `id`: a request needs one");
             return Err((dialect, error));
@@ -122,17 +122,17 @@ impl Envelope {
     }
 }
 
-/// Two cheap looks, which spare nearly every native body the parse.
+/// Two cheap checks, which avoid parsing of nearly every native body.
 #[inline]
 pub(super) fn may_be_envelope(payload: &[u8]) -> bool {
     let first = payload.iter().find(|byte| !byte.is_ascii_whitespace());
     first == Some(&b'{') && PATTERN_KEY.find(payload).is_some()
 }
 
-/// The envelope, if the body is one for `subject` (see [`WireFormat::Auto`](super::WireFormat::Auto)).
+/// Returns the envelope, if the body is one for `subject` (see [`WireFormat::Auto`](super::WireFormat::Auto)).
 ///
 /// # Errors
-/// 400 if one of the fields that decide this is there more than once.
+/// 400 if one of the deciding fields occurs more than once.
 pub(super) fn recognise(subject: &str, payload: &Bytes) -> Result<Option<Envelope>, (Dialect, RpcError)> {
     if !may_be_envelope(payload) {
         return Ok(None);
@@ -144,11 +144,11 @@ pub(super) fn recognise(subject: &str, payload: &Bytes) -> Result<Option<Envelop
     Ok(ours.then(|| envelope(payload, &fields)))
 }
 
-/// The envelope by NestJS's own rules: a body with neither `pattern` nor `data` is bare data.
+/// Returns the envelope by NestJS's own rules: a body with neither `pattern` nor `data` is bare data.
 ///
 /// # Errors
-/// 400 if the body is no JSON, for which NestJS would leave the caller waiting, or if a field of the envelope is there
-/// more than once.
+/// 400 if the body is not valid JSON, for which NestJS would leave the caller waiting. Also if a field of the envelope
+/// occurs more than once.
 pub(super) fn parse(payload: &Bytes) -> Result<Envelope, (Dialect, RpcError)> {
     let body = payload.strip_prefix(b"\xef\xbb\xbf".as_slice()).unwrap_or(payload);
     let broken = |error: serde_json::Error| {
@@ -156,7 +156,7 @@ pub(super) fn parse(payload: &Bytes) -> Result<Envelope, (Dialect, RpcError)> {
         let error = RpcError::invalid_argument(format!("the message is no NestJS envelope: {error}"));
         (Dialect::Nest { id: None }, error)
     };
-    // serde would read an array as the fields in their order; to NestJS it is external data, as a number is.
+    // serde would read an array as the fields in their order. For NestJS an array is external data, like a number.
     if body.trim_ascii_start().first() != Some(&b'{') {
         let value: &RawValue = serde_json::from_slice(body).map_err(broken)?;
         return Ok(Envelope { data: Some(payload.slice_ref(value.get().as_bytes())), id: None });
@@ -174,7 +174,7 @@ fn envelope(payload: &Bytes, fields: &Fields<'_>) -> Envelope {
     Envelope { data: fields.data.map(share), id: fields.id.map(share) }
 }
 
-/// Whether `id` looks like one of NestJS's: 21 lower-case hexadecimal digits.
+/// Returns `true` if `id` has the form of NestJS's ids: 21 lower-case hexadecimal digits.
 fn is_generated_id(id: &RawValue) -> bool {
     let digits = id.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     digits.is_some_and(|digits| is_id_digits(digits.as_bytes()))
@@ -184,7 +184,7 @@ fn is_id_digits(digits: &[u8]) -> bool {
     digits.len() == ID_DIGITS && digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The subject that NestJS makes of a pattern in JSON; `None` where it makes none that can be sent to.
+/// Returns the subject that NestJS derives from a pattern in JSON; `None` if it derives none that is valid.
 pub(crate) fn normalised(pattern: &RawValue) -> Option<String> {
     let text = pattern.get();
     match text.as_bytes().first()? {
@@ -225,9 +225,9 @@ fn normalise(value: &Value, depth: usize, out: &mut String) -> Option<()> {
 }
 
 /// Compares two keys as JavaScript's `localeCompare` does for visible ASCII: punctuation, digits, letters without
-/// their case; then lower case first. Other characters follow the letters.
+/// regard to case, then lower case first. Other characters follow the letters.
 ///
-/// `#[message_pattern({..})]` sorts by the same order, so that both print the same subject.
+/// `#[message_pattern({..})]` sorts in the same order, so that both produce the same subject.
 fn locale_compare(a: &str, b: &str) -> Ordering {
     const PUNCTUATION: &str = "_-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$";
     let primary = |c: char| match PUNCTUATION.find(c) {
@@ -235,7 +235,7 @@ fn locale_compare(a: &str, b: &str) -> Ordering {
         None => (true, u32::from(c.to_ascii_lowercase()) as usize),
     };
     let by_letter = a.chars().map(primary).cmp(b.chars().map(primary));
-    // In ASCII lower case is greater, so the sides change places.
+    // In ASCII, lower case is greater, so the operands are swapped.
     by_letter.then_with(|| b.cmp(a))
 }
 
@@ -259,13 +259,13 @@ pub(super) fn finish(out: &mut Vec<u8>, id: Option<&[u8]>) {
     end(out, id);
 }
 
-/// One of several answers: without `isDisposed`, more follow.
+/// Completes one of several replies: without `isDisposed`, more follow.
 pub(super) fn finish_item(out: &mut Vec<u8>, id: Option<&[u8]>) {
     put_id(out, id);
     out.push(b'}');
 }
 
-/// The answer of a handler that returns nothing: NestJS completes its caller without a value.
+/// Writes the reply of a handler that returns nothing: NestJS completes its caller without a value.
 pub(super) fn nothing(out: &mut Vec<u8>, id: Option<&[u8]>) {
     out.push(b'{');
     end(out, id);

@@ -1,4 +1,4 @@
-//! What holds for every message and every answer.
+//! Properties of every message and every reply.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn wire() -> impl Strategy<Value = WireFormat> {
     prop::sample::select(vec![WireFormat::Auto, WireFormat::Nest, WireFormat::Native])
 }
 
-/// Mostly text that nearly is an envelope.
+/// Mostly text that is almost an envelope.
 fn body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..64),
@@ -47,7 +47,7 @@ fn envelope(data: &Value, id: &Value) -> impl Strategy<Value = String> + use<> {
     Just(members).prop_shuffle().prop_map(|members| format!("{{{}}}", members.join(", ")))
 }
 
-/// Text that is, or nearly is, an envelope as NestJS's own client writes it.
+/// Text that is, or almost is, an envelope as NestJS's own client writes it.
 fn usual() -> impl Strategy<Value = (String, String)> {
     let subject = prop_oneof![4 => "[a-z.]{1,6}", 1 => "[a-z\"\\\\é\u{1}]{1,4}"];
     let data = prop_oneof![

@@ -1,4 +1,4 @@
-//! The acknowledgement of a JetStream publish, which a caller must not take for the reply to its request.
+//! The acknowledgement of a JetStream publish, which a caller must not mistake for the reply to its request.
 //!
 //! A stream that captures the subject of a request acknowledges the request to its reply subject, before the service
 //! replies. The acknowledgement is JSON without headers, so a lenient reply type decodes it into a success.
@@ -9,15 +9,15 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// The header of a reply that has the shape of an acknowledgement and is none.
+/// The header of a reply that has the form of an acknowledgement but is none.
 static REPLY: HeaderName = HeaderName::from_static("Rpc-Reply");
 
 /// The beginnings of an acknowledgement, as nats-server writes it.
 const BEGINNINGS: [&[u8]; 2] = [b"{\"stream\":\"", b"{\"error\":{\"code\":"];
-/// More than an acknowledgement has, in bytes.
+/// An upper limit for the length of an acknowledgement, in bytes.
 const MAX_LEN: usize = 2_048;
 
-/// The members of an acknowledgement; with any other it is none.
+/// The members of an acknowledgement. A body with any other member is not an acknowledgement.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PublishAck<'a> {
@@ -40,7 +40,7 @@ struct PublishAck<'a> {
     _error: Option<IgnoredAny>,
 }
 
-/// The name of the stream, if `body` is exactly an acknowledgement as nats-server writes it.
+/// Returns the name of the stream, if `body` is exactly an acknowledgement as nats-server writes it.
 #[inline]
 pub(crate) fn stream_of(body: &[u8]) -> Option<Cow<'_, str>> {
     if BEGINNINGS.iter().any(|beginning| body.starts_with(beginning)) { read(body) } else { None }
@@ -54,7 +54,7 @@ fn read(body: &[u8]) -> Option<Cow<'_, str>> {
     serde_json::from_slice(body).ok().map(|PublishAck { stream, .. }| stream)
 }
 
-/// The headers that tell a reply of a handler from an acknowledgement; `None` for a `body` of another shape.
+/// Returns the headers that distinguish a reply from an acknowledgement; `None` for a `body` of another form.
 #[inline]
 pub(crate) fn told_apart(body: &[u8]) -> Option<HeaderMap> {
     stream_of(body)?;

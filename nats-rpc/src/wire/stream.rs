@@ -1,45 +1,46 @@
-//! The frames of a stream in the native dialect; `docs/wire.md` has the protocol.
+//! The frames of a stream in the native wire format; `docs/wire.md` specifies the protocol.
 
 use std::fmt;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 
-/// The header that makes a message a frame.
+/// The header that marks a message as a frame.
 pub(crate) const STREAM_HEADER: &str = "Rpc-Stream";
 static STREAM: HeaderName = HeaderName::from_static(STREAM_HEADER);
 
 /// The header with the id of the service instance that sends a frame.
 static INSTANCE: HeaderName = HeaderName::from_static("Rpc-Instance");
 
-/// The word of [`Frame::Ping`] that is sent, and the one that later versions send. A receiver of an older version
-/// takes a frame that it does not know for the only reply, so nothing may send `ping` before all receive it.
+/// The keyword of [`Frame::Ping`] that this version sends, and the one that later versions send. A receiver of an
+/// older version mistakes an unknown frame for the only reply. So no version may send `ping` before all receivers
+/// accept it.
 const PING: &str = "ask";
 const LATER_PING: &str = "ping";
 
-/// How many items a caller may grant ahead of what was sent.
+/// The maximum number of items that a caller may grant beyond those already sent.
 pub(crate) const MAX_WINDOW: u64 = 1_024;
 
-/// What a message says of its stream: a word and, behind a space, a number.
+/// The content of a frame header: a keyword and, after a space, a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
-    /// In a request: the caller takes a stream, and this many items to begin with.
+    /// In a request: the caller accepts a stream, and initially this many items.
     Open(u64),
-    /// An item; they count from 1.
+    /// An item; its number counts from 1.
     Item(u64),
-    /// Asks whether the caller is still there. This many items were sent.
+    /// Checks that the caller is still connected. This many items were sent.
     Ping(u64),
-    /// There are no more items; it counts as one.
+    /// The end of the items; it counts as one.
     End(u64),
-    /// An error ends the stream; it counts as an item.
+    /// An error that ends the stream; it counts as an item.
     Error(u64),
-    /// From the caller: this many items may have been sent in all.
+    /// From the caller: the total number of items that may be sent.
     Credit(u64),
-    /// From the caller: nobody takes any more.
+    /// From the caller: it accepts no more items.
     Cancel,
 }
 
 impl Frame {
-    /// The frame that a message is, if it is one.
+    /// Returns the frame of a message, if it is one.
     pub(crate) fn of(headers: Option<&HeaderMap>) -> Option<Self> {
         Self::parse(headers?.get(STREAM.clone())?.as_str())
     }
@@ -50,7 +51,7 @@ impl Frame {
             None => (text, None),
         };
         if number.is_some_and(|digits| !digits.bytes().all(|byte| byte.is_ascii_digit())) {
-            // `parse` would take a sign.
+            // `parse` would accept a sign.
             return None;
         }
         let number = number.map(|digits| digits.parse().ok());
@@ -66,7 +67,7 @@ impl Frame {
         }
     }
 
-    /// Adds the header that says so.
+    /// Adds the header of the frame.
     pub(crate) fn write(self, headers: &mut HeaderMap) {
         headers.insert(STREAM.clone(), HeaderValue::from(self.to_string()));
     }
@@ -92,10 +93,10 @@ impl fmt::Display for Frame {
     }
 }
 
-/// How many items a request takes to begin with, by its header [`STREAM_HEADER`].
+/// Returns the number of items that a request initially accepts, from its header [`STREAM_HEADER`].
 ///
 /// # Errors
-/// If it says anything else.
+/// If the header has any other content.
 pub(crate) fn window(header: &str) -> Result<u64, ()> {
     match Frame::parse(header) {
         Some(Frame::Open(window)) => Ok(window.min(MAX_WINDOW)),
@@ -108,10 +109,10 @@ pub(crate) fn write_instance(headers: &mut HeaderMap, instance: &HeaderValue) {
     headers.insert(INSTANCE.clone(), instance.clone());
 }
 
-/// Which service instance sent a frame.
+/// The service instance that sent a frame.
 ///
-/// The reply subject of a frame does not tell it: nats-server gives each frame another one when a request crosses
-/// accounts. Frames of older versions have no id; their reply subject is the same for the whole stream, as they
+/// The reply subject of a frame does not identify it: nats-server gives each frame another one when a request crosses
+/// accounts. Frames of older versions have no id. Their reply subject is the same for the whole stream, because they
 /// cannot cross accounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sender {
@@ -159,7 +160,7 @@ mod tests {
         ) {
             if let Some(frame) = Frame::parse(&text) {
                 let written = frame.to_string();
-                // Zeros in front are no other number.
+                // Leading zeros do not change the number.
                 let (word, number) = text.split_once(' ').unwrap_or((&text, ""));
                 let word = if word == LATER_PING { PING } else { word };
                 let number = number.trim_start_matches('0');

@@ -1,4 +1,4 @@
-//! What an account is, and where accounts are kept.
+//! Accounts: their data, and their store.
 
 mod store;
 
@@ -10,35 +10,35 @@ use users::UserId;
 
 pub use self::store::{Accounts, RoleError};
 
-/// What proves who logs in, and what they may do.
+/// A user's credentials and permissions.
 ///
-/// The e-mail address is not in it: only its hash is known, as the key.
+/// It does not contain the e-mail address: auth stores only the hash of the address, as the key.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Account {
-    /// The user's id, for ever.
+    /// The user's id, which never changes.
     pub user_id: UserId,
     /// The bcrypt hash of the password.
     pub password_hash: String,
-    /// The password's fingerprint, if its hash was renewed since it was chosen.
+    /// The password's fingerprint, present if the hash was renewed since the user chose the password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     password_origin: Option<PasswordFingerprint>,
     /// Names of roles, such as `admin`.
     #[serde(default)]
     pub roles: Vec<String>,
-    /// What access tokens are issued with; a token of a lower epoch is refused everywhere.
+    /// The epoch that access tokens are issued with; every guard rejects a token of a lower epoch.
     #[serde(default)]
     pub epoch: u64,
-    /// Sessions begun in a lower epoch have ended.
+    /// The session epoch; sessions of a lower epoch have ended.
     #[serde(default)]
     pub sessions_epoch: u64,
-    /// Whether nobody may log in.
+    /// `true` if log-ins are rejected.
     #[serde(default)]
     pub locked: bool,
 }
 
 impl Account {
-    /// An account without roles, under a new id.
+    /// Returns an account without roles, under a new id.
     pub fn new(password_hash: String) -> Self {
         Self {
             user_id: UserId::generate(),
@@ -51,37 +51,37 @@ impl Account {
         }
     }
 
-    /// What stands for the present password, also after its hash was renewed.
+    /// Returns the fingerprint of the present password, which stays the same when the hash is renewed.
     pub fn password(&self) -> PasswordFingerprint {
         self.password_origin.clone().unwrap_or_else(|| PasswordFingerprint::of(&self.password_hash))
     }
 
-    /// Puts another hash of the same password in place of the present one.
+    /// Replaces the hash by another one of the same password.
     pub(crate) fn renew_hash(&mut self, hash: &str) {
         self.password_origin = Some(self.password());
         hash.clone_into(&mut self.password_hash);
     }
 
-    /// Puts the hash of another password in place of the present one.
+    /// Replaces the hash by that of another password.
     pub(crate) fn change_password(&mut self, hash: &str) {
         self.password_origin = None;
         hash.clone_into(&mut self.password_hash);
     }
 
-    /// Ends every access token issued so far; sessions go on and get others.
+    /// Ends every access token issued so far; sessions continue and get new tokens.
     ///
-    /// Of this record alone nobody hears: once it is written, the epoch has to be announced.
+    /// This changes the record only: after writing it, the caller must announce the epoch.
     pub fn end_tokens(&mut self) {
         self.epoch = self.epoch.saturating_add(1);
     }
 
-    /// Ends every session and every access token there is; announced as [`end_tokens`](Self::end_tokens).
+    /// Ends every existing session and access token; the caller announces it as for [`end_tokens`](Self::end_tokens).
     pub fn end_sessions(&mut self) {
         self.end_tokens();
         self.sessions_epoch = self.epoch;
     }
 
-    /// Whether a session of `owner` may go on, while the global epoch is `global_epoch`.
+    /// Returns `true` if a session of `owner` may continue, while the global epoch is `global_epoch`.
     pub(crate) fn admits(&self, owner: &Owner, global_epoch: u64) -> bool {
         !self.locked
             && self.user_id.to_string() == owner.user
@@ -106,36 +106,36 @@ impl fmt::Debug for Account {
 pub struct Role(String);
 
 impl Role {
-    /// Checks `text`; `None` if it is no name of a role.
+    /// Parses `text`; `None` if it is not a role name.
     pub fn parse(text: &str) -> Option<Self> {
         let is_name = (1..=32).contains(&text.len())
             && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
         is_name.then(|| Self(text.to_owned()))
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Where an account is found: the hash of the user's e-mail address.
+/// The key of an account: the hash of the user's e-mail address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AccountKey(String);
 
 impl AccountKey {
-    /// The key of the account of `email`.
+    /// Returns the key of the account of `email`.
     pub fn of(email: &Email) -> Self {
         Self(email.key())
     }
 
-    /// The key that a session remembers.
+    /// Returns the key that a session stores.
     pub(crate) fn remembered(key: String) -> Self {
         Self(key)
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

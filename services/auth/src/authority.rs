@@ -1,4 +1,4 @@
-//! What the handlers do: accounts, passwords, sessions and tokens, put together.
+//! The implementation of the handlers: accounts, passwords, sessions and tokens.
 
 mod announcements;
 mod endings;
@@ -37,11 +37,11 @@ pub(crate) use self::password_change::reset;
 use self::remains::Written;
 pub(crate) use self::sessions::OwnSessions;
 
-/// What every user may do with the profile that is theirs.
+/// Scope of every user's token: access to the user's own profile.
 const SCOPE: &str = "profile:read profile:write";
 const USER_CREATED: &str = "user.created";
 
-/// Who may be whom. Cheap to clone.
+/// Accounts, sessions and tokens, with all that the handlers need. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Authority(Arc<Parts>);
 
@@ -64,11 +64,11 @@ struct Parts {
     issuer: TokenIssuer,
     events: Client,
     audit: Audit,
-    /// Published for as long as the service runs.
+    /// Keeps the beacon published while the service runs.
     _beacon: Arc<TrustBeacon>,
 }
 
-/// What a user holds after signing up.
+/// The reply to a sign-up.
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SignedUp {
@@ -77,19 +77,19 @@ pub(crate) struct SignedUp {
     tokens: Tokens,
 }
 
-/// An access token, and the refresh token that gets the next one.
+/// An access token, and the refresh token for the next one.
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Tokens {
     access_token: String,
     refresh_token: String,
-    /// By which the device is known at the next log-in; where a password was given.
+    /// Identifies the device at the next log-in; present if the caller gave a password.
     #[serde(skip_serializing_if = "Option::is_none")]
     device_token: Option<String>,
 }
 
 impl Authority {
-    /// Opens the buckets, which must have been provisioned.
+    /// Opens the buckets, which must exist already.
     pub(crate) async fn open(
         config: ServiceContext,
         settings: Settings,
@@ -127,15 +127,15 @@ impl Authority {
         })))
     }
 
-    /// The keys that access tokens can be verified with.
+    /// Returns the keys that verify access tokens.
     pub(crate) fn public_keys(&self) -> JwkSet {
         self.0.keys.public()
     }
 
-    /// Makes an account; 409 if the address has one.
+    /// Creates an account; 409 if the address has one.
     ///
-    /// Of several that sign up with one address at once, the compare-and-set on the account lets one
-    /// through. Should the process end between account and profile, the next log-in writes the profile.
+    /// Of concurrent sign-ups with one address, the compare-and-set on the account lets one succeed. If the process
+    /// ends between account and profile, the next log-in writes the profile.
     pub(crate) async fn sign_up(&self, email: &str, password: &str, caller: &Caller) -> Result<SignedUp, RpcError> {
         let email = Email::parse_new(email).map_err(|error| RpcError::invalid_argument(error.to_string()))?;
         let password = Password::parse(password)?;
@@ -145,7 +145,7 @@ impl Authority {
         let request = parts.throttle.request(caller, None);
         parts.passwords.check(&request)?;
         parts.throttle.sign_up(&key, caller).await?;
-        // Not what decides; it spares the hashing.
+        // This check spares the hashing; the compare-and-set decides.
         if parts.accounts.find(&key).await?.is_some() {
             return Err(taken());
         }
@@ -167,7 +167,7 @@ impl Authority {
         Ok(SignedUp { user_id: account.user_id, tokens })
     }
 
-    /// Ends a session. One that has ended, or never was, is no error (RFC 7009, section 2.2).
+    /// Ends a session. An ended or unknown session is no error (RFC 7009, section 2.2).
     pub(crate) async fn log_out(&self, refresh_token: &str) -> Result<(), RpcError> {
         match self.0.sessions.log_out(refresh_token).await {
             Ok(session) => {
@@ -179,12 +179,12 @@ impl Authority {
         }
     }
 
-    /// The epoch of everybody.
+    /// Returns the global epoch.
     fn global_epoch(&self) -> Result<u64, RpcError> {
         Ok(self.0.revocations.global_epoch()?)
     }
 
-    /// Begins a session, of a new device or of the one that is known.
+    /// Begins a session, of a new or a known device.
     async fn begin_session(
         &self,
         key: &AccountKey,
@@ -207,7 +207,7 @@ impl Authority {
         Ok(Tokens { access_token, refresh_token: issued.refresh_token, device_token: Some(device_token) })
     }
 
-    /// An access token of `account`'s user in `session`, of the epoch `global_epoch`.
+    /// Issues an access token for the user of `account` in `session`, with the epoch `global_epoch`.
     fn access_token(&self, session: &Session, account: &Account, global_epoch: u64) -> Result<String, RpcError> {
         let sub = account.user_id.to_string();
         let grant = Grant::new(&sub, &session.id).epoch(account.epoch).global_epoch(global_epoch);

@@ -1,4 +1,4 @@
-//! The caller of a handler that checks a password: its source, its device, and how long it waits.
+//! The caller of a handler that checks a password: source, device and deadline.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use nats_rpc_jwt::ClientIp;
 
 /// The header that carries a device token.
 pub(crate) const DEVICE_HEADER: &str = "nrpc-device";
-/// The part of the time that is kept for the reply: a tenth, and no more than this.
+/// Part of the time that is reserved for the reply: a tenth, at most this.
 const REPLY_MARGIN: Duration = Duration::from_millis(500);
 
 /// A caller, before any password is checked.
@@ -15,7 +15,7 @@ const REPLY_MARGIN: Duration = Duration::from_millis(500);
 pub(crate) struct Caller {
     /// The source, if a gateway proved it.
     pub(crate) source: Option<String>,
-    /// The device token that the caller sent; it proves nothing yet.
+    /// The device token that the caller sent, not yet verified.
     pub(crate) device: Option<String>,
     deadline: Instant,
 }
@@ -28,7 +28,7 @@ impl Caller {
         Self { source, device, deadline }
     }
 
-    /// The latest time for a reply, a little before the caller stops waiting.
+    /// Returns the deadline of the reply, a little before the caller's timeout.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }

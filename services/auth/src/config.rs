@@ -1,4 +1,4 @@
-//! What the service must be told, and what it may be told.
+//! Settings: required and optional.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -7,35 +7,35 @@ use nats_rpc::{Subject, renamed_variable};
 use nats_rpc_jwt::SecretKey;
 use nats_rpc_jwt::{DEFAULT_AUDIENCE, DEFAULT_ISSUER, JwtConfigError};
 
-/// Variables that had another name.
+/// Renamed variables: old name, new name.
 const RENAMED: [(&str, &str); 1] = [("KEY_MARGIN_MS", "KEY_ACTIVATION_DELAY_MS")];
 
 /// The service's settings.
 ///
 /// | variable | is | default |
 /// |---|---|---|
-/// | `JWT_SECRET` | what access tokens are signed with, at least 32 bytes; not set: key pairs, published in the key ring | none |
-/// | `KEY_ROTATION_HOURS` | how long a key pair signs, 1 to 8,760 | 24 |
-/// | `KEY_ACTIVATION_DELAY_MS` | how long a new key pair is known before it signs, 1 to 600,000 | 10000 |
-/// | `JWT_REFRESH_SECRET` | the pepper of refresh tokens, at least 32 bytes, another one | none |
+/// | `JWT_SECRET` | secret that signs access tokens, at least 32 bytes; if not set, key pairs published in the key ring sign them | none |
+/// | `KEY_ROTATION_HOURS` | signing time of a key pair, 1 to 8,760 | 24 |
+/// | `KEY_ACTIVATION_DELAY_MS` | time between the publication of a key pair and its first signature, 1 to 600,000 | 10000 |
+/// | `JWT_REFRESH_SECRET` | pepper of refresh tokens, at least 32 bytes, different from `JWT_SECRET` | none |
 /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
 /// | `BCRYPT_COST` | 10 to 15; each step doubles the work | 12 |
-/// | `SIGN_UPS_PER_MINUTE` | of each instance, by callers whose address a gateway proves, and as many by the others, 1 to 60,000; from one address 20 (or half of them, if that is less) and then one a minute, from its networks up to 60 | 120 |
-/// | `LOG_INS_PER_MINUTE` | of each instance, by callers whose address no gateway proves, 1 to 60,000 | 600 |
-/// | `JWT_ASSERTION_SECRET` | with a `JWT_SECRET`: what gateways prove callers' addresses with, at least 32 bytes, another one; without, they do it with keys in the ring `gw_jwks` | none: nobody is believed |
-/// | `SESSION_GRACE_MS` | how long a used refresh token gets its successor again, as long as that was not used, 0 to 86,400,000 | 10000 |
-/// | `SESSION_IDLE_HOURS` | how long a session lives without a refresh, 1 to 87,600 | 168 |
-/// | `SESSION_ABSOLUTE_HOURS` | how long a session lives in all, 1 to 87,600 | 720 |
-/// | `SESSIONS_PER_USER` | how many sessions a user may have, 1 to 1,000; one more ends the oldest | 50 |
-/// | `DEVICE_LIFETIME_DAYS` | how long a device is known after a log-in, 1 to 400 | 90 |
-/// | `PASSWORD_MIN_LENGTH` | characters of a new password, 8 to 64 | 8 |
-/// | `PASSWORD_RESET_SUBJECT` | where a mailer is told reset tokens; **only it may subscribe there** | none: nobody is told |
+/// | `SIGN_UPS_PER_MINUTE` | sign-ups per minute and instance by callers with a proven address, and as many by all others, 1 to 60,000; from one address 20 (or half of the limit, if that is less) and then one a minute, from its networks up to 60 | 120 |
+/// | `LOG_INS_PER_MINUTE` | log-ins per minute and instance by callers without a proven address, 1 to 60,000 | 600 |
+/// | `JWT_ASSERTION_SECRET` | only with a `JWT_SECRET`: secret that signs gateways' client IP proofs, at least 32 bytes, different from the others; without `JWT_SECRET`, gateways sign with keys in the ring `gw_jwks` | none: no proof is accepted |
+/// | `SESSION_GRACE_MS` | grace period in which a used refresh token returns its successor again, unless the successor was used, 0 to 86,400,000 | 10000 |
+/// | `SESSION_IDLE_HOURS` | lifetime of a session without a refresh, 1 to 87,600 | 168 |
+/// | `SESSION_ABSOLUTE_HOURS` | maximum lifetime of a session, 1 to 87,600 | 720 |
+/// | `SESSIONS_PER_USER` | maximum number of sessions per user, 1 to 1,000; one more ends the oldest | 50 |
+/// | `DEVICE_LIFETIME_DAYS` | time for which a device is known after a log-in, 1 to 400 | 90 |
+/// | `PASSWORD_MIN_LENGTH` | minimum length of a new password in characters, 8 to 64 | 8 |
+/// | `PASSWORD_RESET_SUBJECT` | subject on which a mailer receives reset tokens; **only the mailer may subscribe to it** | none: `auth.password.reset.request` replies 404 |
 ///
-/// Each secret may stand in a file, which `JWT_SECRET_FILE`, `JWT_REFRESH_SECRET_FILE` or `JWT_ASSERTION_SECRET_FILE`
-/// names. Blanks around a secret are cut off.
+/// Each secret can be read from a file, which `JWT_SECRET_FILE`, `JWT_REFRESH_SECRET_FILE` or
+/// `JWT_ASSERTION_SECRET_FILE` names. Blanks around a secret are ignored.
 #[derive(Debug)]
 pub struct Settings {
-    /// `None`: the key ring.
+    /// `None` selects the key ring.
     pub(crate) access_secret: Option<SecretKey>,
     pub(crate) key_rotation: Duration,
     pub(crate) key_activation_delay: Duration,
@@ -51,7 +51,7 @@ pub struct Settings {
     pub(crate) assertion_secret: Option<SecretKey>,
 }
 
-/// What each instance looks at.
+/// Rate limits of each instance.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RateLimits {
     pub(crate) sign_ups: u32,
@@ -82,17 +82,17 @@ impl SessionLimits {
     }
 }
 
-/// Two modes that never mix: what would be believed by no one is not left lying about.
+/// The two modes never mix: an unused secret would only add a risk.
 const UNUSED_SECRET: &str = "JWT_ASSERTION_SECRET is of no use without JWT_SECRET: with a key ring, gateways prove \
                              where callers are with keys of their own";
 
-/// Every setting that cannot be used, by name; no value is repeated.
+/// Every setting that cannot be used, by name; the error repeats no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]
 pub struct SettingsError(Vec<String>);
 
 impl Settings {
-    /// Reads the settings by way of `vars`.
+    /// Reads the settings through `vars`.
     ///
     /// ```
     /// let refused = auth::Settings::from_vars(|_| None).unwrap_err().to_string();
@@ -100,7 +100,7 @@ impl Settings {
     /// ```
     ///
     /// # Errors
-    /// [`SettingsError`] with all that is missing, too short, not different or out of bounds.
+    /// [`SettingsError`] with every setting that is missing, too short, a duplicate secret, or out of bounds.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let mut refused = Vec::new();
         if let Err(error) = renamed_variable(&vars, &RENAMED) {
@@ -159,7 +159,7 @@ impl Settings {
     }
 }
 
-/// The secret of gateways, if there is one; it protects something else than the others do.
+/// Returns the secret of gateways, if there is one; it must differ from the other secrets.
 fn assertion_secret(
     vars: impl Fn(&str) -> Option<String>,
     others: [Option<&SecretKey>; 2],

@@ -1,4 +1,4 @@
-//! What the service answers. Passwords and tokens arrive in a type that cannot be shown.
+//! The handlers of the service. Passwords and tokens arrive in a type that cannot be printed.
 
 use nats_rpc::prelude::*;
 use nats_rpc_jwt::prelude::*;

@@ -1,4 +1,4 @@
-//! What access tokens are signed with, and `auth keys list|rotate|retire <kid>`.
+//! The keys that sign access tokens, and the commands `auth keys list|rotate|retire <kid>`.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -12,21 +12,21 @@ use nats_rpc_jwt::{
 };
 
 const USAGE: &str = "usage: auth keys list | rotate | retire <kid>";
-/// How long `rotate` waits for the first new key.
+/// Maximum time that `rotate` waits for the first new key.
 const ROTATE_LIMIT: Duration = Duration::from_secs(5);
 const PURPOSES: [KeyPurpose; 2] = [KeyPurpose::AccessTokens, KeyPurpose::Assertions];
 
-/// What access tokens are signed with: one of two modes, never both.
+/// The keys that sign access tokens, in one of two modes, never both.
 #[derive(Clone, Debug)]
 pub(crate) enum AccessKeys {
-    /// A secret that every verifier has too.
+    /// A secret that every verifier shares.
     Secret(SecretKey),
-    /// Key pairs of this instance, with public halves in the key ring.
+    /// Key pairs of this instance; their public halves are in the key ring.
     Ring(SigningKeys),
 }
 
 impl AccessKeys {
-    /// The key pairs of this instance, told of to `audit`.
+    /// Opens the key pairs of this instance, which report to `audit`.
     pub(crate) async fn ring(connection: &Connection, keys: SigningKeyConfig, audit: Audit) -> Result<Self, KeysError> {
         let tell = move |event| {
             audit.emit(match event {
@@ -46,7 +46,7 @@ impl AccessKeys {
         }
     }
 
-    /// What signs revocations and beacons.
+    /// Returns the signer of revocations and beacons.
     pub(crate) fn change_signer(&self) -> ChangeSigner {
         match self {
             Self::Secret(secret) => ChangeSigner::secret(secret),
@@ -54,7 +54,7 @@ impl AccessKeys {
         }
     }
 
-    /// The public keys; of a secret there are none.
+    /// Returns the public keys; a secret has none.
     pub(crate) fn public(&self) -> JwkSet {
         match self {
             Self::Secret(_) => JwkSet::default(),
@@ -68,7 +68,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Runs the command with the words behind `keys`.
+/// Runs the command with the arguments after `keys`.
 #[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
 pub(crate) async fn run(config: ServiceContext, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -104,7 +104,7 @@ pub(crate) async fn run(config: ServiceContext, words: Vec<String>) -> Result<()
     Ok(())
 }
 
-/// Asks the instances of auth for new keys, and gives the first that come.
+/// Requests new keys from the instances of auth, and returns the first ones.
 async fn rotate(config: &ServiceContext) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
     let ring = JwksBucket::open(config.connection(), KeyPurpose::AccessTokens).await?;
     let before: HashSet<String> = ring.list().await?.into_iter().map(|key| key.kid).collect();
@@ -123,7 +123,7 @@ async fn rotate(config: &ServiceContext) -> Result<Vec<String>, Box<dyn Error + 
     }
 }
 
-/// Takes the key out of whichever ring has it, and gives those that went with it.
+/// Removes the key from the ring that contains it, and returns the keys removed with it.
 async fn retire(config: &ServiceContext, kid: &str) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
     let mut unusable = None;
     for purpose in PURPOSES {
@@ -134,7 +134,7 @@ async fn retire(config: &ServiceContext, kid: &str) -> Result<Vec<String>, Box<d
                 }
                 return Ok(gone);
             }
-            // The other ring may have it, whatever is in this one.
+            // The other ring may contain the key.
             Err(KeysError::UnknownKey { .. }) => {}
             Err(error @ KeysError::Document { .. }) => unusable = Some(error),
             Err(error) => return Err(error.into()),
@@ -143,7 +143,7 @@ async fn retire(config: &ServiceContext, kid: &str) -> Result<Vec<String>, Box<d
     Err(unusable.unwrap_or_else(|| KeysError::unknown_key(kid)).into())
 }
 
-/// A line for each key.
+/// Formats one line per key.
 fn table(keys: &[PublishedKey], now: u64) -> String {
     let header = ["KID", "ALG", "TYP", "ISS", "INSTANCE", "USED"].map(str::to_owned);
     let rows = keys.iter().map(|key| {

@@ -1,42 +1,40 @@
-//! Sign-up, log-in, rotating sessions, log-out, keys, roles.
+//! The auth service: sign-up, log-in, rotating sessions, log-out, keys, roles.
 //!
-//! - [`service`] is the service: its handlers, the buckets behind them, and its commands.
-//! - [`account`] holds what an account is, and the bucket `auth_users` that only this service opens: accounts, and
-//!   where the account of each user is. The profiles in `users` decide nothing here.
-//! - `authority` is what the handlers do.
-//! - `login_throttle` bounds how fast passwords can be guessed, and which addresses have signed up.
-//! - `caller` is what is known of a caller before a password is checked: source, device, deadline.
-//! - `rate` bounds how often something happens, whoever it is that does it.
-//! - `keys` is what access tokens are signed with, and `auth keys list|rotate|retire <kid>`.
-//! - `trust` is what signs and verifies tokens, followed once for all that need it.
-//! - [`standing`] is what an operator does to users.
-//! - `users_command` is `auth users lock|unlock|delete|log-out <email>` and `auth users log-out-everybody`;
-//!   `look_alikes` is `auth users look-alikes`,
-//!   `services_command` is `auth services add|remove <name>`.
-//! - `roles` is `auth roles grant|revoke <email> <role>`, `reset_token` is `auth password reset-token <email>`.
+//! - [`service`]: the service with its handlers, the buckets behind them, and its commands
+//! - [`account`]: accounts, and the bucket `auth_users` that only this service opens. The bucket contains the accounts
+//!   and an index from user ids to accounts. The service never trusts the profiles in `users`.
+//! - `authority`: the implementation of the handlers
+//! - `login_throttle`: limits on the rate of password guesses, and on tests for addresses that have signed up
+//! - `caller`: the properties of a caller before its password is checked: source, device, deadline
+//! - `rate`: a rate limit shared by all callers
+//! - `keys`: the keys that sign access tokens, and `auth keys list|rotate|retire <kid>`
+//! - `trust`: the keys that sign and verify tokens, watched once for all users of them
+//! - [`standing`]: operator commands on users
+//! - `users_command`: `auth users lock|unlock|delete|log-out <email>` and `auth users log-out-everybody`;
+//!   `look_alikes`: `auth users look-alikes`; `services_command`: `auth services add|remove <name>`
+//! - `roles`: `auth roles grant|revoke <email> <role>`; `reset_token`: `auth password reset-token <email>`
 //!
-//! | subject | data | answers |
+//! | subject | data | reply |
 //! |---|---|---|
-//! | `auth.signup` | `{email, password}` | `{userId, accessToken, refreshToken, deviceToken}`; 409 if the address has an account, 429 if too many sign up |
-//! | `auth.login` | `{email, password}`, optionally a device token in the header `nrpc-device` | `{accessToken, refreshToken, deviceToken}`; 401, whichever of the two is wrong; 429 after too many failures, 503 with `retryAfterMs` while too much is to be hashed |
+//! | `auth.signup` | `{email, password}` | `{userId, accessToken, refreshToken, deviceToken}`; 409 if the address has an account, 429 after too many sign-ups |
+//! | `auth.login` | `{email, password}`, optionally a device token in the header `nrpc-device` | `{accessToken, refreshToken, deviceToken}`; 401 if either is wrong; 429 after too many failures, 503 with `retryAfterMs` while the hashing queue is full |
 //! | `auth.refresh` | `{refreshToken}` | `{accessToken, refreshToken}`; 401 |
-//! | `auth.logout` | `{refreshToken}` | nothing, also for a session that has ended |
+//! | `auth.logout` | `{refreshToken}` | empty, also for a session that has ended |
 //! | `auth.jwks` | | the public keys of access tokens, as a JWK Set; none with `JWT_SECRET` |
-//! | `auth.logout_all` | with an access token | nothing; every session and token of the caller has ended |
+//! | `auth.logout_all` | with an access token | empty; every session and token of the caller has ended |
 //! | `auth.sessions` | with an access token | `{sessions: [{id, current, createdAt, refreshedAt, expiresAt}]}`, in seconds since 1970 |
-//! | `auth.sessions.end` | `{sessionId}`, with an access token | nothing; 404 if the caller has no such session |
+//! | `auth.sessions.end` | `{sessionId}`, with an access token | empty; 404 if the caller has no such session |
 //! | `auth.introspect` | `{token}`, with the credential of a service that may `introspect` | `{active, token_type, sub, exp, iat, sid, iss, aud, jti, roles, scope}`, or `{active: false}` (RFC 7662) |
-//! | `auth.revoke` | one of `{token}`, `{sub}`, `{sid}`, `{jti}`, with the credential of a service that may `revoke` | nothing, also for what has ended (RFC 7009) |
+//! | `auth.revoke` | one of `{token}`, `{sub}`, `{sid}`, `{jti}`, with the credential of a service that may `revoke` | empty, also for an ended token or session (RFC 7009) |
 //! | `auth.password.change` | `{currentPassword, newPassword}`, with an access token | `{accessToken, refreshToken, deviceToken}` of a new session, every other one has ended; 403 if the current password is wrong |
-//! | `auth.password.reset.request` | `{email}` | nothing, whether the address has an account or not; 404 if no mailer is set up |
-//! | `auth.password.reset.confirm` | `{token, newPassword}` | nothing; every session has ended; 401 if the token is none or was used |
+//! | `auth.password.reset.request` | `{email}` | empty, whether the address has an account or not; 404 if no mailer is set up |
+//! | `auth.password.reset.confirm` | `{token, newPassword}` | empty; every session has ended; 401 if the token is invalid or was used |
 //!
-//! A password that is refused is a 400 whose details say why: `{"reason":"common"}`, or `personal`, `pattern`,
-//! `too_short`, `too_long`, `nul`. A 429 says in `retryAfterMs` how long to wait.
+//! The reply to an unacceptable password is a 400 whose details contain the reason: `{"reason":"common"}`, or
+//! `personal`, `pattern`, `too_short`, `too_long`, `nul`. A 429 contains the time to wait in `retryAfterMs`.
 //!
-//! Emits `user.created` with `{userId}`, and what happened as [`AuditEvent`](nats_rpc_auth::AuditEvent)s
-//! below `auth.audit.`. Anybody may call these subjects; a password or a refresh token is
-//! the proof.
+//! Emits `user.created` with `{userId}`, and [`AuditEvent`](nats_rpc_auth::AuditEvent)s below `auth.audit.`. Any
+//! client may call these subjects: a password or a refresh token authenticates the caller.
 
 pub mod account;
 mod authority;
@@ -71,14 +69,14 @@ use self::trust::{SharedTrust, Trust};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The auth service.
+/// Returns the auth service.
 ///
-/// `vars` is where settings come from: the environment in `main`, a list in a test. They are read when the
-/// service starts, so `routes` and `provision` need no secrets. [`Settings`] names them.
+/// `vars` supplies the settings: the environment in `main`, a list in a test. The service reads them at startup, so
+/// `routes` and `provision` need no secrets. [`Settings`] lists them.
 pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static) -> Service {
     let (for_provision, for_guard, for_peers, for_check) = (vars.clone(), vars.clone(), vars.clone(), vars.clone());
     let buckets = TrustBuckets::from_vars(&vars);
-    // A value that cannot be used is named when the connection is opened.
+    // An invalid value is reported when the connection is opened.
     let profiles_api = KvApiPrefixes::from_vars(&vars).unwrap_or_default().of("users").map(str::to_owned);
     let has_profiles = profiles_api.is_none();
     let revocations = buckets.revocations().read().write();
@@ -86,7 +84,7 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         if buckets.has_own_account() { revocations.subscribe("watch.auth_beacon.ask") } else { revocations };
     let trust = SharedTrust::default();
     let (trust_of_peers, trust_of_guard) = (trust.clone(), trust.clone());
-    // The mailer's subject, if there is one; `Settings` says if it is none.
+    // The mailer's subject, if there is one; `Settings` reports an invalid one.
     let mailer = vars("PASSWORD_RESET_SUBJECT").filter(|subject| !subject.is_empty());
     let service = Service::new("auth", env!("CARGO_PKG_VERSION"))
         .description("Sign-up, log-in, rotating sessions, log-out, keys, roles")
@@ -121,7 +119,7 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
         .provision(move |config| async move {
             let replicas = Replicas::from_vars(for_provision)?;
             provision_own(&config.jetstream(), replicas).await?;
-            // In another account they are created by `users provision`.
+            // In another account, `users provision` creates them.
             if has_profiles {
                 Users::provision(&config.jetstream(), replicas).await?;
             }
@@ -140,15 +138,15 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'st
     if !buckets.has_own_account() {
         return service;
     }
-    // Events about users; what the audit tells, and what a mailer is told, never leaves the account.
+    // Exports the events about users; audit events and mailer events never leave the account.
     let account = buckets.exports("GATEWAY").export_stream("user.created");
     service.publishes("watch.auth_beacon").publishes("watch.auth_beacon.ask").account(account)
 }
 
-/// Creates the buckets of [`provision_own`], and `users`: all that the system needs in one account.
+/// Creates the buckets of [`provision_own`], and `users`: all buckets that the system needs in one account.
 ///
 /// # Errors
-/// If JetStream refuses or does not answer.
+/// If JetStream rejects a request or does not reply.
 pub async fn provision(jetstream: &jetstream::Context, replicas: Replicas) -> Result<(), Box<dyn Error + Send + Sync>> {
     provision_own(jetstream, replicas).await?;
     Users::provision(jetstream, replicas).await?;
@@ -156,10 +154,10 @@ pub async fn provision(jetstream: &jetstream::Context, replicas: Replicas) -> Re
 }
 
 /// Creates the buckets that decide trust: `auth_users`, `auth_sess`, `auth_rev`, `auth_services`, `auth_backoff`,
-/// `auth_reset`, `auth_jwks` and `gw_jwks`; those that exist keep what they hold.
+/// `auth_reset`, `auth_jwks` and `gw_jwks`; existing ones keep their content.
 ///
 /// # Errors
-/// If JetStream refuses or does not answer.
+/// If JetStream rejects a request or does not reply.
 pub async fn provision_own(
     jetstream: &jetstream::Context,
     replicas: Replicas,
@@ -188,13 +186,13 @@ mod tests {
         ("JWT_REFRESH_SECRET", "fedcba9876543210fedcba9876543210"),
     ];
 
-    /// Why the service does not start where there is no nats-server.
+    /// Returns the error of a startup without a nats-server.
     async fn refused(vars: &'static [(&'static str, &'static str)]) -> StartError {
         let service = service(move |name| {
             let of_name = |(known, _): &&(&str, &str)| *known == name;
             vars.iter().find(of_name).or_else(|| SECRETS.iter().find(of_name)).map(|(_, value)| (*value).to_owned())
         });
-        // Nobody listens at port 1.
+        // No server listens at port 1.
         let nobody = NatsConfig::new("nats://127.0.0.1:1").connect_timeout(Duration::from_millis(50));
         service.start(nobody).await.unwrap_err()
     }

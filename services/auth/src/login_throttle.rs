@@ -1,6 +1,6 @@
-//! Login throttling: what bounds guessing, per account, device, source and network, and of all unproven callers.
+//! Login throttling: limits guesses per account, device, source and network, and across all unproven callers.
 //!
-//! `docs/auth.md` has the design: what is counted, under which key, and in which order.
+//! `docs/auth.md` describes the design: the counters, their keys, and their order.
 
 mod networks;
 mod sign_ups;
@@ -23,50 +23,50 @@ use crate::caller::Caller;
 use crate::config::RateLimits;
 use crate::rate::RateLimit;
 
-/// The kind of attempts at a password, be they log-ins or changes.
+/// Counter kind of password attempts, both log-ins and password changes.
 const PASSWORD: &str = "password";
 const DEVICE: &str = "device";
 const RESET: &str = "reset";
 const SOURCE: &str = "source";
 const RESET_SOURCE: &str = "reset_source";
-/// The shortest and the longest pause of an attempt that waits for others at the same account.
+/// Range of the pause of an attempt that waits for others at the same account, in milliseconds.
 const PAUSE_MS: std::ops::Range<u64> = 30..120;
-/// The most attempts that wait like that.
+/// The maximum number of attempts that wait that way.
 const MOST_WAITING: usize = 32;
 /// Name of an account in audit events.
 const ACCOUNT: &str = "account";
 
-/// For a device: as for an account, and remembered for as long as a token may live at most.
+/// Policy of a device: as for an account, but remembered as long as a device token can live.
 const OF_DEVICE: ThrottlePolicy = {
     let mut policy = ThrottlePolicy::ACCOUNT;
     policy.memory = Duration::from_hours(400 * 24);
     policy
 };
-/// From so many failures in a row on, a device is a stranger: its token may be stolen.
+/// Number of consecutive failures after which a device counts as unknown: its token may be stolen.
 const DEVICE_FAILURES: u32 = 20;
 
-/// Bounds how fast passwords and addresses can be guessed, and how often mails are sent.
+/// Limits the rate of password and address guesses, and of mails.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     counts: LoginThrottle,
     unproven: RateLimit,
     sign_ups: SignUps,
-    /// For attempts that wait for others at the same account, so that these do not fill the service.
+    /// Permits of attempts that wait for others at the same account, so that they do not fill the service.
     waiting: Semaphore,
     audit: Audit,
 }
 
-/// An attempt at a password that passed the cheap checks; it has changed nothing yet.
+/// A password attempt that passed the cheap checks; it has changed nothing yet.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     name: String,
     caller: Caller,
-    /// The count of the account, or of the device that is known to it.
+    /// The counter of the account, or of the known device.
     key: ThrottleKey,
     policy: ThrottlePolicy,
-    /// The counts of the networks that the caller is in.
+    /// The counters of the networks that the caller is in.
     networks: Vec<(ThrottleKey, ThrottlePolicy)>,
-    /// A known device: the failures of others at its account or in its networks do not concern it.
+    /// `true` for a known device: failures of others at its account or in its networks do not throttle it.
     known: bool,
     request: HashRequest,
 }
@@ -78,7 +78,7 @@ impl Throttle {
         Self { counts, unproven, sign_ups, waiting: Semaphore::new(MOST_WAITING), audit }
     }
 
-    /// The place among those that wait for a thread of a caller that nothing speaks against.
+    /// Returns the place in the hashing queue of a caller without recent failures.
     pub(crate) fn request(&self, caller: &Caller, device: Option<&Device>) -> HashRequest {
         match (&caller.source, device) {
             (Some(source), _) => request(HashPriority::Quiet, &Networks::of(source), caller),
@@ -89,11 +89,11 @@ impl Throttle {
         }
     }
 
-    /// Checks whether a password of the account that is [named](name_of) `name` may be tried now, whether there is
-    /// such an account or not. Nothing is written; `device` is one that is known to the account.
+    /// Checks whether a password of the account [named](name_of) `name` may be tried now, even if there is no such
+    /// account. This writes nothing; `device` is known to the account.
     ///
     /// # Errors
-    /// 429 if too many failed, with the time to wait as `retryAfterMs`; 503 if the counts cannot be read.
+    /// 429 after too many failures, with the time to wait as `retryAfterMs`; 503 if the counters cannot be read.
     pub(crate) async fn attempt(
         &self,
         name: &str,
@@ -113,12 +113,13 @@ impl Throttle {
                     Ok(failures) if failures < DEVICE_FAILURES => {
                         return Ok(attempt(key, OF_DEVICE, true, self.request(caller, Some(device))));
                     }
-                    // While it would have to wait, it is a stranger: a stolen token must not hold up its owner.
+                    // A throttled device counts as unknown: a stolen token must not lock out its owner.
                     Ok(_) | Err(ThrottleError::TooSoon { .. }) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
-            // Sources first, so that a caller that sprays one password over many accounts touches no further account.
+            // Sources come first: a caller that sprays one password over many accounts then touches no further
+            // account.
             let request = match &networks {
                 Some(networks) => {
                     let noisy = self.check_networks(&counted).await?;
@@ -139,15 +140,15 @@ impl Throttle {
         })
     }
 
-    /// Begins an attempt whose password is checked next; `None` while others are checked that could use up all that
-    /// may fail.
+    /// Begins an attempt whose password is checked next; `None` while concurrent attempts could use all failures that
+    /// are left.
     ///
     /// # Errors
     /// As [`attempt`](Self::attempt).
     pub(crate) async fn begin(&self, attempt: &Attempt) -> Result<Option<ThrottledAttempt>, RpcError> {
         let begun = async {
             if !attempt.known {
-                // Once more, as others of the same networks may have failed while this one waited.
+                // Checks again: others of the same networks may have failed while this attempt waited.
                 self.check_networks(&attempt.networks).await?;
             }
             self.counts.begin(&attempt.key, &attempt.policy).await
@@ -163,10 +164,10 @@ impl Throttle {
         }
     }
 
-    /// Waits a moment for the attempts that are being checked at the same account.
+    /// Pauses for the attempts in progress at the same account.
     ///
     /// # Errors
-    /// 503 "busy" if too many wait, or the deadline comes first.
+    /// 503 "busy" if too many attempts wait, or the deadline comes first.
     pub(crate) async fn wait_for_others(&self, caller: &Caller) -> Result<(), RpcError> {
         let pause = Duration::from_millis(fastrand::u64(PAUSE_MS));
         let waits = self.waiting.try_acquire().ok().filter(|_| Instant::now() + pause < caller.deadline());
@@ -175,13 +176,13 @@ impl Throttle {
         Ok(())
     }
 
-    /// Ends an attempt whose password was right. If that cannot be written, it counts as failed, which is no reason
-    /// to fail.
+    /// Ends an attempt with the right password. If the write fails, the attempt counts as failed, but the call does
+    /// not fail.
     pub(crate) async fn succeeded(&self, begun: ThrottledAttempt) {
         log_failed_write(self.counts.succeeded(begun).await);
     }
 
-    /// Ends an attempt whose password was wrong: it counts for the account or the device, and for all networks.
+    /// Ends an attempt with a wrong password: it counts for the account or the device, and for all networks.
     pub(crate) async fn failed(&self, attempt: &Attempt, begun: ThrottledAttempt) {
         let networks = attempt.networks.iter().map(|(key, policy)| self.counts.add_failure(key, policy));
         let (counted, networks) = futures::join!(self.counts.failed(begun), join_all(networks));
@@ -193,7 +194,7 @@ impl Throttle {
         log_failed_write(self.counts.give_up(begun).await);
     }
 
-    /// Counts a request to reset the password of the account at `key`: mails are what is bounded.
+    /// Counts a request to reset the password of the account at `key`; this limits the number of mails.
     ///
     /// # Errors
     /// As [`attempt`](Self::attempt).
@@ -201,7 +202,7 @@ impl Throttle {
         let counted = async {
             match caller.source.as_deref().map(Networks::of) {
                 Some(networks) => {
-                    // Apart from failed log-ins, which a request for a mail is none of.
+                    // Counted apart from failed log-ins: a request for a mail is not a failed log-in.
                     for (network, policy) in self.networks(RESET_SOURCE, &networks) {
                         self.counts.count(&network, &policy).await?;
                     }
@@ -218,17 +219,18 @@ impl Throttle {
         })
     }
 
-    /// The name of the account `name` in audit events: a hash that no address can be tried against without the pepper.
+    /// Returns the name of the account `name` in audit events: a hash that cannot be matched to addresses without the
+    /// pepper.
     pub(crate) fn account(&self, name: &str) -> String {
         self.counts.key(ACCOUNT, name).hash().to_owned()
     }
 
-    /// The name of the source of a caller in audit events; `None` if it is not proven.
+    /// Returns the name of a caller's source in audit events; `None` if the source is not proven.
     pub(crate) fn source(&self, caller: &Caller) -> Option<String> {
         caller.source.as_deref().map(|source| self.counts.key(SOURCE, source).hash().to_owned())
     }
 
-    /// Forgets the failures at the password of the account at `key`, for there was a better proof.
+    /// Resets the counter of password failures of the account at `key`, because the caller gave a stronger proof.
     pub(crate) async fn forget(&self, key: &AccountKey) {
         let cleared = self.counts.clear(&self.counts.key(PASSWORD, key.as_str())).await;
         if let Err(error) = cleared {
@@ -236,7 +238,7 @@ impl Throttle {
         }
     }
 
-    /// The counts of networks: the larger a network, the more may fail in it.
+    /// Returns the counters of networks: the larger a network, the more failures it allows.
     fn networks(&self, kind: &'static str, networks: &Networks) -> Vec<(ThrottleKey, ThrottlePolicy)> {
         let counted = |(size, name)| {
             let times = match size {
@@ -250,13 +252,13 @@ impl Throttle {
         networks.iter().map(counted).collect()
     }
 
-    /// Checks that no network has to wait; `true` if one has half of the failures that cause a wait.
+    /// Checks that no network is throttled; returns `true` if one has half of the failures that throttle it.
     async fn check_networks(&self, networks: &[(ThrottleKey, ThrottlePolicy)]) -> Result<bool, ThrottleError> {
         let failures = try_join_all(networks.iter().map(|(key, policy)| self.counts.check(key, policy))).await?;
         Ok(failures.into_iter().zip(networks).any(|(failures, (_, policy))| failures >= policy.from / 2))
     }
 
-    /// Tells of an attempt that was not looked at, unless that is because a bucket did not answer.
+    /// Emits an audit event for a rejected attempt, unless the cause is an unavailable bucket.
     fn tell(&self, action: &'static str, name: &str, caller: &Caller, refused: &Refused) {
         if let Some(retry_after_ms) = refused.retry_after_ms() {
             let (action, account, source) = (action.to_owned(), self.account(name), self.source(caller));
@@ -266,12 +268,12 @@ impl Throttle {
 }
 
 impl Attempt {
-    /// Returns `true` if it is counted for a known device.
+    /// Returns `true` if the attempt counts for a known device.
     pub(crate) fn is_of_known_device(&self) -> bool {
         self.known
     }
 
-    /// Its place among those that wait for a thread.
+    /// Returns the attempt's place in the hashing queue.
     pub(crate) fn request(&self) -> &HashRequest {
         &self.request
     }
@@ -287,11 +289,11 @@ fn log_failed_write(written: Result<(), ThrottleError>) {
     }
 }
 
-/// The reason why an attempt is not looked at.
+/// The reason why an attempt is rejected unchecked.
 enum Refused {
     Throttle(ThrottleError),
-    /// Too many of all that share a bound of this instance, such as the unproven callers; the time until the next
-    /// place is free.
+    /// A shared limit of this instance is reached, such as that of unproven callers; the time until the next free
+    /// slot.
     Shared(Duration),
 }
 
@@ -319,13 +321,13 @@ impl From<Refused> for RpcError {
     }
 }
 
-/// What who shares a bound is told to wait, until a place is free: at least a second, as where places come faster,
-/// all would come for the next one at once.
+/// Returns the wait for callers of a shared limit, until a slot is free. It is at least a second: where slots free up
+/// faster, all callers would come for the next one at once.
 fn shared_ms(free: Duration) -> u64 {
     u64::try_from(free.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1_000)
 }
 
-/// A 429 that says how long to wait.
+/// Returns a 429 that contains the time to wait.
 fn too_many(what: &str, retry_after_ms: u64) -> RpcError {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -335,8 +337,8 @@ fn too_many(what: &str, retry_after_ms: u64) -> RpcError {
     RpcError::resource_exhausted(format!("too many {what}: try again later")).with_details(Details { retry_after_ms })
 }
 
-/// Key under which attempts at the account of an address are counted, one for all spellings.
-/// Text that is no address has a name too, so that it is counted.
+/// Returns the key that counts attempts at the account of an address, the same for all spellings. Text that is not an
+/// address has a key too, so that it is counted.
 pub(crate) fn name_of(address: &str) -> String {
     Email::parse(address).map_or_else(|_| address.trim().to_lowercase(), |email| email.key())
 }

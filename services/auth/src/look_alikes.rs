@@ -1,4 +1,4 @@
-//! `auth users look-alikes`: accounts whose e-mail addresses look like each other.
+//! The command `auth users look-alikes`: lists accounts whose e-mail addresses look like each other.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,11 +11,11 @@ use users::{UserId, Users};
 
 use crate::account::{AccountKey, Accounts};
 
-/// The accounts in groups that look alike, one account a line, with an empty line between groups.
+/// Returns the accounts in groups of similar addresses, one account per line, with an empty line between groups.
 ///
-/// Accounts are found by a digest of their address, so the addresses come from profiles. A profile decides nothing: its
-/// address counts if it leads to the account of the same user. Characters other than ASCII are escaped, as an operator
-/// could not tell them apart either.
+/// Accounts are stored under a digest of their address, so the addresses come from profiles. Profiles are not trusted:
+/// an address counts only if it leads to the account of the same user. Characters other than ASCII are escaped,
+/// because an operator could not tell them apart either.
 pub(crate) async fn list(connection: &Connection) -> Result<String, Box<dyn Error + Send + Sync>> {
     let (accounts, profiles) = (Accounts::open(connection).await?, Users::open(connection).await?);
     let mut groups: BTreeMap<String, Vec<(UserId, Email)>> = BTreeMap::new();

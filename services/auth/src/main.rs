@@ -1,4 +1,4 @@
-//! The auth service as a program: `serve`, `routes`, `provision`, `health`, `roles`.
+//! The auth service binary, with its commands `serve`, `routes`, `provision`, `health` and `roles`.
 
 use std::process::ExitCode;
 

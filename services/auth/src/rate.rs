@@ -1,12 +1,12 @@
-//! A bound on how often something happens.
+//! A rate limit.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A token bucket: a minute's worth at once, then as many as the minute gives.
+/// A token bucket: allows a minute's worth at once, then refills at the rate of the minute.
 ///
-/// It counts all together whose calls it is asked about: who floods it shuts out the others, so it is no
-/// bound for callers that can be told apart.
+/// All calls share the limit: a caller that floods it shuts out the others. Do not use it for callers that can be
+/// distinguished.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     per_second: f64,
@@ -26,9 +26,9 @@ impl RateLimit {
         Self { per_second: most / 60.0, most, level: Mutex::new(Level { left: most, at: Instant::now() }) }
     }
 
-    /// Counts that it happens now, or says how long it is until it may.
+    /// Counts an event now, or returns the time until the next one is allowed.
     pub(crate) fn admit(&self, now: Instant) -> Result<(), Duration> {
-        // Two numbers cannot be left half-changed, so poison is no reason to stop.
+        // A panic cannot leave two numbers half-changed, so a poisoned lock is no reason to fail.
         let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
         let gained = now.saturating_duration_since(level.at).as_secs_f64() * self.per_second;
         level.left = (level.left + gained).min(self.most);

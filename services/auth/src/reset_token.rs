@@ -1,4 +1,4 @@
-//! `auth password reset-token <email>`.
+//! The command `auth password reset-token <email>`.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use crate::authority::reset;
 
 const USAGE: &str = "usage: auth password reset-token <email>";
 
-/// Runs the command with the words behind `password`.
+/// Runs the command with the arguments after `password`.
 #[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
 pub(crate) async fn run(config: ServiceContext, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let [action, email] = words.as_slice() else { return Err(USAGE.into()) };

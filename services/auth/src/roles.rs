@@ -1,4 +1,4 @@
-//! `auth roles grant|revoke <email> <role>`.
+//! The commands `auth roles grant|revoke <email> <role>`.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use crate::standing::revoke_role;
 
 const USAGE: &str = "usage: auth roles grant|revoke <email> <role>; a role is 1 to 32 of a-z, 0-9, - and _";
 
-/// Runs the command with the words behind `roles`.
+/// Runs the command with the arguments after `roles`.
 #[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
 pub(crate) async fn run(config: ServiceContext, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let [action, email, role] = words.as_slice() else { return Err(USAGE.into()) };

@@ -1,4 +1,4 @@
-//! `auth services add <name> introspect|revoke …` and `auth services remove <name>`.
+//! The commands `auth services add <name> introspect|revoke …` and `auth services remove <name>`.
 
 use std::error::Error;
 
@@ -8,10 +8,10 @@ use nats_rpc_auth::{Audit, AuditEvent, ServiceCredentials};
 const USAGE: &str = "usage: auth services add <name> introspect|revoke …, or auth services remove <name>; \
                      a name is 1 to 32 of a-z, 0-9, - and _";
 
-/// To ask about tokens, and to revoke: what a service may be allowed.
+/// Operations that a service can be allowed: token introspection and revocation.
 const ALLOWED: [&str; 2] = ["introspect", "revoke"];
 
-/// Runs the command with the words behind `services`.
+/// Runs the command with the arguments after `services`.
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "the credential is what the command is for")]
 pub(crate) async fn run(config: ServiceContext, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let words: Vec<_> = words.iter().map(String::as_str).collect();

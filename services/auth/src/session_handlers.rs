@@ -1,4 +1,4 @@
-//! What the service answers about sessions and tokens: to their users, and to services.
+//! Handlers about sessions and tokens, for users and for services.
 
 use nats_rpc::prelude::*;
 use nats_rpc_auth::{ServiceClaims, ServiceCredentials};

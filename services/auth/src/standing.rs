@@ -1,4 +1,5 @@
-//! What an operator does to users: lock, delete, log out, take a role away. It lasts, and is known at once.
+//! Operator commands on users: lock, delete, log out, revoke a role. Changes are persisted and take effect
+//! immediately.
 
 use std::error::Error;
 
@@ -11,35 +12,35 @@ use crate::account::{Account, AccountKey, Accounts, Role};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What becomes of a user.
+/// The standing that an operator gives a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Standing {
-    /// May not log in; every session and token ends.
+    /// The user may not log in; every session and token ends.
     Locked,
-    /// May log in again.
+    /// The user may log in again.
     Unlocked,
-    /// Account and profile are removed; every session and token ends.
+    /// Removes account and profile; every session and token ends.
     Deleted,
     /// Every session and token ends.
     LoggedOut,
 }
 
 impl Standing {
-    /// Gives the user at `email` this standing, and the account as it was written last; `None` if nobody has
-    /// signed up with the address.
+    /// Gives the user at `email` this standing, and returns the account as last written; `None` if no user has signed
+    /// up with the address.
     ///
-    /// It needs no auth service: what lasts is in the account, and guards hear of the rest by themselves.
+    /// The auth service need not run: the account stores the standing, and guards watch the revocations.
     ///
     /// # Errors
-    /// If a bucket does not answer. Doing it again is safe, and does what is left to do.
+    /// If a bucket is unavailable. Retrying is safe, and completes the remaining steps.
     pub async fn give(self, connection: &Connection, email: &Email) -> Result<Option<Account>, BoxError> {
         let key = AccountKey::of(email);
         let accounts = Accounts::open(connection).await?;
-        // Opened first: what could not be made known is better not done.
+        // Opened first: without a revoker the command must not start, because it could not announce the change.
         let revoker = Revoker::open(connection).await?;
         let account = match self {
-            // A deletion is a lock first: nobody comes in while the rest is done, or is left to be done again.
+            // A deletion locks first: the user cannot log in while the rest is done, or waits for a retry.
             Self::Locked | Self::Deleted => accounts.lock(&key).await?,
             Self::Unlocked => return Ok(accounts.unlock(&key).await?),
             Self::LoggedOut => match accounts.find(&key).await? {
@@ -51,17 +52,17 @@ impl Standing {
         revoker.user(&account.user_id.to_string(), account.epoch).await?;
         if self == Self::Deleted {
             Users::open(connection).await?.remove(account.user_id).await?;
-            // Last, as the address leads to whatever else there is to remove.
+            // Removed last, because the address leads to everything else that must be removed.
             accounts.remove(&key, account.user_id).await?;
         }
         Ok(Some(account))
     }
 }
 
-/// Takes `role` from the user at `email`, and ends the tokens that have it; sessions go on without it.
+/// Revokes `role` from the user at `email`, and ends the tokens that contain it; sessions continue without it.
 ///
 /// # Errors
-/// [`RoleError`](crate::account::RoleError), or if a bucket does not answer; doing it again is safe.
+/// [`RoleError`](crate::account::RoleError), or if a bucket is unavailable; retrying is safe.
 pub async fn revoke_role(connection: &Connection, email: &Email, role: &Role) -> Result<Account, BoxError> {
     let revoker = Revoker::open(connection).await?;
     let account = Accounts::open(connection).await?.revoke(&AccountKey::of(email), role).await?;

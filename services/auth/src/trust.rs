@@ -1,4 +1,4 @@
-//! What signs and verifies tokens here: followed once, however many need it.
+//! The keys that sign and verify tokens, watched once for all users of them.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use crate::keys::AccessKeys;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The same for whoever asks, of one start of the service; the first one opens it.
+/// The trust of one start of the service, shared by all who use it; the first use opens it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SharedTrust(Arc<OnceCell<Trust>>);
 
-/// Clones are the same.
+/// The opened trust; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Trust {
     pub(crate) audit: Audit,
     pub(crate) keys: AccessKeys,
     pub(crate) revocations: Revocations,
-    /// Signs what other services are told of revocations.
+    /// Signs the revocations that other services receive.
     pub(crate) signer: ChangeSigner,
-    /// Kept, so that it is published.
+    /// Held so that the beacon stays published.
     pub(crate) beacon: Arc<TrustBeacon>,
     settings: VerifierConfig,
     peers: ClientIpVerifier,
@@ -56,7 +56,8 @@ impl Trust {
                 let keys = SigningKeyConfig::new(KeyPurpose::AccessTokens).issuer(issuer);
                 let keys = keys.rotate_every(key_rotation).activation_delay(key_activation_delay);
                 let keys = AccessKeys::ring(connection, keys, audit.clone()).await?;
-                // One bucket has what gateways say: where callers are, and, where it is taken, who.
+                // One bucket contains the keys of gateways: for client IP proofs and, where accepted, for assertions
+                // about callers.
                 let gateways = KeyRing::watch(connection, KeyPurpose::Peers).await?;
                 settings = settings.gateways(gateways.clone());
                 (keys, ClientIpVerifier::ring(gateways, audience))
@@ -76,12 +77,12 @@ impl Trust {
         Ok(Self { audit, keys, revocations, signer, beacon, settings, peers })
     }
 
-    /// What this service's own guard takes.
+    /// Returns the configuration of this service's own guard.
     pub(crate) async fn guard(self, connection: &Connection) -> Result<JwtConfig, KeysError> {
         self.settings.load(connection).await
     }
 
-    /// Whose word on callers' addresses is taken: with the key ring, that of gateways whose keys are in theirs.
+    /// Returns the verifier of client IP proofs: with the key ring, by gateways whose keys are in their ring.
     pub(crate) fn peers(self) -> ClientIpVerifier {
         self.peers
     }

@@ -1,4 +1,5 @@
-//! `auth users lock|unlock|delete|log-out <email>`, `auth users log-out-everybody` and `auth users look-alikes`.
+//! The commands `auth users lock|unlock|delete|log-out <email>`, `auth users log-out-everybody` and
+//! `auth users look-alikes`.
 
 use std::error::Error;
 
@@ -12,7 +13,7 @@ use crate::standing::Standing;
 const USAGE: &str = "usage: auth users lock|unlock|delete|log-out <email>, auth users log-out-everybody, \
                      or auth users look-alikes";
 
-/// Runs the command with the words behind `users`.
+/// Runs the command with the arguments after `users`.
 #[allow(clippy::print_stdout, reason = "the outcome is what the command is for")]
 pub(crate) async fn run(config: ServiceContext, words: Vec<String>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let words: Vec<_> = words.iter().map(String::as_str).collect();

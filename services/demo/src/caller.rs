@@ -1,4 +1,4 @@
-//! Calls over HTTP and over NATS, with answers that can be compared.
+//! Calls over HTTP and over NATS, with comparable replies.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use serde_json::{Value, json};
 
 use crate::BoxError;
 
-/// What came back: a status, whichever way the call went, and a body.
+/// A reply: a status, for HTTP and NATS alike, and a body.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Value,
 }
 
 impl Answer {
-    /// The text of a field of the body.
+    /// Returns the text of a field of the body.
     pub(crate) fn text(&self, field: &str) -> Option<&str> {
         self.body.get(field)?.as_str()
     }
 }
 
 impl fmt::Display for Answer {
-    /// The status with the error's code, or with the names of the fields: values are personal or secret.
+    /// Prints the status with the error's code, or with the names of the fields: values are personal or secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status)?;
         match (self.text("code"), &self.body) {
@@ -55,7 +55,7 @@ impl Caller {
         })
     }
 
-    /// `POST` with a body, and a token if there is one.
+    /// Sends a `POST` with a body, and a token if there is one.
     pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Result<Answer, BoxError> {
         let request = self.http.post(format!("{}{path}", self.gateway_url)).json(body);
         let request = match token {
@@ -67,7 +67,7 @@ impl Caller {
         Ok(Answer { status, body: response.json().await? })
     }
 
-    /// A call straight over NATS, with the token in a header if there is one.
+    /// Calls directly over NATS, with the token in a header if there is one.
     pub(crate) async fn call(&self, subject: &str, token: Option<&str>, data: &Value) -> Result<Answer, BoxError> {
         let client = match token {
             Some(token) => self.client.bearer(token),
@@ -83,7 +83,7 @@ impl Caller {
         }
     }
 
-    /// The bytes that NestJS would send, and what comes back.
+    /// Sends the bytes that NestJS would send, and returns the reply.
     pub(crate) async fn call_as_nest(
         &self,
         subject: &'static str,

@@ -1,13 +1,14 @@
-//! Starts the whole system on a real nats-server and walks through it, as `cargo demo` does.
+//! Starts the whole system on a real nats-server and runs the steps of `cargo demo`.
 //!
-//! - [`walk_through`] and [`serve`] are the two things that the program does.
-//! - `nats`: the nats-server: one of our own with the accounts of `services/nats.conf`, or the one that `NATS_URL` names.
-//! - [`Logins`]: how each part of the system connects.
-//! - [`System`]: auth, two instances of users, and the gateway, in this process.
-//! - [`walk`]: the steps, each with what it expects.
-//! - `revoked`: the steps about sessions that end.
-//! - [`Report`]: a line for each step.
-//! - `caller`: calls over HTTP and over NATS, with answers that can be compared.
+//! - [`walk_through`] and [`serve`]: the two modes of the program
+//! - `nats`: the nats-server: the demo's own one with the accounts of `services/nats.conf`, or the one that `NATS_URL`
+//!   names
+//! - [`Logins`]: the credentials of each part of the system
+//! - [`System`]: auth, two instances of users, and the gateway, in this process
+//! - [`walk`]: the steps, each with its expected result
+//! - `revoked`: the steps about sessions that end
+//! - [`Report`]: one line per step
+//! - `caller`: calls over HTTP and over NATS, with comparable replies
 
 mod caller;
 mod logins;
@@ -29,10 +30,10 @@ pub use self::walk::walk;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What a shell reports of a program that ctrl-c ended.
+/// Exit status of a program that Ctrl-C ended, as shells report it.
 const INTERRUPTED: u8 = 130;
 
-/// Starts the system, walks through it and stops it; succeeds if every step did what it should.
+/// Starts the system, runs all steps and shuts it down; succeeds if every step had its expected result.
 pub async fn walk_through() -> ExitCode {
     let mut report = Report::printing();
     let walked = async {
@@ -52,10 +53,10 @@ pub async fn walk_through() -> ExitCode {
     }
 }
 
-/// Starts the system and keeps it up until SIGTERM or ctrl-c.
+/// Runs the system until SIGTERM or Ctrl-C.
 pub async fn serve() -> ExitCode {
     let mut report = Report::printing();
-    // One that comes between two waits would be lost.
+    // Created once: a signal between two waits would be lost.
     let mut signal = pin!(gateway::stop_signal());
     let started = async {
         let server = nats::Server::start(&mut report).await?;
@@ -79,7 +80,7 @@ pub async fn serve() -> ExitCode {
     }
 }
 
-/// What to call, in the order in which it makes sense.
+/// Returns example calls, in a sensible order.
 fn to_try(url: &str) -> String {
     let post =
         |path: &str, data: &str| format!("curl -s {url}/api/{path} -H 'content-type: application/json' -d '{data}'");

@@ -10,19 +10,19 @@ use nats_rpc::NatsConfig;
 pub struct Logins(Arc<dyn Fn(&str) -> NatsConfig + Send + Sync>);
 
 impl Logins {
-    /// A login for each user.
+    /// Creates credentials for each user with `of`.
     pub fn each(of: impl Fn(&str) -> NatsConfig + Send + Sync + 'static) -> Self {
         Self(Arc::new(of))
     }
 
-    /// Credentials of `user`.
+    /// Returns the credentials of `user`.
     pub(crate) fn of(&self, user: &str) -> NatsConfig {
         (self.0)(user)
     }
 }
 
 impl From<NatsConfig> for Logins {
-    /// One login for all, on a server where all users are in one account.
+    /// Uses one login for all users, on a server where all of them are in one account.
     fn from(config: NatsConfig) -> Self {
         Self::each(move |_| config.clone())
     }

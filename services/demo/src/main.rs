@@ -1,4 +1,4 @@
-//! `cargo demo`: the whole system, step by step. `cargo demo -- --serve`: the whole system, to try.
+//! The demo binary: `cargo demo` runs the system step by step, `cargo demo -- --serve` keeps it up for experiments.
 
 use std::process::ExitCode;
 

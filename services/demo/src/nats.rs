@@ -1,4 +1,4 @@
-//! The nats-server: the one that `NATS_URL` names, else one of our own.
+//! The nats-server of the demo: the one that `NATS_URL` names, otherwise its own.
 
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
@@ -15,9 +15,9 @@ use crate::report::Report;
 
 /// The argument with which the program runs [`obtain_here`].
 pub const OBTAIN: &str = "obtain-nats-server";
-/// The oldest version with what the services need: a time to live for each key.
+/// The oldest version with a time to live per key, which the services need.
 const MINIMUM: (u64, u64) = (2, 11);
-/// Whoever connects to a server of our own without a login: a caller that may look at the services as well.
+/// The user of clients without credentials on the demo's own server: a caller that may also inspect the services.
 const VISITOR: &str = r#"
       {
         user: visitor, password: visitor
@@ -32,7 +32,7 @@ const VISITOR: &str = r#"
       }
 "#;
 
-/// A nats-server to use; one of our own ends when it is dropped.
+/// A nats-server to use; the demo's own one ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     logins: Logins,
@@ -41,7 +41,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Takes the server that `NATS_URL` names if it is good, else obtains and starts one.
+    /// Uses the server that `NATS_URL` names if it is suitable, otherwise obtains and starts one.
     pub(crate) async fn start(report: &mut Report) -> Result<Self, BoxError> {
         let named = std::env::var("NATS_URL").ok().filter(|url| !url.is_empty());
         let expected = "nats-server 2.11 or newer with JetStream";
@@ -74,14 +74,14 @@ impl Server {
     }
 }
 
-/// The configuration with the [`VISITOR`] among the callers.
+/// Returns the configuration with the [`VISITOR`] among the callers.
 fn with_visitor(config: &str) -> String {
     let (before, callers) = config.split_once("\n  CLIENTS {").unwrap_or((config, ""));
     let callers = callers.replacen("users: [", &format!("users: [{VISITOR}"), 1);
     format!("no_auth_user: visitor\n{before}\n  CLIENTS {{{callers}")
 }
 
-/// The server's version, if the services can run on it.
+/// Returns the server's version, if the services can run on it.
 async fn check(config: &NatsConfig) -> Result<String, BoxError> {
     let connection = Connection::open(config).await?;
     let info = connection.nats().server_info();
@@ -95,7 +95,7 @@ async fn check(config: &NatsConfig) -> Result<String, BoxError> {
     Ok(info.version)
 }
 
-/// The path of a nats-server, by way of a process that can be ended while it downloads.
+/// Returns the path of a nats-server, obtained by a process that can be ended while it downloads.
 async fn obtain() -> Result<PathBuf, BoxError> {
     let child = Command::new(std::env::current_exe()?)
         .arg(OBTAIN)
@@ -113,8 +113,8 @@ async fn obtain() -> Result<PathBuf, BoxError> {
     }
 }
 
-/// Prints the path of a nats-server, obtaining one if none is installed: what the program does in the
-/// process that [`OBTAIN`] names.
+/// Prints the path of a nats-server, obtaining one if none is installed. The program runs this in the process that
+/// [`OBTAIN`] names.
 pub fn obtain_here() -> ExitCode {
     use std::io::Write;
 
@@ -128,7 +128,7 @@ pub fn obtain_here() -> ExitCode {
     }
 }
 
-/// A process with all that it started; what of it still runs ends when this is dropped.
+/// A process group; dropping this ends every process of it that still runs.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -140,7 +140,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.0 {
-            // An empty group is what is hoped for.
+            // An error for an empty group is the expected case.
             let _ = kill_process_group(leader, Signal::KILL);
         }
     }

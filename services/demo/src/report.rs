@@ -1,4 +1,4 @@
-//! A line for each step: what was expected, what came, how long it took.
+//! The report: for each step its expected result, its actual result, and its duration.
 
 use std::io::{self, Write};
 use std::pin::pin;
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::BoxError;
 
-/// How long something may take in silence, and how often it then says that it still runs.
+/// Time after which a running step prints that it still runs, and the interval of further lines.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What the steps came to.
+/// The outcomes of the steps.
 #[derive(Debug)]
 pub struct Report {
     prints: bool,
@@ -18,28 +18,27 @@ pub struct Report {
 }
 
 impl Report {
-    /// Prints a line for each step.
+    /// Creates a report that prints one line per step.
     pub fn printing() -> Self {
         Self { prints: true, done: 0, failed: Vec::new() }
     }
 
-    /// Keeps the outcomes to itself; for tests.
+    /// Creates a report that prints nothing; for tests.
     pub fn silent() -> Self {
         Self { prints: false, ..Self::printing() }
     }
 
-    /// The steps that did not do what they should, in order.
+    /// Returns the failed steps, in order.
     pub fn failed(&self) -> &[&'static str] {
         &self.failed
     }
 
-    /// How many steps were taken.
+    /// Returns the number of steps taken.
     pub fn steps(&self) -> usize {
         self.done
     }
 
-    /// Runs one step: `work` gives what came, and a value for the steps behind it; an error is what came
-    /// instead of what was expected.
+    /// Runs one step: `work` returns the actual result and a value for later steps; an error is the unexpected result.
     pub(crate) async fn step<T>(
         &mut self,
         name: &'static str,
@@ -70,12 +69,12 @@ impl Report {
 
     pub(crate) fn say(&self, line: &str) {
         if self.prints {
-            // Whoever closed the pipe does not want to know.
+            // A closed pipe is no error.
             let _ = writeln!(io::stdout(), "{line}");
         }
     }
 
-    /// Says what it all came to; whether every step did what it should.
+    /// Prints the overall outcome; returns `true` if every step had its expected result.
     pub(crate) fn conclude(&self) -> bool {
         match self.failed.as_slice() {
             [] => self.say(&format!("all {} steps did what they should", self.done)),

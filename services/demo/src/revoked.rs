@@ -1,4 +1,4 @@
-//! What ends a session, and how soon every service knows.
+//! The steps that end a session, and the time until every service rejects its tokens.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use crate::caller::{Answer, Caller};
 use crate::report::Report;
 
 const PASSWORD: &str = "correct horse battery";
-/// Longer than it takes anywhere, so that "never" ends.
+/// Longer than any revocation takes, so that a missing one fails the step.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Steals a refresh token, logs out, logs out everywhere; each time the access token is refused by running
-/// services as well.
+/// Replays a stolen refresh token, logs out, and logs out everywhere; each time, running services must reject the
+/// access token too.
 pub(crate) async fn walk(caller: &Caller, report: &mut Report) {
     let theft = Box::pin(steal(caller));
     report.step("stolen refresh token", "401, and its session has ended", theft).await;
@@ -39,7 +39,9 @@ impl Tokens {
     }
 }
 
-/// The thief uses the token that the victim has used twice since; who of them is the thief, nobody can tell.
+/// Presents a refresh token whose successor the owner has used.
+///
+/// Reuse detection ends the session for both, because the service cannot tell which of them stole the token.
 async fn steal(caller: &Caller) -> Result<(String, ()), BoxError> {
     let first = sign_up(caller, &email()).await?;
     let second = refresh(caller, &first).await?;
@@ -94,16 +96,16 @@ async fn refresh(caller: &Caller, tokens: &Tokens) -> Result<Tokens, BoxError> {
     Tokens::of(&caller.post("/api/auth/refresh", None, &json!({ "refreshToken": tokens.refresh })).await?)
 }
 
-/// The access token opens the profile, straight at the service: no gateway judges it first.
+/// Requests the profile from the service directly, without a gateway in between; the access token must be accepted.
 async fn works(caller: &Caller, tokens: &Tokens) -> Result<(), BoxError> {
     expect(&caller.call("get_user_profile", Some(&tokens.access), &json!({})).await?, 200)
 }
 
-/// How long it takes until the service refuses the access token that it has taken before.
+/// Returns the time until the service rejects the access token that it accepted before.
 async fn refused(caller: &Caller, tokens: &Tokens) -> Result<Duration, BoxError> {
     let began = Instant::now();
     let mut refusals = 0;
-    // Two instances share the requests: both have to know.
+    // Two instances share the requests: both have to reject it.
     while refusals < 8 {
         match caller.call("get_user_profile", Some(&tokens.access), &json!({})).await?.status {
             401 => refusals += 1,

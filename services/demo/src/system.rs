@@ -16,13 +16,13 @@ use crate::BoxError;
 use crate::logins::Logins;
 use crate::report::Report;
 
-/// How many instances of users run.
+/// Number of instances of users.
 const INSTANCES: usize = 2;
 
-/// What the system is made of.
+/// The configuration of the system.
 ///
-/// The two parts that decide who gets in can be replaced, so that a test can prove that the walk notices
-/// their absence.
+/// Tests can replace the users service and the gateway, which enforce access, to prove that the walk detects their
+/// absence.
 #[must_use]
 pub struct Options {
     nats: Logins,
@@ -32,23 +32,24 @@ pub struct Options {
 }
 
 impl Options {
-    /// The system on the nats-server of `nats`, with a key ring, a secret made up on the spot, and the gateway
-    /// on a free port of this machine.
+    /// Returns a system on the nats-server of `nats`.
+    ///
+    /// It has a key ring, a new random secret, and a gateway on a free port of this machine.
     ///
     /// `nats` is one login for all parts ([`NatsConfig`]), or one for each.
     pub fn new(nats: impl Into<Logins>) -> Self {
         let vars = vec![
             ("JWT_REFRESH_SECRET", random_secret()),
             ("GATEWAY_ADDRESS", "127.0.0.1:0".to_owned()),
-            // All verifiers are in this process: a new key need not be known for long before it signs.
+            // All verifiers are in this process, so a short activation delay of new keys is enough.
             ("KEY_ACTIVATION_DELAY_MS", "250".to_owned()),
-            // The cost of the seed: enough to see, not to wait for.
+            // The cost of the seed, low enough for a demo.
             ("BCRYPT_COST", "10".to_owned()),
         ];
         Self { nats: nats.into(), vars, users: None, gateway_url: None }
     }
 
-    /// As [`new`](Self::new), but with those settings that the environment has.
+    /// Returns the same as [`new`](Self::new), with the settings of the environment.
     pub(crate) fn from_env(nats: Logins) -> Self {
         let mut options = Self::new(nats);
         for (name, value) in &mut options.vars {
@@ -61,20 +62,20 @@ impl Options {
         options
     }
 
-    /// Sets one of the settings of the services.
+    /// Sets one setting of the services.
     pub fn var(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.vars.retain(|(known, _)| *known != name);
         self.vars.push((name, value.into()));
         self
     }
 
-    /// Runs this in place of the users service.
+    /// Replaces the users service by this one.
     pub fn users(mut self, service: impl Fn() -> Service + Send + Sync + 'static) -> Self {
         self.users = Some(Box::new(service));
         self
     }
 
-    /// Uses the gateway that runs at `url` in place of one of its own.
+    /// Uses the gateway that runs at `url` instead of starting one.
     pub fn gateway_url(mut self, url: impl Into<String>) -> Self {
         self.gateway_url = Some(url.into());
         self
@@ -87,7 +88,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// The system while it runs.
+/// The running system.
 #[must_use = "dropping it ends everything at once"]
 #[derive(Debug)]
 pub struct System {
@@ -106,10 +107,10 @@ struct OwnGateway {
 }
 
 impl System {
-    /// Creates the buckets and starts everything; each part is a step of `report`.
+    /// Creates the buckets and starts all parts; each part is a step of `report`.
     ///
     /// # Errors
-    /// If a part does not start; the report says which and why.
+    /// If a part does not start; the report names the part and the cause.
     pub async fn start(options: Options, report: &mut Report) -> Result<Self, BoxError> {
         let Options { nats, vars, users, gateway_url } = options;
         let vars = Arc::new(vars);
@@ -157,49 +158,49 @@ impl System {
         Ok(Self { nats, auth, users, gateway, gateway_url, has_key_ring })
     }
 
-    /// Where the gateway listens, such as `http://127.0.0.1:41234`.
+    /// Returns the gateway's URL, such as `http://127.0.0.1:41234`.
     pub fn gateway_url(&self) -> &str {
         &self.gateway_url
     }
 
-    /// Whether tokens are signed with keys of a ring, and not with `JWT_SECRET`.
+    /// Returns `true` if keys of a ring sign tokens, instead of `JWT_SECRET`.
     pub fn has_key_ring(&self) -> bool {
         self.has_key_ring
     }
 
-    /// How `user` connects to the system's nats-server.
+    /// Returns the configuration with which `user` connects to the system's nats-server.
     pub fn nats_of(&self, user: &str) -> NatsConfig {
         self.nats.of(user)
     }
 
-    /// How many requests the instances of users have had. An event arrives at a time of its own, and is none.
+    /// Returns the number of requests to the instances of users. Events do not count, because they arrive at any time.
     pub(crate) fn requests_to_users(&self) -> u64 {
         let handlers = self.users.iter().flat_map(ServiceHandle::stats);
         handlers.filter(|stats| stats.handler != "user_created").map(|stats| stats.requests).sum()
     }
 
-    /// The auth service.
+    /// Returns the auth service.
     pub fn auth(&self) -> &ServiceHandle {
         &self.auth
     }
 
-    /// The instances of users.
+    /// Returns the instances of users.
     pub fn users(&self) -> &[ServiceHandle] {
         &self.users
     }
 
-    /// Stops the instances of users, and only those.
+    /// Shuts down the instances of users only.
     pub async fn stop_users(&mut self) {
         for users in self.users.drain(..) {
             users.stop().await;
         }
     }
 
-    /// Stops everything without losing a request, the gateway first.
+    /// Shuts down all parts without losing a request, the gateway first.
     pub async fn stop(mut self) {
         if let Some(OwnGateway { stop, serving }) = self.gateway.take() {
             drop(stop);
-            // Its error, if it had one, was in the log.
+            // The log has its error, if there was one.
             let _ = serving.await;
         }
         self.stop_users().await;
@@ -207,13 +208,13 @@ impl System {
     }
 }
 
-/// Creates the buckets, on a server where nobody else answers for the services.
+/// Creates the buckets, on a server without other instances of the services.
 async fn provision(nats: &Logins) -> Result<(String, ()), BoxError> {
     let client = Client::connect(&nats.of("client")).await?.no_responders_timeout(Duration::ZERO);
     for subject in ["auth.login", "get_user_profile"] {
         match client.send::<Value>(subject, &json!({})).await {
             Err(CallError::NoResponders { .. }) => {}
-            // They would share the requests with ours, and know other secrets.
+            // They would share the requests with this system's instances, but have other secrets.
             _ => return Err(format!("others already answer {subject:?} on this nats-server").into()),
         }
     }
@@ -224,7 +225,7 @@ async fn provision(nats: &Logins) -> Result<(String, ()), BoxError> {
     Ok(("the buckets of auth and of users".to_owned(), ()))
 }
 
-/// 64 hex digits.
+/// Returns 64 random hex digits.
 fn random_secret() -> String {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).expect("the system gives random numbers");

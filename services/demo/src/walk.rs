@@ -1,4 +1,4 @@
-//! The steps: what the system is for, then what it must refuse, then how it changes its keys.
+//! The steps: normal use first, then requests that the system must reject, then key rotation.
 
 mod keys;
 
@@ -15,12 +15,12 @@ use crate::system::System;
 const PASSWORD: &str = "correct horse battery";
 const PROFILE: &str = "/api/users/profile";
 const GET_PROFILE: &str = "get_user_profile";
-/// An id as NestJS makes them: 21 hex digits.
+/// A request id as NestJS generates them: 21 hex digits.
 const NEST_ID: &str = "88a5f0d6ac4d1830655c1";
 
-/// Walks through the system; the report has the outcome of each step.
+/// Runs all steps against the system; `report` collects their outcomes.
 ///
-/// It ends early if a step fails that others rest on.
+/// It ends early if a step fails that later ones need.
 pub async fn walk(system: &System, report: &mut Report) {
     let connected = async {
         let caller = Caller::connect(&system.nats_of("client"), system.gateway_url()).await?;
@@ -37,7 +37,7 @@ pub async fn walk(system: &System, report: &mut Report) {
     }
 }
 
-/// A user who has signed up, with the tokens of a session that is alive.
+/// A signed-up user, with the tokens of a live session.
 struct User {
     id: String,
     email: String,
@@ -45,7 +45,7 @@ struct User {
     refresh_token: String,
 }
 
-/// What the system is for. Gives two users.
+/// Runs the steps of normal use. Returns two users.
 async fn use_it(caller: &Caller, report: &mut Report) -> Option<[User; 2]> {
     let email = format!("ada-{}@example.com", Uuid::now_v7());
     let signed_up = Box::pin(sign_up(caller, &email));
@@ -99,7 +99,7 @@ async fn use_it(caller: &Caller, report: &mut Report) -> Option<[User; 2]> {
     Some([ada, eve])
 }
 
-/// What the system must refuse, at the gateway and behind it.
+/// Runs the requests that the system must reject, at the gateway and behind it.
 async fn abuse_it(system: &System, caller: &Caller, ada: &User, eve: &User, report: &mut Report) {
     let wrong = json!({ "email": ada.email, "password": "incorrect horse battery" });
     let refused = async { status(&caller.post("/api/auth/login", None, &wrong).await?, 401) };
@@ -186,7 +186,7 @@ async fn refused_at_the_gateway(
     token: Option<&str>,
     body: &Value,
 ) -> Result<(String, ()), BoxError> {
-    // A gateway that sends the request waits for its reply, so that it has been counted.
+    // A gateway that forwards the request waits for its reply, so it would be counted.
     let before = system.requests_to_users();
     let answer = caller.post(PROFILE, token, body).await?;
     match (answer.status, system.requests_to_users() - before) {
@@ -195,7 +195,7 @@ async fn refused_at_the_gateway(
     }
 }
 
-/// A token for `user` as an admin, signed by somebody who does not know the secret.
+/// Returns a token that makes `user` an admin, signed with a wrong secret.
 fn forge(user: &str) -> Result<String, BoxError> {
     let secret = SecretKey::new("a guess", [7; 32])?;
     let roles = ["admin".to_owned()];

@@ -1,4 +1,4 @@
-//! However the program ends, no process of its stays behind.
+//! The program leaves no process behind, however it ends.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Longer than anything takes that works, a download among it.
+/// Longer than any successful run takes, including a download.
 const PATIENCE: Duration = Duration::from_secs(120);
 const MARK: &str = "DEMO_UNDER_TEST";
 
-/// The program, and a mark by which whatever it starts is found.
+/// The program, and a mark that identifies all processes it starts.
 struct Demo {
     process: Child,
     mark: String,
@@ -40,7 +40,7 @@ impl Demo {
         BufReader::new(stdout).lines().map_while(Result::ok)
     }
 
-    /// Whatever the program started, and what that started, knows the mark from its environment.
+    /// Lists the processes that carry the mark in their environment: those of the program, and their children.
     fn processes(&self) -> Vec<String> {
         let marked = format!("{MARK}={}", self.mark);
         let folders = fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
@@ -56,7 +56,7 @@ impl Demo {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Waits for the end of the program and of all that it started.
+    /// Waits until the program and all processes that it started have ended.
     fn end(mut self) -> (ExitStatus, String) {
         let status = until("the program ends", || self.process.try_wait().unwrap());
         until("nothing is left", || self.processes().is_empty().then_some(()));
@@ -77,7 +77,7 @@ fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The status line of `GET path`.
+/// Returns the status line of `GET path`.
 fn get(url: &str, path: &str) -> String {
     let address = url.strip_prefix("http://").unwrap();
     let mut socket = TcpStream::connect(address).unwrap();
@@ -112,12 +112,12 @@ fn sigterm_and_ctrl_c_end_a_system_that_serves() {
     }
 }
 
-/// The words that the program gets from `cargo demo <words>`, as cargo expands the alias.
+/// Returns the arguments that the program gets from `cargo demo <words>`, as cargo expands the alias.
 fn through_the_alias(words: &[&str]) -> Vec<String> {
     let config = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.cargo/config.toml")).unwrap();
     let alias = config.lines().find_map(|line| line.strip_prefix("demo = \"")?.strip_suffix('"')).unwrap();
     let mut all = alias.split(' ').chain(words.iter().copied());
-    // Up to the first `--` cargo reads them itself.
+    // cargo itself reads the arguments up to the first `--`.
     assert!(all.by_ref().any(|word| word == "--"), "{alias}");
     all.map(str::to_owned).collect()
 }

@@ -29,7 +29,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-/// Whether the one content type is JSON. JSON is UTF-8 (RFC 8259, section 8.1), so no other charset is.
+/// Returns `true` if the only content type is JSON. JSON is UTF-8 (RFC 8259, section 8.1), so other charsets are not.
 fn is_json(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(CONTENT_TYPE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };

@@ -1,4 +1,4 @@
-//! The call to a service, and whose it is.
+//! The call to a service, and the caller on whose behalf it is made.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,26 +22,26 @@ use crate::subjects::Called;
 use crate::surround::RequestId;
 use crate::trust::{Signers, Trusted};
 
-/// Header by which a request is found again in the logs of all services.
+/// Header that identifies a request in the logs of all services.
 const REQUEST_ID: &str = "x-request-id";
 /// Headers of W3C Trace Context.
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
-/// Header of the gateway's word for a caller.
+/// Header of the gateway's signed assertion about a caller.
 const ASSERTION: &str = "nrpc-assert";
 
-/// What calls are made with.
+/// Clients, guard and signers that calls are made with.
 #[derive(Clone, Debug)]
 pub(crate) struct Calls {
     pub(crate) client: Client,
     guard: JwtGuard,
-    /// `None` if the guard needs nothing that may be missing.
+    /// `None` if the guard depends on nothing that may be missing.
     readiness: Option<Readiness>,
-    /// Whether the gateway vouches for callers, rather than passing their tokens on.
+    /// If set, the gateway signs assertions about callers instead of passing their tokens on.
     signer: Option<Arc<AssertionSigner>>,
     timeout: Duration,
     proxies: Proxies,
-    /// What proves to the auth service where a caller is; without it, nobody is told.
+    /// Proves the client's IP address to the auth service; without it, the gateway sends no proof.
     peers: Option<Arc<ClientIpSigner>>,
 }
 
@@ -59,7 +59,7 @@ impl Calls {
         Self { client, guard, readiness, signer: callers.map(Arc::new), timeout, proxies, peers }
     }
 
-    /// Whether callers can be told from each other now.
+    /// Checks whether the guard can verify tokens now.
     ///
     /// # Errors
     /// 503 if there is no key to verify tokens with.
@@ -71,22 +71,22 @@ impl Calls {
     }
 }
 
-/// A call on nobody's behalf.
+/// A call without a verified caller.
 pub(crate) struct Anonymous(pub(crate) Outgoing);
 
 /// A call on behalf of a caller whose token was verified.
 pub(crate) struct Authenticated(pub(crate) Outgoing);
 
-/// What a call is made with, and what proves where it comes from and on whose behalf.
+/// A call to make, with the proofs of its origin and of its caller.
 pub(crate) struct Outgoing {
     client: Client,
     origin: Option<(IpAddr, Arc<ClientIpSigner>)>,
-    /// The gateway's word for the caller, if that takes the place of a token.
+    /// The caller and the signer of an assertion, if an assertion replaces the token.
     vouched: Option<(Arc<UserClaims>, Arc<AssertionSigner>)>,
 }
 
 impl Anonymous {
-    /// Calls the subject and answers `status` with what comes back.
+    /// Calls the subject and responds with `status` and the reply.
     pub(crate) async fn send(
         self,
         called: Called,
@@ -98,7 +98,7 @@ impl Anonymous {
 }
 
 impl Authenticated {
-    /// Calls the subject and answers 200 with what comes back.
+    /// Calls the subject and responds with 200 and the reply.
     pub(crate) async fn send(self, called: Called, body: &impl Serialize) -> Result<Response, Failure> {
         self.0.send(called, body, StatusCode::OK).await
     }
@@ -110,7 +110,7 @@ impl Outgoing {
         Ok((status, axum::Json(value)).into_response())
     }
 
-    /// The same call with a header.
+    /// Returns the same call with a header.
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
         Self { client: self.client.header(name, value), ..self }
     }
@@ -118,7 +118,7 @@ impl Outgoing {
     /// Calls the subject and decodes the reply.
     pub(crate) async fn fetch<T: DeserializeOwned>(self, called: Called, body: &impl Serialize) -> Result<T, Failure> {
         let subject = called.subject();
-        // Written once, since what proves origin and caller is bound to these very bytes.
+        // Serialized once, since the proofs of origin and caller are bound to exactly these bytes.
         let data = to_raw_value(body).internal()?;
         let mut client = self.client;
         if let Some((address, peers)) = self.origin
@@ -175,7 +175,7 @@ where
     }
 }
 
-/// The same client, whose calls continue the trace of the HTTP request, if that has one place in one.
+/// Returns the same client, whose calls continue the trace of the HTTP request, if its headers name exactly one.
 fn traced(client: Client, headers: &HeaderMap) -> Client {
     let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
     let mut parents = headers.get_all(TRACEPARENT).iter();
@@ -185,7 +185,7 @@ fn traced(client: Client, headers: &HeaderMap) -> Client {
     client.continue_trace(&parent, &state.join(","))
 }
 
-/// The token of the one `authorization: Bearer <token>`; the verifier looks at its bytes.
+/// Returns the token of the only `authorization: Bearer <token>`; the verifier checks its bytes.
 fn bearer(headers: &HeaderMap) -> Result<&str, JwtRejection> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(JwtRejection::NoToken)?;

@@ -15,14 +15,14 @@ use crate::forwarded::ProxyHeader;
 use crate::peer::Proxies;
 use crate::trust::Trust;
 
-/// Variables that had another name.
+/// Renamed variables: old name, new name.
 const RENAMED: [(&str, &str); 3] = [
     ("GATEWAY_SILENCE_MS", "GATEWAY_READ_TIMEOUT_MS"),
     ("GATEWAY_IDLE_MS", "GATEWAY_KEEP_ALIVE_MS"),
     ("GATEWAY_CONNECTIONS", "GATEWAY_MAX_CONNECTIONS"),
 ];
 
-/// Where the gateway listens, whom it believes, and what it bounds.
+/// The gateway's configuration: its address, the tokens and proxies that it trusts, and its limits.
 ///
 /// ```
 /// use gateway::Config;
@@ -46,7 +46,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Listens on 127.0.0.1:3000 and believes the tokens that `guard` verifies.
+    /// Returns a configuration that listens on 127.0.0.1:3000 and trusts the tokens that `guard` verifies.
     pub fn new(guard: JwtGuard) -> Self {
         Self::trusting(Trust::Guard(guard))
     }
@@ -69,34 +69,34 @@ impl Config {
         }
     }
 
-    /// Reads the settings by way of `vars`.
+    /// Reads the settings through `vars`.
     ///
     /// | variable | is | default |
     /// |---|---|---|
-    /// | `JWT_SECRET` | what access tokens are signed with, at least 32 bytes; not set: their keys come from the key ring | none |
+    /// | `JWT_SECRET` | secret that signs access tokens, at least 32 bytes; if not set, the keys come from the key ring | none |
     /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |
-    /// | `JWT_CHECK_REVOCATIONS` | `false`: what was revoked is taken until it expires | `true` |
-    /// | `JWT_REVOCATION_MAX_AGE_MS` | for how long nothing may prove that all revocations are known before tokens are answered 503, 1,000 to 3,600,000 | 30000 |
-    /// | `GATEWAY_SEND_ASSERTIONS` | `true`: services get the gateway's word for a caller in place of the token | `false` |
-    /// | `GATEWAY_ADDRESS` | where it listens | `127.0.0.1:3000` |
-    /// | `GATEWAY_TIMEOUT_MS` | how long a request may take, 1 to 600,000 | 5000 |
-    /// | `GATEWAY_BODY_LIMIT` | bytes of a request's body, 1 to 1,000,000 | 65536 |
-    /// | `GATEWAY_READ_TIMEOUT_MS` | how long a connection may take over the headers of a request, or not read an answer, 1 to 600,000 | 10000 |
-    /// | `GATEWAY_KEEP_ALIVE_MS` | how long a connection may be idle before a request, 1 to 3,600,000; longer than a proxy in front keeps one | 75000 |
-    /// | `GATEWAY_MAX_CONNECTIONS` | how many connections may be open, 1 to 1,000,000; further ones wait | 4096 |
-    /// | `GATEWAY_TRUSTED_PROXIES` | proxies whose word on a caller's address is believed: addresses and networks, by commas | none |
-    /// | `GATEWAY_PROXY_HEADER` | the header in which they say it, `x-forwarded-for` or `forwarded` (RFC 7239); the other one is never read | `x-forwarded-for` |
-    /// | `GATEWAY_CORS_ORIGINS` | origins whose pages may call, by commas, such as `https://app.example.com` | none |
-    /// | `JWT_ASSERTION_SECRET` | with a `JWT_SECRET`: what proves to the auth service where a caller is, and signs assertions; at least 32 bytes, another one. Without: keys of the gateway's own, published in `gw_jwks` | none |
+    /// | `JWT_CHECK_REVOCATIONS` | `false` disables revocation checks: a revoked token stays valid until it expires | `true` |
+    /// | `JWT_REVOCATION_MAX_AGE_MS` | maximum age of the revocation list, 1,000 to 3,600,000; when it is older, requests with tokens get 503 | 30000 |
+    /// | `GATEWAY_SEND_ASSERTIONS` | `true`: the gateway sends a signed assertion about the caller to services instead of the token | `false` |
+    /// | `GATEWAY_ADDRESS` | listen address | `127.0.0.1:3000` |
+    /// | `GATEWAY_TIMEOUT_MS` | timeout of a request, 1 to 600,000 | 5000 |
+    /// | `GATEWAY_BODY_LIMIT` | maximum size of a request's body in bytes, 1 to 1,000,000 | 65536 |
+    /// | `GATEWAY_READ_TIMEOUT_MS` | timeout for the headers of a request, and for a client that does not read its response, 1 to 600,000 | 10000 |
+    /// | `GATEWAY_KEEP_ALIVE_MS` | idle timeout of a connection before a request, 1 to 3,600,000; must exceed the keep-alive time of a proxy in front | 75000 |
+    /// | `GATEWAY_MAX_CONNECTIONS` | maximum number of open connections, 1 to 1,000,000; further ones wait | 4096 |
+    /// | `GATEWAY_TRUSTED_PROXIES` | proxies that may report a caller's address: addresses and networks, separated by commas | none |
+    /// | `GATEWAY_PROXY_HEADER` | header in which they report it, `x-forwarded-for` or `forwarded` (RFC 7239); the gateway never reads the other one | `x-forwarded-for` |
+    /// | `GATEWAY_CORS_ORIGINS` | origins whose pages may call, separated by commas, such as `https://app.example.com` | none |
+    /// | `JWT_ASSERTION_SECRET` | only with a `JWT_SECRET`: secret that signs client IP proofs for the auth service, and assertions; at least 32 bytes, different from `JWT_SECRET`. Without `JWT_SECRET`, the gateway signs with its own keys, published in `gw_jwks` | none |
     ///
-    /// Each secret may stand in a file, which `JWT_SECRET_FILE` or `JWT_ASSERTION_SECRET_FILE` names.
+    /// Each secret can be read from a file, which `JWT_SECRET_FILE` or `JWT_ASSERTION_SECRET_FILE` names.
     ///
-    /// Services take assertions that run with `JWT_ACCEPT_ASSERTIONS=true`; see
-    /// [`JwtConfig::load`](nats_rpc_jwt::JwtConfig::load). A key ring is looked for when the gateway
+    /// Services accept assertions if they run with `JWT_ACCEPT_ASSERTIONS=true`; see
+    /// [`JwtConfig::load`](nats_rpc_jwt::JwtConfig::load). The gateway looks for a key ring when it
     /// [binds](crate::Gateway::bind).
     ///
     /// # Errors
-    /// [`ConfigError`] with the name of the first that cannot be used.
+    /// [`ConfigError`] with the name of the first setting that cannot be used.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let vars = |name: &str| vars(name).filter(|value| !value.is_empty());
         renamed_variable(vars, &RENAMED)?;
@@ -142,56 +142,56 @@ impl Config {
         Ok(config)
     }
 
-    /// Listens there; port 0 takes a free one. Default: 127.0.0.1:3000.
+    /// Sets the listen address; port 0 selects a free port. Default: 127.0.0.1:3000.
     pub fn address(mut self, address: impl Into<SocketAddr>) -> Self {
         self.address = address.into();
         self
     }
 
-    /// How long a request may take, from its first byte to its answer. Default: 5 s.
+    /// Sets the timeout of a request, from its first byte to its response. Default: 5 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long a connection may take over the headers of a request, or not read an answer. Default: 10 s.
+    /// Sets the timeout for the headers of a request, and for a client that does not read its response. Default: 10 s.
     pub fn silence(mut self, longest: Duration) -> Self {
         self.connections.silence = longest;
         self
     }
 
-    /// How long a connection may be idle before a request. Default: 75 s.
+    /// Sets the idle timeout of a connection before a request. Default: 75 s.
     ///
-    /// A proxy that keeps connections open has to give them up sooner, as most do by themselves after 60 s, or it
-    /// loses requests to connections that end just then.
+    /// A proxy that keeps connections open must close them sooner; most do so by default after 60 s. Otherwise it
+    /// loses requests on connections that the gateway closes at that moment.
     pub fn idle(mut self, longest: Duration) -> Self {
         self.connections.idle = longest;
         self
     }
 
-    /// How many connections may be open, at least one; further ones wait until one ends. Default: 4,096.
+    /// Sets the maximum number of open connections, at least one; further ones wait until one closes. Default: 4,096.
     ///
-    /// The system has to allow the process as many files, and some more.
+    /// The operating system must allow the process that many open files, and some more.
     pub fn connections(mut self, most: usize) -> Self {
         self.connections.open = most.max(1);
         self
     }
 
-    /// Proves to the auth service where callers are, with `signer` in place of what the settings say. Default:
-    /// nobody is told, and attempts to log in are counted by account alone.
+    /// Proves client IP addresses to the auth service with `signer`, which replaces the signer from the settings.
+    /// Default: the gateway sends no proof, and the auth service counts log-in attempts by account alone.
     pub fn prove_peers(mut self, signer: ClientIpSigner) -> Self {
         self.peers = Some(Arc::new(signer));
         self
     }
 
-    /// How many bytes a request's body may have. Default: 64 KiB.
+    /// Sets the maximum size of a request's body. Default: 64 KiB.
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
         self
     }
 }
 
-/// The number that the variable is set to, if it is.
+/// Returns the number that the variable is set to, if it is set.
 fn number<T: FromStr + PartialOrd>(
     vars: impl Fn(&str) -> Option<String>,
     name: &'static str,
@@ -203,23 +203,23 @@ fn number<T: FromStr + PartialOrd>(
     number.map(Some).ok_or(ConfigError::Variable { name, wanted })
 }
 
-/// A setting that cannot be used; its value is not repeated.
+/// A setting that cannot be used; the error does not repeat its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A variable's value cannot be used.
+    /// The variable has a value that cannot be used.
     #[error("{name} must be {wanted}")]
     #[non_exhaustive]
     Variable {
         /// The variable.
         name: &'static str,
-        /// What its value should be.
+        /// The expected form of its value.
         wanted: &'static str,
     },
     /// A variable is set by its old name.
     #[error(transparent)]
     Renamed(#[from] RenamedVariable),
-    /// Tokens cannot be verified like this.
+    /// The JWT settings cannot be used to verify tokens.
     #[error(transparent)]
     Jwt(#[from] JwtConfigError),
 }

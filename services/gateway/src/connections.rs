@@ -1,4 +1,4 @@
-//! The connections of callers: how many there are, how long one may be silent, how they end.
+//! The connections of callers: their number, their timeouts, and their end.
 
 mod head;
 
@@ -17,27 +17,27 @@ use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tower_service::Service;
 
-/// What one connection holds of what has arrived and was not read, of which the headers of a request are part.
+/// Size of a connection's buffer for bytes that have arrived and are not read yet; the headers of a request must fit.
 const BUFFER: usize = 32 * 1024;
-/// How often it is said that no more connections are taken.
+/// Interval between log lines that say that the connection limit is reached.
 const SAY_FULL_EVERY: Duration = Duration::from_secs(60);
 
-/// What bounds the connections that are open.
+/// Limits of open connections.
 ///
-/// Half a request costs its sender nothing, and would hold a connection for good.
+/// An incomplete request costs its sender nothing, and without limits would hold a connection for good.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionLimits {
-    /// How long the headers of a request may take, from their first byte; and how long one may not read.
+    /// Timeout for the headers of a request, from their first byte, and for a client that does not read.
     pub(crate) silence: Duration,
-    /// How long nothing at all may come where a request may begin.
+    /// Idle timeout where a request may begin.
     pub(crate) idle: Duration,
-    /// How many may be open.
+    /// Maximum number of open connections.
     pub(crate) open: usize,
 }
 
-/// Serves connections until `stop` is ready, then lets each finish the request that it is at.
+/// Serves connections until `stop` is ready, then lets each finish its current request.
 ///
-/// Dropped, it cuts all of them off.
+/// Dropping the future cuts all connections off.
 pub(crate) async fn serve(
     mut listener: TcpListener,
     router: Router,
@@ -52,7 +52,7 @@ pub(crate) async fn serve(
     let mut said_full: Option<Instant> = None;
     let mut stop = pin!(stop);
     loop {
-        // Those beyond the limit wait where the system keeps them, until one ends.
+        // Connections beyond the limit wait in the backlog of the operating system until one closes.
         let room = connections.len() < limits.open;
         if !room && said_full.is_none_or(|said| said.elapsed() > SAY_FULL_EVERY) {
             tracing::warn!(limit = limits.open, "as many connections are open as may be; further ones wait");
@@ -86,14 +86,14 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
-    // Nobody there is as good.
+    // A send without receivers is fine: no connection is open then.
     let _ = ending.send(());
     while connections.join_next().await.is_some() {}
 }
 
-/// A connection that ends if what is written to it is not taken.
+/// Returns a connection that ends if the client does not read the bytes written to it.
 fn bounded(stream: TcpStream, limits: ConnectionLimits) -> Pin<Box<TimeoutStream<TcpStream>>> {
-    // Answers are small; waiting to fill a packet only delays them.
+    // Responses are small; waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.silence));

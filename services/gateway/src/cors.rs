@@ -1,4 +1,4 @@
-//! Browsers: which pages of other origins may call, by the Fetch standard.
+//! CORS: the origins whose pages may call, by the Fetch standard.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::surround::REQUEST_ID;
 /// Time for which a browser may cache a preflight.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// The origins whose pages may call: none unless they are named.
+/// The origins whose pages may call, none by default.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origins(Vec<HeaderValue>);
 
 impl Origins {
-    /// Reads origins such as `https://app.example.com, http://localhost:5173`; `None` if one is none.
+    /// Parses origins such as `https://app.example.com, http://localhost:5173`; `None` if one is not an origin.
     ///
-    /// There is no wildcard: a page that is not known has no business here.
+    /// There is no wildcard: unknown pages must not call.
     pub(crate) fn parse(list: &str) -> Option<Self> {
         list.split(',').map(|origin| parse(origin.trim())).collect::<Option<_>>().map(Self)
     }
 
-    /// Layer that answers preflights and marks replies; `None` where no origin is named.
+    /// Returns the layer that handles preflights and marks responses; `None` if there are no origins.
     pub(crate) fn layer(self) -> Option<CorsLayer> {
         if self.0.is_empty() {
             return None;
@@ -47,7 +47,7 @@ impl Origins {
     }
 }
 
-/// Scheme, host and port in the form in which browsers send them: no path, no default port, lower case.
+/// Parses scheme, host and port in the form that browsers send: no path, no default port, lower case.
 fn parse(text: &str) -> Option<HeaderValue> {
     let uri: Uri = text.parse().ok()?;
     let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);

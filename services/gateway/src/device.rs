@@ -1,4 +1,4 @@
-//! The cookie by which a device is known at the next log-in.
+//! The cookie that identifies a device at the next log-in.
 
 use std::convert::Infallible;
 
@@ -17,30 +17,30 @@ use crate::call::Outgoing;
 use crate::failure::Failure;
 use crate::subjects::Called;
 
-/// The header in which the auth service takes a device token.
+/// The header in which the auth service accepts a device token.
 const DEVICE_HEADER: &str = "nrpc-device";
-/// The prefix keeps other hosts of the domain, and pages without TLS, from setting the cookie.
+/// The prefix prevents other hosts of the domain, and pages without TLS, from setting the cookie.
 const COOKIE_NAME: &str = "__Host-device";
-/// As long as browsers keep a cookie: the token itself says how long it is good.
+/// The maximum that browsers keep a cookie; the token itself has its own expiry.
 const MAX_AGE_SECONDS: u32 = 400 * 86_400;
-/// The length of a token, with room for a later form.
+/// The maximum length of a token, with room for later formats.
 const MAX_TOKEN_BYTES: usize = 256;
 
-/// The device token that a request brings, if it brings one.
+/// The device token of a request, if the request has one.
 ///
-/// Only the auth service can tell whether it is good. Scripts cannot read it, and it replaces no password.
+/// Only the auth service can verify it. Scripts cannot read it, and it replaces no password.
 pub(crate) struct KnownDevice(Option<String>);
 
 /// The reply to a log-in.
 struct Reply {
-    /// The device token, which goes into the cookie.
+    /// The device token, which the gateway puts into the cookie.
     device: Option<String>,
-    /// The rest, which goes into the body.
+    /// The rest, which the gateway puts into the body.
     body: Box<RawValue>,
 }
 
 impl Reply {
-    /// Takes the device token out of a reply; one without a token passes as it is.
+    /// Takes the device token out of a reply; a reply without a token passes unchanged.
     fn take(body: Box<RawValue>) -> Self {
         let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(body.get()) else {
             return Self { device: None, body };
@@ -53,7 +53,7 @@ impl Reply {
 }
 
 impl KnownDevice {
-    /// Makes a call that begins a session, and answers `status` with its tokens and the cookie.
+    /// Makes a call that begins a session, and responds with `status`, its tokens and the cookie.
     pub(crate) async fn send(
         self,
         call: Outgoing,
@@ -83,7 +83,7 @@ impl<S: Sync> FromRequestParts<S> for KnownDevice {
     }
 }
 
-/// The one token in the cookies; `None` for several, or for what has not the form of a token.
+/// Returns the only token in the cookies; `None` for several, or for a value that has not the form of a token.
 fn token(headers: &HeaderMap) -> Option<String> {
     let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));

@@ -1,4 +1,4 @@
-//! Errors as answers: a status, and `{code, message, details?}`.
+//! Errors as HTTP responses: a status, and `{code, message, details?}`.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -11,7 +11,7 @@ use nats_rpc::{CallError, Code, RpcError};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// What a request is answered with when it fails.
+/// The response to a request that fails.
 #[derive(Debug)]
 pub(crate) struct Failure {
     status: StatusCode,
@@ -27,7 +27,7 @@ struct Body {
 }
 
 impl Failure {
-    /// An error of HTTP alone, for which services have no code.
+    /// An HTTP error that has no service error code.
     pub(crate) fn http(status: StatusCode, code: &'static str, message: &'static str) -> Self {
         Self { status, body: Body { code, message: message.into(), details: None } }
     }
@@ -45,7 +45,7 @@ impl From<RpcError> for Failure {
     }
 }
 
-/// A service's error passes through; no service is 503, a late one 504, an unreadable answer 500.
+/// A service's error passes through; a missing service is 503, a late reply 504, an unreadable reply 500.
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         RpcError::from(error).into()
@@ -68,7 +68,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Whole seconds, rounded up: who comes a little early waits for nothing.
+/// Returns whole seconds, rounded up: a caller that comes too early would be throttled again.
 fn retry_after(details: &RawValue) -> Option<u64> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
 
-/// The header in which proxies say it.
+/// The header in which proxies report addresses.
 ///
-/// One is read and never both: a proxy that writes one of them passes the other on as the caller wrote it.
+/// The gateway reads one of them, never both: a proxy that writes one passes the other on as the caller wrote it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ProxyHeader {
     /// `x-forwarded-for: 198.51.100.7, 10.0.0.3`, also with ports and brackets.
@@ -29,20 +29,20 @@ impl ProxyHeader {
         }
     }
 
-    /// The addresses, the nearest last; `None` stands for what is no address.
+    /// Returns the addresses, the nearest last; `None` for an entry that is no address.
     pub(crate) fn hops(self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         let lines = headers.get_all(self.name()).iter().map(|line| line.to_str().unwrap_or_default());
         let read = match self {
             Self::XForwardedFor => address,
             Self::Forwarded => forwarded_for,
         };
-        // A comma ends an element even in quotation marks. Else one mark of the caller's own would swallow what the
-        // proxies behind it add.
+        // A comma ends an element even in quotation marks. Otherwise one quotation mark of the caller's own would
+        // swallow the entries that the proxies behind it add.
         lines.flat_map(|line| line.split(',')).map(read).collect()
     }
 }
 
-/// The address of one element of `forwarded`, whose parameters stand between semicolons.
+/// Returns the address of one element of `forwarded`, whose parameters are separated by semicolons.
 ///
 /// An element with half a quoted string, or with an escape in one, is part of another value.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
@@ -53,14 +53,14 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
         let (name, value) = parameter.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then_some(value)
     });
-    // Two of them would be two addresses.
+    // A second `for` parameter would make the address ambiguous.
     match (named.next(), named.next()) {
         (Some(value), None) => address(value),
         _ => None,
     }
 }
 
-/// An address in any form that proxies write: bare, with a port, in brackets, in quotation marks.
+/// Parses an address in any form that proxies write: bare, with a port, in brackets, in quotation marks.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let text = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);

@@ -1,4 +1,4 @@
-//! The head of a request: what is malformed, and what this server does not implement.
+//! The head of a request: rejects malformed heads and features that this server does not implement.
 
 use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, HOST, HeaderName, TRANSFER_ENCODING};
@@ -8,13 +8,13 @@ use nats_rpc::RpcError;
 
 use crate::failure::Failure;
 
-/// Checks the head before anything is done with it.
+/// Checks the head before any further processing.
 ///
-/// A proxy in front and this server must read the same request. Both of them refusing what is ambiguous is what
-/// keeps them from reading two.
+/// A proxy in front and this server must parse the same request. Both reject ambiguous requests, so that they never
+/// parse different ones (request smuggling).
 ///
 /// # Errors
-/// - 400: the host is missing, there are several, or it is none (RFC 9112, section 3.2).
+/// - 400: the host is missing, duplicated, or malformed (RFC 9112, section 3.2).
 /// - 501: the body has a transfer coding other than `chunked` (RFC 9112, section 6.1).
 /// - 415: the content is encoded (RFC 9110, section 8.4).
 pub(crate) fn check(request: &Request) -> Result<(), Failure> {
@@ -31,7 +31,7 @@ pub(crate) fn check(request: &Request) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One host; HTTP/1.0, which is older than the header, may leave it out.
+/// Checks that there is exactly one host; HTTP/1.0, which is older than the header, may omit it.
 fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Failure> {
     let mut hosts = headers.get_all(HOST).iter();
     let is_good = match (hosts.next(), hosts.next()) {

@@ -1,6 +1,7 @@
-//! The only HTTP of the system: verifies tokens, forwards calls, maps codes to statuses.
+//! The HTTP gateway, the only part of the system that speaks HTTP. It verifies tokens, forwards calls to services, and
+//! maps error codes to HTTP statuses.
 //!
-//! | route | calls | answers |
+//! | route | calls | response |
 //! |---|---|---|
 //! | `POST /api/auth/signup` | `auth.signup` | 201 |
 //! | `POST /api/auth/login`, `/refresh`, `/logout` | `auth.login`, … | 200 |
@@ -11,39 +12,39 @@
 //! | `POST /api/users/profile` | `get_user_profile` | 200; needs a token |
 //! | `GET /api/users/me` | `get_user_profile` of the caller | 200; needs a token |
 //! | `GET /healthz` | | 200 while the process serves |
-//! | `GET /readyz` | an echo through nats-server, and a key to verify tokens with | 200 or 503 |
+//! | `GET /readyz` | a round trip through nats-server, and a check that there is a key to verify tokens with | 200 or 503 |
 //!
-//! A token that is not good is answered 401 here, and no service hears of the request. A good one is passed
-//! on in the header `authorization`, and the service verifies it again; or, if the gateway is told to send
-//! assertions, its own word for the caller takes the token's place. What goes into a call is read from the
-//! request field by field; nothing else of its body travels on.
+//! The gateway rejects an invalid token with 401 and forwards nothing to the services. It passes a valid token on in
+//! the header `authorization`, and the service verifies it again. If `GATEWAY_SEND_ASSERTIONS` is set, the gateway's
+//! signed assertion about the caller replaces the token. The gateway reads the data of a call from the request field
+//! by field; it forwards nothing else of the request's body.
 //!
-//! `traceparent` and `tracestate` of a request travel on, so that its trace goes on behind the gateway.
+//! The gateway propagates `traceparent` and `tracestate` of a request, so that the services continue its trace.
 //!
-//! Where a caller is, the auth service learns from a proof that the gateway signs (`nrpc-peer`, for subjects below
-//! `auth.`): the address of the socket, or of the first hop before the proxies that are named.
+//! The gateway sends the auth service a signed proof of the client's IP address (`nrpc-peer`, for subjects below
+//! `auth.`). That is the address of the socket, or of the first hop before the trusted proxies.
 //!
-//! A device that has logged in before is known by a cookie (`__Host-device`; `HttpOnly`, `Secure`, `SameSite=Strict`).
-//! Its value is a token of the auth service, which no body shows; the gateway sends it on in the header `nrpc-device`.
-//! Failures of others at the same account do not hold up a known device.
+//! A cookie identifies a device that has logged in before (`__Host-device`; `HttpOnly`, `Secure`, `SameSite=Strict`).
+//! Its value is a token of the auth service, which no response body contains. The gateway forwards it in the header
+//! `nrpc-device`. Failed log-ins of others at the same account do not throttle a known device.
 //!
-//! Every error is `{code, message}`, with `details` if the service gave some. If they hold a `retryAfterMs`, the
-//! header `retry-after` says it in seconds.
+//! Every error is `{code, message}`, with `details` if the service sent some. If the details contain a `retryAfterMs`,
+//! the header `retry-after` repeats it in seconds.
 //!
 //! - `config`: settings
-//! - `connections`: how many there are, and how long one may be silent
-//! - `head`: what of a request's head is refused
-//! - `peer`: where a request comes from; `forwarded`: what proxies say of it
-//! - `cors`: which pages of other origins may call
-//! - `routes`: what is served, and which subject each route calls
-//! - [`permissions`] is what the gateway's user must be allowed on nats-server; `subjects` are what routes call
-//! - `trust`: whose tokens are believed, and whether the gateway vouches for their bearers
-//! - `call`: the call to a service, and whose it is
+//! - `connections`: the limits of connections, their number and their timeouts
+//! - `head`: checks of a request's head
+//! - `peer`: the client's IP address; `forwarded`: addresses that proxies report
+//! - `cors`: the origins whose pages may call
+//! - `routes`: the routes, and the subject that each of them calls
+//! - [`permissions`]: the permissions of the gateway's user on nats-server; `subjects`: the subjects that routes call
+//! - `trust`: the keys that verify tokens, and those that sign the gateway's assertions and client IP proofs
+//! - `call`: the call to a service, with or without a caller
 //! - `body`: the request's JSON
-//! - `device`: the cookie by which a device is known at the next log-in
-//! - `failure`: errors as answers
-//! - `surround`: what each request goes through, whatever its route
-//! - `signal`: SIGTERM and ctrl-c
+//! - `device`: the cookie that identifies a device at the next log-in
+//! - `failure`: errors as HTTP responses
+//! - `surround`: the middleware around every route
+//! - `signal`: SIGTERM and Ctrl-C
 
 mod body;
 mod call;
@@ -78,10 +79,10 @@ use self::connections::ConnectionLimits;
 pub use self::signal::stop_signal;
 pub use self::subjects::permissions;
 
-/// How long a stop waits for requests that are being answered.
+/// Maximum time that a graceful shutdown waits for requests in flight.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
-/// A gateway that is connected and has its address; it serves once it runs.
+/// A gateway that is connected and bound to its address; it serves once it runs.
 #[must_use = "it serves nothing until `serve_with_shutdown`"]
 pub struct Gateway {
     connection: Connection,
@@ -92,12 +93,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Connects to NATS and takes the address.
+    /// Connects to NATS and binds the address.
     ///
     /// # Errors
-    /// [`GatewayError::Connect`] if there is no connection, [`GatewayError::Address`] if the address cannot
-    /// be taken, [`GatewayError::Keys`] if there is neither a secret nor a key ring, or the gateway's own key
-    /// cannot be published.
+    /// [`GatewayError::Connect`] if there is no connection, [`GatewayError::Address`] if the gateway cannot bind the
+    /// address, [`GatewayError::Keys`] if there is neither a secret nor a key ring, or the gateway cannot publish its
+    /// own key.
     pub async fn bind(config: Config, nats: NatsConfig) -> Result<Self, GatewayError> {
         let taken = TcpListener::bind(config.address).await;
         let cannot = |source| GatewayError::Address { address: config.address, source };
@@ -111,21 +112,20 @@ impl Gateway {
         Ok(Self { connection, listener, address, router, limits })
     }
 
-    /// Where it listens; the port is the one chosen if port 0 was asked for.
+    /// Returns the listen address; if port 0 was requested, with the port that was chosen.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `signal` is ready; then takes no more requests and finishes those that it has, for at
-    /// most 10 s.
+    /// Serves until `signal` is ready; then accepts no more requests and finishes those in flight, for at most 10 s.
     ///
     /// # Errors
-    /// [`GatewayError::Ended`] if the connection to NATS ended for good.
+    /// [`GatewayError::Ended`] if the connection to NATS is closed for good.
     pub async fn serve_with_shutdown(self, signal: impl Future<Output = ()> + Send) -> Result<(), GatewayError> {
         let Self { connection, listener, address, router, limits } = self;
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
-            // Dropped or sent: both mean that it is time.
+            // A dropped sender and a sent value both mean shutdown.
             let _ = stopped.await;
         };
         let mut serving = tokio::spawn(connections::serve(listener, router, limits, stopped));
@@ -151,11 +151,11 @@ impl fmt::Debug for Gateway {
     }
 }
 
-/// Why the gateway does not start, or does not go on.
+/// The reason why the gateway does not start, or does not continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GatewayError {
-    /// A setting cannot be used.
+    /// A setting of the gateway cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A setting of the connection cannot be used.
@@ -167,16 +167,16 @@ pub enum GatewayError {
     /// There are no keys to verify tokens with, or to sign assertions with.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// The address cannot be listened on.
+    /// The gateway cannot listen on the address.
     #[error("cannot listen on {address}: {source}")]
     #[non_exhaustive]
     Address {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The connection ended for good.
+    /// The connection to nats-server is closed for good.
     #[error("the connection to nats-server ended for good; start the gateway again")]
     Ended,
 }

@@ -1,4 +1,4 @@
-//! The gateway as a program: `serve`, `permissions`.
+//! The gateway binary, with its commands `serve` and `permissions`.
 
 use std::process::ExitCode;
 

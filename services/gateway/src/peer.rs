@@ -1,4 +1,4 @@
-//! Where a request comes from: the address of the socket, or what a proxy that is named says.
+//! The client's IP address: the address of the socket, or the one that a trusted proxy reports.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,14 +8,14 @@ use axum::http::request::Parts;
 
 use crate::forwarded::ProxyHeader;
 
-/// The proxies whose word on addresses is taken, none unless they are named, and the header that has it.
+/// The trusted proxies, none by default, and the header in which they report addresses.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proxies {
     networks: Vec<Network>,
     header: ProxyHeader,
 }
 
-/// An address with the number of its bits that count.
+/// An address with the number of its significant bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
     address: IpAddr,
@@ -23,13 +23,13 @@ struct Network {
 }
 
 impl Proxies {
-    /// Reads addresses and networks such as `10.0.0.7, 10.1.0.0/16, fd00::/8`; `None` if one is neither.
+    /// Parses addresses and networks such as `10.0.0.7, 10.1.0.0/16, fd00::/8`; `None` if one is neither.
     pub(crate) fn parse(list: &str) -> Option<Self> {
         let networks = list.split(',').map(|network| Network::parse(network.trim())).collect::<Option<_>>()?;
         Some(Self { networks, header: ProxyHeader::default() })
     }
 
-    /// The same proxies, which write `header`.
+    /// Returns the same proxies, which write `header`.
     pub(crate) fn reading(self, header: ProxyHeader) -> Self {
         Self { header, ..self }
     }
@@ -38,19 +38,20 @@ impl Proxies {
         self.networks.iter().any(|network| network.contains(address))
     }
 
-    /// Where the request comes from; `None` if the server does not know its own socket.
+    /// Returns the client's IP address; `None` if the server does not know its own socket.
     pub(crate) fn origin(&self, parts: &Parts) -> Option<IpAddr> {
         let ConnectInfo(socket) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
         Some(self.origin_of(socket.ip().to_canonical(), &parts.headers))
     }
 
-    /// From the nearest address on outwards, as long as each is a proxy that is named; the first other one.
+    /// Walks from the nearest address outwards while each one is a trusted proxy, and returns the first other address.
     ///
-    /// Anybody can send the header. What stands left of the first address that is no proxy of ours was written
-    /// by whoever sits there, so it says nothing; nor does anything if the socket's own peer is no proxy.
+    /// Any client can send the header. The first address that is not a trusted proxy wrote everything to the left of
+    /// its own entry, so the gateway ignores that part. It ignores the whole header if the socket's peer is no trusted
+    /// proxy.
     fn origin_of(&self, socket: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut origin = socket;
-        // Without a proxy at the socket, the header is not even read.
+        // Without a trusted proxy at the socket, the header is not even read.
         let mut hops = if self.contain(origin) { self.header.hops(headers) } else { Vec::new() };
         while self.contain(origin) {
             match hops.pop() {
@@ -140,7 +141,7 @@ mod tests {
     fn what_a_caller_wrote_itself_is_left_of_its_own_address_and_not_read() {
         let forged = ["127.0.0.1, 192.0.2.9, 198.51.100.1"];
         assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &forged), "198.51.100.1");
-        // An address of ours in the caller's part leads no further either.
+        // A trusted address in the caller's part of the header does not extend the walk either.
         assert_eq!(origin("10.0.0.0/8", "10.1.2.3", &["192.0.2.9, 10.0.0.5, 198.51.100.1"]), "198.51.100.1");
     }
 

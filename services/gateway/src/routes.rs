@@ -1,4 +1,4 @@
-//! What is served, and which subject each route calls.
+//! The routes, and the subject that each of them calls.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::subjects::Called;
 use crate::surround::surround;
 
-/// How long `/readyz` waits for its echo.
+/// Timeout of the round trip of `/readyz`.
 const ECHO_LIMIT: Duration = Duration::from_secs(1);
 
 type Answer = Result<Response, Failure>;
@@ -48,11 +48,11 @@ pub(crate) fn router(calls: Calls, timeout: Duration, body_limit: usize, origins
         Some(cors) => router.layer(cors),
         None => router,
     };
-    // Last, which is outermost: what it adds is on every reply.
+    // The last layer is the outermost one: it applies to every response.
     router.layer(middleware::from_fn_with_state(timeout, surround)).with_state(calls)
 }
 
-/// Writes a secret that goes on to the auth service; nothing else of the gateway can show it.
+/// Serializes a secret for the auth service; no other code of the gateway can expose it.
 fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose_secret())
 }
@@ -100,8 +100,8 @@ struct SessionId {
     session_id: String,
 }
 
-/// Whose profile; the caller's own if nobody is named. Whatever else stands in the body, such as the
-/// `user` of a caller who would like to be somebody else, is not read.
+/// The user whose profile is requested; the caller if the field is absent. The gateway reads no other field of the
+/// body, such as a forged `user`.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct GetProfile {

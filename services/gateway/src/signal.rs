@@ -1,6 +1,6 @@
-//! SIGTERM and ctrl-c.
+//! Shutdown signals: SIGTERM and Ctrl-C.
 
-/// Waits until the process is asked to stop, by SIGTERM or ctrl-c.
+/// Waits until the process receives SIGTERM or Ctrl-C.
 pub async fn stop_signal() {
     let interrupt = async {
         if tokio::signal::ctrl_c().await.is_err() {

@@ -1,4 +1,4 @@
-//! The subjects that routes call, and what the gateway's user must be allowed on nats-server.
+//! The subjects that routes call, and the permissions of the gateway's user on nats-server.
 
 use nats_rpc::{Account, Permissions};
 use nats_rpc_jwt::{KeyPurpose, TrustBuckets};
@@ -6,7 +6,7 @@ use nats_rpc_jwt::{KeyPurpose, TrustBuckets};
 /// The name of the gateway's connection.
 pub(crate) const NAME: &str = "gateway";
 
-/// A subject that a route calls. Whatever is called stands in this list, so that it can be permitted.
+/// A subject that a route calls. This list contains every one, so that permissions can be derived from it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Called(&'static str);
 
@@ -38,16 +38,16 @@ impl Called {
         self.0
     }
 
-    /// Whether it is of the service that counts attempts by where they come from. Where somebody is concerns no
-    /// other.
+    /// Returns `true` if its service counts attempts by the client's IP address. The gateway sends that address to no
+    /// other service.
     pub(crate) fn counts_attempts(self) -> bool {
         self.0.starts_with("auth.")
     }
 }
 
-/// What the gateway's user must be allowed; what the command `permissions` prints.
+/// Returns the permissions of the gateway's user, which the command `permissions` prints.
 ///
-/// Of the settings, `AUTH_JS_API_PREFIX` alone makes a difference: with it, the gateway has an account of its own.
+/// Of the settings, only `AUTH_JS_API_PREFIX` makes a difference: with it, the gateway has an account of its own.
 ///
 /// ```
 /// let needed = gateway::permissions(|_| None).to_string();

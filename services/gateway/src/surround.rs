@@ -1,5 +1,5 @@
-//! What each request goes through, whatever its route: an id, a span, a time limit, a check of its head, one
-//! completion line.
+//! Middleware around every route: a request id, a span, a timeout, a check of the request's head, and one completion
+//! line in the log.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::head;
 
 pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The longest id taken from a caller, in bytes.
+/// The longest request id accepted from a caller, in bytes.
 const MAX_ID_BYTES: usize = 64;
 
 /// The id of a request: the caller's, or a new one. It is safe in a header and in a log.
@@ -27,7 +27,7 @@ const MAX_ID_BYTES: usize = 64;
 pub(crate) struct RequestId(String);
 
 impl RequestId {
-    /// The caller's id if it is one short word, else a new one.
+    /// Returns the caller's id if it is one short word, otherwise a new one.
     fn of(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(&REQUEST_ID).iter();
         match (values.next().and_then(|value| value.to_str().ok()), values.next()) {
@@ -46,7 +46,7 @@ fn is_word(id: &str) -> bool {
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// Answers within `limit`, whatever happens behind it.
+/// Responds within `limit`, whatever the inner service does.
 pub(crate) async fn surround(State(limit): State<Duration>, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     let span = tracing::debug_span!("http", id = id.as_str(), method = %request.method(), path = request.uri().path());
@@ -69,7 +69,7 @@ pub(crate) async fn surround(State(limit): State<Duration>, mut request: Request
         if let Ok(id) = HeaderValue::from_str(id.as_str()) {
             headers.insert(REQUEST_ID.clone(), id);
         }
-        // Answers hold tokens and what is personal.
+        // Responses contain tokens and personal data.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let duration_us = started.elapsed().as_micros() as u64;
         tracing::debug!(status = response.status().as_u16(), duration_us, "finished");

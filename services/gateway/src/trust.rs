@@ -1,4 +1,4 @@
-//! Whose tokens are believed, and what the gateway vouches for: where callers are, and who.
+//! The keys that verify tokens, and those that sign the gateway's client IP proofs and assertions.
 
 use nats_rpc::Connection;
 use nats_rpc_jwt::{
@@ -9,15 +9,15 @@ use nats_rpc_jwt::{JwtGuard, SecretKey};
 
 use crate::config::ConfigError;
 
-/// What the gateway vouches with where access tokens have a secret as well.
+/// Variable of the secret that the gateway signs with if access tokens have a secret too.
 const ASSERTION_SECRET: &str = "JWT_ASSERTION_SECRET";
 
-/// Decided by the settings, before there is a connection.
+/// The trust that the settings describe, before there is a connection.
 #[derive(Debug)]
 pub(crate) enum Trust {
-    /// What this guard takes; tokens are passed on.
+    /// Tokens that this guard verifies; the gateway passes them on.
     Guard(JwtGuard),
-    /// What the settings say.
+    /// Tokens and signers as the settings say.
     Settings(Settings),
 }
 
@@ -29,37 +29,37 @@ pub(crate) struct Settings {
 
 #[derive(Debug)]
 enum Vouching {
-    /// With a secret, if there is one, as access tokens have one.
+    /// Signers with a secret, if there is one, as access tokens have one.
     Secret(Signers),
-    /// With keys of the gateway's own, for `audience`; with `assertions` also for who calls.
+    /// Keys of the gateway's own, for `audience`; with `assertions`, they also sign assertions about callers.
     Keys { audience: String, assertions: bool },
 }
 
-/// The same with its keys.
+/// The opened trust, with its keys.
 #[derive(Debug)]
 pub(crate) struct Trusted {
     pub(crate) guard: JwtGuard,
     pub(crate) signers: Signers,
 }
 
-/// What the gateway vouches with.
+/// The signers of the gateway.
 #[derive(Debug, Default)]
 pub(crate) struct Signers {
-    /// For who calls; without it, tokens are passed on.
+    /// Signs assertions about callers; without it, the gateway passes tokens on.
     pub(crate) callers: Option<AssertionSigner>,
-    /// For where callers are; without it, nobody is told.
+    /// Signs client IP proofs; without it, the gateway sends none.
     pub(crate) peers: Option<ClientIpSigner>,
 }
 
 impl Trust {
     pub(crate) fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        // Callers over HTTP have tokens; assertions are what the gateway makes of them.
+        // HTTP callers have tokens; the gateway makes assertions and does not accept them.
         let of_tokens = |name: &str| vars(name).filter(|_| name != "JWT_ACCEPT_ASSERTIONS");
         let tokens = Box::new(VerifierConfig::from_vars(of_tokens)?);
         Ok(Self::Settings(Settings { tokens, vouching: Vouching::from_vars(vars)? }))
     }
 
-    /// Follows the ring and the revocations, and publishes the gateway's own key, as the settings say.
+    /// Watches the ring and the revocations, and publishes the gateway's own key, as the settings say.
     pub(crate) async fn open(self, connection: &Connection) -> Result<Trusted, KeysError> {
         let Settings { tokens, vouching } = match self {
             Self::Guard(guard) => return Ok(Trusted { guard, signers: Signers::default() }),
@@ -164,7 +164,7 @@ mod tests {
             let refused = from(&[(name, "yes")]).unwrap_err().to_string();
             assert!(refused.starts_with(&format!("{name} must be ")), "{refused}");
         }
-        // It would need a secret of its own.
+        // Accepting assertions would need a secret of its own.
         assert!(from(&[("JWT_ACCEPT_ASSERTIONS", "true"), ("JWT_SECRET", SECRET)]).is_ok());
     }
 }

@@ -17,15 +17,15 @@ use crate::config::Replicas;
 
 /// The largest record, in bytes.
 const MAX_RECORD_BYTES: i32 = 16 * 1024;
-/// How often a change that lost a race is tried anew.
+/// Number of tries of a change that loses the race against others.
 const TRIES: usize = 16;
 
 /// A KV bucket whose values are the JSON of `T`.
 ///
-/// Reads go to the stream's leader and never to a replica that may be behind: who signed up a moment ago
-/// exists. Writes name the revision that they replace, so no change is lost to another.
-// `nats_rpc_auth` has reads and writes like these for records that expire, and keeps them to itself: what they
-// promise is that no time to live is lost. This is what a service does that has nothing but what is public.
+/// Reads go to the stream's leader and never to a replica that may lag: a user who has just signed up is found. Writes
+/// name the revision that they replace, so concurrent changes never overwrite each other.
+// `nats_rpc_auth` has similar reads and writes for records that expire, and keeps them private: they guarantee that no
+// time to live is lost. This module shows a service that uses only the public API.
 pub struct Bucket<T> {
     bucket: KvBucket,
     record: PhantomData<fn() -> T>,
@@ -37,16 +37,16 @@ impl<T> fmt::Debug for Bucket<T> {
     }
 }
 
-/// What stands at a key: a record or nothing, and the revision that a write replaces.
+/// The state of a key: a record or none, and the revision that a write replaces.
 struct Entry<T> {
     record: Option<T>,
     revision: u64,
 }
 
-/// Creates the bucket `name`, or brings an existing one to this form; its records stay.
+/// Creates the bucket `name`, or updates the configuration of an existing one; its records stay.
 ///
 /// # Errors
-/// [`ProvisionError`] if the server refuses or does not answer.
+/// [`ProvisionError`] if the server rejects the request or does not reply.
 pub async fn provision(
     jetstream: &jetstream::Context,
     name: &'static str,
@@ -75,18 +75,18 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         Ok(Self { bucket: KvBucket::open(connection, name).await?, record: PhantomData })
     }
 
-    /// The record of `key`.
+    /// Returns the record of `key`.
     ///
     /// # Errors
-    /// [`RecordError`] if the bucket does not answer, or holds something else there.
+    /// [`RecordError`] if the bucket is unavailable, or the value is not a record.
     pub async fn get(&self, key: &str) -> Result<Option<T>, RecordError> {
         Ok(self.read(key).await?.record)
     }
 
-    /// The keys of all records, and of some that were removed, in no order.
+    /// Returns the keys of all records, and of some removed ones, in no order.
     ///
     /// # Errors
-    /// [`RecordError::Unavailable`] if the bucket does not answer.
+    /// [`RecordError::Unavailable`] if the bucket is unavailable.
     pub async fn keys(&self) -> Result<Vec<String>, RecordError> {
         let subjects = self.current().await?.store.stream.info_with_subjects(self.subject(">")).await;
         let subjects = subjects.map_err(|error| RecordError::Unavailable(error.into()))?;
@@ -96,10 +96,10 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         Ok(keys.map(str::to_owned).collect())
     }
 
-    /// Writes the first record of `key`; false if there is one already, which stays.
+    /// Creates the record of `key`; returns `false` if there is one already, which stays.
     ///
     /// # Errors
-    /// [`RecordError`] if the bucket does not answer, or the race for `key` does not end.
+    /// [`RecordError`] if the bucket is unavailable, or the race for `key` does not end.
     pub async fn create(&self, key: &str, record: &T) -> Result<bool, RecordError> {
         for _ in 0..TRIES {
             let entry = self.read(key).await?;
@@ -113,13 +113,13 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         Err(RecordError::Contended)
     }
 
-    /// Replaces the record of `key` by what `change` makes of it; `None` if there is none.
+    /// Replaces the record of `key` by the result of `change`; `None` if there is no record.
     ///
-    /// `change` runs again with the newer record if another change came first.
+    /// `change` runs again with the newer record if a concurrent change came first.
     ///
     /// # Errors
-    /// [`RecordError`], made into an `E`, if the bucket does not answer or the race for `key` does not end;
-    /// whatever `change` refuses with.
+    /// [`RecordError`], converted to `E`, if the bucket is unavailable or the race for `key` does not end; or the
+    /// error of `change`.
     pub async fn change<E: From<RecordError>>(
         &self,
         key: &str,
@@ -135,18 +135,18 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         Err(RecordError::Contended.into())
     }
 
-    /// Removes the record of `key`, whatever it is by now; a change that runs meanwhile does not bring it back.
+    /// Removes the present record of `key`; a concurrent change does not restore it.
     ///
     /// # Errors
-    /// [`RecordError::Unavailable`] if the bucket does not answer.
+    /// [`RecordError::Unavailable`] if the bucket is unavailable.
     pub async fn remove(&self, key: &str) -> Result<(), RecordError> {
         self.publish(key, purge()).await.map(drop)
     }
 
-    /// Removes the record of `key` if it `is` the one that is meant; another in its place stays.
+    /// Removes the record of `key` if `is` accepts it; any other record stays.
     ///
     /// # Errors
-    /// [`RecordError`] if the bucket does not answer, or the race for `key` does not end.
+    /// [`RecordError`] if the bucket is unavailable, or the race for `key` does not end.
     pub async fn remove_if(&self, key: &str, is: impl Fn(&T) -> bool) -> Result<(), RecordError> {
         for _ in 0..TRIES {
             let Entry { record, revision } = self.read(key).await?;
@@ -168,16 +168,16 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
         Ok(Entry { record: record.map_err(RecordError::Malformed)?, revision: latest.revision })
     }
 
-    /// Writes in place of `revision`; false if another is there.
+    /// Replaces `revision`; returns `false` if the key has another revision.
     async fn write(&self, key: &str, record: &T, revision: u64) -> Result<bool, RecordError> {
         let value = serde_json::to_vec(record).map_err(|error| RecordError::Malformed(error.into()))?;
         let message = PublishMessage::build().payload(value.into()).expected_last_subject_sequence(revision);
         self.publish(key, message).await
     }
 
-    /// Publishes at `key`; false if the message is bound to another revision than the present one.
+    /// Publishes at `key`; returns `false` if the message is bound to another revision than the present one.
     ///
-    /// `Store` puts the prefix of another account's API before the subject, which is imported without.
+    /// `Store` prefixes the subject with another account's API, but the imported subject has no prefix.
     async fn publish(&self, key: &str, message: PublishMessage) -> Result<bool, RecordError> {
         let published = match self.current().await?.jetstream.send_publish(self.subject(key), message).await {
             Ok(acknowledged) => acknowledged.await,
@@ -199,7 +199,7 @@ impl<T: Serialize + DeserializeOwned> Bucket<T> {
     }
 }
 
-/// A message that removes a key and its history.
+/// Returns a message that removes a key and its history.
 fn purge() -> PublishMessage {
     PublishMessage::build().header("KV-Operation", "PURGE").header("Nats-Rollup", "sub")
 }
@@ -211,21 +211,21 @@ fn purge() -> PublishMessage {
 pub struct ProvisionError {
     /// The bucket.
     pub name: &'static str,
-    /// What JetStream said.
+    /// The error of JetStream.
     pub source: Box<dyn Error + Send + Sync>,
 }
 
-/// Why a record was not read or written.
+/// The reason why a record was not read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// The bucket did not answer; whether a write took place is unknown.
+    /// The bucket did not reply; the outcome of a write is unknown.
     #[error("the bucket is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// The value is no record; the cause repeats nothing of it.
+    /// The value is not a record; the cause does not repeat it.
     #[error("the value is no record")]
     Malformed(#[source] DecodeError),
-    /// Others changed the record each time in between.
+    /// Each try lost the race against a concurrent change.
     #[error("too many concurrent changes")]
     Contended,
 }

@@ -1,6 +1,6 @@
-//! Settings that a deployment chooses.
+//! Deployment settings.
 
-/// How many copies of a bucket a NATS cluster keeps.
+/// Number of replicas of a bucket in a NATS cluster.
 ///
 /// ```
 /// use users::Replicas;
@@ -12,19 +12,19 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replicas(usize);
 
-/// `KV_REPLICAS` is something else than 1, 3 or 5.
+/// `KV_REPLICAS` is not 1, 3 or 5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("KV_REPLICAS must be 1, 3 or 5: how many servers of the cluster keep a bucket")]
 pub struct ReplicasError;
 
 impl Replicas {
-    /// One copy, for a single server.
+    /// One replica, for a single server.
     pub const ONE: Self = Self(1);
 
-    /// Reads `KV_REPLICAS` by way of `vars`. Default: 1.
+    /// Reads `KV_REPLICAS` through `vars`. Default: 1.
     ///
     /// # Errors
-    /// [`ReplicasError`] if it is something else than 1, 3 or 5.
+    /// [`ReplicasError`] if the value is not 1, 3 or 5.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ReplicasError> {
         match vars("KV_REPLICAS").as_deref() {
             None | Some("" | "1") => Ok(Self::ONE),
@@ -34,7 +34,7 @@ impl Replicas {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> usize {
         self.0
     }

@@ -1,4 +1,4 @@
-//! What the service answers and hears.
+//! Handlers of requests and events.
 
 use nats_rpc::prelude::*;
 use nats_rpc_jwt::prelude::*;
@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 
 use crate::profile::{Profile, ProfileChange, UserId, Users};
 
-/// Who sees profiles that are not their own.
+/// Role that may read the profiles of other users.
 const ADMIN: &str = "admin";
 
-/// Whose profile: the caller's own if nobody is named.
+/// The user whose profile is requested; the caller if the id is absent.
 #[derive(JsonSchema, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct GetProfile {
@@ -17,7 +17,7 @@ struct GetProfile {
     user_id: Option<String>,
 }
 
-/// The event `user.created`, a notification: whoever needs more asks for the profile.
+/// The event `user.created`, a notification: consumers that need more request the profile.
 #[derive(Clone, Debug, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UserCreated {
@@ -57,15 +57,15 @@ async fn update_user_profile(
     users.change(id, &change).await?.ok_or_else(no_such_user)
 }
 
-/// Anybody who may publish can send this event, so it is believed in nothing.
+/// Any client that may publish can send this event, so the handler trusts nothing in it.
 #[event_pattern("user.created")]
 async fn user_created(Payload(event): Payload<UserCreated>) {
     tracing::info!(user = %event.user_id, "a user signed up");
 }
 
-/// The id in `wanted`, if `me` may read that user's profile.
+/// Returns the id in `wanted`, if `me` may read that user's profile.
 ///
-/// Who may not learns nothing of it, not even whether it could be an id.
+/// A caller without permission learns nothing, not even whether the id is well formed.
 fn readable(me: &UserClaims, wanted: &str) -> Result<UserId, RpcError> {
     if wanted != me.sub && !me.roles.iter().any(|role| role == ADMIN) {
         return Err(RpcError::forbidden("not your profile"));

@@ -1,11 +1,11 @@
-//! Profiles: one's own, and any for an admin.
+//! The users service: access to the caller's own profile, and to any profile for an admin.
 //!
-//! - [`service`] is the service: its handlers, and the bucket behind them.
-//! - [`profile`] holds what a profile is, and the bucket `users` that profiles are kept in. The auth
-//!   service writes a new user's profile there before it answers the sign-up.
-//! - [`bucket`] keeps records of one type in a KV bucket, by compare-and-set.
+//! - [`service`]: the service with its handlers, and the bucket behind them
+//! - [`profile`]: profiles, and the bucket `users` that stores them. The auth service writes a new user's profile
+//!   there before it replies to the sign-up.
+//! - [`bucket`]: records of one type in a KV bucket, written by compare-and-set
 //!
-//! | subject | kind | answers |
+//! | subject | kind | reply |
 //! |---|---|---|
 //! | `get_user_profile` | message | the profile of `{userId}`, or of the caller for `{}` |
 //! | `users.{id}.get` | message | the profile of `id`, by the same rule |
@@ -24,10 +24,10 @@ pub use self::config::{Replicas, ReplicasError};
 pub use self::handlers::UserCreated;
 pub use self::profile::{Profile, UserId, Users};
 
-/// The users service, which needs a [`JwtGuard`](nats_rpc_jwt::JwtGuard) yet: its handlers name one.
+/// Returns the users service, which still needs a [`JwtGuard`](nats_rpc_jwt::JwtGuard) because its handlers name one.
 ///
-/// `vars` is where settings come from: the environment in `main`, a list in a test. `provision` reads
-/// `KV_REPLICAS`, `permissions` reads `AUTH_JS_API_PREFIX`.
+/// `vars` supplies the settings: the environment in `main`, a list in a test. `provision` reads `KV_REPLICAS`,
+/// `permissions` reads `AUTH_JS_API_PREFIX`.
 ///
 /// ```
 /// use nats_rpc_jwt::{JwtConfig, JwtGuard, SecretKey};
@@ -57,7 +57,7 @@ pub fn service(vars: impl Fn(&str) -> Option<String> + Send + 'static) -> Servic
     if trust.has_own_account() { service.account(account()) } else { service }
 }
 
-/// What crosses the border of the account that the profiles are in, besides the handlers and what verifying takes.
+/// Returns the imports and exports of the account of profiles, besides those of handlers and token verification.
 fn account() -> Account {
     let of_profiles = ["$JS.API.STREAM.INFO.KV_users", "$JS.API.STREAM.MSG.GET.KV_users", "$KV.users.>"];
     let account = Account::new().import_stream("AUTH", "user.created");

@@ -1,4 +1,4 @@
-//! The users service as a program: `serve`, `routes`, `provision`, `health`.
+//! The users service binary, with its commands `serve`, `routes`, `provision` and `health`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What a profile is, and where profiles are kept.
+//! Profiles, and their store.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const MAX_NAME_CHARS: usize = 64;
 /// The longest biography, in characters.
 const MAX_BIO_CHARS: usize = 1_000;
 
-/// What others may see of a user, or the user of itself.
+/// A user's profile, visible to the user and to admins.
 #[derive(Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Profile {
@@ -26,23 +26,23 @@ pub struct Profile {
     pub user_id: UserId,
     /// The address that the user signed up with, in canonical form.
     pub email: String,
-    /// How the user wants to be called.
+    /// The name to address the user by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
-    /// What the user says of itself.
+    /// A text about the user, written by the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bio: Option<String>,
 }
 
 impl Profile {
-    /// The profile of a user who has just signed up.
+    /// Returns the profile of a user who has just signed up.
     pub fn new(user_id: UserId, email: impl Into<String>) -> Self {
         Self { user_id, email: email.into(), display_name: None, bio: None }
     }
 }
 
 impl fmt::Debug for Profile {
-    /// Leaves out what is personal.
+    /// Omits personal data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Profile").field("user_id", &self.user_id).finish_non_exhaustive()
     }
@@ -50,18 +50,18 @@ impl fmt::Debug for Profile {
 
 /// A user's id: a UUID in its usual form, lower case with hyphens.
 ///
-/// No other text is one, so it is safe in a subject and as a key.
+/// No other text is accepted, so an id is safe in a subject and as a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, JsonSchema)]
 #[schemars(with = "String")]
 pub struct UserId(Uuid);
 
 impl UserId {
-    /// A new id (UUID version 7), which sorts behind all before it.
+    /// Generates a new id (UUID version 7), which sorts after all earlier ones.
     pub fn generate() -> Self {
         Self(Uuid::now_v7())
     }
 
-    /// Reads the usual form; `None` for any other text.
+    /// Parses the usual form; `None` for any other text.
     ///
     /// ```
     /// use users::UserId;
@@ -102,9 +102,9 @@ impl<'de> Deserialize<'de> for UserId {
     }
 }
 
-/// The fields of a profile that a user may change; every other one is refused.
+/// The fields of a profile that a user may change; any other field is rejected.
 ///
-/// A field that is absent stays, `null` removes it.
+/// An absent field stays unchanged; `null` removes it.
 #[derive(Clone, Debug, Default, JsonSchema, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProfileChange {
@@ -127,7 +127,7 @@ impl ProfileChange {
     }
 }
 
-/// Text of `MIN` to `MAX` characters, trimmed, of which none but a line break is a control character.
+/// Text of `MIN` to `MAX` characters, trimmed, without control characters other than line breaks.
 #[derive(Clone, Debug)]
 struct Text<const MIN: usize, const MAX: usize>(String);
 
@@ -144,17 +144,17 @@ impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX
     }
 }
 
-/// Tells `null` from an absent field.
+/// Distinguishes `null` from an absent field.
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// The profiles, in the bucket `users` under their users' ids. Cheap to clone.
+/// The profiles, stored in the bucket `users` under their users' ids. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Users(Arc<Bucket<Profile>>);
 
 impl Users {
-    /// Creates the bucket; one that exists keeps its profiles.
+    /// Creates the bucket; an existing one keeps its profiles.
     ///
     /// # Errors
     /// Those of [`bucket::provision`].
@@ -178,7 +178,7 @@ impl Users {
         self.0.remove(&id.to_string()).await
     }
 
-    /// The profile of a user.
+    /// Returns the profile of a user.
     ///
     /// # Errors
     /// Those of [`Bucket::get`].
@@ -186,7 +186,7 @@ impl Users {
         self.0.get(&id.to_string()).await
     }
 
-    /// The ids of all users that have a profile, and of some that were removed, in no order.
+    /// Returns the ids of all users that have a profile, and of some removed ones, in no order.
     ///
     /// # Errors
     /// Those of [`Bucket::keys`].
@@ -194,7 +194,7 @@ impl Users {
         Ok(self.0.keys().await?.iter().filter_map(|key| UserId::parse(key)).collect())
     }
 
-    /// Keeps a new user's profile; false if there is one, which stays as it is.
+    /// Stores a new user's profile; returns `false` if there is one, which stays as it is.
     ///
     /// # Errors
     /// Those of [`Bucket::create`].
@@ -202,7 +202,7 @@ impl Users {
         self.0.create(&profile.user_id.to_string(), profile).await
     }
 
-    /// Changes a user's profile and gives the new one; `None` if there is no such user.
+    /// Changes a user's profile and returns the new one; `None` if there is no such user.
     ///
     /// # Errors
     /// Those of [`Bucket::change`].

@@ -1,4 +1,4 @@
-//! The program: what is wrong with its settings it says before it waits for nats-server.
+//! The users binary reports invalid settings before it waits for nats-server.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ fn a_setting_that_cannot_be_used_is_named_before_the_wait_for_nats_server() {
         ("JWT_WITHOUT_REVOCATIONS", "true", "JWT_WITHOUT_REVOCATIONS was renamed; set JWT_CHECK_REVOCATIONS"),
     ] {
         let mut users = Command::new(env!("CARGO_BIN_EXE_users"));
-        // Nobody listens at port 1: whoever looks there first complains of that.
+        // No server listens at port 1: code that connects first reports that error instead.
         users.envs([("NATS_URL", "nats://127.0.0.1:1"), ("NATS_CONNECT_TIMEOUT_MS", "1000")]);
         let output = users.env_remove("JWT_SECRET").env(name, value).output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr);

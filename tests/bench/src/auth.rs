@@ -1,4 +1,4 @@
-//! `auth`: what it costs to verify, to refresh, to revoke and to log in.
+//! `auth`: the cost of verification, refresh, revocation and log-in.
 
 mod log_in;
 mod process;

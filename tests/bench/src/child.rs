@@ -1,4 +1,4 @@
-//! The processes that are measured.
+//! The measured processes.
 
 use std::error::Error;
 use std::fs;
@@ -8,13 +8,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a process prints once it serves.
+/// The line that a process prints once it serves.
 pub(crate) const READY: &str = "READY";
 
-/// How long a process may take to end once it is told to.
+/// Maximum time of a process to end after the request to shut down.
 const FAREWELL: Duration = Duration::from_secs(10);
 
-/// A process that serves until its standard input ends; killed, by its id, at the latest when dropped.
+/// A process that serves until its standard input closes; dropping it kills the process by its id.
 #[derive(Debug)]
 pub(crate) struct Child {
     name: String,
@@ -29,7 +29,7 @@ pub(crate) struct Memory {
 }
 
 impl Child {
-    /// Starts `command` and waits, at most `limit`, until it is [`READY`].
+    /// Starts `command` and waits, for at most `limit`, until it is [`READY`].
     pub(crate) fn start(name: &str, mut command: Command, limit: Duration) -> Result<Self, Box<dyn Error>> {
         let process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let process = process.map_err(|error| format!("{name} does not start: {error}"))?;
@@ -41,7 +41,7 @@ impl Child {
             if lines.any(|line| line == READY) {
                 let _ = said.send(());
             }
-            // Read on: a process that writes into a closed pipe is ended by it.
+            // Keep reading: a process ends when it writes to a closed pipe.
             lines.for_each(drop);
         });
         match heard.recv_timeout(limit) {
@@ -51,7 +51,7 @@ impl Child {
         }
     }
 
-    /// The CPU time that its threads have used.
+    /// Returns the CPU time of its threads.
     pub(crate) fn cpu(&self) -> Result<Duration, Box<dyn Error>> {
         cpu_of(self.process.id()).map_err(|error| format!("{}: {error}", self.name).into())
     }
@@ -62,7 +62,7 @@ impl Child {
         Ok(Memory { now: field("VmRSS:")? / 1_000.0, peak: field("VmHWM:")? / 1_000.0 })
     }
 
-    /// Ends it in order, so that what it writes at its end is written.
+    /// Shuts it down gracefully, so that it writes its final output.
     pub(crate) fn stop(mut self) -> Result<(), Box<dyn Error>> {
         drop(self.process.stdin.take());
         let give_up = Instant::now() + FAREWELL;
@@ -76,11 +76,11 @@ impl Child {
     }
 }
 
-/// The CPU time that the threads of a process have used.
+/// Returns the CPU time of the threads of a process.
 pub(crate) fn cpu_of(process: u32) -> Result<Duration, Box<dyn Error>> {
     let mut nanos = 0;
     for task in fs::read_dir(format!("/proc/{process}/task"))? {
-        // A thread that ended since the folder was read has no such file any more.
+        // A thread that has ended since the folder was read has no such file.
         let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
         nanos += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
     }
@@ -92,13 +92,13 @@ pub(crate) fn cpu_of(process: u32) -> Result<Duration, Box<dyn Error>> {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // The standard library signals nobody who has been waited for already.
+        // The standard library sends no signal to a process that has been waited for.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// A line such as `VmRSS:     5324 kB` of /proc/PID/status, in bytes divided by 1,000.
+/// Reads a line such as `VmRSS:     5324 kB` of /proc/PID/status, as bytes divided by 1,000.
 fn kilobytes(status: &str, name: &str) -> Option<f64> {
     let value = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: f64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -1,6 +1,6 @@
-//! `instructions`: what one request costs in instructions, counted by Valgrind's callgrind.
+//! `instructions`: the number of instructions per request, counted by Valgrind's callgrind.
 //!
-//! Unlike CPU seconds the figure repeats, on a machine that others use as well. System calls are not in it.
+//! Unlike CPU seconds, the figure is reproducible, even on a shared machine. It does not include system calls.
 
 use std::error::Error;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::stats::slope;
 /// The smaller of the two counts of requests.
 const FEW: usize = 1_000;
 const IN_FLIGHT: usize = 64;
-/// How long one count may take.
+/// Timeout of one count.
 const LIMIT: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Serialize)]
@@ -32,7 +32,7 @@ struct Row {
     ratio_to_baseline: f64,
 }
 
-/// Whether Valgrind is installed.
+/// Returns `true` if Valgrind is installed.
 pub(crate) fn are_countable() -> bool {
     let version = Command::new("valgrind").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     version.is_ok_and(|status| status.success())
@@ -55,7 +55,7 @@ pub(crate) fn run(server: &NatsServer, requests: usize, readme: Option<&Path>) -
     let mut matrix = Matrix::new();
     let mut plain = None;
     for (load, kind, contestants) in loads {
-        // No hand-written loop reads envelopes, so that load is compared with the plain echo.
+        // No hand-written loop reads envelopes, so the plain echo is the baseline of that load.
         let mut baseline = plain.unwrap_or(f64::NAN);
         let mut table = Table::new(format!("{load}, {IN_FLIGHT} in flight"), &["", "instructions", "/ serial"]);
         for &contestant in contestants {
@@ -96,7 +96,7 @@ pub(crate) fn run(server: &NatsServer, requests: usize, readme: Option<&Path>) -
     write_json("instructions", &rows)
 }
 
-/// The instructions that one more request costs; callgrind's files are named for `file`.
+/// Returns the instructions of one more request; callgrind's files are named after `file`.
 pub(crate) fn per_request(
     server: &NatsServer,
     job: &Job,
@@ -111,7 +111,7 @@ pub(crate) fn per_request(
     Ok(slope(count(FEW)?, count(requests.max(FEW + 1))?))
 }
 
-/// The instructions of a whole process that answers `requests` questions.
+/// Counts the instructions of a whole process that replies to `requests` requests.
 fn count(
     server: &NatsServer,
     job: &Job,

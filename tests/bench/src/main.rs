@@ -1,4 +1,4 @@
-//! What a request costs, beside hand-written loops and other frameworks.
+//! Benchmarks: the cost of a request, compared with hand-written loops and other frameworks.
 //!
 //! ```text
 //! cargo run --release -p nats-rpc-bench -- rpc             CPU, throughput, latency
@@ -10,13 +10,13 @@
 //! cargo run --release -p nats-rpc-bench -- watch           3,000 services that watch revocations
 //! ```
 //!
-//! `rpc --nest` measures NestJS too, `--features peers` another framework for Rust, `--features mimalloc` all
-//! that is Rust with that allocator in place of the system's. `rpc` and `instructions` put their tables into
-//! a page with `--readme docs/performance.md`.
+//! `rpc --nest` also measures NestJS, `--features peers` another Rust framework. `--features mimalloc` runs all Rust
+//! programs with that allocator instead of the system's. `rpc` and `instructions` write their tables into a page with
+//! `--readme docs/performance.md`.
 //!
-//! Each contestant is a process of its own, so that its CPU time and memory are its own; the load
-//! generator is this process. The CPU time of threads is read from `/proc`, so this runs on Linux only.
-//! Seconds depend on the machine and its neighbours: read the ratios.
+//! Each contestant is a separate process, so that its CPU time and memory can be measured alone; the load generator is
+//! this process. The CPU time of threads is read from `/proc`, so this runs on Linux only. Absolute times depend on
+//! the machine and its other load: compare the ratios.
 #![allow(clippy::print_stdout, reason = "a bench prints its tables")]
 
 mod auth;

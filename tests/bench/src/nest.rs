@@ -1,13 +1,14 @@
-//! NestJS, in a process of Node's.
+//! NestJS, in a Node.js process.
 
 use std::error::Error;
 use std::process::Command;
 
 use nats_rpc_tests::node;
 
-/// The command that starts the service, with its packages in place.
+/// Returns the command that starts the service, with its packages installed.
 ///
-/// The guard's key is parsed once: the way that the documentation shows, a string, costs sixteen times as much.
+/// The guard's key is parsed once. A string, as in the documentation, is parsed each time and costs sixteen times as
+/// much.
 pub(crate) fn command() -> Result<Command, Box<dyn Error>> {
     let mut command = node::program("bench-service").map_err(|error| error as Box<dyn Error>)?;
     command.env("KEYOBJECT", "1").env("QUEUE", "q");

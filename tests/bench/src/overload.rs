@@ -1,4 +1,4 @@
-//! `overload`: what callers get when twice as much is asked as can be done.
+//! `overload`: the outcome for callers at twice the capacity.
 
 use std::error::Error;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::report::{Table, Target, print_targets, write_json};
 use crate::rpc::{Kind, question};
 
 const CONCURRENCY: usize = 32;
-/// How long a caller waits for its answer.
+/// Timeout of a caller.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// How long capacity is measured, and how long the overload lasts.
+/// Duration of the capacity measurement, and of the overload.
 const LASTS: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -24,16 +24,16 @@ struct Row {
     handler: &'static str,
     capacity_rps: f64,
     offered_rps: f64,
-    /// Right answers a second that came while their caller still waited.
+    /// Correct replies per second within the callers' timeout.
     goodput_rps: f64,
     goodput_to_capacity: f64,
     refused: usize,
     late: usize,
     unanswered: usize,
-    /// Of right answers, late ones included.
+    /// Of correct replies, including late ones.
     p99_us: u32,
     peak_mb: f64,
-    /// From the end of the overload to the next right answer.
+    /// From the end of the overload to the next correct reply.
     recovery_ms: f64,
 }
 
@@ -84,7 +84,7 @@ fn measure(server: &NatsServer, contestant: Contestant, work: Work) -> Result<Ro
     let questions = std::slice::from_ref(&question);
     let mut loader = Loader::connect(server.port())?;
     loader.wait_for_answer(&question, LIMIT)?;
-    // A short run says how many requests the long one needs.
+    // A short run estimates the number of requests for the long one.
     let guess = loader.ask(questions, 2_000, CONCURRENCY, LIMIT)?.per_second();
     let capacity = loader.ask(questions, (guess * LASTS.as_secs_f64()) as usize, CONCURRENCY, LIMIT)?.per_second();
     let offer = Offer { per_second: 2.0 * capacity, lasts: LASTS, patience: PATIENCE };

@@ -1,4 +1,4 @@
-//! The picture of the latencies, as SVG.
+//! The chart of the latencies, as SVG.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -8,13 +8,13 @@ use std::path::Path;
 use crate::rpc::Row;
 
 const WIDTH: f64 = 720.0;
-/// Where the bars begin and where the longest ends.
+/// The horizontal start of all bars, and the end of the longest.
 const BARS: (f64, f64) = (220.0, 660.0);
 const BAR: f64 = 11.0;
 const GROUP: f64 = 34.0;
 const TOP: f64 = 58.0;
 
-/// Draws the p50 and p99 of each of `rows`, which have their names, to `path`.
+/// Draws the p50 and p99 of each of `rows`, with its name, to `path`.
 pub(crate) fn write(path: &Path, load: &str, rows: &[(String, &Row)]) -> Result<(), Box<dyn Error>> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -31,7 +31,7 @@ fn draw(load: &str, rows: &[(String, &Row)]) -> Result<String, std::fmt::Error> 
         svg,
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" role="img" aria-label="Latency, {load}">"#
     )?;
-    // Readable on a light page and on a dark one.
+    // Colors that are readable on light and on dark pages.
     writeln!(svg, "<style>text {{ fill: #767676 }} .p50 {{ fill: #2f81f7 }} .p99 {{ fill: #a371f7 }}</style>")?;
     writeln!(svg, r#"<text x="0" y="16" font-size="14">Latency, {load}, in microseconds: shorter is better</text>"#)?;
     for (x, class) in [(BARS.0, "p50"), (BARS.0 + 70.0, "p99")] {

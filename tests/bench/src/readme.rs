@@ -1,10 +1,10 @@
-//! Figures in the README, replaced where they stand.
+//! Replaces figures in the README.
 
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-/// A table of Markdown: a line for each contestant, a column for each load.
+/// A Markdown table: a line for each contestant, a column for each load.
 pub(crate) struct Matrix {
     columns: Vec<String>,
     lines: Vec<(String, Vec<String>)>,
@@ -15,7 +15,7 @@ impl Matrix {
         Self { columns: Vec::new(), lines: Vec::new() }
     }
 
-    /// Puts `cell` where `line` and `column` cross; each is added at the end when it comes up first.
+    /// Sets `cell` at `line` and `column`; new lines and columns are added at the end.
     pub(crate) fn put(&mut self, line: &str, column: &str, cell: String) {
         let column = self.columns.iter().position(|known| known == column).unwrap_or_else(|| {
             self.columns.push(column.to_owned());
@@ -30,7 +30,7 @@ impl Matrix {
         cells[column] = cell;
     }
 
-    /// The table, ending in a line break.
+    /// Returns the table, with a line break at the end.
     pub(crate) fn markdown(&self) -> String {
         let row = |first: &str, cells: &[String]| {
             let blank = String::new();
@@ -43,7 +43,7 @@ impl Matrix {
     }
 }
 
-/// Puts `text` in `file` in place of what stands between the lines `<!-- name -->` and `<!-- /name -->`.
+/// Replaces the text in `file` between the lines `<!-- name -->` and `<!-- /name -->` by `text`.
 ///
 /// # Errors
 /// If the file has no such lines, or cannot be read or written.

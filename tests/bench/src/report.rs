@@ -1,4 +1,4 @@
-//! Tables for people, JSON for programs.
+//! Reports: tables for people, JSON for programs.
 
 use std::error::Error;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// Columns with a head; numbers stand at the right.
+/// A table with a header; numbers are right-aligned.
 pub(crate) struct Table {
     title: String,
     rows: Vec<Vec<String>>,
@@ -46,7 +46,7 @@ impl Table {
     }
 }
 
-/// What was promised, and what came of it.
+/// A performance target, and its measured result.
 pub(crate) struct Target {
     pub(crate) what: String,
     pub(crate) measured: f64,
@@ -76,7 +76,7 @@ pub(crate) fn print_targets(targets: &[Target]) {
     table.print();
 }
 
-/// Where results are written, `target/bench`; made if it is not there.
+/// Returns the folder of results, `target/bench`; creates it if it does not exist.
 pub(crate) fn folder() -> Result<PathBuf, Box<dyn Error>> {
     // This program is target/release/nats-rpc-bench, wherever the target folder is.
     let program = std::env::current_exe()?;

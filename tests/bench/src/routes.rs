@@ -1,4 +1,4 @@
-//! `routes`: what a request costs in a service of many routes, and what a route costs.
+//! `routes`: the cost of a request in a service with many routes, and the cost of a route.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ pub(crate) fn run(server: &NatsServer, rounds: usize, requests: usize) -> Result
         let at_start = child.memory()?.now;
         let questions: Result<Vec<_>, _> = job.subjects().iter().map(|subject| question(subject, Kind::Bare)).collect();
         let questions = questions?;
-        // Every route has served before anything is measured.
+        // Every route has served a request before the measurement.
         loader.ask(&questions, routes.max(20_000), IN_FLIGHT, LIMIT)?;
         measured.push(Measured { job, child, questions, ready, at_start, one: Vec::new(), spread: Vec::new() });
     }

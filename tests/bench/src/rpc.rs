@@ -1,4 +1,4 @@
-//! `rpc`: CPU, throughput and latency of every contestant, one beside the other.
+//! `rpc`: CPU, throughput and latency of every contestant, side by side.
 
 use std::error::Error;
 use std::path::Path;
@@ -15,22 +15,22 @@ use crate::report::{Table, Target, print_targets, write_json};
 use crate::stats::{median, paired_ratio};
 use crate::{picture, readme, token};
 
-/// How long one contestant may take for one round.
+/// Timeout of one contestant's round.
 const ROUND: Duration = Duration::from_secs(120);
-/// How many questions are asked before the first round.
+/// Number of requests before the first round.
 const WARM_UP: usize = 20_000;
 
 pub(crate) struct Options<'a> {
     pub(crate) nest: bool,
     pub(crate) rounds: usize,
     pub(crate) requests: usize,
-    /// Where the picture goes.
+    /// The output path of the chart.
     pub(crate) picture: Option<&'a Path>,
-    /// Where the figures go.
+    /// The file whose figures are replaced.
     pub(crate) readme: Option<&'a Path>,
 }
 
-/// What is asked of which contestants.
+/// A kind of requests, and the contestants that receive them.
 struct Load {
     name: &'static str,
     work: Work,
@@ -40,16 +40,16 @@ struct Load {
     baseline: Contestant,
 }
 
-/// How a question is put.
+/// The form of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The bare payload.
+    /// The payload only.
     Bare,
-    /// With three headers, of which one is the token.
+    /// With three headers, one of which is the token.
     Headers,
-    /// In NestJS's envelope.
+    /// In the envelope of NestJS.
     Envelope,
-    /// In NestJS's envelope, with the headers.
+    /// In the envelope of NestJS, with the headers.
     GuardedEnvelope,
 }
 
@@ -117,7 +117,7 @@ fn loads(nest: bool) -> Vec<Load> {
     loads
 }
 
-/// The question of `kind` for `subject`.
+/// Returns the request of `kind` for `subject`.
 pub(crate) fn question(subject: &str, kind: Kind) -> Result<Question, Box<dyn Error>> {
     const DATA: &str = r#"{"id":42,"name":"Ada Lovelace"}"#;
     const ID: &str = "88a5f0d6ac4d1830655c1";
@@ -154,7 +154,7 @@ pub(crate) struct Row {
     pub(crate) ratio_to_baseline: f64,
 }
 
-/// What one contestant did, round by round.
+/// The results of one contestant, by round.
 struct Measured {
     contestant: Contestant,
     child: Child,
@@ -213,7 +213,7 @@ fn measure(server: &NatsServer, load: &Load, options: &Options<'_>) -> Result<Ve
         measured.push(Measured { contestant, child, question, cpu: empty(), rps: empty(), p50: empty(), p99: empty() });
     }
     for round in 0..options.rounds {
-        // Each round begins with another one, so that nobody always comes after the same neighbour.
+        // Each round begins with another contestant, so that none always runs after the same one.
         measured.rotate_left(1);
         for each in &mut measured {
             let failed = |error| format!("{}, {}, round {round}: {error}", each.contestant.name(), load.name);
@@ -271,7 +271,7 @@ fn print(load: &Load, rows: &[Row]) {
     table.print();
 }
 
-/// The ratios of all loads, with the seconds that they are of.
+/// Returns the ratios of all loads, with the CPU seconds that they derive from.
 fn matrix(rows: &[Row]) -> Matrix {
     let mut matrix = Matrix::new();
     for row in rows {
@@ -281,7 +281,7 @@ fn matrix(rows: &[Row]) -> Matrix {
     matrix
 }
 
-/// What this load was to show.
+/// Compares this load's results with its targets.
 fn judge(load: &Load, measured: &[Measured]) -> Vec<Target> {
     use Contestant::{Fu, Guarded, Nest, NestGuarded, Ours, Ruststream, Scoped, Serial, Service, Spawn};
     let cpu: &[(Contestant, Contestant, f64)] = match load.name {
@@ -316,7 +316,7 @@ mod tests {
     use super::*;
     use crate::contestant;
 
-    /// Serves in this process, as a contestant's process would, until it is told to stop.
+    /// Serves in this process, as a contestant's process would, until `stopped` is ready.
     fn serve(job: &Job, url: &str, stopped: oneshot::Receiver<()>) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime").block_on(async {

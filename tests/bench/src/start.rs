@@ -1,4 +1,4 @@
-//! `start`: how soon a service answers, and what memory it has then and a million requests later.
+//! `start`: the time to the first reply, and the memory at that time and a million requests later.
 
 use std::error::Error;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Medians, percentiles, slopes.
 
-/// The middle value, or the mean of the two in the middle; not a number if there is none.
+/// Returns the middle value, or the mean of the two in the middle; NaN if there is no value.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -12,20 +12,20 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The smallest value that at least `percent` of all values do not exceed; 0 if there is none.
+/// Returns the smallest value that at least `percent` of all values do not exceed; 0 if there is no value.
 pub(crate) fn percentile(sorted: &[u32], percent: f64) -> u32 {
     let rank = (sorted.len() as f64 * percent / 100.0).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied().unwrap_or(0)
 }
 
-/// What one more costs, by two counts and their costs; what is paid once cancels out.
+/// Returns the cost of one more unit, from two counts and their costs; fixed costs cancel out.
 pub(crate) fn slope((few, cost_of_few): (u64, u64), (many, cost_of_many): (u64, u64)) -> f64 {
     (cost_of_many as f64 - cost_of_few as f64) / (many as f64 - few as f64)
 }
 
-/// The median of what each round's value is to the same round's baseline.
+/// Returns the median of the ratios between each round's value and the same round's baseline.
 ///
-/// Rounds are compared each with itself because a machine that others use is faster in one than in another.
+/// Rounds are compared pairwise, because the speed of a shared machine varies from round to round.
 pub(crate) fn paired_ratio(values: &[f64], baseline: &[f64]) -> f64 {
     let ratios: Vec<f64> = values.iter().zip(baseline).map(|(value, base)| value / base).collect();
     median(&ratios)
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn rounds_are_compared_each_with_itself() {
-        // The machine was twice as slow in the second round, for both.
+        // In the second round, the machine was half as fast for both.
         assert_eq!(paired_ratio(&[1.1, 2.2, 1.1], &[1.0, 2.0, 1.0]), 1.1);
     }
 }

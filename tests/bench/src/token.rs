@@ -1,4 +1,4 @@
-//! The token that guarded requests bring: as stock `@nestjs/jwt` issues them, some 220 bytes long.
+//! The token of guarded requests, as stock `@nestjs/jwt` issues them, some 220 bytes long.
 
 use std::error::Error;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ struct Claims {
     exp: u64,
 }
 
-/// A token that lives for a day.
+/// Issues a token with a lifetime of one day.
 pub(crate) fn issue() -> Result<String, Box<dyn Error>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let claims = Claims { sub: SUBJECT, scope: "profile:read", iat: now, exp: now + 24 * 60 * 60 };

@@ -1,4 +1,5 @@
-//! Thousands of watchers: from the call that revokes to the last guard that refuses, and what the leader is asked.
+//! Thousands of watchers: the time from the revoking call until the last guard rejects, and the requests at the
+//! leader.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -17,13 +18,13 @@ use nats_rpc_jwt::{JwtConfig, JwtGuard};
 use crate::stats::median;
 
 const REVOCATIONS: usize = 10;
-/// For how long requests at the leader are counted.
+/// Time for which requests at the leader are counted.
 const COUNTED: Duration = Duration::from_secs(20);
 const LIMIT: Duration = Duration::from_secs(60);
-/// How many watchers start at a time.
+/// Number of watchers that start concurrently.
 const AT_ONCE: usize = 16;
 
-/// Measures `with` watchers without consumers, and beside them `beside` watchers with consumers.
+/// Measures `with` watchers without consumers, and, for comparison, `beside` watchers with consumers.
 pub(crate) fn run(server: impl Fn() -> NatsServer, with: usize, beside: usize) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     println!(
@@ -95,7 +96,7 @@ async fn measure(server: &NatsServer, watchers: usize, prefix: Option<&str>) -> 
     Ok(Row { consumers, p50: median(&took), slowest, rate })
 }
 
-/// A guard on a connection of its own, as a process has one.
+/// Opens a guard on a separate connection, as each process has one.
 async fn guard(config: &NatsConfig) -> Result<JwtGuard, Box<dyn Error>> {
     let connection = Connection::open(config).await?;
     let ring = KeyRing::watch(&connection, KeyPurpose::AccessTokens).await?;
@@ -103,7 +104,7 @@ async fn guard(config: &NatsConfig) -> Result<JwtGuard, Box<dyn Error>> {
     Ok(JwtGuard::new(JwtConfig::ring(ring).revocations(revocations))?)
 }
 
-/// Counts what the leaders of streams are asked from now on.
+/// Counts requests to the leaders of streams from now on.
 async fn requests(connection: &Connection) -> Result<Arc<AtomicU64>, Box<dyn Error>> {
     let count = Arc::new(AtomicU64::new(0));
     let nats = connection.nats();

@@ -1,4 +1,4 @@
-//! The auth service as a program, for tests of what its commands print and tell.
+//! The auth service as a program, for tests of the output and events of its commands.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Tries what the framework promises under load and faults, and prints what it counted.
+//! Runs the chaos scenarios, and prints their counts.
 
 use std::io::{self, Write};
 use std::process::{Command, ExitCode};
@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::{Arg, ArgAction, value_parser};
 use nats_rpc_tests::chaos::{Options, Scenario};
 
-/// What randomness starts from unless `--seed` says otherwise.
+/// Default of `--seed`.
 const SEED: &str = "1";
 
 fn main() -> io::Result<ExitCode> {
@@ -50,7 +50,7 @@ fn run(scenario: Scenario, options: Options) -> io::Result<ExitCode> {
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs each in a process of its own, so that neither memory nor a panic of one reaches the next.
+/// Runs each scenario in a separate process, so that its memory and panics do not affect the next one.
 fn run_each(names: impl IntoIterator<Item = impl AsRef<str>>, options: Options) -> io::Result<ExitCode> {
     let mut failed = Vec::new();
     for name in names {

@@ -1,4 +1,4 @@
-//! Starts a nats-server, prints its URL, and keeps it until this program ends.
+//! Starts a nats-server, prints its URL, and keeps it running until this program ends.
 
 use std::{
     io::{self, Write},

@@ -1,5 +1,4 @@
-//! Prints the path of a nats-server, obtaining one if needed: for scripts and for running it by
-//! hand.
+//! Prints the path of a nats-server, obtaining one if needed, for scripts and manual use.
 
 use std::{
     io::{self, Write},

@@ -1,4 +1,4 @@
-//! A service whose work cannot be cancelled, for tests of how a process ends.
+//! A service whose work cannot be cancelled, for tests of process shutdown.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,7 +21,7 @@ async fn ping() -> &'static str {
     "pong"
 }
 
-/// `STUBBORN_DRAIN_MS` is how long a stop waits for handlers.
+/// `STUBBORN_DRAIN_MS` sets the time that a shutdown waits for handlers.
 #[tokio::main]
 async fn main() -> ExitCode {
     let drain = std::env::var("STUBBORN_DRAIN_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(60_000);

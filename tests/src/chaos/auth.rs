@@ -1,4 +1,4 @@
-//! Sessions and revocations: when everybody refreshes at once, when a node dies, when nothing arrives.
+//! Sessions and revocations: under concurrent refreshes, after the loss of a node, and during a silent outage.
 
 mod node_kill;
 mod refreshes;
@@ -13,7 +13,7 @@ use super::Options;
 use super::report::Row;
 use super::stage::{runtime, soon};
 
-/// How many connections the auth instances of a scenario have.
+/// Number of connections of auth instances in a scenario.
 const INSTANCES: usize = 4;
 const ACCESS_SECRET: &str = "the access secret of the scenarios";
 const REFRESH_SECRET: &str = "the refresh secret of the scenarios";
@@ -29,7 +29,7 @@ fn access_secret() -> SecretKey {
     SecretKey::new("JWT_SECRET", ACCESS_SECRET).expect("32 bytes")
 }
 
-/// An access token of a session.
+/// Returns an access token of a session.
 fn token(sid: &str) -> String {
     let issuer = TokenIssuer::hs256(&access_secret());
     issuer.issue(&Grant::new("u1", sid)).expect("a token")
@@ -39,7 +39,7 @@ async fn open(nats: &NatsConfig) -> Connection {
     soon(Connection::open(nats)).await.expect("a connection")
 }
 
-/// Auth instances, each on a connection of its own.
+/// Opens auth instances, each on a connection of its own.
 async fn instances(nats: &NatsConfig) -> Vec<Sessions> {
     let pepper = SecretKey::new("JWT_REFRESH_SECRET", REFRESH_SECRET).expect("32 bytes");
     let mut instances = Vec::new();

@@ -1,4 +1,4 @@
-//! One of three nodes dies or leaves while callers go on calling and events are stored.
+//! One of three nodes dies or leaves while callers keep calling and events are stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ enum Fault {
 
 pub(super) fn run(options: Options) -> Vec<Row> {
     let runtime = runtime(2);
-    // A lame duck takes its time, which the tests have not.
+    // A lame duck takes longer than tests may.
     let faults: &[Fault] = options.pick(&[Fault::Kill, Fault::LameDuck], &[Fault::Kill]);
     runtime.block_on(async {
         let mut nodes = Nodes::start();
@@ -41,7 +41,7 @@ async fn try_fault(nodes: &mut Nodes, fault: Fault, options: Options) -> [Row; 2
     let jetstream = soon(Connection::open(&anywhere)).await.expect("a connection").jetstream();
     let stored = Stored::open(jetstream).await;
     let leader = leader(&stored.0, Stored::NAME).await;
-    // The caller and one instance lose their node, and know no other but those that it has told them.
+    // The caller and one instance lose their node, and know only those other nodes that it has announced.
     let lost = NatsConfig::new(nodes.url(&leader));
     let late = LateStarts::default();
     let first = soon(service(&late).start(lost.clone())).await.expect("a service");
@@ -100,7 +100,7 @@ async fn try_fault(nodes: &mut Nodes, fault: Fault, options: Options) -> [Row; 2
     ]
 }
 
-/// A stream on all three nodes.
+/// A stream with replicas on all three nodes.
 struct Stored(jetstream::Context);
 
 impl Stored {
@@ -136,7 +136,8 @@ struct Publishing {
 }
 
 impl Publishing {
-    /// The longest time without an acknowledgement, how many came, and how many messages the stream holds more.
+    /// Returns the longest time without an acknowledgement, the number of acknowledgements, and the number of further
+    /// messages in the stream.
     async fn finish(self) -> (Duration, u64, u64) {
         self.stop.store(true, Ordering::SeqCst);
         let (gap, acknowledged) = soon(self.task).await.expect("the publisher does not panic");
@@ -147,7 +148,7 @@ impl Publishing {
     }
 }
 
-/// One event after the other, each with an id, until it is acknowledged and the stop is asked for.
+/// Publishes events one by one, each with an id and retries until its acknowledgement, until a stop is requested.
 async fn publish(jetstream: jetstream::Context, stop: Arc<AtomicBool>) -> (Duration, u64) {
     let (mut longest, mut acknowledged) = (Duration::ZERO, 0_u64);
     let mut last = Instant::now();
@@ -171,7 +172,8 @@ async fn publish(jetstream: jetstream::Context, stop: Arc<AtomicBool>) -> (Durat
     (longest, acknowledged)
 }
 
-/// Tells the events of one run from those of the one before, which the stream still remembers.
+/// Returns an id that distinguishes this run's events from those of the previous run, which the stream still
+/// remembers.
 fn nats_id() -> u64 {
     super::stage::now_ms()
 }

@@ -1,4 +1,4 @@
-//! Bytes that no client would send, from a publisher who speaks TCP alone.
+//! Bytes that no client would send, from a publisher that speaks raw TCP.
 
 mod corpus;
 mod publisher;
@@ -17,13 +17,13 @@ use super::load::{Ended, Load, Tally, call, request};
 use super::report::Row;
 use super::stage::{runtime, soon, until};
 
-/// How soon the service has to answer again.
+/// Maximum time until the service replies again.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(2);
-/// How long the waves of one poison may take together.
+/// Maximum time for all waves of one poison.
 const CASE_LIMIT: Duration = Duration::from_secs(60);
-/// How often each poison is given.
+/// Number of times that each poison is sent.
 const WAVES: u32 = 3;
-/// How long one question whether the service answers may take.
+/// Timeout of one probe whether the service replies.
 const PROBE: Duration = Duration::from_millis(100);
 
 #[message_pattern("victim.ping")]
@@ -69,7 +69,7 @@ pub(super) fn run(options: Options) -> Vec<Row> {
     })
 }
 
-/// A case that does not end is one that failed.
+/// Counts a case that does not end as failed.
 async fn ends(case: &'static str, row: impl Future<Output = Row>) -> Row {
     let row = tokio::time::timeout(CASE_LIMIT, row).await;
     row.unwrap_or_else(|_| Row::new(case, "ends", false, format!("no end within {CASE_LIMIT:?}")))
@@ -80,7 +80,7 @@ fn unharmed(tally: &Tally) -> Row {
     Row::new("another service meanwhile", "0 lost", tally.lost() == 0 && tally.answered > 0, counts)
 }
 
-/// Gives one poison to a service of its own, again and again.
+/// Sends one poison to a service of its own, repeatedly.
 async fn give(poison: &Poison, server: &NatsServer, nats: &async_nats::Client, waves: u32) -> Row {
     let victim = start_victim(server).await;
     let mut slowest = Some(Duration::ZERO);
@@ -89,14 +89,14 @@ async fn give(poison: &Poison, server: &NatsServer, nats: &async_nats::Client, w
         let publisher = Publisher::connect(server.port()).await.expect("a connection");
         let accepted = publisher.send(&poison.bytes).await;
         refused += u32::from(!accepted);
-        // The server has passed the poison on, so this comes to the victim behind it.
+        // The server has forwarded the poison, so this probe reaches the victim after it.
         let again = until(Duration::from_secs(5), async || answers(nats).await).await;
         slowest = slowest.zip(again).map(|(slowest, again)| slowest.max(again));
         if slowest.is_none() {
             break;
         }
     }
-    // A victim that died cannot be stopped in order.
+    // A dead victim cannot shut down gracefully.
     drop(victim);
     let counts = match slowest {
         Some(slowest) => format!("answers again after {} ms", slowest.as_millis()),
@@ -107,7 +107,7 @@ async fn give(poison: &Poison, server: &NatsServer, nats: &async_nats::Client, w
     Row::new(poison.name, "answers again within 2 s", passed, counts + by_server)
 }
 
-/// A service that answers with poison must not take its caller along.
+/// Checks that a service whose replies are poison does not break its caller.
 async fn answer_with_poison(server: &NatsServer, waves: u32) -> Row {
     let config = NatsConfig::new(server.url());
     let client = soon(Client::connect(&config)).await.expect("a client").timeout(RECOVERY_LIMIT);
@@ -115,7 +115,7 @@ async fn answer_with_poison(server: &NatsServer, waves: u32) -> Row {
     let mut ended = Ended::Answered;
     for _ in 0..waves {
         let mut publisher = Publisher::connect(server.port()).await.expect("a connection");
-        // Before the call, which would else find that nobody listens, and leave the publisher waiting.
+        // Before the call, which would otherwise get no responders, and leave the publisher waiting.
         soon(publisher.subscribe("evil.ping")).await.expect("a subscription");
         let answering = soon(publisher.answer(b"NATS/1.0\r\na: b\rc\r\n\r\n"));
         let (given, poisoned) = futures::join!(answering, soon(call(&client, "evil.ping", &())));

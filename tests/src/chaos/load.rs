@@ -1,4 +1,4 @@
-//! Requests at a steady rate, whatever becomes of them, and what became of them.
+//! A load generator with a steady rate, independent of replies, and a tally of how requests ended.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,42 +10,42 @@ use nats_rpc::{CallError, Client};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// How often the pace is looked at.
+/// Interval of the pacing loop.
 const BEAT: Duration = Duration::from_millis(1);
-/// What a machine that was busy elsewhere may make up for in one beat.
+/// Maximum number of late requests sent in one beat, after the machine was busy.
 const CATCH_UP: u64 = 64;
-/// How one request ended.
+/// The outcome of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// With a value.
+    /// The reply was a value.
     Answered,
-    /// With an error of this code.
+    /// The reply was an error with this code.
     Refused(u16),
-    /// Nobody listens.
+    /// There was no responder.
     NoResponders,
-    /// Not by its deadline.
+    /// The deadline passed.
     TimedOut,
-    /// The connection broke, or was not there.
+    /// The connection broke, or was missing.
     Unconnected,
 }
 
-/// How many requests ended in which way.
+/// The number of requests for each outcome.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) offered: u64,
     pub(super) answered: u64,
-    /// Turned away with 503.
+    /// Rejected with 503.
     pub(super) busy: u64,
-    /// Answered with another error.
+    /// Ended with another error reply.
     pub(super) failed: u64,
     pub(super) no_responders: u64,
     pub(super) timed_out: u64,
     pub(super) unconnected: u64,
-    /// Took longer than they were allowed to.
+    /// Took longer than allowed.
     pub(super) late: u64,
-    /// How long the answered ones took.
+    /// Latencies of the successful requests.
     pub(super) took: Vec<Duration>,
-    /// The first and the last moment at which one ended without a value.
+    /// The times of the first and of the last request without a value.
     pub(super) trouble: Option<(Instant, Instant)>,
 }
 
@@ -69,12 +69,12 @@ impl Tally {
         }
     }
 
-    /// All that ended without a value.
+    /// Returns the number of requests without a value.
     pub(super) fn lost(&self) -> u64 {
         self.busy + self.failed + self.no_responders + self.timed_out + self.unconnected
     }
 
-    /// The time that this share of the answered requests took at most.
+    /// Returns the latency that this share of the successful requests did not exceed.
     pub(super) fn quantile(&self, share: f64) -> Duration {
         let mut took = self.took.clone();
         took.sort_unstable();
@@ -82,7 +82,7 @@ impl Tally {
         took.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
     }
 
-    /// The ways in which requests were lost, those that happened.
+    /// Formats the non-zero counts of lost requests by outcome.
     pub(super) fn losses(&self) -> String {
         let kinds = [
             ("503", self.busy),
@@ -97,7 +97,7 @@ impl Tally {
     }
 }
 
-/// A load that runs until it is finished.
+/// A load that runs until `finish`.
 pub(super) struct Load {
     shared: Arc<Shared>,
     pacer: JoinHandle<()>,
@@ -114,8 +114,8 @@ struct Shared {
 }
 
 impl Load {
-    /// Makes `per_second` requests a second by `call`, which is given their number; one that takes longer
-    /// than `allowed` is late.
+    /// Sends `per_second` requests a second with `call`, which receives their number; a request that takes longer than
+    /// `allowed` is late.
     pub(super) fn start<F, Fut>(per_second: u32, allowed: Duration, call: F) -> Self
     where
         F: Fn(u64) -> Fut + Send + 'static,
@@ -126,12 +126,12 @@ impl Load {
         Self { shared, pacer }
     }
 
-    /// What has been counted so far.
+    /// Returns the present counts.
     pub(super) fn tally(&self) -> Tally {
         self.shared.tally().clone()
     }
 
-    /// Waits until `more` requests more have been answered, for `limit` at most.
+    /// Waits until `more` further requests have succeeded, for at most `limit`.
     pub(super) async fn wait_for_answers(&self, more: u64, limit: Duration) {
         let wanted = self.shared.tally().answered + more;
         let enough = async {
@@ -139,26 +139,26 @@ impl Load {
                 self.shared.changed.notified().await;
             }
         };
-        // The counts tell what did not come.
+        // After the time limit, the counts show the missing replies.
         let _ = tokio::time::timeout(limit, enough).await;
     }
 
-    /// Makes no more requests for now, and waits until those that were made have ended.
+    /// Pauses new requests, and waits until those in flight have ended.
     pub(super) async fn pause(&self) {
         self.shared.paused.store(true, Ordering::SeqCst);
-        // The beat that is under way may not have seen it.
+        // The current beat may not have seen the pause.
         let beat = self.shared.beats.load(Ordering::SeqCst) + 2;
         while self.shared.beats.load(Ordering::SeqCst) < beat || self.shared.in_flight.load(Ordering::SeqCst) > 0 {
             tokio::time::sleep(BEAT).await;
         }
     }
 
-    /// Goes on after a pause.
+    /// Continues after a pause.
     pub(super) fn resume(&self) {
         self.shared.paused.store(false, Ordering::SeqCst);
     }
 
-    /// Makes no more requests, waits until all have ended, and tells how.
+    /// Stops sending, waits until all requests have ended, and returns the tally.
     pub(super) async fn finish(self) -> Tally {
         self.shared.finished.store(true, Ordering::SeqCst);
         self.pacer.await.expect("the pacer does not panic");
@@ -208,7 +208,7 @@ where
     while requests.join_next().await.is_some() {}
 }
 
-/// One request by async-nats alone, which retries nothing.
+/// Sends one request with async-nats alone, which does not retry.
 pub(super) async fn request(nats: &async_nats::Client, subject: String, body: Bytes, limit: Duration) -> Ended {
     match tokio::time::timeout(limit, nats.request(subject, body)).await {
         Err(_) => Ended::TimedOut,
@@ -224,13 +224,13 @@ pub(super) async fn request(nats: &async_nats::Client, subject: String, body: By
     }
 }
 
-/// The code of an error answer; 0 for a value.
+/// Returns the code of an error reply; 0 for a value.
 pub(super) fn status(message: &async_nats::Message) -> u16 {
     let code = message.headers.as_ref().and_then(|headers| headers.get("Nats-Service-Error-Code"));
     code.map_or(0, |code| code.as_str().parse().unwrap_or(500))
 }
 
-/// One call by the framework's own client.
+/// Makes one call with the framework's own client.
 pub(super) async fn call(client: &Client, subject: &str, data: &(impl serde::Serialize + Sync)) -> Ended {
     match client.send::<serde::de::IgnoredAny>(subject, data).await {
         Ok(_) => Ended::Answered,

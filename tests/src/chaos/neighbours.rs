@@ -1,4 +1,4 @@
-//! A handler that sleeps, and one that burns CPU, beside a fast one.
+//! A handler that sleeps, and one that burns CPU, next to a fast one.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use super::stage::{runtime, soon};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const BURN: Duration = Duration::from_millis(50);
-/// Requests a second to each handler.
+/// Requests per second to each handler.
 const FAST: u32 = 200;
 const SLEEPERS: u32 = 300;
 const BURNERS: u32 = 4;
-/// Below this a factor says nothing: timers are that coarse.
+/// Latencies below this are not compared: timers are that coarse.
 const FLOOR: Duration = Duration::from_millis(1);
 
 #[message_pattern("next.fast")]
@@ -56,8 +56,8 @@ async fn measure(nats: &async_nats::Client, options: Options) -> Vec<Row> {
     let each = Duration::from_secs(options.pick(2, 1));
     let (mut alone, mut asleep, mut burning) = (Vec::new(), Vec::new(), Vec::new());
     let (mut factors, mut delays) = (Vec::new(), Vec::new());
-    // The machine itself is faster at one time than at another. So each round is judged by itself, between two
-    // runs alone, and one that the machine disturbed has no weight among the others.
+    // The speed of the machine varies over time. So each measurement is compared with the runs alone before and after
+    // it. A disturbed round is an outlier without weight.
     for _ in 0..rounds {
         let before = p99(nats, each, None).await;
         let beside_sleep = p99(nats, each, Some(("next.sleeps", SLEEPERS))).await;

@@ -1,4 +1,4 @@
-//! Twice as many requests as a service can handle: by a handler that waits, and by one that only computes.
+//! Twice as many requests as a service can handle, for a handler that waits and for one that only computes.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::stage::{grouped, resident_kb, runtime, soon};
 const TIMEOUT: Duration = Duration::from_secs(1);
 const CONCURRENCY: usize = 10;
 const BACKLOG: usize = 50;
-/// What the process may grow by, in kB: buffers that the load itself fills.
+/// Maximum growth of the process, in kB: buffers that the load itself fills.
 const GROWTH_KB: u64 = 16 * 1024;
 
 #[message_pattern("over.work", concurrency = 10)]
@@ -24,7 +24,7 @@ async fn work() {
     tokio::time::sleep(Duration::from_millis(10)).await;
 }
 
-/// Is done at its first poll, so that nothing of it ever waits where the service could count it.
+/// Completes in its first poll, so that it never occupies a slot or a queue that the service could count.
 #[message_pattern("over.compute")]
 async fn compute() {
     let began = Instant::now();
@@ -33,7 +33,7 @@ async fn compute() {
     }
 }
 
-/// A handler, as a row calls it.
+/// A handler, with the calls of its row.
 #[derive(Clone, Copy)]
 struct Handler {
     name: &'static str,
@@ -71,7 +71,7 @@ async fn overload(nats: &async_nats::Client, handler: Handler, options: Options)
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let took = began.elapsed();
     let during = load.tally();
-    // What comes at once after the flood is the measure of the recovery.
+    // Requests immediately after the flood measure the recovery.
     let (after, flood) = tokio::join!(
         async {
             let calm = start(nats, handler, capacity / 2.0);
@@ -84,8 +84,7 @@ async fn overload(nats: &async_nats::Client, handler: Handler, options: Options)
     );
     let growth = resident_kb().saturating_sub(before);
 
-    // What clocks and the machine may add; one that runs tests is busy elsewhere. Without admission the
-    // goodput would be 0.
+    // Tolerance for clocks and for a machine that also runs tests. Without admission the goodput would be 0.
     let (enough, slack) = options.pick((85.0, Duration::from_millis(30)), (40.0, Duration::from_millis(500)));
     let goodput = during.answered as f64 / took.as_secs_f64();
     let share = 100.0 * goodput / capacity;
@@ -128,7 +127,7 @@ fn start(nats: &async_nats::Client, handler: Handler, rate: f64) -> Load {
     })
 }
 
-/// Answers a second while there is always something to do and never too much.
+/// Measures replies per second while the handler is always busy and never overloaded.
 async fn measure_capacity(nats: &async_nats::Client, handler: Handler, how_long: Duration) -> f64 {
     let began = Instant::now();
     let callers = (0..CONCURRENCY * 3).map(|_| async {

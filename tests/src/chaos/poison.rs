@@ -1,4 +1,4 @@
-//! Messages that end a connection of async-nats, again and again, beside calls that are to be answered.
+//! Messages that break a connection of async-nats, repeatedly, next to calls that must succeed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,15 +19,15 @@ use super::report::Row;
 use super::stage::{PATIENCE, runtime, soon, until};
 use crate::certificates::Authority;
 
-/// Calls a second.
+/// Calls per second.
 const RATE: u32 = 20;
 const TIMEOUT: Duration = Duration::from_secs(2);
 const WORK: Duration = Duration::from_millis(5);
-/// How often each instance is asked whether it is there.
+/// Interval at which each instance is probed.
 const PROBE_EVERY: Duration = Duration::from_millis(5);
 
-/// The service answers by the right that a request gives, as the shipped services do, and may publish nowhere else.
-/// Whoever has no name may publish anything.
+/// Besides its own inbox, the service may publish only replies (`allow_responses`), as the shipped services do.
+/// Clients without a user name may publish anything.
 const USERS: &str = r#"
 authorization {
   users: [
@@ -52,12 +52,12 @@ async fn first() {}
 #[message_pattern("poison.second")]
 async fn second() {}
 
-/// What is done to the service, and what is expected of it.
+/// The load on the service, and the expected outcome.
 struct Case {
     filter: HeaderFilter,
-    /// Poisons a second.
+    /// Poisonous messages per second.
     poisons: u64,
-    /// How many of a hundred calls have to be answered.
+    /// Minimum number of successful calls of a hundred.
     least: u64,
     expected: &'static str,
 }
@@ -66,21 +66,21 @@ const fn case(filter: HeaderFilter, poisons: u64, least: u64, expected: &'static
     Case { filter, poisons, least, expected }
 }
 
-/// Without poison, and with it, behind a filter.
+/// Cases without and with poison, behind a filter.
 const CASES: [Case; 4] = [
     case(HeaderFilter::Auto, 0, 98, "98 % answered"),
     case(HeaderFilter::Auto, 20, 90, "90 % answered"),
     case(HeaderFilter::Auto, 100, 50, "half answered"),
     case(HeaderFilter::Always, 100, 98, "98 % answered"),
 ];
-/// What the same costs without a filter.
+/// Cases that show the effect without a filter.
 const UNFILTERED: [Case; 2] =
     [case(HeaderFilter::Never, 20, 0, "for comparison"), case(HeaderFilter::Never, 100, 0, "for comparison")];
-/// How many of a hundred calls have to be answered at most where a machine does much else.
+/// Upper bound of the required successes of a hundred, on a machine that is busy with other work.
 const BUSY: u64 = 90;
 
 pub(super) fn run(options: Options) -> Vec<Row> {
-    // One panic for each connection that dies.
+    // Each connection that dies panics once.
     super::stage::hush_panics_of("invalid header value");
     let lasts = options.pick(Duration::from_secs(10), Duration::from_secs(3));
     let runtime = runtime(2);
@@ -160,7 +160,7 @@ fn counted(tally: &Tally, sent: u64, instances: &[ServiceHandle], gaps: [Duratio
     )
 }
 
-/// A publisher of poison by raw TCP.
+/// A publisher of poison over raw TCP.
 struct Poisoner {
     task: JoinHandle<()>,
     sent: Arc<AtomicU64>,
@@ -188,14 +188,14 @@ impl Poisoner {
         Self { task, sent }
     }
 
-    /// How many it sent.
+    /// Stops, and returns the number of messages sent.
     fn stop(self) -> u64 {
         self.task.abort();
         self.sent.load(Ordering::Relaxed)
     }
 }
 
-/// How long one instance was not subscribed.
+/// Times during which one instance had no subscription.
 struct Gaps {
     task: JoinHandle<()>,
     missed: Arc<AtomicU64>,
@@ -211,7 +211,7 @@ impl Gaps {
             loop {
                 beat.tick().await;
                 let (nats, counted) = (nats.clone(), counted.clone());
-                // Beside the beat: one that is lost must not hold up the next.
+                // Spawned, because a lost probe must not delay the next one.
                 tokio::spawn(async move {
                     let ended = request(&nats, subject.to_owned(), Bytes::new(), TIMEOUT).await;
                     counted.fetch_add(u64::from(ended == super::load::Ended::NoResponders), Ordering::Relaxed);

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// What a scenario found.
+/// The result of a scenario.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Its name.
@@ -9,16 +9,16 @@ pub struct Report {
     pub rows: Vec<Row>,
 }
 
-/// One case: what was counted, and what should have been.
+/// One case: its counts, and the expected ones.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What was tried.
+    /// The name of the case.
     pub case: String,
-    /// What was counted.
+    /// The counts.
     pub counts: String,
-    /// What was expected of the counts.
+    /// The expected counts.
     pub expected: &'static str,
-    /// Whether they are so.
+    /// `true` if the counts are as expected.
     pub passed: bool,
 }
 
@@ -34,14 +34,14 @@ impl Row {
 }
 
 impl Report {
-    /// Whether every case is as expected.
+    /// Returns `true` if every case is as expected.
     pub fn passed(&self) -> bool {
         self.rows.iter().all(|row| row.passed)
     }
 }
 
 impl fmt::Display for Report {
-    /// A Markdown table.
+    /// Formats a Markdown table.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = |row: &Row| if row.passed { "ok" } else { "FAILED" };
         let width = |heading: &str, cell: fn(&Row) -> &str| {

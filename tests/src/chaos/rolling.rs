@@ -1,4 +1,4 @@
-//! Instances are replaced while callers that retry nothing go on calling.
+//! Instances are replaced while callers without retries keep calling.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use super::report::Row;
 use super::stage::{grouped, runtime, soon};
 use crate::proxy::{Proxy, Which};
 
-/// How long a caller waits; longer than any stop takes.
+/// Timeout of a caller, longer than any graceful shutdown.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a plain handler works, in milliseconds, and a slow one.
+/// Working time of a plain handler and of a slow one, in milliseconds.
 const WORK: u64 = 5;
 const SLOW_WORK: u64 = 50;
-/// Requests round each stop of an idle service.
+/// Requests around each shutdown of an idle service.
 const ROUND_THE_STOP: usize = 12;
 
 #[message_pattern("roll.00")]
@@ -53,11 +53,11 @@ async fn single(Payload(millis): Payload<u64>) {
 #[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
-    /// Requests a second; `None` is a service that idles but for [`ROUND_THE_STOP`].
+    /// Requests per second; `None` for a service that is idle except for [`ROUND_THE_STOP`].
     rate: Option<u32>,
-    /// Answers to see before each stop.
+    /// Number of replies to wait for before each shutdown.
     answers: u64,
-    /// Whether every instance's connection is cut, and renewed, before each stop.
+    /// `true` to cut and renew every instance's connection before each shutdown.
     cut: bool,
     twenty: bool,
 }
@@ -89,7 +89,7 @@ pub(super) fn run(options: Options) -> Vec<Row> {
     rows
 }
 
-/// Stops a service that has nothing to do.
+/// Shuts down an idle service.
 async fn stop_idle(trip: Duration, rounds: u32, options: Options) -> Row {
     let server = crate::server_with(|builder| builder.jetstream(false));
     let mut longest = Duration::ZERO;
@@ -100,7 +100,7 @@ async fn stop_idle(trip: Duration, rounds: u32, options: Options) -> Row {
         longest = longest.max(started.elapsed());
         drop(proxy);
     }
-    // A machine that runs tests is busy elsewhere; there it only has to end.
+    // A machine that runs tests is busy; there the shutdown only has to end.
     let limit = options.pick(Duration::from_millis(300), Duration::from_secs(5));
     Row::new(
         format!("idle stop, 20 routes, RTT {} ms", trip.as_millis()),
@@ -124,7 +124,7 @@ impl Instance {
         Self { running, proxy }
     }
 
-    /// Cuts the connection and waits until messages flow through a new one.
+    /// Cuts the connection and waits until messages arrive through a new one.
     async fn reconnect(&self) {
         self.proxy.cut(Which::All).await;
         self.running.check(Duration::from_secs(10)).await.expect("the connection is renewed");
@@ -189,7 +189,7 @@ fn start_load(nats: &async_nats::Client, rate: u32, twenty_routes: bool, random:
     let (nats, random) = (nats.clone(), std::sync::Mutex::new(random));
     Load::start(rate, TIMEOUT, move |_| {
         let mut random = random.lock().expect("nobody panics with it");
-        // Of twenty routes two are busy, four are slow, and the others see a request now and then.
+        // Of twenty routes two are busy, four are slow, and the others get few requests.
         let (route, millis) = match random.u8(0..100) {
             _ if !twenty_routes => (0, WORK),
             0..80 => (random.u8(0..2), WORK),
@@ -201,7 +201,7 @@ fn start_load(nats: &async_nats::Client, rate: u32, twenty_routes: bool, random:
     })
 }
 
-/// Stops amid requests at random moments, so that some meet the UNSUB on its way.
+/// Shuts down amid requests at random moments, so that some requests cross the UNSUB.
 async fn stop_among_requests(
     nats: &async_nats::Client,
     stop: impl Future<Output = Duration>,

@@ -1,4 +1,4 @@
-//! nats-server is killed, terminated, frozen, or leaves, while callers go on calling.
+//! nats-server is killed, terminated, frozen, or leaves, while callers keep calling.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,14 +15,14 @@ use super::report::Row;
 use super::stage::{grouped, now_ms, runtime, soon, until};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// For how long the system may take the processor away between the check and the handler's first line.
+/// Tolerated preemption by the operating system between the check and the handler's first line.
 const PREEMPTED_MS: u64 = 20;
-/// How soon the service has to answer once the server is back.
+/// Maximum time until the service replies once the server is back.
 const RETURN_LIMIT: Duration = Duration::from_secs(1);
-/// How long a lame duck may live; with a handful of clients it takes some 5 s.
+/// Maximum time of a lame duck; with a handful of clients it takes some 5 s.
 const LAME_DUCK_LIMIT: Duration = Duration::from_secs(40);
 
-/// Handlers that started after their caller had given up, and by how much at most.
+/// Handlers that started after their caller's timeout, and the longest delay.
 #[derive(Clone, Default)]
 pub(super) struct LateStarts {
     count: Arc<AtomicU64>,
@@ -30,7 +30,7 @@ pub(super) struct LateStarts {
 }
 
 impl LateStarts {
-    /// What a request carries for [`note`](Self::note): when its caller gives up.
+    /// Returns the payload of a request for [`note`](Self::note): the time at which its caller gives up.
     pub(super) fn deadline() -> u64 {
         now_ms() + TIMEOUT.as_millis() as u64
     }
@@ -61,7 +61,7 @@ async fn work(State(late): State<LateStarts>, Payload(deadline): Payload<u64>) {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
-/// Caller and handler have one clock, so nothing has to be granted to a difference.
+/// Caller and handler share one clock, so the check needs no tolerance for clock skew.
 pub(super) fn service(late: &LateStarts) -> Service {
     let limits = Limits { clock_skew: Duration::ZERO, ..Limits::default() };
     Service::new("fault", "1.0.0").handlers(handlers![work]).provide(late.clone()).limits(limits)
@@ -76,7 +76,7 @@ enum Fault {
 }
 
 pub(super) fn run(options: Options) -> Vec<Row> {
-    // A lame duck takes its time, which the tests have not.
+    // A lame duck takes longer than tests may.
     let faults: &[Fault] =
         options.pick(&[Fault::Kill, Fault::Terminate, Fault::Freeze, Fault::LameDuck], &[Fault::Kill, Fault::Freeze]);
     let runtime = runtime(2);
@@ -93,7 +93,7 @@ impl Fault {
         }
     }
 
-    /// Does it, and returns when the server is there again.
+    /// Causes the fault, and returns when the server is back.
     async fn inflict(self, server: &mut NatsServer, options: Options) {
         match self {
             Self::Kill => {
@@ -156,7 +156,7 @@ async fn try_fault(fault: Fault, options: Options) -> Row {
     Row::new(fault.name(options), "0 past the deadline, 0 late starts, answers ≤ 1 s after", passed, counts)
 }
 
-/// Whether a caller that comes now is answered.
+/// Returns `true` if a new caller gets a reply.
 async fn answers(server: &NatsServer) -> bool {
     let asked = async {
         let nats = async_nats::connect(server.url()).await.ok()?;

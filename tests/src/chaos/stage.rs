@@ -1,19 +1,19 @@
-//! What scenarios are played on: runtimes, clocks, and patience.
+//! Helpers of scenarios: runtimes, clocks, and time limits.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
-/// Longer than anything that works takes, so that a hang is told from slowness.
+/// Longer than any successful step takes, so that a hang differs from slowness.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A runtime of its own for one side, so that a busy service does not slow its caller's clock.
+/// Returns a separate runtime for one side, so that a busy service does not slow its caller's clock.
 pub(super) fn runtime(threads: usize) -> Runtime {
     Builder::new_multi_thread().worker_threads(threads).enable_all().build().expect("a runtime")
 }
 
-/// Ends a wait that has become a hang.
+/// Panics if `what` takes so long that it must be a hang.
 ///
 /// # Panics
 /// After [`PATIENCE`].
@@ -21,7 +21,7 @@ pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it takes far too long: a hang")
 }
 
-/// Asks every 5 ms until `ready` says yes; the time it took, or `None` after `limit`.
+/// Polls `ready` every 5 ms until it returns `true`; returns the time it took, or `None` after `limit`.
 pub(super) async fn until(limit: Duration, mut ready: impl AsyncFnMut() -> bool) -> Option<Duration> {
     let started = Instant::now();
     let asking = async {
@@ -32,13 +32,13 @@ pub(super) async fn until(limit: Duration, mut ready: impl AsyncFnMut() -> bool)
     tokio::time::timeout(limit, asking).await.ok().map(|()| started.elapsed())
 }
 
-/// Milliseconds since this process began, the same for caller and handler.
+/// Returns milliseconds since this process began, the same for caller and handler.
 pub(super) fn now_ms() -> u64 {
     static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     BEGAN.elapsed().as_millis() as u64
 }
 
-/// The memory of this process that is resident, in kB.
+/// Returns the resident memory of this process, in kB.
 ///
 /// # Panics
 /// Where there is no `/proc`.
@@ -48,7 +48,7 @@ pub(super) fn resident_kb() -> u64 {
     line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("as a number of kB")
 }
 
-/// Counts as people read them: 1,234,567.
+/// Formats a count with separators: 1,234,567.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -61,7 +61,7 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// Keeps panics that say `what` from the standard error stream; all others are told as before.
+/// Hides panics with the message `what` from the standard error stream; others are printed as before.
 pub(super) fn hush_panics_of(what: &'static str) {
     let told = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,4 +1,4 @@
-//! Handlers that panic, hang and answer too much, and callers who send nonsense.
+//! Handlers that panic, hang and reply with too much data, and callers that send invalid requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use super::report::Row;
 use super::stage::{grouped, runtime, soon, until};
 use super::{Options, stage};
 
-/// Permits of the handler, all of which must be back after each storm.
+/// Permits of the handler, all of which must be free after each storm.
 const PERMITS: u64 = 128;
 const IN_FLIGHT: u64 = 100;
-/// How long a caller waits for its answer.
+/// Timeout of a caller.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a handler may take that never ends, in milliseconds.
+/// Handler timeout of a handler that never ends, in milliseconds.
 const SHORT: &str = "30";
-/// How long any other may take: more than a slow machine needs for all that are in flight.
+/// Handler timeout of all others: more than a slow machine needs for all requests in flight.
 const AMPLE: &str = "8000";
-/// More than `max_payload`, in bytes.
+/// A size above `max_payload`, in bytes.
 const TOO_MUCH: usize = 70_000;
-/// What a panic of a storm says.
+/// Message of a storm's panics.
 const STORM: &str = "a panic of the storm";
 
 #[derive(Clone)]
@@ -83,7 +83,7 @@ async fn act(State(gate): State<Gate>, Payload(deed): Payload<Deed>) -> Result<S
 struct Storm {
     name: &'static str,
     body: &'static str,
-    /// The code of every answer; `None` where nobody asks for one.
+    /// The code of every reply; `None` for requests without a reply subject.
     code: Option<u16>,
     budget_ms: &'static str,
 }
@@ -144,7 +144,7 @@ impl Storm {
     }
 }
 
-/// The codes of all answers, and how many did not come.
+/// Returns the codes of all replies, and the number of missing ones.
 async fn ask_all(storm: &Storm, count: u64, nats: &async_nats::Client) -> (BTreeMap<u16, u64>, u64) {
     let left = AtomicU64::new(count);
     let take = || left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
@@ -169,7 +169,7 @@ async fn ask_all(storm: &Storm, count: u64, nats: &async_nats::Client) -> (BTree
     (answers, unanswered)
 }
 
-/// Publishes what nobody waits for, and counts by the service's own statistics.
+/// Publishes requests without a reply subject, and counts them by the service's own statistics.
 async fn publish_all(
     storm: &Storm,
     count: u64,
@@ -186,7 +186,7 @@ async fn publish_all(
             nats.publish_with_headers("storm.do", storm.headers(), body).await.expect("it is published");
         }
         sent += batch;
-        // No more than the permits allow, as the rest would be turned away.
+        // Sends no more than the permits allow, because the service would reject the rest.
         if until(TIMEOUT, async || handled() >= before + sent).await.is_none() {
             break;
         }
@@ -194,7 +194,7 @@ async fn publish_all(
     (BTreeMap::new(), (before + count).saturating_sub(handled()))
 }
 
-/// How many requests run at a time now.
+/// Returns the number of requests that run concurrently now.
 async fn count_permits(nats: &async_nats::Client, gate: &Gate) -> u64 {
     gate.holding.store(0, Ordering::SeqCst);
     let callers = join_all((0..PERMITS).map(|_| {
@@ -202,7 +202,7 @@ async fn count_permits(nats: &async_nats::Client, gate: &Gate) -> u64 {
         async move { matches!(tokio::time::timeout(TIMEOUT, asked).await, Ok(Ok(answer)) if status(&answer) == 0) }
     }));
     let release = async {
-        // How many came is what is asked for, so that a wait in vain is an answer too.
+        // The result is the number of arrivals, so a wait that times out is a result too.
         let _ = until(TIMEOUT / 2, async || gate.holding.load(Ordering::SeqCst) == PERMITS).await;
         let running = gate.holding.load(Ordering::SeqCst);
         gate.open.add_permits(PERMITS as usize);

@@ -1,4 +1,4 @@
-//! Streams while connections are cut, nats-server dies and services are replaced: none ends in silence.
+//! Streams during connection loss, death of nats-server and replacement of services: none may end silently.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -15,16 +15,16 @@ use super::report::Row;
 use super::stage::{grouped, runtime, soon, until};
 use crate::proxy::{Proxy, Which};
 
-/// Streams under way at a time.
+/// Number of concurrent streams.
 const IN_FLIGHT: usize = 32;
-/// Items of each.
+/// Number of items per stream.
 const ITEMS: u64 = 400;
-/// How long a stream may take; a caller that waits longer has been left alone.
+/// Maximum time of a stream; a caller that waits longer has been abandoned.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How long a service waits for an item to move, and for streams when it stops.
+/// Idle timeout of a stream at the service, and time that a shutdown waits for streams.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// The streams that handlers have not dropped.
+/// The streams that handlers have not dropped yet.
 #[derive(Clone, Default)]
 struct Alive(Arc<AtomicI64>);
 
@@ -43,7 +43,7 @@ impl Drop for Held {
     }
 }
 
-/// Counts to `last`, with pauses for a fault to fall into.
+/// Counts to `last`, with pauses in which a fault can occur.
 #[message_pattern("streams.count")]
 async fn count(
     State(alive): State<Alive>,
@@ -87,17 +87,17 @@ pub(super) fn run(options: Options) -> Vec<Row> {
     faults.into_iter().map(|fault| runtime.block_on(try_fault(fault, options))).collect()
 }
 
-/// How streams ended.
+/// Outcomes of streams.
 #[derive(Default)]
 struct Ends {
     complete: AtomicU64,
     failed: AtomicU64,
     refused: AtomicU64,
-    /// Without an error, and without all of the items.
+    /// Ended without an error, and without all items.
     silent: AtomicU64,
-    /// With another item than the next one.
+    /// Received an item out of order.
     wrong: AtomicU64,
-    /// Not at all.
+    /// Did not end.
     hung: AtomicU64,
 }
 
@@ -125,7 +125,7 @@ async fn try_fault(fault: Fault, options: Options) -> Row {
             services.push(serve(&service_url, &alive).await);
         }
     }
-    // Undisturbed, some come to their end.
+    // Some streams must complete without a fault first.
     let before = ends.complete.load(Ordering::SeqCst);
     let _ = until(LIMIT, async || ends.complete.load(Ordering::SeqCst) > before).await;
     over.store(true, Ordering::SeqCst);
@@ -138,7 +138,7 @@ async fn try_fault(fault: Fault, options: Options) -> Row {
 }
 
 async fn judge(fault: Fault, ends: &Ends, alive: &Alive, options: Options) -> Row {
-    // What is left at a service ends as soon as it learns of its caller, or by its own clock.
+    // The service ends leftover streams as soon as it learns that the caller is gone, or after its own timeout.
     let left_for = IDLE + LIMIT + options.grace();
     let gone = until(left_for, async || alive.0.load(Ordering::SeqCst) == 0).await;
     let get = |count: &AtomicU64| count.load(Ordering::SeqCst);
@@ -151,7 +151,7 @@ async fn judge(fault: Fault, ends: &Ends, alive: &Alive, options: Options) -> Ro
         grouped(refused),
         alive.0.load(Ordering::SeqCst),
     );
-    // A stop that waits for its streams ends none with an error.
+    // A graceful shutdown that waits for its streams ends none with an error.
     let hit = failed > 0 || matches!(fault, Fault::StopService);
     let passed = complete > 0 && hit && silent + wrong + hung == 0 && gone.is_some();
     Row::new(fault.name(), "some complete, some with an error; 0 of all others", passed, counts)
@@ -160,7 +160,7 @@ async fn judge(fault: Fault, ends: &Ends, alive: &Alive, options: Options) -> Ro
 async fn serve(url: &str, alive: &Alive) -> ServiceHandle {
     let limits = Limits { stream_idle_timeout: IDLE, shutdown_timeout: IDLE, timeout: LIMIT, ..Limits::default() };
     let service = || Service::new("streams", "1.0.0").handlers(handlers![count]).provide(alive.clone()).limits(limits);
-    // A connection may be cut while a service starts on it.
+    // The connection may be cut while a service starts on it.
     let started = async {
         loop {
             match service().start(NatsConfig::new(url)).await {
@@ -185,10 +185,10 @@ async fn restart(server: &mut NatsServer) {
     tokio::time::sleep(Duration::from_millis(400)).await;
 }
 
-/// Takes one stream after the other until it is over.
+/// Consumes one stream after the other until `over` is set.
 async fn call_on(client: Client, ends: Arc<Ends>, over: Arc<AtomicBool>) {
     while !over.load(Ordering::SeqCst) {
-        // Twice as long as its own clocks allow.
+        // Twice the time that its own timeouts allow.
         let end = tokio::time::timeout(LIMIT * 2, take(&client, &ends)).await.unwrap_or(&ends.hung);
         end.fetch_add(1, Ordering::SeqCst);
         if std::ptr::eq(end, &ends.refused) {

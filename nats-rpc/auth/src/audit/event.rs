@@ -1,27 +1,27 @@
-//! What can be told, and in which words.
+//! The audit events and their names.
 
 use serde::{Deserialize, Serialize};
 
-/// Something that an auth service did or refused, named by ids and hashes alone.
+/// An action that an auth service performed or rejected, identified by ids and hashes only.
 ///
-/// `user` is a user's id, `sid` a session's id, `account` the keyed hash of an e-mail address, `source` that of
-/// where a caller is, as a gateway proved it ([`ThrottleKey::hash`](crate::ThrottleKey::hash)). None of
-/// these lets anybody in; `kid` is the id of a public key. As JSON: `{"event":"logged_in","user":"0192…","sid":"…"}`.
+/// `user` is a user's id, `sid` a session's id, `account` the keyed hash of an e-mail address, `source` that of the
+/// client's address as proved by a gateway ([`ThrottleKey::hash`](crate::ThrottleKey::hash)). None of these grants
+/// access; `kid` is the id of a public key. As JSON: `{"event":"logged_in","user":"0192…","sid":"…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the fields are those that the enum's own documentation names")]
 pub enum AuditEvent {
-    /// Somebody made an account.
+    /// An account was created.
     SignedUp { user: String },
-    /// A session began with the right password.
+    /// A session was created with the right password.
     LoggedIn {
         user: String,
         sid: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source: Option<String>,
     },
-    /// A log-in failed; without `user` the address has no account.
+    /// A login failed; without `user` the address has no account.
     LogInRefused {
         account: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,19 +29,19 @@ pub enum AuditEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source: Option<String>,
     },
-    /// An attempt was not looked at, because too many before it failed.
+    /// An attempt was not checked, because too many before it failed.
     Throttled {
-        /// What was attempted, such as `log_in`.
+        /// The attempted action, such as `log_in`.
         action: String,
         account: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source: Option<String>,
         retry_after_ms: u64,
     },
-    /// A user chose another password, knowing the present one. Every session ended.
+    /// A user changed the password, with the present one. All sessions ended.
     PasswordChanged { user: String },
-    /// Somebody asked for a reset; without `user` the address has no account, without `account` it was an
-    /// operator who asked.
+    /// A password reset was requested. Without `user` the address has no account; without `account` an operator
+    /// requested it.
     PasswordResetRequested {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         account: Option<String>,
@@ -50,57 +50,57 @@ pub enum AuditEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source: Option<String>,
     },
-    /// A reset token was used: there is another password. Every session ended.
+    /// The password was reset with a reset token. All sessions ended.
     PasswordReset { user: String },
-    /// A stored password hash is malformed, or so dear that it must have been planted.
+    /// A stored password hash is malformed, or its cost is so high that it must have been planted.
     PasswordHashUnusable { user: String },
-    /// A refresh token came a second time: somebody else has it. The session ended.
+    /// A refresh token was reused: another party has it. The session ended.
     TokenReused { user: String, sid: String },
     /// A session was ended.
     LoggedOut { user: String, sid: String },
-    /// A session ended because its user began one more than they may have; it was the oldest.
+    /// The user's oldest session was evicted, because the user exceeded the maximum number of sessions.
     #[serde(alias = "session_displaced")]
     SessionEvicted { user: String, sid: String },
     /// All sessions of a user were ended.
     LoggedOutEverywhere { user: String },
-    /// A user may not log in any more; every session ended.
+    /// A user was locked; all sessions ended.
     UserLocked { user: String },
-    /// A user may log in again.
+    /// A user was unlocked.
     UserUnlocked { user: String },
-    /// A user's account was removed; every session ended.
+    /// A user's account was deleted; all sessions ended.
     UserDeleted { user: String },
     /// One access token was revoked.
     TokenRevoked { jti: String },
-    /// The tokens of a session were revoked by its id, whether or not it still went on; with `user`, it did.
+    /// The tokens of a session were revoked by its id, whether or not it was live; with `user`, it was.
     SessionRevoked {
         sid: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<String>,
     },
-    /// Every token of every user that was made before now was revoked.
+    /// All access tokens of all users were revoked.
     #[serde(alias = "realm_revoked")]
     AllTokensRevoked,
-    /// A user got a role.
+    /// A role was granted to a user.
     RoleGranted { user: String, role: String },
-    /// A user lost a role.
+    /// A role was revoked from a user.
     RoleRevoked { user: String, role: String },
-    /// A service got a credential, which allows what `scope` says.
+    /// A service was given a credential with the scopes in `scope`.
     ServiceAdded { service: String, scope: String },
-    /// A service's credential was taken away.
+    /// A service's credential was removed.
     ServiceRemoved { service: String },
-    /// A key was put into the ring; it signs nothing yet.
+    /// A key was added to the ring; it signs no tokens yet.
     KeyPublished { kid: String },
-    /// A key signs from now on.
+    /// A key became the active one.
     KeyRotated { kid: String },
-    /// A key was taken out of the ring; nothing that it signed is believed any more.
+    /// A key was removed from the ring; verifiers reject its signatures.
     KeyRetired { kid: String },
-    /// A key is no longer in the ring, without the instance having wished it: it was retired, has expired
-    /// there, or somebody else wrote the ring. The instance signs with another.
+    /// A key is no longer in the ring, although its instance did not remove it: an operator retired it, it expired
+    /// there, or another program wrote the ring. The instance signs with another key.
     KeyLost { kid: String },
 }
 
 impl AuditEvent {
-    /// The event's name, the last word of its subject; such as `logged_in`.
+    /// Returns the event's name, the last token of its subject; such as `logged_in`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::SignedUp { .. } => "signed_up",
@@ -133,13 +133,13 @@ impl AuditEvent {
     }
 }
 
-/// An [`AuditEvent`] with its time, as it is published.
+/// An [`AuditEvent`] with its time, as published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuditRecord {
-    /// Milliseconds since 1970, by the clock of the instance that tells.
+    /// Milliseconds since 1970, by the clock of the publishing instance.
     pub at: u64,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: AuditEvent,
 }

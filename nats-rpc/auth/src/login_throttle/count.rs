@@ -8,7 +8,7 @@ use super::policy::ThrottlePolicy;
 
 /// The longest check of an attempt, in milliseconds. An attempt of a killed instance counts as failed after it.
 const LEASE: u64 = 30_000;
-/// The most attempts that are checked at once, whatever the policy: a record has a bounded size.
+/// The maximum number of attempts checked concurrently, whatever the policy: a record has a bounded size.
 const MOST_LEASES: usize = 10;
 
 /// Times in milliseconds since 1970.
@@ -32,19 +32,19 @@ struct Lease {
 pub(super) enum Denied {
     /// Too many attempts failed; the next one may come after this time.
     TooSoon(Duration),
-    /// The attempts that are being checked could use up all that are left.
+    /// The attempts that are being checked could use up all remaining failures.
     Busy,
 }
 
 impl Count {
-    /// The time until the next attempt may come, if that is not now.
+    /// Checks that the next attempt may come now; the error is the time until it may.
     pub(super) fn wait(&self, policy: &ThrottlePolicy, now: u64) -> Result<(), Duration> {
-        // A clock that was ahead must not hold up anybody for longer than the policy does.
+        // A clock that was ahead must not extend a wait beyond the policy.
         let left = Duration::from_millis(self.until.saturating_sub(now)).min(policy.longest);
         if left.is_zero() { Ok(()) } else { Err(left) }
     }
 
-    /// The count with one failure more.
+    /// Returns the count with one more failure.
     pub(super) fn failed(mut self, policy: &ThrottlePolicy, now: u64) -> Self {
         self.failures = self.failures.saturating_add(1);
         let wait = policy.wait(self.failures).as_millis();
@@ -52,9 +52,9 @@ impl Count {
         self
     }
 
-    /// The count with the attempt `id` being checked.
+    /// Returns the count with the attempt `id` in progress.
     ///
-    /// No more are checked at once than may fail without a wait, so that attempts at the same moment gain nothing.
+    /// Not more are checked concurrently than may fail without a wait, so that concurrent attempts gain nothing.
     pub(super) fn begin(self, id: u32, policy: &ThrottlePolicy, now: u64) -> Result<Self, Denied> {
         let mut count = self.expire(policy, now);
         count.wait(policy, now).map_err(Denied::TooSoon)?;
@@ -66,7 +66,7 @@ impl Count {
         Ok(count)
     }
 
-    /// The count after the attempt `id` was checked: a success forgets all failures.
+    /// Returns the count after the attempt `id` was checked: a success clears all failures.
     pub(super) fn end(mut self, id: u32, failed: bool, policy: &ThrottlePolicy, now: u64) -> Self {
         self.leases.retain(|lease| lease.id != id);
         match failed {
@@ -75,13 +75,13 @@ impl Count {
         }
     }
 
-    /// The count after the attempt `id` was given up before its password was checked.
+    /// Returns the count after the attempt `id` was given up before its password was checked.
     pub(super) fn give_up(mut self, id: u32) -> Self {
         self.leases.retain(|lease| lease.id != id);
         self
     }
 
-    /// Counts the attempts as failed whose instance did not end them.
+    /// Counts attempts as failed if their instance did not end them in time.
     fn expire(mut self, policy: &ThrottlePolicy, now: u64) -> Self {
         let before = self.leases.len();
         self.leases.retain(|lease| lease.ends > now);

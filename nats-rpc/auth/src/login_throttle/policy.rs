@@ -1,33 +1,33 @@
-//! From which failure on the next attempt waits, and for how long.
+//! The first failure that causes a wait, and the duration of waits.
 
 use std::time::Duration;
 
 use nats_rpc_jwt::__private::doubled;
 
-/// From which failure on the next attempt waits, and for how long.
+/// The first failure that causes a wait, and the duration of waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ThrottlePolicy {
-    /// The first failure that is followed by a wait.
+    /// The first failure that causes a wait.
     pub from: u32,
-    /// That wait; each further one is twice as long.
+    /// The duration of the first wait; each further one is twice as long.
     pub first: Duration,
     /// The longest wait.
     pub longest: Duration,
-    /// The time after the last wait until the count is forgotten.
+    /// The time after the last wait until the count expires.
     pub memory: Duration,
 }
 
 impl ThrottlePolicy {
-    /// For an account: 1 s after the fifth failure, doubling to 15 min; forgotten after an hour.
+    /// For an account: 1 s after the fifth failure, doubling to 15 min; expires after an hour.
     pub const ACCOUNT: Self = Self {
         from: 5,
         first: Duration::from_secs(1),
         longest: Duration::from_mins(15),
         memory: Duration::from_hours(1),
     };
-    /// For a source, behind which may be an office: 1 s after the twentieth failure, doubling to 1 min;
-    /// forgotten after 15 min.
+    /// For a source, which may be a whole office: 1 s after the twentieth failure, doubling to 1 min; expires after 15
+    /// min.
     pub const SOURCE: Self = Self {
         from: 20,
         first: Duration::from_secs(1),
@@ -35,13 +35,13 @@ impl ThrottlePolicy {
         memory: Duration::from_mins(15),
     };
 
-    /// The same policy with another first failure that is followed by a wait.
+    /// Returns the same policy with another first failure that causes a wait.
     #[must_use]
     pub const fn starting_at(self, failure: u32) -> Self {
         Self { from: failure, ..self }
     }
 
-    /// The wait after the failure with this number.
+    /// Returns the wait after the failure with this number.
     pub(super) fn wait(&self, failures: u32) -> Duration {
         let Some(doublings) = failures.checked_sub(self.from) else { return Duration::ZERO };
         doubled(self.first, doublings, self.longest)

@@ -1,15 +1,15 @@
-//! Keys that have to wait, as this instance saw them a moment ago.
+//! A cache of keys that have to wait, as this instance read them a moment ago.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The time until the bucket is asked again about a key that has to wait: another instance may forget its failures.
+/// The time until the bucket is read again for a key that has to wait: another instance may clear its failures.
 const TRUSTED: Duration = Duration::from_secs(1);
-/// The most keys that are remembered; a flood of others costs reads.
+/// The maximum number of cached keys; further ones cost reads.
 const MOST: usize = 4_096;
 
-/// A bounded memory of waits, so that a flood of attempts at one key costs one read a second.
+/// A bounded cache of waits, so that a flood of attempts at one key costs one read a second.
 #[derive(Debug, Default)]
 pub(super) struct RecentWaits(Mutex<HashMap<String, Wait>>);
 
@@ -20,7 +20,7 @@ struct Wait {
 }
 
 impl RecentWaits {
-    /// The rest of the wait of `key`, if it is known to have one.
+    /// Returns the rest of the wait of `key`, if a wait is cached.
     pub(super) fn left(&self, key: &str, now: Instant) -> Option<Duration> {
         let waits = self.lock();
         let wait = waits.get(key).filter(|wait| wait.trusted_until > now)?;
@@ -43,7 +43,7 @@ impl RecentWaits {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Wait>> {
-        // An entry is written whole or not at all, so poison is no reason to stop.
+        // An entry is written whole or not at all, so poison is harmless.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

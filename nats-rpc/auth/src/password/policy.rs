@@ -1,4 +1,4 @@
-//! Which passwords may be chosen: any that is long enough and not among the first that are guessed.
+//! Policy for new passwords: a minimum length and a blocklist.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -9,15 +9,15 @@ use zeroize::Zeroizing;
 use super::{MAX_BYTES, Password, PasswordError};
 use crate::email::Email;
 
-/// The fewest characters of a chosen password, unless the policy asks for more.
+/// The default minimum length of a new password, in characters.
 const MIN_CHARS: usize = 8;
-/// How many digits and signs around a common word are not what makes a password good.
+/// The maximum number of digits and signs around a common word that do not make it a good password.
 const MOST_DECORATION: usize = 6;
-/// A word of the policy's or of the address counts from this many characters on.
+/// The minimum length of a word of the policy or of the address, in characters; shorter ones are ignored.
 const MIN_WORD: usize = 4;
-/// How many times longer NFKC makes a text of UTF-8 at most (Unicode Standard Annex 15).
+/// The maximum factor by which NFKC lengthens UTF-8 text (Unicode Standard Annex 15).
 const MOST_GROWTH: usize = 11;
-/// The longest sequence whose repetition is a pattern.
+/// The maximum length of a sequence whose repetition is a pattern.
 const MAX_UNIT: usize = 4;
 
 /// Rows, and columns from left to right, of keyboards.
@@ -33,12 +33,11 @@ const KEYBOARD: [&str; 6] = [
 static COMMON: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| include_str!("common.txt").lines().filter(|line| !line.starts_with('#')).collect());
 
-/// What a password that somebody chooses must not be (NIST SP 800-63B: a blocklist, no rules of composition).
+/// Rules for new passwords (NIST SP 800-63B: a blocklist, no rules of composition).
 ///
-/// Refused are passwords that are among the most used, also with digits or signs around them and with
-/// digits in place of letters; those made of the e-mail address or of a word that the policy names; and
-/// those that follow a pattern, such as `abcdefgh` or `12121212`. It is for passwords being chosen: one that
-/// was chosen before stays good for logging in.
+/// The policy rejects common passwords, also with digits or signs around them and with digits in place of letters. It
+/// rejects passwords derived from the e-mail address or from a word that the policy names, and those that follow a
+/// pattern, such as `abcdefgh` or `12121212`. It applies to new passwords; an existing one stays valid for logging in.
 ///
 /// ```
 /// use nats_rpc_auth::{Email, Password, PasswordError, PasswordPolicy};
@@ -66,27 +65,26 @@ impl Default for PasswordPolicy {
 }
 
 impl PasswordPolicy {
-    /// At least 8 characters, no words of one's own.
+    /// Creates a policy of at least 8 characters, without words of its own.
     pub fn new() -> Self {
         Self { min_chars: MIN_CHARS, words: Vec::new() }
     }
 
-    /// Sets the fewest characters, held to 8..=64. Default: 8; NIST asks for 15 where the password is the
+    /// Sets the minimum number of characters, clamped to 8..=64. Default: 8; NIST requires 15 if the password is the
     /// only factor.
     pub fn min_chars(mut self, chars: usize) -> Self {
         self.min_chars = chars.clamp(MIN_CHARS, 64);
         self
     }
 
-    /// Refuses passwords made of `word`, such as the name of the product. Words under 4 characters do not
-    /// count.
+    /// Rejects passwords derived from `word`, such as the name of the product. Words under 4 characters are ignored.
     pub fn forbid(mut self, word: impl AsRef<str>) -> Self {
         self.words.push(word.as_ref().to_lowercase());
         self
     }
 
-    /// Whether the owner of `email` may choose `password`; where the address is not known, as `None`, a
-    /// password that is made of it is not noticed.
+    /// Checks that the owner of `email` may use `password`. If the address is unknown (`None`), a password derived
+    /// from it is not detected.
     ///
     /// # Errors
     /// [`PasswordError::TooFew`], [`PasswordError::Personal`], [`PasswordError::Pattern`] or
@@ -95,8 +93,8 @@ impl PasswordPolicy {
         if password.0.chars().count() < self.min_chars {
             return Err(PasswordError::TooFew { at_least: self.min_chars });
         }
-        // Compatibility forms, such as fullwidth letters, are the letters that they look like. What is hashed stays as
-        // it is: passwords that exist have to verify.
+        // Compatibility forms, such as fullwidth letters, are checked as the letters that they look like. The hashed
+        // password stays unchanged: existing passwords must verify.
         let mut compatible = Zeroizing::new(String::with_capacity(MOST_GROWTH * password.0.len()));
         compatible.extend(password.0.nfkc());
         let lower = Zeroizing::new(compatible.to_lowercase());
@@ -117,7 +115,7 @@ impl PasswordPolicy {
         let parts = local.split(['.', '_', '-', '+']).chain(domain.split('.'));
         let words = [email, local, domain].into_iter().chain(parts).chain(self.words.iter().map(String::as_str));
         let made_of = |word: &str| {
-            // What is left beside the word would be guessed along with it.
+            // The rest beside the word would be guessed along with it.
             word.chars().count() >= MIN_WORD
                 && lower.contains(word)
                 && lower.chars().count() - word.chars().count() < MIN_WORD
@@ -126,11 +124,11 @@ impl PasswordPolicy {
     }
 }
 
-/// Whether the whole is one short sequence repeated, a run of neighbours, or a stretch of a keyboard.
+/// Returns `true` if the whole is one short sequence repeated, a sequence of neighbours, or a stretch of a keyboard.
 fn is_pattern(lower: &str) -> bool {
     let chars = Zeroizing::new(lower.chars().collect::<Vec<char>>());
     let repeats = |unit: usize| chars.iter().zip(chars.iter().skip(unit)).all(|(a, b)| a == b);
-    // MIN_CHARS holds each unit twice.
+    // `MIN_CHARS` characters contain each unit at least twice.
     if (1..=MAX_UNIT).any(repeats) {
         return true;
     }
@@ -143,7 +141,7 @@ fn is_pattern(lower: &str) -> bool {
     KEYBOARD.iter().any(|row| row.contains(lower) || row.contains(backwards.as_str()))
 }
 
-/// Whether the whole, or the whole without a few digits and signs around it, is on the list.
+/// Returns `true` if the list contains the whole, or the whole without a few digits and signs around it.
 fn is_common(lower: &str) -> bool {
     let core = lower.trim_matches(|c: char| !c.is_alphabetic());
     let decoration = lower.len() - core.len();
@@ -155,7 +153,7 @@ fn is_common(lower: &str) -> bool {
         || listed(lower.trim_end_matches(|c: char| !c.is_alphanumeric()))
 }
 
-/// Whether `text` is on the list once its digits and signs are read as the letters that they look like.
+/// Returns `true` if the list contains `text` with its digits and signs replaced by the letters that they look like.
 fn is_listed_as_spelled(text: &str, one: char) -> bool {
     let mut letters = Zeroizing::new(String::with_capacity(4 * MAX_BYTES));
     letters.extend(text.chars().map(|c| match c {

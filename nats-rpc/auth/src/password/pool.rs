@@ -1,4 +1,4 @@
-//! A bounded place for work that holds a core for a quarter of a second.
+//! A bounded thread pool for work that occupies a core for a quarter of a second.
 
 mod queue;
 mod threads;
@@ -17,12 +17,12 @@ use self::threads::Threads;
 
 /// The bounds of the `retryAfterMs` of a busy pool.
 const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(5);
-/// The weight of a new duration in the expected one: an eighth.
+/// The weight of a new duration in the moving average: an eighth.
 const SMOOTHING: u32 = 8;
 
-/// A caller that waits for a password to be hashed: its place in the order, and how long it waits.
+/// A request for a password hash: its priority, its source, and its deadline.
 ///
-/// Callers of one source take turns with those of other sources, and the sources of one network with those of other
+/// Callers of one source alternate with those of other sources, and the sources of one network with those of other
 /// networks.
 ///
 /// ```
@@ -44,18 +44,18 @@ pub struct HashRequest {
 }
 
 impl HashRequest {
-    /// A request of a source without a name, which waits as long as it takes.
+    /// Creates a request of an unnamed source, without a deadline.
     pub fn new(priority: HashPriority) -> Self {
         Self { priority, network: String::new(), source: String::new(), deadline: None }
     }
 
-    /// Names the source of the caller, and the network that it is in.
+    /// Sets the source of the caller, and the network of the source.
     pub fn source(mut self, network: impl Into<String>, source: impl Into<String>) -> Self {
         (self.network, self.source) = (network.into(), source.into());
         self
     }
 
-    /// Waits at most until the password could still be hashed before `deadline`.
+    /// Sets the deadline: the request waits only as long as the password can still be hashed before `deadline`.
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
         self
@@ -68,9 +68,9 @@ struct Busy {
     retry_after_ms: u64,
 }
 
-/// Runs blocking work on threads of its own, in a fair order.
+/// Runs blocking work on its own threads, in a fair order.
 ///
-/// Inline, 32 log-ins would keep every other request of the process waiting for seconds.
+/// Inline, 32 logins would delay every other request of the process for seconds.
 #[derive(Debug)]
 pub(super) struct HashPool {
     shared: Arc<Shared>,
@@ -88,22 +88,22 @@ struct Shared {
 struct State {
     running: usize,
     queue: FairQueue<oneshot::Sender<Turn>>,
-    /// The expected duration of a piece of work.
+    /// The expected duration of a work item.
     expected: Duration,
 }
 
-/// A thread that is free for this caller; given back when the work has ended or this is dropped.
+/// A thread reserved for this caller; released when the work has ended or this is dropped.
 #[derive(Debug)]
 pub(super) struct Turn(Arc<Shared>);
 
-/// A place among those that wait; left when nothing waits for it any more.
+/// A place in the queue; released when its caller no longer waits.
 struct Place<'a> {
     shared: &'a Shared,
     id: u64,
 }
 
 impl HashPool {
-    /// Starts the threads; work is expected to take as long as `expected` until some was done.
+    /// Starts the threads; the expected duration is `expected` until the first work items are done.
     pub(super) fn new(workers: NonZeroUsize, queue: usize, expected: Duration) -> std::io::Result<Self> {
         let workers = workers.get();
         let threads = Threads::start(workers)?;
@@ -111,10 +111,10 @@ impl HashPool {
         Ok(Self { shared: Arc::new(Shared { workers, names: LaneNames::default(), state }), threads })
     }
 
-    /// Checks that `request` would get a turn if it asked now, as far as that is known.
+    /// Checks that `request` would get a turn if it were queued now, as far as known.
     ///
     /// # Errors
-    /// 503 "busy" if not; the details say `retryAfterMs`.
+    /// 503 "busy" if not; the details contain `retryAfterMs`.
     pub(super) fn check(&self, request: &HashRequest) -> Result<(), RpcError> {
         let state = self.shared.lock();
         if state.running < self.shared.workers && state.queue.is_empty() {
@@ -126,8 +126,8 @@ impl HashPool {
     /// Waits for a turn.
     ///
     /// # Errors
-    /// 503 "busy" if the queue is full or would take too long, at once; later if no turn came in time, or if another
-    /// caller took the place. The details say `retryAfterMs`.
+    /// 503 "busy" at once if the queue is full or would take too long; later if no turn came in time, or if another
+    /// caller displaced it. The details contain `retryAfterMs`.
     pub(super) async fn turn(&self, request: &HashRequest) -> Result<Turn, RpcError> {
         let shared = &self.shared;
         let (tell, told) = oneshot::channel();
@@ -141,7 +141,7 @@ impl HashPool {
             let latest = shared.in_time(&state, lane, request.deadline)?;
             let retry = state.expected;
             let Queued { id, displaced } = state.queue.push(lane, tell).map_err(|_| busy(retry))?;
-            // The wait of one that gave way ends with its sender.
+            // Dropping its sender ends the wait of the displaced caller.
             drop(displaced);
             (Place { shared, id }, latest)
         };
@@ -154,13 +154,13 @@ impl HashPool {
         turn.ok_or_else(|| busy(retry))
     }
 
-    /// Runs `work` in a turn, and gives the turn back.
+    /// Runs `work` in a turn, and then returns the turn.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         turn: Turn,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<(T, Turn), RpcError> {
-        // The turn goes with the work: that runs to its end even if the caller is gone by then.
+        // The turn is moved into the work, which completes even if its caller is cancelled.
         let timed = move || {
             let started = Instant::now();
             let done = work();
@@ -173,7 +173,7 @@ impl HashPool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Each change is complete before anything could panic, so poison is no reason to stop.
+        // Each update is complete before a panic is possible, so poison is harmless.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -181,13 +181,13 @@ impl Shared {
         self.names.lane(*priority, network, source)
     }
 
-    /// The latest time for the turn of a newcomer; busy if its turn would come later.
+    /// Returns the latest time for the turn of a new request; busy if its turn would come later.
     fn in_time(&self, state: &State, lane: Lane, deadline: Option<Instant>) -> Result<Option<Instant>, RpcError> {
         if !state.queue.has_place(lane) {
             return Err(busy(state.expected));
         }
         let Some(deadline) = deadline else { return Ok(None) };
-        // Those that run end after half of their time, on average; the newcomer needs all of its own.
+        // Running work items end after half of their duration, on average; the new one needs its full duration.
         let rounds = u32::try_from(state.queue.ahead(lane) / self.workers).unwrap_or(u32::MAX);
         let wait = state.expected.saturating_mul(rounds).saturating_add(state.expected / 2);
         let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(state.expected);
@@ -202,7 +202,7 @@ impl Shared {
         state.expected = (state.expected * (SMOOTHING - 1)).saturating_add(took) / SMOOTHING;
     }
 
-    /// Gives the turn that has ended to the next in the order.
+    /// Gives the ended turn to the next caller in the queue.
     fn pass_on(self: &Arc<Self>) {
         let next = {
             let mut state = self.lock();
@@ -213,7 +213,7 @@ impl Shared {
             next
         };
         if let Some(next) = next {
-            // A turn that is not taken is dropped, and so passed on.
+            // A turn that is not accepted is dropped, and so passed on.
             drop(next.send(Turn(Arc::clone(self))));
         }
     }
@@ -291,7 +291,7 @@ mod tests {
         for refused in [pool.check(&soon).unwrap_err(), pool.turn(&soon).await.unwrap_err()] {
             assert_eq!(refused.code(), Code::Unavailable);
         }
-        // The same line holds up its own source alone.
+        // The same queue length delays its own source only.
         pool.check(&soon.clone().source("203.0.113.0/24", "203.0.113.7")).unwrap();
         pool.check(&request().deadline(Instant::now() + Duration::from_secs(60))).unwrap();
         drop(held);
@@ -304,7 +304,7 @@ mod tests {
         let begun = Instant::now();
         let late = pool.turn(&request().deadline(begun + Duration::from_secs(5))).await.unwrap_err();
         assert_eq!(late.code(), Code::Unavailable);
-        // A caller that has gone holds no place.
+        // A cancelled caller occupies no place.
         assert!(pool.shared.lock().queue.is_empty());
         drop(held);
         assert_eq!(pool.shared.lock().running, 0);
@@ -332,13 +332,13 @@ mod tests {
         let mut waits = Box::pin(run(&pool, || panic!("nobody waits for this any more")));
         assert!(futures::poll!(waits.as_mut()).is_pending());
         assert!(pool.check(&request()).is_err());
-        // As a handler is, whose caller has gone or whose time is up.
+        // A handler is dropped in this way if its caller disconnects or its timeout expires.
         drop(waits);
         let next = request();
         let mut next = Box::pin(pool.turn(&next));
         assert!(futures::poll!(next.as_mut()).is_pending());
         drop(held);
-        // A turn that was given and not taken is passed on as well.
+        // A turn that was given but not accepted is passed on as well.
         drop(next);
         run(&pool, || ()).await.unwrap();
         assert_eq!(pool.shared.lock().running, 0);

@@ -42,7 +42,7 @@ async fn password_02_13_nul_and_empty_never_reach_bcrypt() {
     assert_eq!(Password::parse("").unwrap_err(), PasswordError::TooShort);
     let passwords = passwords();
     let cyclic = bcrypt::hash("12345678", 10).unwrap();
-    // bcrypt alone says yes here.
+    // bcrypt alone accepts this.
     assert!(bcrypt::verify("12345678\x0012345678", &cyclic).unwrap());
     assert!(!passwords.verify("12345678\x0012345678", Some(&cyclic)).await.unwrap());
     assert!(passwords.verify("12345678", Some(&cyclic)).await.unwrap());
@@ -52,7 +52,7 @@ async fn password_02_13_nul_and_empty_never_reach_bcrypt() {
     }
 }
 
-/// What Node's bcrypt makes of a password: its bytes as they are, of which it reads 72.
+/// Hashes a password as Node's bcrypt does: its bytes unchanged, of which it reads 72.
 fn node_hash(password: &str) -> String {
     bcrypt::hash(&password.as_bytes()[..password.len().min(72)], 10).unwrap().replacen("$2b$", "$2a$", 1)
 }
@@ -69,16 +69,16 @@ async fn hashes_of_other_programs_verify_and_are_told_apart() {
     for migrated in [&long, &"x".repeat(72), decomposed, &format!("{decomposed}{}", "y".repeat(70))] {
         assert_eq!(check(migrated, &node_hash(migrated)).await, PasswordMatch::Migrated, "{migrated}");
         assert_eq!(check(&format!("?{migrated}"), &node_hash(migrated)).await, PasswordMatch::Wrong, "{migrated}");
-        // Hashed anew, it is the whole password that counts.
+        // After hashing it again, the whole password counts.
         let own = passwords.hash(Password::existing(migrated).unwrap()).await.unwrap();
         assert_eq!(check(migrated, &own).await, PasswordMatch::Right, "{migrated}");
         assert_eq!(check(&format!("{migrated}?"), &own).await, PasswordMatch::Wrong, "{migrated}");
     }
-    // One that is short, and one as ours are.
+    // A short one, and one of a length that we accept.
     for same in ["secret", "correct horse"] {
         assert_eq!(check(same, &node_hash(same)).await, PasswordMatch::Right, "{same}");
     }
-    // Another spelling of the same letters is the same password once it was hashed anew.
+    // After hashing it again, another spelling of the same letters is the same password.
     let own = passwords.hash(Password::existing(decomposed).unwrap()).await.unwrap();
     assert_eq!(check("caf\u{e9} noir", &own).await, PasswordMatch::Right);
 }
@@ -122,7 +122,8 @@ async fn password_08_a_malformed_or_ruinous_stored_hash_is_nobodys() {
     let good = bcrypt::hash("correct horse", 10).unwrap();
     let cost = |cost: &str| good.replacen("$10$", &format!("${cost}$"), 1);
     let malformed = [
-        // The right one, but cheaper than any that is stored: it comes first, as what lets it pass, lets all.
+        // The right password, but with a lower cost than any stored hash. It comes first, because accepting it means
+        // accepting all.
         bcrypt::hash("correct horse", 4).unwrap(),
         String::new(),
         cost("31"),
@@ -172,7 +173,7 @@ fn password_05_a_wrong_password_costs_what_the_dearest_does_that_was_met() {
     for stored in 8..=12 {
         assert_eq!(work(stored), 1 << 12, "{stored}");
     }
-    // Of a time when hashing was dearer: from now on nothing is cheaper, the decoy of unknown users neither.
+    // A hash from a time of higher cost: from now on every check costs as much, including the decoy of unknown users.
     assert_eq!(work(14), 1 << 14);
     for stored in 8..=14 {
         assert_eq!(work(stored), 1 << 14, "{stored}");

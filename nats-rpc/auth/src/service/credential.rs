@@ -1,4 +1,4 @@
-//! A credential as it travels.
+//! A credential in its transmitted form.
 
 use std::error::Error;
 use std::fmt;
@@ -20,25 +20,25 @@ pub(super) struct Credential {
     secret: Zeroizing<String>,
 }
 
-/// Whether `name` can be a service's: 1 to 32 of `a-z`, `0-9`, `-` and `_`.
+/// Returns `true` if `name` is a valid service name: 1 to 32 of `a-z`, `0-9`, `-` and `_`.
 pub(super) fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len())
         && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
 }
 
 impl Credential {
-    /// A new one for the service `name`; `None` if that is no name.
+    /// Creates a credential for the service `name`, or returns `None` if the name is invalid.
     pub(super) fn random(name: &str) -> Result<Option<Self>, Box<dyn Error + Send + Sync>> {
         if !is_name(name) {
             return Ok(None);
         }
         let mut secret = Zeroizing::new([0; 32]);
-        // The error of `getrandom` is a number of the operating system's; its text says all.
+        // The error of `getrandom` is an error number of the operating system; its text is complete.
         getrandom::fill(secret.as_mut()).map_err(|error| error.to_string())?;
         Ok(Some(Self { name: name.to_owned(), secret: URL_SAFE_NO_PAD.encode(secret.as_slice()).into() }))
     }
 
-    /// Reads one; `None` for anything else, such as a user's token.
+    /// Parses a credential; returns `None` for anything else, such as a user's token.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (name, secret) = text.strip_prefix(PREFIX)?.split_once('.')?;
         let is_secret = secret.len() == SECRET_CHARACTERS
@@ -50,7 +50,7 @@ impl Credential {
         &self.name
     }
 
-    /// What is stored of it: SHA-256 is enough for a secret of 256 random bits.
+    /// Returns the stored digest: SHA-256 is enough for a secret of 256 random bits.
     pub(super) fn digest(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(self.secret.as_bytes()))
     }
@@ -61,7 +61,7 @@ impl Credential {
 }
 
 impl fmt::Display for Credential {
-    /// The credential in full: for the one who may have it.
+    /// The complete credential: only for its holder.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{PREFIX}{}.{}", self.name, *self.secret)
     }

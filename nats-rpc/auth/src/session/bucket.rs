@@ -16,25 +16,25 @@ use super::record::Record;
 
 const BUCKET: &str = "auth_sess";
 const SUBJECTS: &str = "$KV.auth_sess.";
-/// How long the trace of an expired session stays.
+/// The lifetime of the marker of an expired session.
 const MARKER_TTL: Duration = Duration::from_secs(60);
-/// How long the trace of an ended one does. Nobody looks for it, and a user's sessions are read past it.
+/// The lifetime of the marker of an ended one. It has no readers, and a listing of a user's sessions must skip it.
 const ENDED_TTL: Duration = Duration::from_secs(1);
-/// How many records are read at once.
+/// The number of records read concurrently.
 const READS: usize = 16;
 const MAX_RECORD_BYTES: i32 = 4096;
 
-/// Why the bucket of sessions cannot be used.
+/// The reason why the bucket of sessions is not usable.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionBucketError {
-    /// It does not exist, or JetStream does not give it.
+    /// It does not exist, or JetStream does not return it.
     #[error(transparent)]
     Bucket(#[from] KvError),
-    /// It was created without limit markers, so that sessions would stay for ever.
+    /// It was created without limit markers, so that sessions would never be removed.
     #[error("the KV bucket {BUCKET} has no limit markers, so its sessions would never expire; run `provision`")]
     NoTtl,
-    /// JetStream did not create it.
+    /// JetStream rejected the creation.
     #[error("the KV bucket {BUCKET} cannot be created")]
     Provision(#[source] Box<dyn Error + Send + Sync>),
 }
@@ -42,11 +42,11 @@ pub enum SessionBucketError {
 #[derive(Debug)]
 pub(super) struct Bucket(KvBucket);
 
-/// How a write ended that was bound to a revision.
+/// The result of a write that is bound to a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Write {
     Done,
-    /// Another revision is there.
+    /// The bucket has another revision.
     Conflict,
 }
 
@@ -72,12 +72,12 @@ impl Bucket {
         Ok(Self(bucket))
     }
 
-    /// The bucket on the present client.
+    /// Returns the bucket on the present client.
     async fn current(&self) -> Result<Arc<KvHandles>, SessionError> {
         self.0.current().await.map_err(|error| SessionError::Unavailable(error.into()))
     }
 
-    /// The record of a session with its revision, as the stream's leader has it.
+    /// Returns the record of a session with its revision, from the stream's leader.
     ///
     /// A replica that is behind would make the newest token look forged, and log its owner out.
     pub(super) async fn read(&self, id: SessionId) -> Result<Option<(Record, u64)>, SessionError> {
@@ -88,7 +88,7 @@ impl Bucket {
         Ok(Some((record, revision)))
     }
 
-    /// Writes a record in place of `revision` (0: of none), to vanish when the session has expired.
+    /// Writes a record over `revision` (0: no record), with a time to live until the session expires.
     pub(super) async fn write(
         &self,
         id: SessionId,
@@ -97,7 +97,7 @@ impl Bucket {
         now: u64,
     ) -> Result<Write, SessionError> {
         let value = serde_json::to_vec(record).map_err(|error| SessionError::Unavailable(error.into()))?;
-        // Whole seconds are all that the server takes; one more, so that the record outlives its own expiry.
+        // The server accepts whole seconds only; one more, so that the record outlives its own expiry.
         let ttl = Duration::from_secs(record.expiry().saturating_sub(now).div_ceil(1000).saturating_add(1));
         let message = PublishMessage::build().payload(value.into()).ttl(ttl);
         let current = self.current().await?;
@@ -108,7 +108,7 @@ impl Bucket {
         }
     }
 
-    /// Removes a record whatever its revision, so that every write bound to one fails from now on.
+    /// Removes a record of any revision, so that every write bound to a revision fails from now on.
     pub(super) async fn remove(&self, id: SessionId) -> Result<(), SessionError> {
         let removed = self.current().await?.store.purge_with_ttl(id.key(), ENDED_TTL).await;
         removed.map_err(|error| SessionError::Unavailable(error.into()))
@@ -118,7 +118,7 @@ impl Bucket {
         Ok(self.read(id).await?.map(|(record, _)| (id, record)))
     }
 
-    /// Every session that `user` has in the bucket, as the stream's leader has them.
+    /// Returns all sessions of `user` in the bucket, from the stream's leader.
     pub(super) async fn of_user(&self, user: &str) -> Result<Vec<(SessionId, Record)>, SessionError> {
         let filter = format!("{SUBJECTS}{}", SessionId::keys_of(user));
         let listed = self.current().await?.store.stream.info_with_subjects(filter).await;

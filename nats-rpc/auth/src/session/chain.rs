@@ -1,4 +1,4 @@
-//! How the secrets of a session follow from each other.
+//! The chain of a session's secrets.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::id::SessionId;
 use super::token::{RefreshToken, Secret};
 
-/// What only auth instances know: without it, no secret of a session leads to the next.
+/// The secret key of auth instances: without it, the next secret of a session cannot be computed.
 #[derive(Clone)]
 pub(super) struct Pepper {
     keyed: Hmac<Sha256>,
@@ -21,7 +21,7 @@ pub(super) struct Pepper {
 
 impl Pepper {
     pub(super) fn new(secret: &SecretKey) -> Self {
-        // HMAC's key is a whole block, zero beyond the secret's digest: a length that cannot be wrong.
+        // HMAC's key is a full block, zero-padded after the secret's digest: its length is always valid.
         let mut block = Zeroizing::new([0; 64]);
         block[..32].copy_from_slice(&Sha256::digest(secret.as_bytes()));
         let keyed = Hmac::<Sha256>::new(&(*block).into());
@@ -31,7 +31,7 @@ impl Pepper {
         Self { keyed, id }
     }
 
-    /// Names the pepper in records, so that it can be replaced while its sessions live on.
+    /// Returns the id of the pepper in records, so that it can be replaced while its sessions live on.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
@@ -45,8 +45,8 @@ impl fmt::Debug for Pepper {
 
 /// The secrets of one session: each is the HMAC of its predecessor.
 ///
-/// An old token can therefore be told from a forged one, by rolling it forward to the current
-/// generation; and what a client should have received can be computed again from what it presents.
+/// So an old token can be distinguished from a forged one, by rolling it forward to the current generation. And a lost
+/// reply can be computed again from the token that the client presents.
 pub(super) struct Chain<'a> {
     pepper: &'a Pepper,
     sid: SessionId,
@@ -57,13 +57,13 @@ impl<'a> Chain<'a> {
         Self { pepper, sid }
     }
 
-    /// The token after `token`.
+    /// Returns the token after `token`.
     pub(super) fn successor(&self, token: &RefreshToken) -> RefreshToken {
         let generation = token.generation.saturating_add(1);
         RefreshToken { sid: self.sid, generation, secret: self.step(generation, &token.secret) }
     }
 
-    /// The secret `steps` generations after `token`'s.
+    /// Returns the secret `steps` generations after that of `token`.
     pub(super) fn roll_forward(&self, token: &RefreshToken, steps: u32) -> Secret {
         (0..steps).fold(token.secret.clone(), |secret, step| {
             self.step(token.generation.saturating_add(step).saturating_add(1), &secret)

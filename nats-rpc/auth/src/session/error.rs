@@ -1,4 +1,4 @@
-//! Why a session is not there, or not any more.
+//! Errors of sessions.
 
 use std::error::Error;
 
@@ -6,27 +6,26 @@ use nats_rpc::RpcError;
 
 use super::Session;
 
-/// Why a session was not prolonged, begun or ended.
+/// The reason why a session was not refreshed, created or ended.
 ///
-/// As an [`RpcError`], the first three are the same 401: the caller does not learn which.
+/// As an [`RpcError`], the first three are the same 401: the caller cannot distinguish them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// Malformed, forged, expired, logged out or never issued. Nothing was changed.
+    /// The token is malformed, forged, expired, logged out or was never issued. Nothing was changed.
     #[error("invalid refresh token")]
     Invalid,
-    /// A genuine token that was used before. The session has ended; its access tokens should too.
+    /// A genuine token was reused. The session has ended; the caller should revoke its access tokens too.
     #[error("refresh token reused")]
     Reused(Session),
-    /// A good token, whose owner [may not go on](super::Sessions::refresh_with), or of a session that was refreshed
-    /// as often as one may be, 16,384 times. The session has ended.
+    /// A valid token whose owner [may not continue](super::Sessions::refresh_with), or of a session that reached the
+    /// maximum of 16,384 refreshes. The session has ended.
     #[error("the session may not go on")]
     Ended(Session),
-    /// Lost five races in a row. The token is still good: try again.
+    /// Lost five races in a row. The token is still valid: retry.
     #[error("too many concurrent refreshes")]
     Contended,
-    /// There was no answer in time. Whether the token was used is unknown; within the grace period trying
-    /// again is safe.
+    /// No reply arrived in time. It is unknown whether the token was used; a retry within the grace period is safe.
     #[error("sessions are unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }

@@ -1,4 +1,4 @@
-//! What a session is called: in tokens, and as a key of the bucket.
+//! A session's id: in tokens, and as a key of the bucket.
 
 use std::error::Error;
 use std::fmt;
@@ -7,15 +7,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// How many bytes of an id are the user's.
+/// The number of bytes of an id that identify the user.
 const USER_BYTES: usize = 6;
-/// As many in base64url, to the bit.
+/// Their length in base64url, without a remainder.
 const USER_CHARACTERS: usize = USER_BYTES * 4 / 3;
 
 /// A session's id; 22 characters of base64url in access tokens.
 ///
-/// It begins with a digest of the user's id, so that a user's sessions are found by their keys and need no
-/// index that could contradict them. The other 80 bits are random; none of it is a secret.
+/// It begins with a digest of the user's id, so that a user's sessions are found by their keys, without an index that
+/// could be inconsistent. The other 80 bits are random; no part is a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SessionId(pub(super) [u8; 16]);
 
@@ -24,29 +24,30 @@ impl SessionId {
         let mut id = [0; 16];
         let (of_user, random) = id.split_at_mut(USER_BYTES);
         of_user.copy_from_slice(&digest(user));
-        // The error of `getrandom` is a number of the operating system's; its text says all.
+        // The error of `getrandom` is an error number of the operating system; its text is complete.
         getrandom::fill(random).map_err(|error| error.to_string())?;
         Ok(Self(id))
     }
 
-    /// Reads an id as access tokens have it; `None` for anything else, so it is safe in a key.
+    /// Parses an id in the form of access tokens; returns `None` for anything else, so that it is safe in a key.
     pub(super) fn parse(id: &str) -> Option<Self> {
         URL_SAFE_NO_PAD.decode(id).ok()?.try_into().ok().map(Self)
     }
 
-    /// The session's key in the bucket.
+    /// Returns the session's key in the bucket.
     pub(super) fn key(self) -> String {
         let mut key = self.to_string();
         key.insert(USER_CHARACTERS, '.');
         key
     }
 
-    /// The session with this key.
+    /// Returns the session with this key.
     pub(super) fn from_key(key: &str) -> Option<Self> {
         Self::parse(&key.replacen('.', "", 1))
     }
 
-    /// The keys of all sessions of `user`. Somebody else's may be among them, once in 2^48.
+    /// Returns a filter for the keys of all sessions of `user`. It matches another user's sessions with a probability
+    /// of 1 in 2^48.
     pub(super) fn keys_of(user: &str) -> String {
         format!("{}.*", URL_SAFE_NO_PAD.encode(digest(user)))
     }
@@ -87,7 +88,7 @@ mod tests {
             assert_eq!(SessionId::parse(wrong), None, "{wrong}");
         }
         assert!(SessionId::parse(&"A".repeat(22)).is_some());
-        // Unused bits that are not zero would be a second spelling.
+        // Unused bits that are not zero would allow a second spelling.
         assert_eq!(SessionId::parse(&format!("{}B", "A".repeat(21))), None);
     }
 }

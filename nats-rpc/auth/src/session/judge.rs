@@ -1,4 +1,4 @@
-//! What a presented refresh token is: current, repeated, reused, or nothing at all.
+//! Classification of a presented refresh token: current, repeated, reused, or invalid.
 
 use subtle::ConstantTimeEq;
 
@@ -6,34 +6,35 @@ use super::chain::Chain;
 use super::record::Record;
 use super::token::{RefreshToken, digest};
 
-/// How often a session is refreshed before it ends: each three minutes of 30 days, and more.
+/// The maximum number of refreshes of a session: more than one every three minutes for 30 days.
 ///
-/// So every token that a session had is told from a forged one, and a thief cannot outrun its victim's by refreshing
-/// fast. That many generations are some 4 ms of work, which is [done elsewhere](super::Sessions::judge_token).
+/// It bounds the distance of an old token, so that every earlier token can be distinguished from a forged one, and an
+/// attacker cannot exceed the distance by refreshing fast. That many generations are some 4 ms of work, which runs
+/// [outside of the endpoint's task](super::Sessions::judge_token).
 const MAX_GENERATION: u32 = 16_384;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     /// The current token: rotate.
     Current,
-    /// The one before it, within the grace period: the same successor again.
+    /// The previous token, within the grace period: return the same successor again.
     Repeated,
-    /// A genuine one from earlier: somebody else has used it. End the session.
+    /// A genuine earlier token: another party has used it. End the session.
     Reused,
-    /// The current token of a session that was refreshed as often as may be: end it.
+    /// The current token of a session that reached the maximum number of refreshes: end it.
     Spent,
-    /// Expired or forged: answer no, change nothing.
+    /// Expired or forged: reject it, change nothing.
     Invalid,
 }
 
-/// How many generations a token that may be genuine is behind: what it costs to judge it. Zero if nothing is to be
-/// computed.
+/// Returns how many generations a possibly genuine token is behind, which is the cost of its classification. Zero if
+/// there is nothing to compute.
 pub(super) fn generations_behind(record: &Record, presented: &RefreshToken) -> u32 {
     let behind = record.generation.checked_sub(presented.generation);
     behind.filter(|behind| *behind <= MAX_GENERATION).unwrap_or(0)
 }
 
-/// Judges a token of the record's session at `now`, with `grace` in milliseconds.
+/// Classifies a token of the record's session at `now`, with `grace` in milliseconds.
 pub(super) fn judge(record: &Record, presented: &RefreshToken, chain: &Chain<'_>, now: u64, grace: u64) -> Judgement {
     if now >= record.expiry() {
         return Judgement::Invalid;
@@ -41,11 +42,11 @@ pub(super) fn judge(record: &Record, presented: &RefreshToken, chain: &Chain<'_>
     let Some(behind) = record.generation.checked_sub(presented.generation) else {
         return Judgement::Invalid;
     };
-    // Of a session from before there was a bound.
+    // A session from before the maximum existed.
     if behind > MAX_GENERATION {
         return Judgement::Invalid;
     }
-    // A genuine token leads to the current secret, whatever its age; a forged one leads nowhere.
+    // A genuine token of any age leads to the current secret; a forged one does not.
     let current = chain.roll_forward(presented, behind);
     if !bool::from(digest(&current).ct_eq(&record.digest)) {
         return Judgement::Invalid;
@@ -70,7 +71,7 @@ mod tests {
     const LIMITS: Limits = Limits { grace: 10_000, idle: 700_000, absolute: 3_000_000, cap: 50 };
     const START: u64 = 1_000_000;
 
-    /// A session with the tokens it had, oldest first.
+    /// A session with its tokens, oldest first.
     struct Life {
         pepper: Pepper,
         record: Record,
@@ -107,7 +108,7 @@ mod tests {
         {
             assert_eq!(life.judge(&life.tokens[0], START + 500 + after), judgement, "{after} ms");
         }
-        // A clock that is behind the one which rotated.
+        // The clock is behind that of the instance which rotated.
         assert_eq!(life.judge(&life.tokens[0], START), Judgement::Repeated);
     }
 
@@ -138,7 +139,7 @@ mod tests {
             let forged = RefreshToken { sid: life.tokens[0].sid, generation, secret: [9; 32].into() };
             assert_eq!(life.judge(&forged, START), Judgement::Invalid, "{generation}");
         }
-        // A genuine secret under another generation.
+        // A genuine secret with another generation.
         for (token, generation) in [(0, 1), (4, 5), (5, 4), (5, 6)] {
             let forged = RefreshToken { generation, ..life.tokens[token].clone() };
             assert_eq!(life.judge(&forged, START), Judgement::Invalid, "{token} as {generation}");
@@ -177,7 +178,7 @@ mod tests {
         for old in [0, 1, last - 2] {
             assert_eq!(life.judge(&life.tokens[old], START), Judgement::Reused, "{old}");
         }
-        // One from before the bound.
+        // A session from before the maximum existed.
         let secret = life.tokens[last].secret.clone();
         let beyond = RefreshToken { generation: u32::MAX, secret, ..life.tokens[last].clone() };
         let record = Record { generation: u32::MAX, ..life.record.clone() };

@@ -1,4 +1,4 @@
-//! The sessions that a user has: what they are, and how they are ended without a token of theirs.
+//! The live sessions of a user: listing them, and ending them without one of their tokens.
 
 use std::cmp::Reverse;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,17 +8,17 @@ use futures::future::try_join_all;
 use super::record::Record;
 use super::{Session, SessionError, SessionId, Sessions};
 
-/// A session that goes on, as its user may see it.
+/// A live session, in the form that its user may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionInfo {
     /// The session.
     pub session: Session,
-    /// When it began.
+    /// The creation time.
     pub created_at: SystemTime,
-    /// When it was last refreshed; when it began if it never was.
+    /// The time of the last refresh, or the creation time.
     pub refreshed_at: SystemTime,
-    /// When it ends unless it is refreshed.
+    /// The expiry time, unless the session is refreshed.
     pub expires_at: SystemTime,
 }
 
@@ -35,21 +35,21 @@ impl SessionInfo {
 }
 
 impl Sessions {
-    /// The sessions that `user` has, the newest first. One that has ended by an epoch is among them until
-    /// it is used, removed or expired: whoever knows the epochs leaves it out.
+    /// Lists the sessions of `user`, the newest first. The list contains sessions of earlier epochs until they are
+    /// used, removed or expired: a caller that has the epochs filters them out.
     ///
     /// # Errors
-    /// [`SessionError::Unavailable`] if the bucket does not answer.
+    /// [`SessionError::Unavailable`] if the bucket does not reply.
     pub async fn list(&self, user: &str) -> Result<Vec<SessionInfo>, SessionError> {
         let live = self.live(user).await?;
         Ok(live.into_iter().map(|(id, record)| SessionInfo::new(id, record)).collect())
     }
 
-    /// Ends one session of `user`, by its id, with its access tokens.
+    /// Ends one session of `user` by its id, and revokes its access tokens.
     ///
     /// # Errors
-    /// [`SessionError::Invalid`] if the user has no such session, [`SessionError::Unavailable`] if the bucket
-    /// does not answer.
+    /// [`SessionError::Invalid`] if the user has no such session, [`SessionError::Unavailable`] if the bucket does not
+    /// reply.
     pub async fn revoke(&self, user: &str, id: &str) -> Result<Session, SessionError> {
         let id = SessionId::parse(id).ok_or(SessionError::Invalid)?;
         let (record, _) = self.bucket.read(id).await?.ok_or(SessionError::Invalid)?;
@@ -59,13 +59,12 @@ impl Sessions {
         self.finish(id, record).await
     }
 
-    /// Ends the session with this id, whosever it is, with its access tokens; `None` if there is none.
+    /// Ends the session with this id, of any user, and revokes its access tokens; returns `None` if it does not exist.
     ///
-    /// Tokens of a session that has ended already are revoked all the same.
+    /// The tokens of a session that has already ended are revoked as well.
     ///
     /// # Errors
-    /// [`SessionError::Invalid`] if no session can have this id, [`SessionError::Unavailable`] if the bucket
-    /// does not answer.
+    /// [`SessionError::Invalid`] if the id is malformed, [`SessionError::Unavailable`] if the bucket does not reply.
     pub async fn revoke_by_id(&self, id: &str) -> Result<Option<Session>, SessionError> {
         let session = SessionId::parse(id).ok_or(SessionError::Invalid)?;
         if let Some((record, _)) = self.bucket.read(session).await? {
@@ -77,14 +76,14 @@ impl Sessions {
         Ok(None)
     }
 
-    /// Ends every session and every access token of `user` that is of an epoch below `epoch`; gives how many
-    /// sessions there were.
+    /// Ends every session of `user` of an epoch below `epoch`, and revokes their access tokens; returns the number of
+    /// sessions.
     ///
-    /// `epoch` is the user's new one, written already where epochs are kept: a log-in that runs meanwhile then
-    /// begins a session that has ended. One that began in the new epoch goes on, however late this is done.
+    /// `epoch` is the user's new one. Store it in the account first: a concurrent login with the old epoch then
+    /// creates a session that has already ended. A session of the new epoch stays live, even if this call is late.
     ///
     /// # Errors
-    /// [`SessionError::Unavailable`] if a bucket does not answer; doing it again is safe.
+    /// [`SessionError::Unavailable`] if a bucket does not reply; a retry is safe.
     pub async fn revoke_all(&self, user: &str, epoch: u64) -> Result<usize, SessionError> {
         if let Some(revoker) = &self.revoker {
             revoker.user(user, epoch).await.map_err(|error| SessionError::Unavailable(error.into()))?;
@@ -95,10 +94,10 @@ impl Sessions {
         Ok(ended.len())
     }
 
-    /// Ends the sessions of a user beyond the cap that are older than `own`.
+    /// Evicts the sessions of a user beyond the maximum that are older than `own`.
     ///
-    /// All instances have the same order. A session that is beyond the cap is ended by the sessions that are newer
-    /// than it; one that is newer than `own`, or `own` itself, is left to those.
+    /// All instances use the same order. The newer sessions evict one that is beyond the maximum. This call evicts
+    /// neither `own` nor sessions newer than `own`; those are left to the calls of newer sessions.
     pub(super) async fn evict(&self, user: &str, own: SessionId) -> Result<Vec<Session>, SessionError> {
         let live = self.live(user).await?;
         let newer = live.iter().position(|(id, _)| *id == own).unwrap_or(0);
@@ -111,7 +110,7 @@ impl Sessions {
         Ok(ended)
     }
 
-    /// The sessions that have not expired, the newest first.
+    /// Returns the sessions that have not expired, the newest first.
     async fn live(&self, user: &str) -> Result<Vec<(SessionId, Record)>, SessionError> {
         let mut live = self.bucket.of_user(user).await?;
         live.retain(|(_, record)| !self.has_expired(record));

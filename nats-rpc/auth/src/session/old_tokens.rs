@@ -1,4 +1,5 @@
-//! Judging old tokens, whose forgeries cost thousands of HMACs: beside the loop, and a bounded share of one core.
+//! Classification of old tokens outside of the endpoint's task. A forged one costs thousands of HMACs, so all together
+//! get a bounded share of one core.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,14 +12,14 @@ use super::record::Record;
 use super::token::RefreshToken;
 use super::{SessionError, Sessions};
 
-/// The most generations that are judged in the loop, in some 60 µs.
+/// The maximum number of generations checked in the endpoint's task, in some 60 µs.
 const INLINE: u32 = 256;
-/// The pause after an old token, in times of its own duration: all together take a fifth of one core.
+/// The pause after an old token, as a multiple of its own duration: all together take a fifth of one core.
 const REST: u32 = 4;
-/// The longest wait of an old token for those before it.
+/// The maximum wait of an old token for those before it.
 const WAIT_LIMIT: Duration = Duration::from_secs(2);
 
-/// The turn of judging an old token.
+/// Serializes the checks of old tokens.
 #[derive(Debug, Default)]
 pub(super) struct OldTokens(Arc<Mutex<()>>);
 
@@ -30,9 +31,9 @@ impl OldTokens {
 }
 
 impl Sessions {
-    /// Judges a token of the record's session.
+    /// Classifies a token of the record's session.
     ///
-    /// A recent one is judged at once. An old one, genuine or forged, takes up to 4 ms. It is judged on a blocking
+    /// A recent one is checked at once. An old one, genuine or forged, takes up to 4 ms. It is checked on a blocking
     /// thread, one at a time; all together take a fifth of one core at most.
     ///
     /// # Errors

@@ -1,18 +1,18 @@
-//! When the bucket did not answer: time that clients could not use, and that is not held against them.
+//! Tracks bucket outages so that the grace period can be extended by their duration.
 
 use std::sync::{Mutex, PoisonError};
 
-/// What takes longer was held up; a healthy bucket answers within milliseconds.
+/// A slower reply indicates an outage, in milliseconds; a healthy bucket replies within milliseconds.
 const SLOW: u64 = 1_000;
-/// Two failures that are no further apart are of one outage.
+/// The maximum interval between two failures of one outage.
 const APART: u64 = 5_000;
-/// The longest outage that prolongs the grace period.
+/// The maximum extension of the grace period.
 const LONGEST: u64 = 60_000;
 
-/// The last time during which the bucket did not answer, in milliseconds since 1970.
+/// The last outage of the bucket, in milliseconds since 1970.
 ///
-/// A rotation whose answer was lost to the death of a node is repeated when the bucket is back. An election
-/// may take nearly all of the grace period, and a client that could not ask must not look like a thief.
+/// If a rotation's reply was lost because a node died, the client retries once the bucket is back. An election may
+/// take nearly all of the grace period, and such a retry must not be treated as token reuse.
 #[derive(Debug, Default)]
 pub(super) struct Outages(Mutex<Option<Outage>>);
 
@@ -23,12 +23,12 @@ struct Outage {
 }
 
 impl Outages {
-    /// Takes notice of a question that was answered, or failed, between these times.
+    /// Records a request that was answered, or failed, between these times.
     pub(super) fn note(&self, start: u64, end: u64, answered: bool) {
         if answered && end.saturating_sub(start) < SLOW {
             return;
         }
-        // Two numbers cannot be left half-changed, so poison is no reason to stop.
+        // Two numbers cannot be left half-changed, so poison is harmless.
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some(match *last {
             Some(known) if start <= known.end.saturating_add(APART) => {
@@ -38,7 +38,7 @@ impl Outages {
         });
     }
 
-    /// The grace period of a rotation at `rotated_at`, with what of it was an outage added.
+    /// Returns the grace period of a rotation at `rotated_at`, extended by the outages within it.
     pub(super) fn prolong(&self, grace: u64, rotated_at: u64) -> u64 {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Outage { start, end }) = last else { return grace };
@@ -69,7 +69,7 @@ mod tests {
         let outages = Outages::default();
         outages.note(100_000, 102_000, false);
         outages.note(102_020, 109_000, true);
-        // Rotated before it, in it, after it.
+        // Rotated before the outage, in it, after it.
         for (rotated_at, expected) in [
             (90_000, GRACE + 9_000),
             (95_000, GRACE + 9_000),
@@ -80,9 +80,9 @@ mod tests {
         ] {
             assert_eq!(outages.prolong(GRACE, rotated_at), expected, "{rotated_at}");
         }
-        // The grace period was over when it began.
+        // The grace period was over when the outage began.
         assert_eq!(outages.prolong(GRACE, 89_999), GRACE);
-        // Who wants none gets none.
+        // A grace period of zero is not extended.
         assert_eq!(outages.prolong(0, 100_000), 0);
     }
 

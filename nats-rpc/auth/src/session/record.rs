@@ -1,4 +1,4 @@
-//! A session as it is stored.
+//! A session in its stored form.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,8 +9,7 @@ use super::chain::Pepper;
 use super::config::Limits;
 use super::token::{RefreshToken, digest};
 
-/// One value of the bucket. Whoever reads it learns nothing that could be presented: only the digest of a
-/// secret of 256 bits.
+/// One value of the bucket. It reveals nothing that could be used as a token: only the digest of a secret of 256 bits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
     #[serde(flatten, with = "OwnerFields")]
@@ -21,13 +20,13 @@ pub(super) struct Record {
     /// SHA-256 of the current secret.
     #[serde(rename = "hash", serialize_with = "encode", deserialize_with = "decode")]
     pub(super) digest: [u8; 32],
-    /// When the session began, in milliseconds since 1970, as all times here.
+    /// The creation time, in milliseconds since 1970, as all times here.
     pub(super) begun_at: u64,
-    /// When the current generation began.
+    /// The start of the current generation.
     pub(super) rotated_at: u64,
-    /// When the session ends, however often it is refreshed.
+    /// The absolute expiry, which refreshing does not change.
     pub(super) absolute_expiry: u64,
-    /// When it ends unless it is refreshed.
+    /// The idle expiry, which each refresh sets anew.
     pub(super) idle_expiry: u64,
     /// The id of the pepper of its chain.
     pub(super) pepper: String,
@@ -59,7 +58,7 @@ impl Record {
         }
     }
 
-    /// The record after a rotation to `successor`: a new idle expiry, the same absolute one.
+    /// Returns the record after a rotation to `successor`: a new idle expiry, the same absolute one.
     pub(super) fn rotate(&self, successor: &RefreshToken, now: u64, limits: &Limits) -> Self {
         Self {
             generation: successor.generation,
@@ -70,7 +69,7 @@ impl Record {
         }
     }
 
-    /// When the session ends as things are.
+    /// Returns the time at which the session expires unless it is refreshed.
     pub(super) fn expiry(&self) -> u64 {
         self.idle_expiry.min(self.absolute_expiry)
     }
@@ -126,7 +125,7 @@ mod tests {
         let json = serde_json::to_string(&record).unwrap();
         let secret = URL_SAFE_NO_PAD.encode(token.secret.as_slice());
         assert!(!json.contains(&secret) && !json.contains(&token.to_string()[5..]), "{json}");
-        // The digest in place of the secret is a forged token.
+        // A token with the digest instead of the secret is a forged token.
         let stolen = RefreshToken { secret: record.digest.into(), ..token };
         assert_ne!(digest(&stolen.secret), record.digest);
     }

@@ -1,4 +1,5 @@
-//! Using a refresh token up: it is judged, then what the answer needs is made, and only then it is replaced.
+//! Rotation of a refresh token: it is checked, then the other parts of the reply are created, and only then it is
+//! replaced.
 
 use std::future::ready;
 use std::time::Duration;
@@ -9,38 +10,38 @@ use super::judge::Judgement;
 use super::token::RefreshToken;
 use super::{Issued, Session, SessionError, Sessions, issued};
 
-/// How often a rotation that lost a race is tried anew. Who lost it finds the winner's successor at the
-/// second try; more are needed only if several races follow each other.
+/// The maximum number of attempts of a rotation that loses races. The loser finds the winner's successor in its second
+/// attempt; it needs more only if several races follow each other.
 const TRIES: usize = 5;
 
-/// How long one answer is waited for, of the bucket or of what prepares: a client that is told to try again
-/// finds the new leader of a bucket sooner than a question to the old one would end.
+/// The timeout of one reply of the bucket, or of `prepare`. A client that retries finds the new leader of a bucket
+/// sooner than a request to the old one would time out.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 impl Sessions {
-    /// Uses up a refresh token and gives its successor.
+    /// Replaces a refresh token and returns its successor.
     ///
-    /// For an answer that needs more, or asks whether the owner may go on, use
+    /// If the reply contains more, or depends on whether the owner may continue, use
     /// [`refresh_with`](Self::refresh_with).
     ///
     /// # Errors
-    /// As [`SessionError`] says.
+    /// See [`SessionError`].
     pub async fn refresh(&self, refresh_token: &str) -> Result<Issued, SessionError> {
         let nothing = |_| ready(Ok::<_, SessionError>(Some(())));
         self.refresh_with(refresh_token, nothing).await.map(|(issued, ())| issued)
     }
 
-    /// Uses up a refresh token once `prepare` has made what the answer needs beside its successor.
+    /// Replaces a refresh token after `prepare` has created the other parts of the reply.
     ///
-    /// `prepare` is given the session of a good token, and runs before the token is replaced:
+    /// `prepare` receives the session of a valid token, and runs before the token is replaced:
     ///
-    /// - `Ok(Some(_))`: the token is used up, and what was made comes back with its successor.
-    /// - `Ok(None)`: the owner may not go on, as who was locked or deleted since: the session ends.
-    /// - an error, or no answer within 2 s: nothing is changed and **the token stays good**. Nobody could be
-    ///   answered, so the grace period of a token that was used just before stands still.
+    /// - `Ok(Some(_))`: the token is replaced, and the value is returned with its successor.
+    /// - `Ok(None)`: the owner may not continue, for example after being locked or deleted: the session ends.
+    /// - an error, or no reply within 2 s: nothing is changed and **the token stays valid**. This outage extends the
+    ///   grace period of a token that was used just before.
     ///
-    /// It runs anew for each try of a race, and for a repeated token as well; it does not run for a token that
-    /// is not good. One that is reused ends its session whatever `prepare` would say.
+    /// It runs again for each attempt of a race, and for a repeated token as well. It does not run for an invalid
+    /// token. A reused token ends its session without it.
     ///
     /// ```no_run
     /// # use nats_rpc_auth::{Grant, Session, Sessions, TokenIssuer};
@@ -59,7 +60,7 @@ impl Sessions {
     /// ```
     ///
     /// # Errors
-    /// What `prepare` fails with; else a [`SessionError`], made into an `E`.
+    /// The error of `prepare`; otherwise a [`SessionError`], converted into an `E`.
     pub async fn refresh_with<T, E: From<SessionError>, P: Future<Output = Result<Option<T>, E>>>(
         &self,
         refresh_token: &str,
@@ -89,7 +90,7 @@ impl Sessions {
             if judgement == Judgement::Repeated {
                 return Ok((issued, prepared));
             }
-            // The grace period begins with the write, however long it took to prepare.
+            // The grace period begins with the write, regardless of the duration of `prepare`.
             let now = self.clock.unix_millis();
             let rotated = record.rotate(&successor, now, &self.limits);
             if self.noting(self.bucket.write(id, &rotated, revision, now)).await? == Write::Done {
@@ -99,7 +100,7 @@ impl Sessions {
         Err(SessionError::Contended.into())
     }
 
-    /// Waits for an answer, and remembers for how long if that was too long.
+    /// Waits for a reply, and records the duration if it was too long.
     async fn noting<T, E: From<SessionError>>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let start = self.clock.unix_millis();
         let limited = tokio::time::timeout(ANSWER_LIMIT, answer).await;

@@ -1,4 +1,4 @@
-//! A refresh token as it travels.
+//! A refresh token in its transmitted form.
 
 use std::error::Error;
 use std::fmt;
@@ -26,15 +26,15 @@ pub(super) struct RefreshToken {
 pub(super) type Secret = Zeroizing<[u8; 32]>;
 
 impl RefreshToken {
-    /// The first token of a new session of `user`.
+    /// Creates the first token of a new session of `user`.
     pub(super) fn random(user: &str) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let mut secret = Secret::default();
-        // The error of `getrandom` is a number of the operating system's; its text says all.
+        // The error of `getrandom` is an error number of the operating system; its text is complete.
         getrandom::fill(secret.as_mut()).map_err(|error| error.to_string())?;
         Ok(Self { sid: SessionId::random(user)?, generation: 0, secret })
     }
 
-    /// Reads a token; `None` for anything else, at the cost of looking at its length.
+    /// Parses a token; returns `None` for anything else, at the cost of a length check.
     pub(super) fn parse(token: &str) -> Option<Self> {
         let encoded = token.strip_prefix(PREFIX).filter(|encoded| encoded.len() == CHARACTERS)?;
         let mut bytes = Zeroizing::new([0; BYTES]);
@@ -51,13 +51,13 @@ impl RefreshToken {
     }
 }
 
-/// What is stored of a secret.
+/// Returns the stored digest of a secret.
 pub(super) fn digest(secret: &Secret) -> [u8; 32] {
     Sha256::digest(secret.as_slice()).into()
 }
 
 impl fmt::Display for RefreshToken {
-    /// The token in full: for the one who may have it.
+    /// The complete token: only for its holder.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = Zeroizing::new([0; BYTES]);
         bytes[..16].copy_from_slice(&self.sid.0);

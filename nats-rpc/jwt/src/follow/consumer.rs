@@ -1,6 +1,6 @@
-//! The changes of a bucket, as a consumer delivers them.
+//! A consumer that delivers the changes of a bucket.
 //!
-//! async-nats' own watch publishes an empty message to whatever subject a flow control request names, with the
+//! The `watch` of async-nats publishes an empty message to any subject that a flow control request names, with the
 //! permissions of this process, whoever sent the request. This consumer has no flow control, and replies to nothing.
 
 use std::error::Error;
@@ -32,14 +32,14 @@ pub(super) struct Consumer {
     delivered: u64,
 }
 
-/// One record, as it was delivered.
+/// One delivered record.
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub(super) key: String,
     /// `None` if the key is gone.
     pub(super) value: Option<Bytes>,
     pub(super) revision: u64,
-    /// Number of records that are still to come.
+    /// The number of pending records.
     pub(super) pending: u64,
 }
 
@@ -49,7 +49,7 @@ struct Created {
 }
 
 impl Consumer {
-    /// Has everything delivered from `revision` on.
+    /// Creates a consumer that delivers everything from `revision` on.
     pub(super) async fn open(handles: &KvHandles, revision: u64) -> Result<Self, BoxError> {
         let bucket = handles.store.name.as_str();
         let (stream, subjects) = (format!("KV_{bucket}"), format!("$KV.{bucket}."));
@@ -74,10 +74,10 @@ impl Consumer {
         }
     }
 
-    /// The next record.
+    /// Returns the next record.
     ///
     /// # Errors
-    /// If one was missed, or the consumer has ended or is silent.
+    /// If a record was missed, or the consumer has ended or is silent.
     pub(super) async fn next(&mut self) -> Result<Delivery, BoxError> {
         loop {
             let message = tokio::time::timeout(SILENCE, self.messages.next()).await;
@@ -93,7 +93,7 @@ impl Consumer {
                 }
                 Some(status) => return Err(format!("its consumer has ended: status {status}").into()),
             }
-            // A message of another origin is not from this consumer.
+            // A message with another reply subject is not from this consumer.
             let Some(place) = message.reply.as_deref().and_then(|reply| place(reply, &self.stream, &self.name)) else {
                 continue;
             };
@@ -107,7 +107,7 @@ impl Consumer {
         }
     }
 
-    /// Deletes the consumer, as another one takes its place; if that fails, it ends by itself.
+    /// Deletes the consumer before it is replaced; if that fails, it expires.
     pub(super) async fn close(self, handles: &KvHandles) {
         let delete = format!("CONSUMER.DELETE.{}.{}", self.stream, self.name);
         if let Err(error) = handles.jetstream.request::<_, _, serde_json::Value>(delete, &()).await {
@@ -121,7 +121,7 @@ fn is_marker(message: &Message) -> bool {
     has("KV-Operation") || has("Nats-Marker-Reason")
 }
 
-/// Fields of the reply subject of a delivery.
+/// The fields of a delivery's reply subject.
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
     revision: u64,
@@ -129,7 +129,7 @@ struct Place {
     pending: u64,
 }
 
-/// Reads `$JS.ACK.<stream>.<consumer>.<times>.<revision>.<delivered>.<time>.<pending>`, with a domain and an account
+/// Parses `$JS.ACK.<stream>.<consumer>.<times>.<revision>.<delivered>.<time>.<pending>`, with a domain and an account
 /// before the stream from nats-server 2.16 on.
 fn place(reply: &str, stream: &str, consumer: &str) -> Option<Place> {
     let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();

@@ -1,4 +1,4 @@
-//! The bucket of a ring, as those see it who may write it.
+//! The bucket of a key ring, for programs that may write to it.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ use crate::{Document, Entry, KeyRing, KeyRingError};
 
 /// The key of the document.
 pub(crate) const RING: &str = "ring";
-/// The key whose every change asks all instances for new key pairs.
+/// The key whose every change requests new key pairs from all instances.
 pub(crate) const ROTATE: &str = "rotate";
-/// Some 800 keys: an instance that starts over and over is stopped by this, at last.
+/// Some 800 keys: the limit for an instance that restarts endlessly.
 const MAX_DOCUMENT_BYTES: i32 = 262_144;
-/// How long a change is tried anew that others forestall.
+/// The time limit of retries of a change that loses races.
 const AMEND_LIMIT: Duration = Duration::from_secs(10);
-/// The pause at most before a change is tried anew for the first time; each further one doubles it.
+/// The maximum pause before the first retry of a change; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// The longest pause before a change is tried anew.
+/// The longest pause before a retry of a change.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The KV bucket of a key ring: to provision it, and for operators to look at it and to change it.
+/// The KV bucket of a key ring, for provisioning and for operators.
 ///
 /// ```no_run
 /// use nats_rpc_jwt::{KeyPurpose, JwksBucket};
@@ -57,19 +57,19 @@ pub struct JwksBucket {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PublishedKey {
-    /// The key's id: its RFC 7638 thumbprint, if an instance of ours published it.
+    /// The key's id: its RFC 7638 thumbprint, if one of our instances published it.
     pub kid: String,
-    /// The algorithm that it is for.
+    /// The permitted algorithm.
     pub alg: String,
-    /// The token type that it is for.
+    /// The permitted token type.
     pub typ: String,
-    /// The issuer that it speaks for.
+    /// The permitted issuer.
     pub iss: String,
-    /// The instance that published it.
+    /// The instance that published the key.
     pub instance: Option<String>,
-    /// When its use begins.
+    /// The start of its use.
     pub not_before: u64,
-    /// When its use ends, unless its instance prolongs it.
+    /// The end of its use, unless its instance extends it.
     pub not_after: u64,
 }
 
@@ -88,12 +88,12 @@ impl From<&Entry> for PublishedKey {
 }
 
 impl JwksBucket {
-    /// Creates the bucket with `replicas` copies (1, 3 or 5) and an empty ring; one that exists keeps its keys.
+    /// Creates the bucket with `replicas` copies (1, 3 or 5) and an empty ring; an existing one keeps its keys.
     ///
-    /// A document that cannot be used, which no instance that runs has put right, is replaced by an empty one.
+    /// An invalid document that no running instance has repaired is replaced by an empty one.
     ///
     /// # Errors
-    /// [`KeysError::Provision`] if the server refuses or cannot be reached.
+    /// [`KeysError::Provision`] if the server rejects the request or cannot be reached.
     pub async fn provision(
         jetstream: &jetstream::Context,
         purpose: KeyPurpose,
@@ -109,9 +109,9 @@ impl JwksBucket {
         };
         let failed = |source: Box<dyn Error + Send + Sync>| KeysError::Provision { bucket, source };
         let store = jetstream.create_or_update_key_value(config).await.map_err(|error| failed(error.into()))?;
-        // Not only for the first reader: on a bucket without any key, nobody could tell that it is empty.
+        // This is needed beyond the first read: a bucket without any key cannot be recognized as empty.
         let empty = PublishMessage::build().payload(Bytes::from_static(br#"{"version":1,"keys":[]}"#));
-        // One that was there before stays.
+        // An existing one stays.
         let written = revision::replace(jetstream, &store, RING, empty, 0).await;
         if !written.map_err(|error| failed(error.into()))? {
             mend(&KvHandles::of(jetstream, store), purpose).await.map_err(failed)?;
@@ -122,17 +122,17 @@ impl JwksBucket {
     /// Opens the bucket.
     ///
     /// # Errors
-    /// [`KeysError::NotProvisioned`] if it does not exist, [`KeysError::Bucket`] if JetStream does not give it.
+    /// [`KeysError::NotProvisioned`] if it does not exist, [`KeysError::Bucket`] if JetStream does not return it.
     pub async fn open(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
         let bucket = KvBucket::open_of_auth(connection, purpose.bucket()).await;
         let bucket = bucket.map_err(|error| not_opened(purpose, error))?;
         Ok(Self { bucket, purpose, connection: connection.clone() })
     }
 
-    /// All keys in the ring, also those whose use has ended or not begun.
+    /// Lists all keys in the ring, including those not yet or no longer in use.
     ///
     /// # Errors
-    /// [`KeysError::Unavailable`] if the bucket does not answer, [`KeysError::Document`] if it holds no key
+    /// [`KeysError::Unavailable`] if the bucket does not reply, [`KeysError::Document`] if it holds no valid key
     /// document.
     pub async fn list(&self) -> Result<Vec<PublishedKey>, KeysError> {
         let (found, revision) = self.read(RING).await?;
@@ -140,17 +140,16 @@ impl JwksBucket {
         Ok(basis.document.keys.iter().chain(&basis.unbelieved).map(PublishedKey::from).collect())
     }
 
-    /// Takes a key out of the ring: within milliseconds no verifier takes what it signed. Gives the ids of those that
-    /// went with it.
+    /// Removes a key from the ring: within milliseconds no verifier accepts its tokens. Returns the ids of all keys
+    /// removed with it.
     ///
-    /// The instance that signs with it, if it runs, makes another one at once. A key that was retired never
-    /// comes back.
+    /// The instance that signs with it, if it runs, generates another one at once. A retired key never returns.
     ///
-    /// Out of a document of a version that cannot be, which no verifier takes, all keys go: what is left would be
-    /// believed from then on, and nobody knows who put it there. Honest instances that run publish new ones.
+    /// From a document with an implausible version, which verifiers reject, all keys are removed: the remaining ones
+    /// would become valid, although their author is unknown. Running honest instances publish new ones.
     ///
     /// # Errors
-    /// [`KeysError::UnknownKey`] if the ring does not hold it, [`KeysError::Contended`],
+    /// [`KeysError::UnknownKey`] if the ring does not contain it, [`KeysError::Contended`],
     /// [`KeysError::Unavailable`], [`KeysError::Document`].
     pub async fn retire(&self, kid: &str) -> Result<Vec<String>, KeysError> {
         let mut gone = Vec::new();
@@ -168,15 +167,15 @@ impl JwksBucket {
         Ok(gone)
     }
 
-    /// Asks every running instance to sign with a new key pair; what the old ones signed stays good.
+    /// Requests every running instance to sign with a new key pair; tokens signed with the old ones stay valid.
     ///
-    /// It returns as soon as they are asked.
+    /// It returns as soon as the request is written.
     ///
     /// # Errors
-    /// [`KeysError::Unavailable`] if the bucket does not take the request.
+    /// [`KeysError::Unavailable`] if the bucket does not accept the request.
     pub async fn rotate(&self) -> Result<(), KeysError> {
         let handles = self.bucket.current().await.map_err(|error| self.unavailable(error))?;
-        // Its revision is what counts.
+        // Only its revision matters.
         let subject = revision::subject(&handles.store, ROTATE);
         let put = async { handles.jetstream.publish(subject, Bytes::new()).await?.await };
         put.await.map_err(|error| self.unavailable(error))?;
@@ -184,10 +183,10 @@ impl JwksBucket {
         Ok(())
     }
 
-    /// Changes the document by compare-and-set, and gives what was written.
+    /// Changes the document by compare-and-set, and returns the written one.
     ///
-    /// With `known`, the last good document that the caller has seen, a document that is malformed or older
-    /// is put right by it; without, it is an error. `change` is told as well of keys that nobody believes.
+    /// `known` is the last valid document that the caller has seen. With it, a malformed or older document is
+    /// repaired; without it, such a document is an error. `change` also receives keys that verifiers reject.
     pub(super) async fn amend(
         &self,
         known: Option<&Document>,
@@ -207,37 +206,37 @@ impl JwksBucket {
             if tokio::time::Instant::now() >= give_up {
                 return Err(KeysError::Contended { bucket: self.purpose.bucket() });
             }
-            // Of those who met, each waits for another time, and at each meeting one succeeds.
+            // Competing writers wait for different times, and in each race one succeeds.
             let pause = doubled(FIRST_PAUSE, tries, LONGEST_PAUSE);
             tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
             tries = tries.saturating_add(1);
         }
     }
 
-    /// When the bucket was created, by which one is told from another of its name.
+    /// Returns the creation time of the bucket, which distinguishes it from another one of the same name.
     pub(super) async fn created(&self) -> Result<OffsetDateTime, KeysError> {
         let handles = self.bucket.current().await.map_err(|error| self.unavailable(error))?;
         leader::info(&handles.store).await.map(|info| info.created).map_err(|error| self.unavailable(error))
     }
 
-    /// The value of `key` with its revision, as the stream's leader has them; 0 if it never had one.
+    /// Returns the value of `key` and its revision from the stream's leader; revision 0 if it never had one.
     pub(crate) async fn read(&self, key: &str) -> Result<(Option<Bytes>, u64), KeysError> {
         let handles = self.current().await?;
         let record = handles.latest(key).await.map_err(|error| self.unavailable(error))?;
         Ok(record.map_or((None, 0), |record| (document(&handles, &record), record.revision)))
     }
 
-    /// The bucket on the present client.
+    /// Returns the bucket on the present client.
     pub(crate) async fn current(&self) -> Result<Arc<KvHandles>, KeysError> {
         self.bucket.current().await.map_err(|error| self.unavailable(error))
     }
 
-    /// Asks auth to tell verifiers at once that the ring has changed. If that fails, the next beacon does.
+    /// Requests auth to announce a change of the ring to verifiers at once. If that fails, the next beacon does.
     async fn announce(&self) {
         ask_for_beacon(&self.connection).await;
     }
 
-    /// Puts `document` in place of `revision`; false if another one is there.
+    /// Replaces `revision` by `document`; returns `false` if the bucket has another revision.
     async fn write(&self, document: &Document, revision: u64) -> Result<bool, KeysError> {
         let value = serde_json::to_vec(document).map_err(|error| self.unavailable(error))?;
         let message = PublishMessage::build().payload(value.into());
@@ -255,7 +254,7 @@ impl JwksBucket {
     }
 }
 
-/// The value of a record; of one whose headers no client can read, none that could be a document.
+/// Returns the value of a record; if its headers are unreadable, a value that is not a valid document.
 fn document(handles: &KvHandles, record: &KvRecord) -> Option<Bytes> {
     let (bucket, key, revision) = (&handles.store.name, &record.key, record.revision);
     if record.has_bad_headers {
@@ -265,14 +264,14 @@ fn document(handles: &KvHandles, record: &KvRecord) -> Option<Bytes> {
     record.value.clone()
 }
 
-/// Puts an empty document in place of what is no document, as nothing can be done with that.
+/// Replaces an invalid document by an empty one, as it cannot be repaired here.
 ///
-/// An instance that runs does better: it puts back the last good one. This is for where none runs.
+/// A running instance restores the last valid document instead. This is for deployments where none runs.
 async fn mend(handles: &KvHandles, purpose: KeyPurpose) -> Result<(), BoxError> {
     let bucket = purpose.bucket();
     let record = match handles.latest(RING).await {
         Ok(record) => record,
-        // It is there, and whoever provisions may not read it.
+        // The key exists, and the provisioning user may not read it.
         Err(error) => {
             tracing::warn!(%error, bucket, "the key document was not checked");
             return Ok(());
@@ -286,7 +285,7 @@ async fn mend(handles: &KvHandles, purpose: KeyPurpose) -> Result<(), BoxError> 
     tracing::warn!(bucket, revision = record.revision, "the key document cannot be used: an empty one takes its place");
     let empty = Document { version: record.revision.saturating_add(1), keys: Vec::new() };
     let message = PublishMessage::build().payload(serde_json::to_vec(&empty)?.into());
-    // If somebody else was faster, it is mended.
+    // If another writer was faster, it has repaired the document.
     Ok(revision::replace(&handles.jetstream, &handles.store, RING, message, record.revision).await.map(drop)?)
 }
 
@@ -297,20 +296,21 @@ pub(super) fn not_opened(purpose: KeyPurpose, error: KvError) -> KeysError {
     }
 }
 
-/// What a change begins with.
+/// The basis of a change.
 struct Basis {
     document: Document,
-    /// Keys that were found with a version that cannot be: to be seen, and never to be written.
+    /// Keys of a document with an implausible version: to be listed, and never to be written.
     unbelieved: Vec<Entry>,
 }
 
-/// The document that a change of what was found at `revision` begins with.
+/// Returns the document on which a change of the one found at `revision` is based.
 ///
-/// What was found counts if a verifier would take it after `known`. Else somebody wrote there who should not
-/// have, or put an old bucket back: a change of that would bring back keys that were retired.
+/// The found document is the basis if a verifier would accept it after `known`. Otherwise an unauthorized writer wrote
+/// it, or an old bucket was restored; a change of it would bring back retired keys.
 ///
-/// Of a version that cannot be, who knows no other begins without keys and counts on from the revision, which no
-/// honest version was above. So does whoever puts right what cannot be read: it may be new, and have counted from 0.
+/// If the version is implausible and `known` is `None`, the basis has no keys and its version continues from the
+/// revision, which no honest version exceeded. The version of a repair continues from the revision as well: the bucket
+/// may be new, with versions from 0.
 fn basis(found: Option<&[u8]>, revision: u64, known: Option<&Document>) -> Result<Basis, KeyRingError> {
     let mut unbelieved = Vec::new();
     let read = KeyRing::read_own(found.unwrap_or(br#"{"version":0,"keys":[]}"#));
@@ -338,13 +338,13 @@ mod tests {
         Document { version, keys: Vec::new() }
     }
 
-    /// Where a change begins of what is found at revision 20.
+    /// Returns the version of the basis for a document found at revision 20.
     fn version(found: Option<&str>, known: Option<u64>) -> Option<u64> {
         let known = known.map(document);
         basis(found.map(str::as_bytes), 20, known.as_ref()).ok().map(|basis| basis.document.version)
     }
 
-    /// A document with one key in it.
+    /// Creates a document with one key in it.
     fn planted(version: u64) -> String {
         let jwk = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
         let kid = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";

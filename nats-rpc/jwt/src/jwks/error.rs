@@ -7,14 +7,14 @@ use crate::follow::{NotLoaded, or_permit};
 use crate::revocation::RevocationBucketError;
 use crate::{JwtConfigError, KeyRingError};
 
-/// Why there is no key ring to verify or to sign with, or it was not changed.
+/// The reason why a key ring is not available for verifying or signing, or was not changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeysError {
-    /// A setting cannot be used.
+    /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] JwtConfigError),
-    /// Nobody provisioned the ring, and there is no static secret either.
+    /// The ring is not provisioned, and there is no static secret either.
     #[error(
         "there is no key ring: the KV bucket {bucket} does not exist. Run `auth provision`, or set JWT_SECRET \
          everywhere to do without one"
@@ -24,13 +24,13 @@ pub enum KeysError {
         /// The bucket.
         bucket: &'static str,
     },
-    /// JetStream does not give the bucket.
+    /// JetStream does not return the bucket.
     #[error(transparent)]
     Bucket(KvError),
-    /// Nobody can tell what was revoked.
+    /// The revocations are not available.
     #[error("{0}. Where nobody revokes anything, set JWT_CHECK_REVOCATIONS=false")]
     Revocations(#[from] RevocationBucketError),
-    /// What the bucket holds did not arrive.
+    /// The contents of the bucket did not arrive.
     #[error(
         "the key ring in the KV bucket {bucket} did not arrive within {waited:?}; if it is empty, run `auth provision`{}",
         or_permit(.bucket)
@@ -39,7 +39,7 @@ pub enum KeysError {
     NotLoaded {
         /// The bucket.
         bucket: String,
-        /// How long it was waited for.
+        /// The time waited.
         waited: Duration,
     },
     /// JetStream did not create the bucket.
@@ -48,26 +48,26 @@ pub enum KeysError {
     Provision {
         /// The bucket.
         bucket: &'static str,
-        /// What it said.
+        /// The error of JetStream.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The bucket did not answer, or refuses this user; whether it was changed is unknown.
+    /// The bucket did not reply, or rejects this user; it is unknown whether the bucket was changed.
     #[error("the key ring in the KV bucket {bucket} is unavailable: {source}")]
     #[non_exhaustive]
     Unavailable {
         /// The bucket.
         bucket: &'static str,
-        /// What it said.
+        /// The error of the bucket.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Others changed the ring each time that it was tried; it was not changed.
+    /// Each attempt lost a race against other writers; the ring was not changed.
     #[error("the key ring in the KV bucket {bucket} was changed by others at each try; try again")]
     #[non_exhaustive]
     Contended {
         /// The bucket.
         bucket: &'static str,
     },
-    /// What is in the bucket is no key document, and only an instance that knows the last good one can mend it.
+    /// The bucket holds an invalid key document, and only an instance that has the last valid one can repair it.
     #[error(
         "the key document in the KV bucket {bucket} cannot be used: {source}; a running instance replaces \
          it, and where none runs, `auth provision` puts an empty one there"
@@ -76,27 +76,27 @@ pub enum KeysError {
     Document {
         /// The bucket.
         bucket: &'static str,
-        /// Why.
+        /// The reason.
         source: KeyRingError,
     },
-    /// The ring has no key of this id.
+    /// The ring has no key with this id.
     #[error("no key {kid:?} is in the key ring")]
     #[non_exhaustive]
     UnknownKey {
         /// The id.
         kid: String,
     },
-    /// No key pair could be made and published in time.
+    /// No key pair was generated and published in time.
     #[error("no signing key came into use within {waited:?}; the log says why")]
     #[non_exhaustive]
     NoKey {
-        /// How long it was waited for.
+        /// The time waited.
         waited: Duration,
     },
 }
 
 impl KeysError {
-    /// That no ring has a key of this id.
+    /// Creates the error of a key id that is in no ring.
     pub fn unknown_key(kid: impl Into<String>) -> Self {
         Self::UnknownKey { kid: kid.into() }
     }

@@ -1,4 +1,4 @@
-//! A ring that is fed by its bucket.
+//! Watches a key ring in its bucket.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,19 +15,19 @@ use crate::follow::{Change, Follower, History, NotLoaded};
 use crate::watch::Hub;
 use crate::{Clock, Document, Feed, KeyRing, KeyRingError, WeakKeyRing};
 
-/// How long a start waits for the ring.
+/// The timeout of loading the ring at startup.
 const LOAD_LIMIT: Duration = Duration::from_secs(10);
-/// How often a ring is looked up that cannot be watched.
+/// The interval at which a ring is read that cannot be watched.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
 impl KeyRing {
-    /// The ring that the instances of auth (or gateways) publish, kept up to date until its last clone is
+    /// Returns the ring that the instances of auth (or gateways) publish, kept up to date until its last clone is
     /// dropped.
     ///
-    /// A change arrives within milliseconds and replaces the whole ring at once. A document changes nothing and is an
-    /// error in the log if it is malformed or older, if no client can read its headers, if its version is implausible,
-    /// or if a key is not called by its RFC 7638 thumbprint. While JetStream is away the ring stays as it is, and its
-    /// keys end when they said they would.
+    /// A change arrives within milliseconds and replaces the whole ring atomically. A document is ignored, with an
+    /// error in the log, if it is malformed or older, its headers are unreadable, its version is implausible, or a key
+    /// id is not the key's RFC 7638 thumbprint. During a JetStream outage the ring stays unchanged, and its keys
+    /// expire at their published time.
     ///
     /// ```no_run
     /// use nats_rpc_jwt::{JwtConfig, JwtGuard, KeyPurpose, KeyRing};
@@ -40,8 +40,8 @@ impl KeyRing {
     /// ```
     ///
     /// # Errors
-    /// [`KeysError::NotProvisioned`] if the bucket does not exist, [`KeysError::Bucket`] if JetStream does not
-    /// give it, [`KeysError::NotLoaded`] if the ring does not arrive within 10 s.
+    /// [`KeysError::NotProvisioned`] if the bucket does not exist, [`KeysError::Bucket`] if JetStream does not return
+    /// it, [`KeysError::NotLoaded`] if the ring does not arrive within 10 s.
     pub async fn watch(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
         if let (KeyPurpose::AccessTokens, Some((_, ring))) = (purpose, Hub::running(connection)) {
             return Ok(ring);
@@ -50,18 +50,18 @@ impl KeyRing {
     }
 }
 
-/// A ring with what else its bucket tells.
+/// A ring with the other contents of its bucket.
 #[derive(Debug)]
 pub(super) struct Followed {
     pub(super) ring: KeyRing,
-    /// How many requests for new key pairs were made.
+    /// The number of requests for new key pairs.
     pub(super) rotate: watch::Receiver<u64>,
-    /// How many documents were refused, or have keys that were.
+    /// The number of documents that were rejected, or contain rejected keys.
     pub(super) refused: watch::Receiver<u64>,
 }
 
 impl Followed {
-    /// By a watch; the ring is looked up as well whenever it is asked for out of turn.
+    /// Watches the bucket; requests for an early read are served as well.
     pub(super) async fn start(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
         match connection.auth_js_api_prefix() {
             Some(_) => Self::by_beacons(connection, purpose).await,
@@ -69,13 +69,13 @@ impl Followed {
         }
     }
 
-    /// By beacons of auth, which say that the ring has changed; it changes only by a read.
+    /// Watches auth's beacons, which announce changes of the ring; only a read changes the ring.
     async fn by_beacons(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
         let (sight, followed) = Sight::of(purpose);
         let bucket = JwksBucket::open(connection, purpose).await?;
         let first = tokio::time::timeout(LOAD_LIMIT, sight.look_up(&bucket)).await;
         first.map_err(|_| NotLoaded { bucket: purpose.bucket().to_owned(), waited: LOAD_LIMIT })??;
-        // What gateways publish is announced by auth as well.
+        // Auth's beacons announce the gateways' keys as well.
         let (hub, of_auth) = match (purpose, Hub::running(connection)) {
             (KeyPurpose::AccessTokens, _) => (Hub::of_ring(connection, &followed.ring), None),
             (_, Some((hub, ring))) => (hub, Some(ring)),
@@ -103,10 +103,10 @@ impl Followed {
         Ok(followed.fed_by(Feed::new(asked, (follower, answering))))
     }
 
-    /// By looking it up every 2 s, and whenever it is asked for out of turn.
+    /// Reads the ring every 2 s, and on request.
     ///
-    /// For who writes the bucket but must not make consumers on it: a push consumer delivers what it has
-    /// written to any subject, past its permissions.
+    /// For programs that write to the bucket and must not create consumers on it: a push consumer delivers written
+    /// messages to any subject, which bypasses the writer's permissions.
     pub(super) async fn poll(connection: &Connection, purpose: KeyPurpose) -> Result<Self, KeysError> {
         let (sight, followed) = Sight::of(purpose);
         let bucket = JwksBucket::open(connection, purpose).await?;
@@ -118,7 +118,7 @@ impl Followed {
     }
 
     fn fed_by(mut self, feed: Feed) -> Self {
-        // What was asked for before this start has been done by it.
+        // This start already fulfils earlier requests.
         self.rotate.mark_unchanged();
         self.refused.mark_unchanged();
         Self { ring: self.ring.fed_by(feed), ..self }
@@ -134,7 +134,7 @@ impl Drop for Ended {
     }
 }
 
-/// Looks the ring up whenever somebody asks, beside the watch that should have brought it.
+/// Reads the ring on request, in addition to the watch that should have delivered it.
 async fn answer(asked: Arc<Notify>, bucket: JwksBucket, sight: Arc<Sight>) {
     loop {
         asked.notified().await;
@@ -146,7 +146,7 @@ async fn answer(asked: Arc<Notify>, bucket: JwksBucket, sight: Arc<Sight>) {
 
 async fn poll(asked: Arc<Notify>, bucket: JwksBucket, sight: Arc<Sight>) {
     loop {
-        // The time being up is as good a reason as being asked.
+        // A timeout triggers a read just as a request does.
         let _ = tokio::time::timeout(POLL_EVERY, asked.notified()).await;
         if let Err(error) = sight.look_up(&bucket).await {
             tracing::warn!(%error, "the key ring was not looked up");
@@ -154,7 +154,7 @@ async fn poll(asked: Arc<Notify>, bucket: JwksBucket, sight: Arc<Sight>) {
     }
 }
 
-/// What becomes of each change of the bucket.
+/// Handles each change of the bucket.
 pub(super) struct Sight {
     ring: WeakKeyRing,
     bucket: &'static str,
@@ -163,12 +163,12 @@ pub(super) struct Sight {
     refusals: watch::Sender<u64>,
 }
 
-/// How far a bucket has been seen; revisions of one stream say nothing of another of its name.
+/// The progress in a bucket. Revisions of one stream cannot be compared with those of another one of the same name.
 #[derive(Default)]
 struct Marks {
-    /// When the stream was created.
+    /// The creation time of the stream.
     created: Option<OffsetDateTime>,
-    /// The highest revision at which a document was seen.
+    /// The highest revision of a document so far.
     ring: u64,
     /// The revision of the last request for new key pairs.
     rotate: u64,
@@ -183,7 +183,7 @@ impl Sight {
         (Arc::new(Self { ring: weak, bucket, marks, rotations, refusals }), Followed { ring, rotate, refused })
     }
 
-    /// How long it takes until the first of the keys in use ends.
+    /// Returns the time until the first of the keys in use expires.
     pub(super) fn shortest_life(&self) -> Option<Duration> {
         let now = Clock::default().unix_seconds();
         let document = self.ring.upgrade()?.document();
@@ -191,7 +191,7 @@ impl Sight {
         lives.filter(|life| *life > 0).min().map(Duration::from_secs)
     }
 
-    /// The highest revision that was seen, of either key.
+    /// Returns the highest revision so far, of either key.
     pub(super) fn newest(&self) -> u64 {
         let marks = self.marks();
         marks.ring.max(marks.rotate)
@@ -222,7 +222,7 @@ impl Sight {
         }
     }
 
-    /// What follows is of the stream that was created at this time.
+    /// Records that later events are from the stream created at this time.
     fn enter(&self, created: OffsetDateTime) {
         let mut marks = self.marks();
         if marks.created != Some(created) {
@@ -230,7 +230,7 @@ impl Sight {
         }
     }
 
-    /// Notes that a document was seen at `revision`; gives the highest at which one was before.
+    /// Records a document at `revision`; returns the previous highest revision.
     fn raise(&self, revision: u64) -> u64 {
         let mut marks = self.marks();
         let newest = marks.ring;
@@ -239,7 +239,7 @@ impl Sight {
     }
 
     fn marks(&self) -> MutexGuard<'_, Marks> {
-        // Marks cannot be left half-changed, so poison is no reason to stop.
+        // Each update is complete before a panic is possible, so poison is harmless.
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -253,7 +253,7 @@ impl Sight {
                     self.refusals.send_modify(|count| *count += 1);
                 }
             }
-            // Told once more, or by a replica that is behind.
+            // A repeated delivery, or one by a replica that is behind.
             Err(KeyRingError::Stale { .. }) if revision <= newest => {}
             Err(KeyRingError::Stale { current, found }) if current == found && is(&ring, document) => {}
             Err(error) => self.refuse(error),
@@ -274,7 +274,7 @@ impl Sight {
     }
 }
 
-/// Whether `document` is the one in use.
+/// Returns `true` if `document` is the one in use.
 fn is(ring: &KeyRing, document: &[u8]) -> bool {
     let text = |document: &Document| serde_json::to_vec(document).ok();
     serde_json::from_slice(document).ok().and_then(|found| text(&found)) == text(&ring.document())
@@ -284,7 +284,7 @@ fn is(ring: &KeyRing, document: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// A document with one key of `issuer`.
+    /// Creates a document with one key of `issuer`.
     fn document(version: u64, issuer: &str) -> Vec<u8> {
         let kid = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
         let jwk = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
@@ -292,7 +292,7 @@ mod tests {
         format!(r#"{{"version":{version},"keys":[{key}]}}"#).into_bytes()
     }
 
-    /// How many of these documents, each seen at its revision, were refused.
+    /// Returns the number of rejected ones of these documents, each at its revision.
     fn refused(documents: &[(Vec<u8>, u64)]) -> u64 {
         let (sight, followed) = Sight::of(KeyPurpose::AccessTokens);
         for (value, revision) in documents {
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(refused(&[(document(u64::MAX, "a"), 1), (document(2, "b"), 2)]), 1, "none could follow it");
     }
 
-    /// A moment at which a stream was created.
+    /// Returns the creation time of a stream.
     fn second(second: i64) -> OffsetDateTime {
         OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(second)
     }
@@ -335,7 +335,7 @@ mod tests {
         sight.see(&Change::Begin { created: second(1) });
         sight.see(&Change::Put { key: RING, value: &document(7, "a"), revision: 40 });
         rotate(41);
-        // The same stream is read once more.
+        // The same stream is read again.
         sight.see(&Change::Begin { created: second(1) });
         followed.rotate.mark_unchanged();
         rotate(41);

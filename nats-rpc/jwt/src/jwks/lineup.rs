@@ -1,4 +1,4 @@
-//! Which key pairs an instance has, and what it wants to be published of them. No network, no timers.
+//! State machine of an instance's signing keys. Pure: no I/O, no timers.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,33 +9,33 @@ use tokio::time::Instant;
 use super::KeyPurpose;
 use crate::{Document, Entry, OwnKey};
 
-/// How long a key stays in the ring after its use has ended, in seconds: the most skew that a guard allows.
+/// The time for which a key stays in the ring after the end of its use, in seconds: the maximum skew of a guard.
 const TRACE: u64 = 60;
-/// How far ahead the end of a key may be, in seconds: a week, of which instances need some 18 min.
+/// The maximum remaining use of a key, in seconds: a week, of which instances need some 18 min.
 const TERM: u64 = 7 * 24 * 60 * 60;
 
-/// The key pairs of one instance: the one that signs, and the one that will.
+/// The key pairs of one instance: the active one, and the next one.
 #[derive(Debug)]
 pub(super) struct Lineup {
     purpose: KeyPurpose,
     issuer: String,
     instance: String,
-    /// For how many seconds a key is published each time.
+    /// The number of seconds for which a key is published each time.
     horizon: u64,
     pub(super) active: Option<Own>,
     pub(super) next: Option<Own>,
 }
 
-/// A key pair, and what is known of it in the ring.
+/// A key pair, and its known state in the ring.
 #[derive(Debug)]
 pub(super) struct Own {
     pub(super) key: Arc<OwnKey>,
     not_before: u64,
-    /// The version of the first document that has it; `None`: it was never written.
+    /// The version of the first document that contains it; `None`: it was never written.
     published: Option<u64>,
-    /// Until when the last document that was written lets it be used.
+    /// The end of its use in the last written document.
     pub(super) until: u64,
-    /// When it was seen in the ring, as every verifier sees it.
+    /// The instant at which it was seen in the ring, as verifiers see it.
     pub(super) seen: Option<Instant>,
 }
 
@@ -44,25 +44,25 @@ impl Lineup {
         Self { purpose, issuer, instance: unrelated_id(), horizon, active: None, next: None }
     }
 
-    /// Makes the key pair that will sign next.
+    /// Generates the next key pair.
     pub(super) fn prepare(&mut self, now: u64) -> Result<(), Box<dyn Error + Send + Sync>> {
         let key = Arc::new(OwnKey::generate(self.purpose.token_type())?);
         self.next = Some(Own { key, not_before: now, published: None, until: 0, seen: None });
         Ok(())
     }
 
-    /// The next key pair takes the place of the one that signs, whose private half is gone with that.
+    /// Makes the next key pair the active one; the private half of the previous one is destroyed.
     ///
-    /// The public half stays in the ring, no longer prolonged, for at least as long as what it signed last.
+    /// The public half stays in the ring, no longer extended, at least until the last signed token expires.
     pub(super) fn promote(&mut self) -> Option<&Own> {
         self.active = Some(self.next.take()?);
         self.active.as_ref()
     }
 
-    /// Writes into `document` what the instance wants there at `now`, and leaves out what has ended, or would not
-    /// for long: a key that somebody slipped in once would else be kept for ever by those who keep the others.
+    /// Writes the instance's keys into `document` at `now`. Removes keys that have expired, and keys whose expiry is
+    /// too far ahead: other instances would otherwise keep a key that an intruder added once forever.
     ///
-    /// A key that was in the ring and is no longer is not put back: somebody retired it.
+    /// A key that was in the ring and is no longer is not written again: an operator has retired it.
     pub(super) fn amend(&self, document: &mut Document, now: u64) {
         let latest = now.saturating_add(TERM.max(self.horizon));
         document.keys.retain(|entry| {
@@ -96,7 +96,7 @@ impl Lineup {
         }
     }
 
-    /// Takes note of a document that was written; gives the ids of the keys that it is the first to have.
+    /// Records that a document was written; returns the ids of the keys that it contains first.
     pub(super) fn written(&mut self, document: &Document) -> Vec<String> {
         let mut new = Vec::new();
         for own in [&mut self.active, &mut self.next].into_iter().flatten() {
@@ -109,7 +109,7 @@ impl Lineup {
         new
     }
 
-    /// Takes note of the ring as verifiers have it; gives the ids of keys that were taken out of it.
+    /// Records the ring as verifiers have it; returns the ids of keys that were removed from it.
     pub(super) fn observe(&mut self, document: &Document, now: Instant) -> Vec<String> {
         let mut retired = Vec::new();
         for slot in [&mut self.active, &mut self.next] {
@@ -124,13 +124,13 @@ impl Lineup {
         retired
     }
 
-    /// Gives up a key pair of which nobody knows whether it was written, as it might be retired unseen; gives
-    /// whether there was one.
+    /// Discards a key pair if it is unknown whether it was written, as it might be retired unnoticed; returns `true`
+    /// if there was one.
     pub(super) fn doubt(&mut self) -> bool {
         self.next.take_if(|own| own.published.is_none()).is_some()
     }
 
-    /// Whether there is something that no document has yet.
+    /// Returns `true` if something is not in any document yet.
     pub(super) fn has_news(&self) -> bool {
         self.own().any(|own| own.published.is_none())
     }
@@ -151,7 +151,7 @@ mod tests {
         Lineup::new(KeyPurpose::AccessTokens, "nats-rpc-auth".to_owned(), HORIZON)
     }
 
-    /// The document after `lineup` has written it.
+    /// Returns the document after `lineup` has written it.
     fn write(lineup: &mut Lineup, document: &Document, now: u64) -> Document {
         let mut document = document.clone();
         lineup.amend(&mut document, now);
@@ -222,7 +222,7 @@ mod tests {
             assert_eq!(kids(&after).contains(&"planted"), stays, "{ends:?}");
             assert_eq!(kids(&after)[0], kid);
         }
-        // However long its own are.
+        // Even if its own keys live for longer.
         let mut patient = Lineup::new(KeyPurpose::AccessTokens, "i".to_owned(), 2 * TERM);
         patient.prepare(NOW).unwrap();
         let document = write(&mut patient, &Document::default(), NOW);

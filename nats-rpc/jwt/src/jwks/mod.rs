@@ -1,13 +1,13 @@
 //! The key ring in JetStream KV: public keys that instances publish, and every verifier follows.
 //!
-//! - [`SigningKeys`]: the key pairs of one instance. It makes them, publishes the public halves, prolongs
-//!   and rotates them.
+//! - [`SigningKeys`]: the key pairs of one instance. It generates them, publishes the public halves, extends and
+//!   rotates them.
 //! - [`JwksBucket`]: the bucket as operators see it: provision, list, rotate, retire.
-//! - `follow`: the ring as verifiers see it, fed by the bucket.
-//! - `lineup`: which keys an instance has, and what it wants to be published of them.
-//! - `schedule`: what is due at a time.
-//! - `watch`: the ring as verifiers see it where there is no consumer.
-//! - `publisher`: the task that sees to it.
+//! - `follow`: the ring for verifiers, watched in its bucket.
+//! - `lineup`: state machine of an instance's signing keys.
+//! - `schedule`: due actions of an instance.
+//! - `watch`: the ring for verifiers where there is no consumer.
+//! - `publisher`: the task that executes the actions.
 
 mod bucket;
 mod error;
@@ -25,11 +25,11 @@ pub use self::own::{KeyEvent, SigningKeyConfig, SigningKeys};
 
 use crate::{ACCESS_TOKEN_TYPE, ASSERTION_TYPE, PEER_TYPE};
 
-/// What a key of a ring signs, and nothing else; what auth says is in another bucket than what gateways say.
+/// The purpose of a ring's keys. Auth's keys and gateways' keys are in different buckets.
 ///
-/// A service that may write a ring can make itself anybody in the eyes of those who believe that ring. A
-/// gateway publishes keys for its assertions, so it may write `gw_jwks`; were its keys in `auth_jwks`,
-/// permissions could not keep it from adding a key for access tokens, as KV permissions end at the key.
+/// A service that may write to a ring can impersonate any user towards verifiers of that ring. A gateway publishes
+/// keys for its assertions, so it may write to `gw_jwks`. If its keys were in `auth_jwks`, permissions could not
+/// prevent it from adding a key for access tokens, as KV permissions cannot distinguish parts of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyPurpose {
@@ -37,12 +37,12 @@ pub enum KeyPurpose {
     AccessTokens,
     /// Assertions (`gw+jwt`), by gateways, in the bucket `gw_jwks`.
     Assertions,
-    /// Proofs of where callers are (`peer+jwt`), by gateways, in the bucket `gw_jwks` too.
+    /// Proofs of client addresses (`peer+jwt`), by gateways, also in the bucket `gw_jwks`.
     Peers,
 }
 
 impl KeyPurpose {
-    /// The bucket that holds the ring.
+    /// Returns the name of the bucket that holds the ring.
     pub fn bucket(self) -> &'static str {
         match self {
             Self::AccessTokens => "auth_jwks",
@@ -58,7 +58,7 @@ impl KeyPurpose {
         }
     }
 
-    /// Whether whoever publishes such keys may not watch the bucket, and looks the ring up instead.
+    /// Returns `true` if publishers of such keys may not watch the bucket, and read the ring periodically instead.
     fn is_looked_up(self) -> bool {
         matches!(self, Self::Assertions | Self::Peers)
     }

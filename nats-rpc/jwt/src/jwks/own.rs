@@ -18,19 +18,19 @@ use crate::{
     JwtConfigError, KeyRing, Publishing, Signer,
 };
 
-/// How long the first key may take to be published, and a rotation beyond its margin.
+/// The timeout of publishing the first key, and of a rotation beyond its activation delay.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The key pairs that one instance signs with; cheap to clone.
 ///
-/// The private halves are made in memory, are never stored or sent, and are overwritten when they are no
-/// longer used. The public half of each is published by compare-and-set in the KV bucket of its
-/// [purpose](KeyPurpose), for as long as what it signs lives and three heartbeats more. Each heartbeat
-/// prolongs that, so the keys of an instance that is gone leave the ring by themselves.
+/// The private halves are generated in memory, are never stored or sent, and are overwritten when they are no longer
+/// used. The public half of each is published by compare-and-set in the KV bucket of its [purpose](KeyPurpose), for
+/// the lifetime of its tokens and three more heartbeats. Each heartbeat extends that, so the keys of a stopped
+/// instance expire from the ring.
 ///
-/// A rotation publishes a new key, waits until it has come back by way of the watch that verifiers have as
-/// well, and for a margin more; then it signs with the new one. What the old one signed stays good. (A
-/// gateway may not watch the bucket that it writes, and looks it up instead, every 2 s.)
+/// A rotation publishes a new key, waits until the key arrives through the same watch that verifiers use, waits for
+/// the activation delay, and then signs with the new key. Tokens signed with the old one stay valid. A gateway may not
+/// watch the bucket to which it writes, and reads it every 2 s instead.
 ///
 /// ```no_run
 /// use nats_rpc_jwt::{KeyPurpose, SigningKeyConfig, SigningKeys};
@@ -51,7 +51,7 @@ struct Shared {
     ring: KeyRing,
     config: SigningKeyConfig,
     order: Arc<Notify>,
-    /// Told of each key of this instance that was published.
+    /// Notified of each published key of this instance.
     published: Arc<Notify>,
     kid: watch::Receiver<Option<String>>,
     publisher: AbortHandle,
@@ -63,7 +63,7 @@ impl Drop for Shared {
     }
 }
 
-/// What key pairs are for, and how long each is used.
+/// The purpose of key pairs, and the period of use of each.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SigningKeyConfig {
@@ -80,7 +80,7 @@ pub struct SigningKeyConfig {
     pub(super) tell: Tell,
 }
 
-/// Whom to tell of keys.
+/// The callback for key events.
 #[derive(Clone)]
 pub(super) struct Tell(pub(super) Arc<dyn Fn(KeyEvent) + Send + Sync>);
 
@@ -90,21 +90,21 @@ impl fmt::Debug for Tell {
     }
 }
 
-/// What became of a key pair.
+/// An event of a key pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyEvent {
-    /// Its public half is in the ring; it signs nothing yet.
+    /// Its public half is in the ring; it signs no tokens yet.
     Published {
         /// The key's id.
         kid: String,
     },
-    /// It signs from now on.
+    /// It is the active key from now on.
     Signing {
         /// The key's id.
         kid: String,
     },
-    /// It is no longer in the ring, without this instance having wished it, and signs no more.
+    /// It is no longer in the ring, although this instance did not remove it, and signs no more tokens.
     Lost {
         /// The key's id.
         kid: String,
@@ -112,10 +112,11 @@ pub enum KeyEvent {
 }
 
 impl SigningKeyConfig {
-    /// Keys of this purpose: a new one each 24 h, a heartbeat a minute, 10 s from being seen to being used.
+    /// Creates settings for keys of this purpose: rotation every 24 h, a heartbeat every minute, 10 s between
+    /// publication and use.
     ///
-    /// For access tokens: issuer `nats-rpc-auth`, 15 min of life. For assertions and proofs of where callers
-    /// are: issuer `gateway`, 10 s.
+    /// For access tokens: issuer `nats-rpc-auth`, 15 min of lifetime. For assertions and proofs of client addresses:
+    /// issuer `gateway`, 10 s.
     pub fn new(purpose: KeyPurpose) -> Self {
         let (issuer, token_lifetime) = match purpose {
             KeyPurpose::AccessTokens => (DEFAULT_ISSUER, Duration::from_secs(15 * 60)),
@@ -133,44 +134,45 @@ impl SigningKeyConfig {
         }
     }
 
-    /// Sets the issuer that the keys speak for. A gateway's word is taken from `gateway` alone.
+    /// Sets the issuer of the keys. Verifiers accept gateway statements from issuer `gateway` only.
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = issuer.into();
         self
     }
 
-    /// The longest life of what is signed, in whole seconds. Default: 15 min, assertions 10 s.
+    /// Sets the maximum lifetime of signed tokens, in whole seconds. Default: 15 min, assertions 10 s.
     pub fn token_lifetime(mut self, lifetime: Duration) -> Self {
         self.token_lifetime = lifetime;
         self
     }
 
-    /// How long a key pair signs. Default: 24 h; up to a tenth less, so that instances do not march in step.
+    /// Sets the period for which a key pair signs. Default: 24 h; up to a tenth less, so that instances do not rotate
+    /// in lockstep.
     pub fn rotate_every(mut self, interval: Duration) -> Self {
         self.rotate_every = interval;
         self
     }
 
-    /// How often the published keys are prolonged. Default: 60 s. Three in a row may fail.
+    /// Sets the interval at which the published keys are extended. Default: 60 s. Three in a row may fail.
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.heartbeat = interval;
         self
     }
 
-    /// How long a key that was seen in the ring is not yet used, so that it has reached the slowest verifier.
-    /// Default: 10 s. Where there is no other key to sign with, 250 ms at most.
+    /// Sets the time between seeing a key in the ring and using it, so that it has reached the slowest verifier.
+    /// Default: 10 s. At most 250 ms if there is no other key to sign with.
     pub fn activation_delay(mut self, activation_delay: Duration) -> Self {
         self.activation_delay = activation_delay;
         self
     }
 
-    /// Tells `hear` what becomes of the keys, as for an audit; it must not block.
+    /// Calls `hear` with each event of the keys, for example for an audit; it must not block.
     pub fn on_event(mut self, hear: impl Fn(KeyEvent) + Send + Sync + 'static) -> Self {
         self.tell = Tell(Arc::new(hear));
         self
     }
 
-    /// Takes the time of the documents from `now` rather than from the system; for tests.
+    /// Reads the time of documents from `now` instead of the system clock; for tests.
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(now);
         self
@@ -190,7 +192,7 @@ impl SigningKeyConfig {
         Ok(())
     }
 
-    /// For how many seconds a key is published each time.
+    /// Returns the number of seconds for which a key is published each time.
     pub(super) fn horizon(&self) -> u64 {
         let heartbeats = self.heartbeat.saturating_mul(3).as_secs_f64().ceil() as u64;
         self.token_lifetime.as_secs() + heartbeats + 1
@@ -198,13 +200,13 @@ impl SigningKeyConfig {
 }
 
 impl SigningKeys {
-    /// Makes the first key pair and publishes its public half.
+    /// Generates the first key pair and publishes its public half.
     ///
     /// # Errors
     /// - [`KeysError::Config`]: the issuer is empty, the lifetime below 1 s, or an interval below 10 ms.
     /// - [`KeysError::NotProvisioned`], [`KeysError::Bucket`], [`KeysError::NotLoaded`]: as
     ///   [`KeyRing::watch`].
-    /// - [`KeysError::NoKey`]: the key was not published within 20 s, as where this user may not write.
+    /// - [`KeysError::NoKey`]: the key was not published within 20 s, for example because this user may not write.
     pub async fn open(connection: &Connection, config: SigningKeyConfig) -> Result<Self, KeysError> {
         config.check()?;
         let bucket = JwksBucket::open(connection, config.purpose).await?;
@@ -225,48 +227,48 @@ impl SigningKeys {
         Ok(keys)
     }
 
-    /// The id of the key that signs now; `None` for the moment after it was retired.
+    /// Returns the id of the active key, or `None` briefly after it was retired.
     pub fn kid(&self) -> Option<String> {
         self.0.active.kid()
     }
 
-    /// The ring that the keys are published in, for verifiers in the same process.
+    /// Returns the ring in which the keys are published, for verifiers in the same process.
     pub fn ring(&self) -> &KeyRing {
         &self.0.ring
     }
 
-    /// Changes to a new key pair, and gives its id once it signs.
+    /// Rotates to a new key pair, and returns its id once it is active.
     ///
     /// # Errors
-    /// [`KeysError::NoKey`] if that takes 20 s longer than the margin; it may still happen.
+    /// [`KeysError::NoKey`] if that takes 20 s longer than the activation delay; the rotation may still happen.
     pub async fn rotate(&self) -> Result<String, KeysError> {
         let before = self.kid();
         self.0.order.notify_one();
         self.other_than(before, self.0.config.activation_delay + LIMIT).await
     }
 
-    /// Signs assertions with these keys, which should be for [assertions](KeyPurpose::Assertions).
+    /// Returns a signer of assertions with these keys, which should be for [assertions](KeyPurpose::Assertions).
     pub fn assertion_signer(&self) -> AssertionSigner {
         AssertionSigner::signed_by(self.signer())
     }
 
-    /// Signs proofs of where callers are with these keys, which should be for [peers](KeyPurpose::Peers).
+    /// Returns a signer of client address proofs with these keys, which should be for [peers](KeyPurpose::Peers).
     pub fn client_ip_signer(&self) -> ClientIpSigner {
         ClientIpSigner::signed_by(self.signer())
     }
 
-    /// Signs with the key that is active at the time.
+    /// Returns a signer with the key that is active at the time of signing.
     #[doc(hidden)]
     pub fn signer(&self) -> Signer {
         Signer::Ring { active: self.0.active.clone(), _publisher: Publishing(self.0.clone()) }
     }
 
-    /// Signs what is no token with the key that is active at the time.
+    /// Returns a signer for data other than tokens, with the key that is active at the time of signing.
     pub(crate) fn detached_signer(&self) -> DetachedSigner {
         DetachedSigner::Keys { active: self.0.active.clone(), _publisher: Publishing(self.0.clone()) }
     }
 
-    /// Told of each key of this instance that was published.
+    /// Returns the notification of published keys of this instance.
     pub(crate) fn published(&self) -> Arc<Notify> {
         self.0.published.clone()
     }

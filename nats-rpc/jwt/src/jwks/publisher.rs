@@ -20,13 +20,13 @@ pub(super) struct Publisher {
     lineup: Lineup,
     schedule: Schedule,
     active: ActiveKey,
-    /// Orders of this process to rotate.
+    /// Notified of requests of this process to rotate.
     order: Arc<Notify>,
-    /// Whether the ring has to be looked up to be seen.
+    /// `true` if the ring must be read periodically instead of watched.
     pub(super) looks_up: bool,
-    /// Told of each key that was published.
+    /// Notified of each published key.
     pub(super) published: Arc<Notify>,
-    /// The id of the key that signs.
+    /// The id of the active key.
     signing: watch::Sender<Option<String>>,
 }
 
@@ -61,13 +61,13 @@ impl Publisher {
         }
     }
 
-    /// Does what is due, and no more.
+    /// Executes the due actions.
     async fn step(&mut self) {
         let now = Instant::now();
         for kid in self.lineup.observe(&self.followed.ring.document(), now) {
             tracing::warn!(kid, "a signing key is no longer in the ring: retired, or clocks differ; making another");
             self.tell(KeyEvent::Lost { kid });
-            // One that is about to sign takes its place.
+            // A key pair that is about to become active replaces it.
             if self.lineup.next.is_none() {
                 self.schedule.want();
             }
@@ -141,11 +141,11 @@ impl Publisher {
     }
 }
 
-/// Gives up the key pair of which nobody knows whether a write that ended like this has published it; gives
-/// whether there was one.
+/// Discards the key pair if it is unknown whether a write with this error has published it; returns `true` if there
+/// was one.
 fn gives_up(lineup: &mut Lineup, error: &KeysError) -> bool {
     match error {
-        // Of a lost race, it is known that nothing was written.
+        // After a lost race, nothing was written.
         KeysError::Contended { .. } => false,
         _ => lineup.doubt(),
     }

@@ -1,4 +1,4 @@
-//! When an instance makes, publishes and changes its key pairs. No network, no timers, no chance.
+//! Schedule of an instance's key pairs: generation, publication and rotation. Pure: no I/O, no timers, no randomness.
 
 use std::time::Duration;
 
@@ -7,30 +7,30 @@ use tokio::time::Instant;
 use super::SigningKeyConfig;
 use super::lineup::Lineup;
 
-/// The margin at most where there is no other key to sign with.
+/// The maximum activation delay if there is no other key to sign with.
 const FIRST_MARGIN: Duration = Duration::from_millis(250);
-/// The pause after something that failed; up to as much comes on top.
+/// The pause after a failure; a random part adds up to as much.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What is due at a time, given the key pairs that there are.
+/// Determines due actions from the time and the present key pairs.
 ///
-/// Where instances must not march in step it takes a `share` of 0 to 1, of what may differ between them.
+/// A `share` (0 to 1) spreads the actions of instances, so that they do not run in lockstep.
 #[derive(Debug)]
 pub(super) struct Schedule {
     rotate_every: Duration,
     heartbeat: Duration,
     activation_delay: Duration,
-    /// Whether a new key pair is wanted, whatever the time.
+    /// `true` if a new key pair is requested, regardless of the time.
     wanted: bool,
     rotate_at: Instant,
-    /// When the document is due to be written, be it for a heartbeat or because it has to be put right.
+    /// The instant at which the document is due to be written, for a heartbeat or a repair.
     write_at: Instant,
-    /// Nothing before this, since something failed; but a key pair that can sign does.
+    /// The earliest instant of a retry after a failure; the activation of a usable key pair does not wait for it.
     not_before: Instant,
 }
 
 impl Schedule {
-    /// The first key pair is due at once.
+    /// Creates a schedule in which the first key pair is due at once.
     pub(super) fn new(config: &SigningKeyConfig, now: Instant) -> Self {
         let (rotate_every, heartbeat, activation_delay) =
             (config.rotate_every, config.heartbeat, config.activation_delay);
@@ -38,22 +38,22 @@ impl Schedule {
         Self { rotate_every, heartbeat, activation_delay, wanted: true, rotate_at, write_at, not_before: now }
     }
 
-    /// Whether the next key pair is to sign from now on.
+    /// Returns `true` if the next key pair is due to become the active one.
     pub(super) fn promotes(&self, lineup: &Lineup, now: Instant) -> bool {
         self.usable_at(lineup).is_some_and(|at| at <= now)
     }
 
-    /// Whether a key pair is to be made.
+    /// Returns `true` if a key pair is due to be generated.
     pub(super) fn prepares(&self, lineup: &Lineup, now: Instant) -> bool {
         now >= self.not_before && lineup.next.is_none() && (self.wanted || now >= self.rotate_at)
     }
 
-    /// Whether the document is to be written.
+    /// Returns `true` if the document is due to be written.
     pub(super) fn writes(&self, lineup: &Lineup, now: Instant) -> bool {
         now >= self.not_before && (lineup.has_news() || now >= self.write_at)
     }
 
-    /// When there is something to do next, whatever else happens.
+    /// Returns the instant of the next action, if nothing else happens.
     pub(super) fn due(&self, lineup: &Lineup) -> Instant {
         let rotate_at = if self.wanted { self.not_before } else { self.rotate_at };
         let write_at = if lineup.has_news() { self.not_before } else { self.write_at };
@@ -62,37 +62,37 @@ impl Schedule {
         self.usable_at(lineup).map_or(next, |usable| usable.min(next))
     }
 
-    /// A new key pair is wanted, be it that somebody asked.
+    /// Requests a new key pair, for example on an operator's request.
     pub(super) fn want(&mut self) {
         self.wanted = true;
     }
 
-    /// The document has to be put right.
+    /// Requests a repair of the document.
     pub(super) fn refused(&mut self, now: Instant) {
         self.write_at = now;
     }
 
-    /// The wanted key pair is there.
+    /// Records that the requested key pair was generated.
     pub(super) fn prepared(&mut self) {
         self.wanted = false;
     }
 
-    /// The next key pair signs; up to a tenth less than the whole interval is left to it.
+    /// Records that the next key pair is active. Its interval is shortened by up to a tenth.
     pub(super) fn promoted(&mut self, now: Instant, share: f64) {
         self.rotate_at = now + self.rotate_every.mul_f64(1.0 - share / 10.0);
     }
 
-    /// The document was written.
+    /// Records that the document was written.
     pub(super) fn written(&mut self, now: Instant) {
         self.write_at = now + self.heartbeat;
     }
 
-    /// Something failed.
+    /// Records a failure.
     pub(super) fn failed(&mut self, now: Instant, share: f64) {
         self.not_before = now + PAUSE.mul_f64(1.0 + share);
     }
 
-    /// When the next key pair may sign; never, as long as it was not seen in the ring.
+    /// Returns the instant from which the next key pair may sign, or `None` until it is seen in the ring.
     fn usable_at(&self, lineup: &Lineup) -> Option<Instant> {
         let margin = match lineup.active {
             Some(_) => self.activation_delay,
@@ -113,7 +113,7 @@ mod tests {
     const MARGIN: Duration = Duration::from_secs(10);
     const TICK: Duration = Duration::from_millis(1);
 
-    /// A schedule that begins at the time that is given as well, and no key pairs.
+    /// Creates a schedule at the returned instant, without key pairs.
     fn start() -> (Schedule, Lineup, Instant) {
         let config = SigningKeyConfig::new(KeyPurpose::AccessTokens);
         let config = config.rotate_every(ROTATION).heartbeat(HEARTBEAT).activation_delay(MARGIN);
@@ -126,7 +126,7 @@ mod tests {
         schedule.prepared();
     }
 
-    /// Publishes what there is in the place of `document`, at `now`.
+    /// Publishes the present key pairs instead of `document`, at `now`.
     fn publish(schedule: &mut Schedule, lineup: &mut Lineup, mut document: Document, now: Instant) -> Document {
         lineup.amend(&mut document, 0);
         document.version += 1;
@@ -135,7 +135,7 @@ mod tests {
         document
     }
 
-    /// A schedule with a key pair that signs since the time that is given as well, and the document.
+    /// Creates a schedule with a key pair that is active since the returned instant, and the document.
     fn signing() -> (Schedule, Lineup, Document, Instant) {
         let (mut schedule, mut lineup, now) = start();
         prepare(&mut schedule, &mut lineup);

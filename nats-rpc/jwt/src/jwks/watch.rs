@@ -1,4 +1,4 @@
-//! Watching a ring without a consumer: by beacons, which say how far its bucket has come.
+//! Watches a ring without a consumer: by beacons, which contain the progress of its bucket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use super::bucket::JwksBucket;
 use super::follow::Sight;
 use crate::watch::{Progress, Report, spread};
 
-/// Within this time all verifiers read a ring to which a key was added, or from which one was taken.
+/// The maximum delay with which all verifiers read a ring after a key was added or removed.
 const PROMPT: Duration = Duration::from_millis(300);
-/// The least time between two such reads.
+/// The minimum interval between two such reads.
 const EVERY: Duration = Duration::from_millis(250);
-/// Within this time they read one whose keys are only prolonged; each heartbeat of each instance does that.
+/// The maximum delay after keys were only extended; each heartbeat of each instance does that.
 const LAZY: Duration = Duration::from_secs(240);
-/// Within this time at least, however soon a key ends.
+/// The lower limit of that delay, even if a key expires soon.
 const LEAST_LAZY: Duration = Duration::from_secs(1);
-/// Without a beacon for so long, up to half as long again, a verifier reads the ring itself.
+/// The time without a beacon after which a verifier reads the ring itself; a random part adds up to half as much.
 const LATE: Duration = Duration::from_secs(10);
 
-/// Looks the ring up whenever somebody asks, a beacon says that it has changed, or no beacon comes.
+/// Reads the ring on request, when a beacon announces a change, or when no beacon arrives.
 pub(super) async fn watch(
     asked: Arc<Notify>,
     bucket: JwksBucket,
@@ -30,7 +30,7 @@ pub(super) async fn watch(
     mut reports: watch::Receiver<Option<Arc<Report>>>,
 ) {
     let mut created = None;
-    // Last sequence of the bucket at the last read, including keys that a verifier does not read.
+    // The last sequence of the bucket at the last read, including keys that a verifier does not read.
     let mut read = 0;
     let mut last = Instant::now();
     let (mut late_at, mut read_at) = (last + late(), None);
@@ -42,7 +42,7 @@ pub(super) async fn watch(
             () = tokio::time::sleep_until(due) => {}
             changed = reports.changed() => {
                 if changed.is_err() {
-                    // The hub has ended, and with it whatever this is for.
+                    // The hub has ended, and so has the user of this watch.
                     std::future::pending::<()>().await;
                 }
                 let report = reports.borrow_and_update().clone();
@@ -51,7 +51,7 @@ pub(super) async fn watch(
                 let now = Instant::now();
                 late_at = now + late();
                 let known = if is_another { 0 } else { read.max(sight.newest()) };
-                // A read that is due already stays so.
+                // A read that is already due is not delayed.
                 read_at = match kind(progress, known) {
                     Kind::Changed => {
                         let next = (now + spread(PROMPT)).max(last + EVERY);
@@ -73,7 +73,7 @@ pub(super) async fn watch(
     }
 }
 
-/// Within which time a ring is read whose keys were prolonged, if the first of those that are known ends in `life`.
+/// Returns the maximum delay of a read after keys were extended, if the first known key expires in `life`.
 fn lazy(life: Option<Duration>) -> Duration {
     life.map_or(LAZY, |life| (life / 3).clamp(LEAST_LAZY, LAZY))
 }
@@ -82,7 +82,7 @@ fn late() -> Duration {
     LATE + spread(LATE / 2)
 }
 
-/// Change of a ring that a beacon announces, relative to what is known.
+/// The change of a ring that a beacon announces, relative to the known state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Known,

@@ -11,30 +11,30 @@ use crate::follow::or_permit;
 /// The bucket's name.
 pub(crate) const BUCKET: &str = "auth_rev";
 
-/// Why revocations cannot be known, or made.
+/// The reason why revocations cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevocationBucketError {
-    /// The bucket does not exist, or JetStream does not give it.
+    /// The bucket does not exist, or JetStream does not return it.
     #[error(transparent)]
     Bucket(#[from] KvError),
-    /// It was created without limit markers, so that revocations would stay for ever.
+    /// It was created without limit markers, so that revocations would never expire.
     #[error("the KV bucket {BUCKET} has no limit markers, so its revocations would never expire; run `provision`")]
     NoTtl,
-    /// What it holds did not arrive.
+    /// The contents of the bucket did not arrive.
     #[error(
         "what the KV bucket {BUCKET} holds did not arrive within {waited:?}; if it is empty, run `provision`{}",
         or_permit(BUCKET)
     )]
     #[non_exhaustive]
     NotLoaded {
-        /// How long it was waited for.
+        /// The time waited.
         waited: Duration,
     },
-    /// The keys that sign changes cannot be known, where auth has an account of its own.
+    /// The keys that sign changes are not available. Applies if auth has its own account.
     #[error("the keys that sign revocations are not known: {0}")]
     Keys(#[source] Box<KeysError>),
-    /// JetStream did not create it.
+    /// JetStream rejected the creation.
     #[error("the KV bucket {BUCKET} cannot be created")]
     Provision(#[source] Box<dyn Error + Send + Sync>),
 }

@@ -1,4 +1,4 @@
-//! One thing that was revoked, as the bucket has it.
+//! One revocation, as stored in the bucket.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,18 +7,18 @@ use sha2::{Digest, Sha256};
 
 use crate::keys::is_sound_key_id;
 
-/// A `sub` as entries have it: e-mail addresses and the like are no keys.
+/// A `sub` as stored in entries: e-mail addresses and the like are not valid keys.
 pub(crate) type SubjectDigest = [u8; 32];
 
-/// Whose `sub` it is, for [`Target::User`].
+/// Returns the digest of `sub`, for [`Target::User`].
 pub(crate) fn subject_digest(sub: &str) -> SubjectDigest {
     Sha256::digest(sub).into()
 }
 
-/// The key of the epoch of all users; it is there from the beginning and stays.
+/// The key of the global epoch; provisioning creates it, and it is permanent.
 const GLOBAL: &str = "realm";
 
-/// What is revoked.
+/// The target of a revocation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
     /// The token with this `jti`.
@@ -27,22 +27,22 @@ pub(crate) enum Target {
     Session(Box<str>),
     /// The tokens of a user below an epoch.
     User(SubjectDigest),
-    /// The tokens of everybody below an epoch.
+    /// The tokens of all users below an epoch.
     Global,
 }
 
 impl Target {
-    /// The token `jti`; `None` if the id cannot be a key.
+    /// Returns the target of the token `jti`, or `None` if the id is not a valid key.
     pub(crate) fn token(jti: &str) -> Option<Self> {
         is_sound_key_id(jti).then(|| Self::Token(jti.into()))
     }
 
-    /// The session `sid`; `None` if the id cannot be a key.
+    /// Returns the target of the session `sid`, or `None` if the id is not a valid key.
     pub(crate) fn session(sid: &str) -> Option<Self> {
         is_sound_key_id(sid).then(|| Self::Session(sid.into()))
     }
 
-    /// The key in the bucket: `jti.<id>`, `sid.<id>`, `ep.<digest of sub>` or `realm`.
+    /// Returns the key in the bucket: `jti.<id>`, `sid.<id>`, `ep.<digest of sub>` or `realm`.
     pub(crate) fn key(&self) -> String {
         match self {
             Self::Token(jti) => format!("jti.{jti}"),
@@ -52,7 +52,7 @@ impl Target {
         }
     }
 
-    /// What `key` is about; `None` for keys of another making.
+    /// Returns the target of `key`, or `None` for keys of other formats.
     pub(crate) fn from_key(key: &str) -> Option<Self> {
         if key == GLOBAL {
             return Some(Self::Global);
@@ -66,13 +66,13 @@ impl Target {
     }
 }
 
-/// What stands at a key.
+/// The value of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Terms {
     /// Tokens of a lower epoch are revoked; only for users and the global epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) epoch: Option<u64>,
-    /// When no token is left that it could concern, in seconds since 1970; never for the global epoch.
+    /// The time after which it can concern no valid token, in seconds since 1970; none for the global epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) until: Option<u64>,
 }

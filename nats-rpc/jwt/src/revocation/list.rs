@@ -1,4 +1,4 @@
-//! The revocations themselves, and when they were last known to be all.
+//! The revocations, and the time at which the list was last proved complete.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -13,17 +13,17 @@ use super::entry::{SubjectDigest, Target, Terms};
 use super::{Epochs, MAX_REVOCABLE_LIFETIME, Marks};
 use crate::clock::Clock;
 
-/// How long an entry is kept that its bucket does not take back: the longest life of a token, and as much skew as a
-/// guard and an issuer may have.
+/// The time to keep an entry that is not removed from its bucket: the maximum lifetime of a token, plus the skew of a
+/// guard and an issuer.
 const KEEP: Duration = MAX_REVOCABLE_LIFETIME.saturating_add(Duration::from_secs(2 * 60));
 
-/// Written by what follows the bucket, read by every request.
+/// Written by the watcher of the bucket, read by every request.
 #[derive(Debug)]
 pub(crate) struct DenyList {
     max_stale: Duration,
     clock: Clock,
     began: Instant,
-    /// Milliseconds after `began`, and one; 0: never.
+    /// Milliseconds after `began`, plus one; 0: never.
     fresh_at: AtomicU64,
     told_stale: AtomicBool,
     known: RwLock<Known>,
@@ -35,9 +35,9 @@ struct Known {
     sessions: Entries<Box<str>>,
     users: Entries<SubjectDigest>,
     global_epoch: u64,
-    /// Counts the times that everything was read from its beginning.
+    /// Counts the complete reads of the bucket.
     reading: u64,
-    /// Whether the present reading has not come to its end.
+    /// `true` until the present read is complete.
     is_being_read: bool,
 }
 
@@ -46,21 +46,21 @@ struct Entries<K>(HashMap<K, Entry, RandomState>);
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// Tokens of a lower epoch are revoked; for tokens and sessions, any.
+    /// Tokens of a lower epoch are revoked; for tokens and sessions, all are.
     epoch: u64,
-    /// When it was last seen; `None` for what stays until it is gone from the bucket.
+    /// The instant at which it was last received; `None` for entries that stay until they are removed from the bucket.
     seen: Option<Instant>,
-    /// The reading in which it was last seen.
+    /// The read in which it was last received.
     reading: u64,
 }
 
 impl DenyList {
-    /// An empty list that was never up to date, stale whenever it was not for longer than `max_stale`.
+    /// Creates an empty list that was never proved complete; it is stale if the last proof is older than `max_stale`.
     pub(crate) fn new(max_stale: Duration) -> Self {
         Self::by(Clock::default(), max_stale)
     }
 
-    /// As [`new`](Self::new), by a clock of a test.
+    /// Like [`new`](Self::new), with the clock of a test.
     pub(crate) fn by(clock: Clock, max_stale: Duration) -> Self {
         Self {
             max_stale,
@@ -85,10 +85,10 @@ impl DenyList {
         })
     }
 
-    /// Adds a revocation. One that is there already never becomes weaker.
+    /// Adds a revocation. An existing one never becomes weaker.
     pub(crate) fn put(&self, target: Target, terms: Terms) {
         self.write(|known| {
-            // What cannot be read revokes all that it can be about, until it is gone from the bucket.
+            // An unreadable entry revokes every token that it can concern, until it is removed from the bucket.
             let seen = terms.until.map(|_| self.clock.steady());
             let entry = |epoch| Entry { epoch, seen, reading: known.reading };
             match target {
@@ -100,9 +100,10 @@ impl DenyList {
         });
     }
 
-    /// Removes a revocation that is gone from the bucket. An global epoch stays for good.
+    /// Removes a revocation that was removed from the bucket. A global epoch stays for good.
     ///
-    /// Not during a reading: who delivers may be behind, and tell of a time before the present entry.
+    /// Ignored during a read: the delivering replica may be behind, and report a removal from before the present
+    /// entry.
     pub(crate) fn remove(&self, target: &Target) {
         self.write(|known| match target {
             _ if known.is_being_read => {}
@@ -113,12 +114,12 @@ impl DenyList {
         });
     }
 
-    /// Everything will be put once more; what is not has gone when [`loaded`](Self::loaded) is called.
+    /// Begins a read. Entries that are not added again are removed by [`loaded`](Self::loaded).
     pub(crate) fn begin(&self) {
         self.write(|known| (known.reading, known.is_being_read) = (known.reading + 1, true));
     }
 
-    /// Everything there is has been put since [`begin`](Self::begin).
+    /// Ends a read: all entries have been added since [`begin`](Self::begin).
     pub(crate) fn loaded(&self) {
         self.write(|known| {
             let reading = known.reading;
@@ -127,10 +128,10 @@ impl DenyList {
         });
     }
 
-    /// Forgets what can concern no token any more, in case that it has gone from the bucket unseen.
+    /// Evicts entries that can concern no valid token, in case their removal from the bucket was missed.
     ///
-    /// The time that an entry names is of the wall clock, which may step ahead and back: what was forgotten in between
-    /// would not come again.
+    /// An entry's own time limit refers to the wall clock, which may step forward and back: an entry evicted by it
+    /// would not return.
     pub(crate) fn sweep(&self) {
         let now = self.clock.steady();
         let is_over = |entry: &Entry| entry.seen.is_some_and(|seen| now.saturating_duration_since(seen) > KEEP);
@@ -139,7 +140,7 @@ impl DenyList {
         }
     }
 
-    /// At `moment`, this was everything.
+    /// Records that the list was complete at `moment`.
     pub(crate) fn confirm(&self, moment: Instant) {
         let millis = moment.saturating_duration_since(self.began).as_millis();
         self.fresh_at.fetch_max(u64::try_from(millis).unwrap_or(u64::MAX).saturating_add(1), Ordering::Relaxed);
@@ -161,7 +162,7 @@ impl DenyList {
         self.age(now).is_none_or(|age| age > self.max_stale)
     }
 
-    /// Says once that requests are not judged as they should be.
+    /// Logs once that guards check tokens against a stale list.
     pub(super) fn tell_stale(&self) {
         if !self.told_stale.swap(true, Ordering::Relaxed) {
             tracing::error!(
@@ -184,7 +185,7 @@ impl DenyList {
         self.read(|known| known.global_epoch)
     }
 
-    // A panic while the lock was held leaves no map half-changed, so poison is no reason to stop.
+    // A panic while the lock was held leaves no map half-changed, so poison is harmless.
 
     fn read<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
         look(&self.known.read().unwrap_or_else(PoisonError::into_inner))
@@ -220,7 +221,7 @@ impl<K: Eq + Hash> Entries<K> {
     fn put(&mut self, key: K, entry: Entry) {
         let known = self.0.entry(key).or_insert(entry);
         known.epoch = known.epoch.max(entry.epoch);
-        // What is to stay once, stays.
+        // An entry without an end stays without an end.
         known.seen = known.seen.and(entry.seen);
         known.reading = entry.reading;
     }
@@ -234,7 +235,7 @@ impl<K: Eq + Hash> Entries<K> {
 
     fn retain(&mut self, wanted: impl Fn(&Entry) -> bool) {
         self.0.retain(|_, entry| wanted(entry));
-        // Memory that a wave of revocations took is given back; with room to spare, so that it is done seldom.
+        // Releases the memory of a wave of revocations; the spare room makes this rare.
         self.0.shrink_to((self.0.len() * 8).max(64));
     }
 }
@@ -290,7 +291,7 @@ mod tests {
         let token = |jti: &str, sid: &str| Marks { jti: Some(jti.to_owned()), ..in_session(sid) };
         assert!(list.revokes(&token("j1", "s2")) && list.revokes(&token("j2", "s1")));
         assert!(!list.revokes(&token("j2", "s2")));
-        // The id of one kind is none of the other.
+        // The id of one kind does not match another kind.
         assert!(!list.revokes(&token("s1", "j1")));
     }
 
@@ -361,7 +362,7 @@ mod tests {
         list.sweep();
         assert_eq!(list.len(), 5_000);
         assert!(!list.revokes(&in_session("s0")) && list.revokes(&in_session("s5000")));
-        // One that is made again is kept as long again.
+        // A repeated revocation restarts the time to keep it.
         list.put(session("s5000"), until(NOW + 3_665));
         hand.pass(SECOND);
         list.sweep();
@@ -375,7 +376,7 @@ mod tests {
         list.put(session("s1"), until(NOW + 3_665));
         for step in [NOW + 1_000_000, NOW, 0, NOW] {
             hand.step_to(step);
-            // What is written meanwhile is kept as well as what is there.
+            // Entries written during the sweep are kept, as are existing ones.
             list.put(session(&format!("at-{step}")), until(NOW + 3_665));
             list.sweep();
             assert!(list.revokes(&in_session("s1")) && list.revokes(&in_session(&format!("at-{step}"))), "{step}");
@@ -412,7 +413,7 @@ mod tests {
         list.begin();
         list.put(session("kept"), until(100));
         list.put(session("new"), until(100));
-        // As a copy says that has not heard of what was put after that.
+        // A replica reports this that has not received the later puts.
         ["gone", "kept"].iter().for_each(|sid| list.remove(&session(sid)));
         assert!(["gone", "kept", "new"].iter().all(|sid| list.revokes(&in_session(sid))));
         list.loaded();
@@ -427,7 +428,7 @@ mod tests {
         let start = Instant::now();
         assert!(list.is_stale(start));
         list.confirm(start + 10 * SECOND);
-        // A proof that is older than the last one proves nothing more.
+        // A proof older than the last one changes nothing.
         list.confirm(start);
         for (after, stale) in [(0, false), (10, false), (39, false), (42, true), (1_000, true)] {
             assert_eq!(list.is_stale(start + after * SECOND), stale, "{after} s");

@@ -1,4 +1,4 @@
-//! What the leader of a bucket's stream proves about a replica of it. No network, no timers.
+//! Checks by the stream leader's state that a replica of its bucket is complete. Pure: no I/O, no timers.
 
 use std::time::{Duration, Instant};
 
@@ -6,44 +6,44 @@ use time::OffsetDateTime;
 
 use crate::follow::Seen;
 
-/// How long the replica may be behind the bucket before it reads it anew: what it waits for may have
-/// expired before it was delivered.
+/// The time for which the replica may lag behind the bucket before it reads it again: a missing message may have
+/// expired before delivery.
 const LAG_LIMIT: Duration = Duration::from_secs(4);
 
-/// What the stream's leader said, and when it was asked.
+/// The reply of the stream's leader, and the time of the request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
     pub(super) asked: Instant,
     /// The stream's last sequence.
     pub(super) last: u64,
-    /// When the stream was created, by which one is told from another of its name.
+    /// The creation time of the stream, which distinguishes it from another one of the same name.
     pub(super) created: OffsetDateTime,
 }
 
-/// What an answer comes to.
+/// The conclusion from a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// At this moment, what has been seen since was everything.
+    /// The replica was complete at this instant.
     Proven(Instant),
-    /// What was there when it was asked is yet to be seen.
+    /// The replica has not reached the leader's state yet.
     Open,
-    /// The bucket has to be read anew, for this reason.
+    /// The bucket must be read again, for this reason.
     Reread(&'static str),
 }
 
-/// The earliest answer that proves nothing yet.
+/// The earliest reply that the replica has not reached yet.
 #[derive(Debug, Default)]
 pub(super) struct Proofs {
     behind: Option<Answer>,
 }
 
 impl Proofs {
-    /// Judges the next `answer`, given that everything up to `seen` had been seen when it came, at `now`.
+    /// Evaluates the next `answer`, which arrived at `now` when everything up to `seen` had been received.
     pub(super) fn judge(&mut self, answer: Answer, seen: Option<Seen>, now: Instant) -> Verdict {
         let earlier = self.behind.take();
-        // It is being read, or about to be. To have that begun anew would keep it from ever ending.
+        // A read is in progress or about to begin. A restart now would prevent it from ever completing.
         let Some(seen) = seen else { return Verdict::Open };
-        // The sequences of a stream say nothing of another one of its name.
+        // Sequences cannot be compared with those of another stream of the same name.
         if seen.created != answer.created {
             return Verdict::Reread("it is another one");
         }
@@ -51,7 +51,7 @@ impl Proofs {
         let is_seen = |answer: &Answer| answer.last <= seen.sequence;
         let (proven, open): (Vec<_>, Vec<_>) = [earlier, Some(answer)].into_iter().flatten().partition(is_seen);
         if let Some(open) = open.first() {
-            // The earliest question that is open tells how long it has been.
+            // The earliest open request determines the lag.
             if now.saturating_duration_since(open.asked) > LAG_LIMIT {
                 return Verdict::Reread("what it holds does not arrive");
             }
@@ -67,11 +67,11 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A leader that is asked each second after the time that is given as well, and what is made of its answers.
+    /// A leader that receives a request every second after the given instant, and the conclusions from its replies.
     struct Leader {
         start: Instant,
         created: OffsetDateTime,
-        /// When the stream was created that is read.
+        /// The creation time of the stream that is read.
         read: OffsetDateTime,
         proofs: Proofs,
     }
@@ -86,7 +86,8 @@ mod tests {
             self.start + SECOND * second
         }
 
-        /// What comes of the answer, 1 ms later, that `last` is the last sequence, when all up to `seen` was seen.
+        /// Returns the conclusion from a reply that arrives 1 ms later, with the last sequence `last`, when all up to
+        /// `seen` was received.
         fn says(&mut self, second: u32, last: u64, seen: impl Into<Option<u64>>) -> Verdict {
             let asked = self.at(second);
             let answer = Answer { asked, last, created: self.created };

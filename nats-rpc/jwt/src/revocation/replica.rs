@@ -1,4 +1,4 @@
-//! Every revocation in this process, and the proof that it is every one.
+//! A complete copy of the revocations in this process, and the proof of its completeness.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -16,32 +16,32 @@ use crate::jwks::KeyPurpose;
 use crate::watch::Hub;
 use crate::{DenyList, KeyRing, Revocations, SecretKey, Target, Terms};
 
-/// For how long nothing may prove that all revocations are known unless configured. An election in a NATS
-/// cluster takes up to ten seconds.
+/// The default maximum age of the revocation list. An election in a NATS cluster takes up to ten seconds.
 pub(crate) const DEFAULT_MAX_STALE: Duration = Duration::from_secs(30);
-/// How often it is proven, unless the bound is shorter than four times as long.
+/// The interval of proofs, unless the maximum age is shorter than four intervals.
 const PROVE_EVERY: Duration = Duration::from_secs(2);
-/// How long one proof may take.
+/// The timeout of one proof.
 const PROOF_LIMIT: Duration = Duration::from_secs(2);
-/// How long a start waits for what the bucket holds.
+/// The timeout of loading the bucket at startup.
 pub(super) const LOAD_LIMIT: Duration = Duration::from_secs(10);
 
 impl Revocations {
-    /// Follows the bucket `auth_rev` on `connection`; returns once all that it holds is here.
+    /// Watches the bucket `auth_rev` on `connection`; returns once its complete contents are loaded.
     ///
-    /// What is refused while nothing proves for 30 s that this is so, [`Revocations`] tells.
+    /// [`Revocations`] describes which requests are rejected while the list is older than 30 s.
     ///
-    /// Only the leader of the bucket's stream proves it, and no copy that is cut off from the others or behind
-    /// them. A leader that is cut off itself takes 10 to 20 s to notice (nats-server 2.15); a guard that reaches
-    /// nobody but that one closes so much later, and until then knows nothing of what is revoked at the next leader.
+    /// Only the leader of the bucket's stream proves completeness; a replica that is cut off or behind does not. A
+    /// leader that is cut off itself takes 10 to 20 s to notice (nats-server 2.15). A guard that can only reach that
+    /// leader rejects requests that much later, and until then does not know the revocations of the next leader.
     ///
-    /// It needs `STREAM.INFO`, `STREAM.MSG.GET`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the stream
+    /// It requires `STREAM.INFO`, `STREAM.MSG.GET`, `CONSUMER.CREATE` and `CONSUMER.DELETE` of the stream
     /// `KV_auth_rev`, as [`KvAccess::watch`](nats_rpc::KvAccess::watch) grants them.
     ///
-    /// Where auth has an account of its own ([`NatsConfig::auth_js_api_prefix`](nats_rpc::NatsConfig::auth_js_api_prefix)),
-    /// there is no consumer. Each change and each beacon of auth is verified by the key ring; with a static secret, use
-    /// [`JwtConfig::load`](crate::JwtConfig::load), which knows it. It then needs `STREAM.INFO`, `STREAM.MSG.GET` and
-    /// `DIRECT.GET` of that stream, and to subscribe to `watch.auth_rev.>` and `watch.auth_beacon`.
+    /// If auth has its own account ([`NatsConfig::auth_js_api_prefix`](nats_rpc::NatsConfig::auth_js_api_prefix)),
+    /// there is no consumer. The key ring verifies each change and each beacon of auth. With a static secret, use
+    /// [`JwtConfig::load`](crate::JwtConfig::load), which has the secret. This mode requires `STREAM.INFO`,
+    /// `STREAM.MSG.GET` and `DIRECT.GET` of that stream, and subscriptions to `watch.auth_rev.>` and
+    /// `watch.auth_beacon`.
     ///
     /// ```no_run
     /// use nats_rpc_jwt::{JwtConfig, JwtGuard, Revocations, SecretKey, UserClaims};
@@ -56,23 +56,23 @@ impl Revocations {
     ///
     /// # Errors
     /// [`RevocationBucketError::Bucket`] if the bucket was not provisioned or cannot be read,
-    /// [`RevocationBucketError::NotLoaded`] if what it holds does not arrive within 10 s.
+    /// [`RevocationBucketError::NotLoaded`] if its contents do not arrive within 10 s.
     pub async fn watch(connection: &Connection) -> Result<Self, RevocationBucketError> {
         Self::watch_within(connection, DEFAULT_MAX_STALE).await
     }
 
-    /// As [`follow`](Self::watch), with another bound than 30 s.
+    /// Like [`watch`](Self::watch), with another maximum age than 30 s.
     ///
-    /// Less than 10 s makes an election of the bucket's leader an outage of every guarded handler.
+    /// With less than 10 s, an election of the bucket's leader is an outage of every guarded handler.
     ///
     /// # Errors
-    /// As [`follow`](Self::watch).
+    /// Those of [`watch`](Self::watch).
     pub async fn watch_within(connection: &Connection, max_stale: Duration) -> Result<Self, RevocationBucketError> {
         Self::watch_signed(connection, max_stale, None).await
     }
 
-    /// As [`watch_within`](Self::watch_within); what arrives as a message is signed by `secret`, or else by a key of
-    /// the ring.
+    /// Like [`watch_within`](Self::watch_within); `secret`, or else a key of the ring, verifies changes that arrive as
+    /// messages.
     pub(crate) async fn watch_signed(
         connection: &Connection,
         max_stale: Duration,
@@ -98,14 +98,14 @@ impl Revocations {
     }
 }
 
-/// The beacons of this connection, verified by the ring that it has already, or else by one of its own.
+/// Returns the beacons of this connection, verified by its present ring, or else by a new one.
 async fn hub_of_ring(connection: &Connection) -> Result<(Arc<Hub>, KeyRing), RevocationBucketError> {
     if let Some(running) = Hub::running(connection) {
         return Ok(running);
     }
     let ring = KeyRing::watch(connection, KeyPurpose::AccessTokens).await;
     let ring = ring.map_err(|error| RevocationBucketError::Keys(Box::new(error)))?;
-    // The ring has a hub of its own, unless another one took its place meanwhile.
+    // The new ring starts its own hub, unless another one was started meanwhile.
     Ok(Hub::running(connection).unwrap_or_else(|| (Hub::of_ring(connection, &ring), ring)))
 }
 
@@ -113,7 +113,7 @@ fn prove_every(max_stale: Duration) -> Duration {
     PROVE_EVERY.min(max_stale / 4).max(Duration::from_millis(10))
 }
 
-/// Ends with the last clone of the revocations that it feeds.
+/// A task that ends with the last clone of the revocations that it feeds.
 struct Proving(AbortHandle);
 
 impl Drop for Proving {
@@ -122,7 +122,7 @@ impl Drop for Proving {
     }
 }
 
-/// Puts what the follower sees into the list.
+/// Applies the follower's events to the list.
 fn tell(list: Arc<DenyList>) -> impl FnMut(Change<'_>) + Send + 'static {
     move |change| match change {
         Change::Begin { .. } => list.begin(),
@@ -132,7 +132,7 @@ fn tell(list: Arc<DenyList>) -> impl FnMut(Change<'_>) + Send + 'static {
     }
 }
 
-/// Puts a record that was read into the list.
+/// Applies a record to the list.
 pub(super) fn apply(list: &DenyList, record: &KvRecord) {
     match &record.value {
         Some(value) => put(list, &record.key, value),
@@ -160,10 +160,10 @@ fn terms(key: &str, value: &[u8]) -> Terms {
     })
 }
 
-/// Proves again and again that the list holds everything, off the path of any request.
+/// Proves periodically that the list is complete, outside of request handling.
 ///
-/// The stream's leader is asked for the last sequence; once that has been seen, everything had been when it
-/// was asked. Nobody has to write for it, so it works while no auth service runs.
+/// It requests the last sequence from the stream's leader. Once that sequence has been received, the list was complete
+/// at the time of the request. Nothing needs to be written for it, so it works while no auth service runs.
 async fn prove(bucket: KvBucket, follower: Follower, list: Arc<DenyList>, every: Duration) {
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! Revoking: one small write, seen by every service some milliseconds later.
+//! Revocation: one small write, received by every service within milliseconds.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -18,22 +18,22 @@ use crate::change_signer::ChangeSigner;
 use crate::watch::ask_for_beacon;
 use crate::{Clock, MAX_REVOCABLE_LIFETIME, Target, Terms, subject_digest};
 
-/// How long a revocation is remembered: the longest lifetime of a token, with the most skew that a guard can
-/// be set to allow, and a little for the way here.
+/// The time to keep a revocation: the maximum lifetime of a token, the maximum skew of a guard, and a margin for the
+/// delivery.
 const RETENTION: Duration = Duration::from_secs(MAX_REVOCABLE_LIFETIME.as_secs() + 60 + 5);
-/// How long the trace of an expired revocation stays.
+/// The lifetime of the marker of an expired revocation.
 const MARKER_TTL: Duration = Duration::from_secs(60);
 const MAX_VALUE_BYTES: i32 = 512;
-/// How often a write that lost a race is tried anew.
+/// The maximum number of attempts of a write that loses races.
 const TRIES: usize = 16;
 
-/// Revokes tokens, sessions, users and everybody, by the KV bucket `auth_rev`.
+/// Revokes tokens, sessions, one user's tokens and all users' tokens, by the KV bucket `auth_rev`.
 ///
-/// Every service whose guard has [`Revocations`](crate::Revocations) refuses what was revoked some
-/// milliseconds later. An entry stays for 1 h and 65 s, longer than any token that it can concern; the
-/// bucket empties itself. Only auth services, and what acts for them, may write to it.
+/// Every service whose guard has [`Revocations`](crate::Revocations) rejects revoked tokens within milliseconds. An
+/// entry stays for 1 h and 65 s, longer than any token that it can concern; then it expires. Only auth services, and
+/// programs that act for them, may write to the bucket.
 ///
-/// Epochs only ever rise. What a user's epoch is, the user's account knows; here it is made known.
+/// Epochs only increase. The user's account stores the user's epoch; this type publishes it.
 ///
 /// ```no_run
 /// use nats_rpc_jwt::Revoker;
@@ -56,17 +56,17 @@ pub struct Revoker {
     signer: Option<ChangeSigner>,
 }
 
-/// Why something was not revoked.
+/// The reason why a revocation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevocationError {
     /// A `jti` or `sid` that is not 1 to 64 characters of base64url.
     #[error("an id that is revoked must be 1 to 64 characters of base64url")]
     Id,
-    /// The bucket did not answer; whether it took place is unknown, and doing it again is safe.
+    /// The bucket did not reply; it is unknown whether the revocation was written. Repeating it is safe.
     #[error("revocations are unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// Lost sixteen races in a row; try again.
+    /// Lost sixteen races in a row; retry.
     #[error("too many concurrent revocations")]
     Contended,
 }
@@ -83,10 +83,11 @@ impl From<RevocationError> for RpcError {
 }
 
 impl Revoker {
-    /// Creates the bucket with `replicas` copies (1, 3 or 5), or brings an existing one to that form.
+    /// Creates the bucket with `replicas` copies (1, 3 or 5), or updates an existing one to this configuration.
     ///
     /// # Errors
-    /// [`RevocationBucketError::Provision`] if the server refuses, cannot be reached, or is older than 2.11.
+    /// [`RevocationBucketError::Provision`] if the server rejects the request, cannot be reached, or is older than
+    /// 2.11.
     pub async fn provision(jetstream: &jetstream::Context, replicas: usize) -> Result<(), RevocationBucketError> {
         let config = kv::Config {
             bucket: BUCKET.to_owned(),
@@ -94,7 +95,7 @@ impl Revoker {
             max_value_size: MAX_VALUE_BYTES,
             num_replicas: replicas,
             limit_markers: Some(MARKER_TTL),
-            // Each change goes to whoever watches without a consumer.
+            // nats-server republishes each change to watchers without a consumer.
             republish: Some(Republish {
                 source: format!("$KV.{BUCKET}.>"),
                 destination: CHANGES.to_owned(),
@@ -104,19 +105,19 @@ impl Revoker {
         };
         let failed = |error: Box<dyn Error + Send + Sync>| RevocationBucketError::Provision(error);
         let store = jetstream.create_or_update_key_value(config).await.map_err(|error| failed(error.into()))?;
-        // The global epoch stays for good, so the bucket is never empty: who follows it can tell that
-        // nothing is revoked from not having heard yet.
+        // The global epoch is permanent, so the bucket is never empty: a watcher can distinguish "nothing is revoked"
+        // from "not loaded yet".
         let terms = Terms { epoch: Some(0), until: None };
         let message = publish(&Signed { terms, kid: None, sig: None }).map_err(failed)?;
         let written = revision::replace(jetstream, &store, &Target::Global.key(), message, 0).await;
         written.map(drop).map_err(|error| failed(error.into()))
     }
 
-    /// Opens the bucket and checks that entries expire in it.
+    /// Opens the bucket and checks that its entries expire.
     ///
     /// # Errors
-    /// [`RevocationBucketError::Bucket`] if it was not provisioned or cannot be asked,
-    /// [`RevocationBucketError::NoTtl`] if it was made without limit markers.
+    /// [`RevocationBucketError::Bucket`] if it was not provisioned or cannot be reached,
+    /// [`RevocationBucketError::NoTtl`] if it was created without limit markers.
     pub async fn open(connection: &Connection) -> Result<Self, RevocationBucketError> {
         let bucket = KvBucket::open_of_auth(connection, BUCKET).await?;
         if !bucket.current().await?.store.stream.cached_info().config.allow_message_ttl {
@@ -125,25 +126,25 @@ impl Revoker {
         Ok(Self { connection: connection.clone(), bucket, clock: Clock::default(), retention: RETENTION, signer: None })
     }
 
-    /// Signs what it writes, so that services that watch without a consumer apply it as it arrives.
+    /// Signs its writes, so that services that watch without a consumer apply them on arrival.
     ///
-    /// Without a signature they read it from the bucket, up to some seconds later.
+    /// Without a signature these services read the change from the bucket, up to some seconds later.
     #[must_use]
     pub fn signed_by(mut self, signer: &ChangeSigner) -> Self {
         self.signer = Some(signer.clone());
         self
     }
 
-    /// Takes the time from `now` rather than from the system; for tests.
+    /// Reads the time from `now` instead of the system clock; for tests.
     #[must_use]
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(now);
         self
     }
 
-    /// Remembers revocations for another time than 1 h and 65 s; for tests, or where no token lives as long.
+    /// Sets another time to keep revocations than 1 h and 65 s; for tests, or for tokens with shorter lifetimes.
     ///
-    /// Whole seconds. A token that lives longer is good again when its revocation is forgotten.
+    /// Whole seconds. A token that lives longer becomes valid again when its revocation expires.
     #[must_use]
     pub fn retention_at_least_the_lifetime_of_tokens(mut self, retention: Duration) -> Self {
         self.retention = retention;
@@ -153,7 +154,7 @@ impl Revoker {
     /// Revokes one token, by its `jti`.
     ///
     /// # Errors
-    /// As [`RevocationError`] says.
+    /// See [`RevocationError`].
     pub async fn token(&self, jti: &str) -> Result<(), RevocationError> {
         self.put(&Target::token(jti).ok_or(RevocationError::Id)?).await
     }
@@ -161,13 +162,13 @@ impl Revoker {
     /// Revokes all tokens of a session, by their `sid`.
     ///
     /// # Errors
-    /// As [`RevocationError`] says.
+    /// See [`RevocationError`].
     pub async fn session(&self, sid: &str) -> Result<(), RevocationError> {
         self.put(&Target::session(sid).ok_or(RevocationError::Id)?).await
     }
 
-    /// Revokes all tokens of the user `sub` that were issued below `epoch`. One that is no higher than the
-    /// known one changes nothing.
+    /// Revokes all tokens of the user `sub` that were issued below `epoch`. An epoch that is not above the known one
+    /// changes nothing.
     ///
     /// # Errors
     /// [`RevocationError::Unavailable`], [`RevocationError::Contended`].
@@ -176,7 +177,7 @@ impl Revoker {
         self.raise(&target, |known| (known < Some(epoch)).then_some(epoch)).await.map(drop)
     }
 
-    /// Revokes everybody's tokens, and gives the epoch that tokens have to be of from now on.
+    /// Revokes all users' tokens, and returns the epoch that tokens must have from now on.
     ///
     /// # Errors
     /// [`RevocationError::Unavailable`], [`RevocationError::Contended`].
@@ -184,7 +185,7 @@ impl Revoker {
         self.raise(&Target::Global, |known| Some(known.unwrap_or_default().saturating_add(1))).await
     }
 
-    /// Writes an entry that says all by being there.
+    /// Writes an entry without an epoch: its presence revokes.
     async fn put(&self, target: &Target) -> Result<(), RevocationError> {
         let current = self.current().await?;
         let (message, is_signed) = self.entry(&current, target, None)?;
@@ -195,7 +196,7 @@ impl Revoker {
         Ok(())
     }
 
-    /// Raises an epoch to what `next` makes of the known one, or leaves it; gives what it is then.
+    /// Raises an epoch to the result of `next` for the known one, or keeps it; returns the resulting epoch.
     async fn raise(&self, target: &Target, next: impl Fn(Option<u64>) -> Option<u64>) -> Result<u64, RevocationError> {
         for _ in 0..TRIES {
             let current = self.current().await?;
@@ -212,8 +213,8 @@ impl Revoker {
         Err(RevocationError::Contended)
     }
 
-    /// The message of an entry and whether it is signed, with its time to live in the message itself: async-nats' `create_with_ttl`
-    /// forgets it where an expired entry was, and `update` knows none.
+    /// Builds the message of an entry, with its time to live, and returns it with `true` if it is signed. async-nats'
+    /// `create_with_ttl` drops the time to live if an expired entry was there, and `update` has none.
     fn entry(
         &self,
         current: &KvHandles,
@@ -224,7 +225,7 @@ impl Revoker {
             Target::Global => None,
             _ => Some(self.clock.unix_seconds().saturating_add(self.retention.as_secs())),
         };
-        // A bucket of an earlier version has no room for a signature, until `provision` has run.
+        // A bucket of an earlier version cannot hold a signature, until `provision` has run.
         let has_room = current.store.stream.cached_info().config.max_message_size >= MAX_VALUE_BYTES;
         let signer = self.signer.as_ref().filter(|_| has_room).map(ChangeSigner::signer);
         let signed = Signed::new(&target.key(), Terms { epoch, until }, signer, self.clock.unix_seconds());
@@ -232,14 +233,14 @@ impl Revoker {
         Ok((if until.is_some() { message.ttl(self.retention) } else { message }, signed.sig.is_some()))
     }
 
-    /// What is not signed is read from the bucket: the instances of auth are asked to say that it is there.
+    /// Requests the auth instances to announce an unsigned change, which watchers must read from the bucket.
     async fn announce(&self, is_signed: bool) {
         if !is_signed {
             ask_for_beacon(&self.connection).await;
         }
     }
 
-    /// The bucket on the present client.
+    /// Returns the bucket on the present client.
     async fn current(&self) -> Result<Arc<KvHandles>, RevocationError> {
         self.bucket.current().await.map_err(|error| RevocationError::Unavailable(error.into()))
     }
@@ -249,7 +250,7 @@ fn publish(signed: &Signed) -> Result<PublishMessage, Box<dyn Error + Send + Syn
     Ok(PublishMessage::build().payload(serde_json::to_vec(signed)?.into()))
 }
 
-/// The epoch at a key, and the revision that a write replaces.
+/// Returns the epoch at a key, and the revision that a write replaces.
 async fn read(current: &KvHandles, target: &Target) -> Result<(Option<u64>, u64), RevocationError> {
     let latest = revision::latest(current, &target.key()).await;
     let (value, revision) = latest.map_err(|error| RevocationError::Unavailable(error.into()))?;

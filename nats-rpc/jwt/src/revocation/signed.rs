@@ -1,6 +1,7 @@
 //! A revocation with the signature of the auth instance that wrote it.
 //!
-//! It is for what arrives as a message. A revocation that is read from the bucket needs none: only auth may write there.
+//! For revocations that arrive as messages. A revocation read from the bucket needs no signature: only auth may write
+//! there.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,7 @@ use super::bucket::BUCKET;
 use crate::DetachedSigner;
 use crate::Terms;
 
-/// The value of a key in the bucket. Readers that know no signatures ignore them.
+/// The value of a key in the bucket. Readers without support for signatures ignore them.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Signed {
     #[serde(flatten)]
@@ -22,7 +23,7 @@ pub(super) struct Signed {
 }
 
 impl Signed {
-    /// `terms` of `key`, signed unless no key is published.
+    /// Creates the value of `key` from `terms`, signed unless no key is published.
     pub(super) fn new(key: &str, terms: Terms, signer: Option<&DetachedSigner>, now: u64) -> Self {
         let signed = signer.and_then(|signer| signer.sign(&bytes(key, terms), now));
         let (kid, sig) = signed.unzip();
@@ -30,7 +31,7 @@ impl Signed {
     }
 }
 
-/// The signed text: a line that names its kind, the bucket, the key and both terms, one a line.
+/// Returns the signed text: a line with its kind, then the bucket, the key and both terms, one per line.
 pub(super) fn bytes(key: &str, terms: Terms) -> Vec<u8> {
     let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
     format!("nats-rpc revocation 1\n{BUCKET}\n{key}\n{}\n{}\n", number(terms.epoch), number(terms.until)).into_bytes()

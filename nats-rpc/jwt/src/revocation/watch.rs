@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Keeps `list` up to date until the task is aborted; returns once all that the bucket holds is in it.
+/// Keeps `list` up to date until the task is aborted; returns once the complete bucket is loaded.
 pub(super) async fn watch(
     connection: &Connection,
     hub: Arc<Hub>,
@@ -77,27 +77,27 @@ struct Watcher {
     ask_at: Instant,
     /// Instant at which the bucket is read because a change is missing.
     read_at: Option<Instant>,
-    /// The way that worked last.
+    /// The last method that worked.
     by: By,
 }
 
-/// Changes of the bucket that are known.
+/// Known changes of the bucket.
 #[derive(Debug, Default)]
 struct State {
     created: i64,
-    /// Up to this sequence everything is in the list.
+    /// The sequence up to which the list is complete.
     complete: u64,
     changes: Changes,
 }
 
-/// Consequence of a beacon for this process.
+/// The consequence of a beacon for this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// The list was complete when the leader was asked.
+    /// The list was complete when the sender of the beacon queried the leader.
     Complete,
-    /// Something is missing, or is yet to arrive.
+    /// A change is missing, or still in transit.
     Behind,
-    /// It is another stream of that name.
+    /// The beacon is about another stream of that name.
     Another,
 }
 
@@ -128,7 +128,7 @@ impl Watcher {
             let nats = connection.nats();
             let mut changes = subscribed(&nats, CHANGES).await;
             let first = async {
-                // Nothing that is written from here on may be missed.
+                // Later writes must not be missed.
                 nats.flush().await?;
                 self.read_all().await
             };
@@ -141,7 +141,7 @@ impl Watcher {
                 first = tokio::time::timeout(READ_LIMIT, first) => first.map_err(BoxError::from).flatten(),
             };
             if let Err(error) = first {
-                // Batches may be forbidden, or none of the copies come as far as the leader.
+                // Permissions may forbid batch reads, or every replica is behind the leader.
                 self.by = By::Records;
                 tracing::warn!(%error, "the KV bucket {BUCKET} was not read; trying again");
                 tokio::time::sleep(RETRY + spread(RETRY)).await;
@@ -153,7 +153,7 @@ impl Watcher {
         }
     }
 
-    /// Takes what comes until everything has to be read anew.
+    /// Applies messages until everything must be read again.
     async fn follow(&mut self, generation: u64, changes: &mut async_nats::Subscriber) {
         let mut reports = self.hub.reports();
         reports.mark_changed();
@@ -170,7 +170,7 @@ impl Watcher {
                 _ = self.connection.wait_for_renewal(generation) => return,
                 change = changes.next() => {
                     let Some(change) = change else { return };
-                    // It may be what the last beacon waits for.
+                    // This may be the change that the last beacon announced.
                     if self.take(&change) && self.read_at.is_some() && !self.judge(reports.borrow().as_deref()) {
                         return;
                     }
@@ -187,11 +187,11 @@ impl Watcher {
         }
     }
 
-    /// Applies a change that auth signed, and ignores any other; gives whether it is one.
+    /// Applies a change that auth signed, and ignores any other; returns `true` if it was applied.
     fn take(&mut self, change: &Message) -> bool {
         let Some(key) = change.subject.strip_prefix(CHANGE) else { return false };
         let header = |name: &str| change.headers.as_ref()?.get(name).map(|value| value.as_str());
-        // The trace of a key that is gone. Entries end by themselves, by the time that they say.
+        // The marker of a removed key. Entries expire by their own time limit.
         if header("KV-Operation").is_some() || header("Nats-Marker-Reason").is_some() {
             return false;
         }
@@ -209,21 +209,21 @@ impl Watcher {
             return false;
         }
         self.list.put(target, terms);
-        // A header says where it is in the stream. The digest of the next beacon proves that.
+        // A header names its position in the stream. The digest of the next beacon verifies it.
         if let Some(sequence) = header("Nats-Sequence").and_then(|text| text.parse().ok()) {
             self.state.changes.note(sequence, key, &change.payload);
         }
         true
     }
 
-    /// Judges a beacon; `false` if everything has to be read anew.
+    /// Evaluates a beacon; returns `false` if everything must be read again.
     fn judge(&mut self, report: Option<&Report>) -> bool {
         let Some((report, progress)) = report.and_then(|it| Some((it, it.buckets.get(BUCKET)?))) else { return true };
         match self.state.judge(progress) {
             Verdict::Complete => {
                 self.read_at = None;
                 let age = Duration::from_millis(self.clock.unix_millis().saturating_sub(report.at));
-                // It is complete as of then, and never as of later than now.
+                // The list is complete as of that time, and never as of a later time than now.
                 if let Some(moment) = std::time::Instant::now().checked_sub(age) {
                     self.list.confirm(moment);
                     if let Some(ask_at) = (Instant::now() + self.wait()).checked_sub(age) {
@@ -249,7 +249,8 @@ impl Watcher {
         self.patience + spread(self.patience / 2)
     }
 
-    /// Asks the leader how far the bucket has come, and reads what is missing; `false` if it is another bucket.
+    /// Requests the last sequence from the leader, and reads the missing records; returns `false` if it is another
+    /// bucket.
     async fn catch_up(&mut self) -> bool {
         let began = Instant::now();
         let before = self.state.complete;
@@ -322,7 +323,7 @@ mod tests {
     use super::*;
     use crate::watch::Window;
 
-    /// A state that is complete up to 10, and changes after it.
+    /// Creates a state that is complete up to 10, with later changes.
     fn state(changes: &[(u64, &str)]) -> State {
         let mut state = State { created: 1, complete: 10, changes: Changes::default() };
         changes.iter().for_each(|(sequence, key)| state.changes.note(*sequence, key, b"v"));
@@ -344,7 +345,7 @@ mod tests {
             let mut state = state(lacking);
             assert_eq!((state.judge(&beacon), state.complete), (Verdict::Behind, 10), "{lacking:?}");
         }
-        // A valid change that somebody sends again in the place of the one that was lost.
+        // A valid change that an attacker replays instead of the lost one.
         assert_eq!(state(&[(11, "a"), (12, "a")]).judge(&beacon), Verdict::Behind);
     }
 

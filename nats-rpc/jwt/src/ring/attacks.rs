@@ -69,7 +69,7 @@ fn jwt_header_07_11_an_unknown_or_retired_key_is_refused() {
     let guard = guard(&[&known]);
     assert_eq!(guard.verify(&retired.sign(&claims())).unwrap_err(), JwtRejection::UnknownKeyId);
     assert!(guard.verify(&known.sign(&claims())).is_ok());
-    // Signed by another key than it names.
+    // A token signed by another key than its key id names.
     let impostor = retired.sign_with(&known.header(), &claims());
     assert_eq!(guard.verify(&impostor).unwrap_err(), JwtRejection::Signature);
 }
@@ -106,7 +106,7 @@ fn jwt_header_13_a_key_of_another_purpose_signs_no_access_token() {
     let guard = guard(&[&gateway, &auth]);
     let header = json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": "gw" }).to_string();
     assert_eq!(guard.verify(&gateway.sign_with(&header, &claims())).unwrap_err(), JwtRejection::Type);
-    // Even with its own type: a guard for access tokens wants the type of access tokens.
+    // Its own type does not help: a guard for access tokens requires the type of access tokens.
     let own = gateway.sign(&claims_with(json!({ "iss": "gateway" })));
     assert_eq!(guard.verify(&own).unwrap_err(), JwtRejection::Type);
     assert!(guard.verify(&auth.sign(&claims())).is_ok());
@@ -189,7 +189,7 @@ fn a_key_is_used_from_its_beginning_to_its_end_and_what_was_verified_before_ends
 
     use super::super::testing::{NOW, at};
 
-    // Beside another one that is in use: alone, nothing could be verified.
+    // Another key is in use as well: otherwise no token could be verified.
     let (key, other) = (Key::ed25519("k"), Key::ed25519("other"));
     let mut document: Value = serde_json::from_slice(&document(1, &[&key, &other])).unwrap();
     document["keys"][0]["not_before"] = (NOW + 100).into();
@@ -206,7 +206,7 @@ fn a_key_is_used_from_its_beginning_to_its_end_and_what_was_verified_before_ends
         let expected = if used { Ok(()) } else { Err(JwtRejection::KeyNotInUse) };
         assert_eq!(guard.verify(&token).map(drop), expected, "{after}");
     }
-    // A heartbeat prolongs it.
+    // A heartbeat extends it.
     document["version"] = 2.into();
     document["keys"][0]["not_after"] = (NOW + 300).into();
     ring.replace(document.to_string().as_bytes()).unwrap();
@@ -231,10 +231,10 @@ fn without_a_key_in_use_no_token_is_told_from_another() {
     let judge = || [&good, &forged].map(|token| guard.verify(token).map(drop));
     let unknown = [Err(JwtRejection::NoKeys); 2];
     assert_eq!((judge(), readiness.check().is_ok()), (unknown, false), "a ring that was provisioned");
-    // One for another type of token verifies none of these.
+    // A key for another token type verifies none of these.
     ring.replace(published.to_string().as_bytes()).unwrap();
     assert_eq!((judge(), readiness.check().is_ok()), ([Ok(()), Err(JwtRejection::UnknownKeyId)], true));
-    // It has ended, as where no instance of auth has run for long.
+    // It has expired, as if no instance of auth had run for long.
     hand.step_to(NOW + 205);
     assert_eq!((judge(), readiness.check().is_ok()), (unknown, false));
     published["version"] = 3.into();
@@ -244,7 +244,7 @@ fn without_a_key_in_use_no_token_is_told_from_another() {
     // All were retired.
     ring.replace(&document(4, &[&gateways])).unwrap();
     assert_eq!((judge(), readiness.check().is_ok()), (unknown, false));
-    // What is no token at all is 401 in any case.
+    // A malformed token is a 401 in any case.
     assert_eq!(guard.verify("e30.e30.AAAA").unwrap_err(), JwtRejection::Header);
     let secret = JwtGuard::<UserClaims>::new(super::super::testing::config()).unwrap();
     assert!(nats_rpc::Guard::readiness(&secret).is_none(), "a secret is always there");

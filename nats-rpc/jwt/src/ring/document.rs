@@ -1,4 +1,4 @@
-//! A key document as it is published.
+//! A key document as published.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 use super::KeyRingError;
 use crate::jwk;
 
-/// By how much a version may be ahead of its revision. Beyond what instances write in years, whose count goes on
-/// where a bucket was made anew.
+/// The maximum lead of a version over its revision. It exceeds the writes of many years, as versions continue when a
+/// bucket is recreated.
 const LEAD: u64 = 1 << 32;
 
 /// All keys of a ring, replaced as a whole.
@@ -18,14 +18,14 @@ pub(crate) struct Document {
     pub(crate) keys: Vec<Entry>,
 }
 
-/// One public key with what it may be used for. Times in seconds since 1970.
+/// One public key with its permitted use. Times in seconds since 1970.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) kid: String,
     pub(crate) alg: String,
     pub(crate) typ: String,
     pub(crate) iss: String,
-    /// Who published it; for people.
+    /// The instance that published it; for operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) instance: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,10 +36,10 @@ pub(crate) struct Entry {
 }
 
 impl Document {
-    /// Whether its version can be honest where it is found at `revision` of its bucket.
+    /// Checks that its version is plausible for `revision` of its bucket.
     ///
-    /// Each change counts both up by one, and the revision is nats-server's word and not the writer's. So however
-    /// high a version somebody chooses, the next honest one is above it, for verifiers of any age.
+    /// Each change increments both, and nats-server sets the revision, not the writer. So however high a version an
+    /// attacker writes, the next honest one is above it, for verifiers of any age.
     pub(crate) fn check_version(&self, revision: u64) -> Result<(), KeyRingError> {
         if self.version > revision.saturating_add(LEAD) {
             return Err(KeyRingError::Version { found: self.version, revision });
@@ -57,22 +57,22 @@ impl Document {
 }
 
 impl Entry {
-    /// When its use begins; at once unless it says so.
+    /// Returns the start of its use; without one, the key may be used at once.
     pub(crate) fn not_before(&self) -> u64 {
         self.not_before.unwrap_or(0)
     }
 
-    /// When its use ends; never unless it says so.
+    /// Returns the end of its use; without one, the use never ends.
     pub(crate) fn not_after(&self) -> u64 {
         self.not_after.unwrap_or(u64::MAX)
     }
 
-    /// Returns `true` if its key is of a known kind and no key generation makes it, so that verifiers leave it out.
+    /// Returns `true` if its key is of a known kind and no key generation produces it, so that verifiers omit it.
     pub(crate) fn is_weak(&self) -> bool {
         jwk::verifying_key(self).err().is_some_and(|reason| !reason.is_unknown_kind())
     }
 
-    /// Whether whatever `self` verifies, `later` verifies too.
+    /// Returns `true` if `later` verifies every token that `self` verifies.
     pub(crate) fn outlived_by(&self, later: &Self) -> bool {
         (&self.alg, &self.typ, &self.iss, self.jwk.get()) == (&later.alg, &later.typ, &later.iss, later.jwk.get())
             && later.not_before() <= self.not_before()
@@ -94,7 +94,7 @@ mod tests {
             let refused = KeyRingError::Version { found: version, revision };
             assert_eq!(check(version, revision), Err(refused), "{version} at {revision}");
         }
-        // Whatever is taken, the next change of it is taken as well.
+        // If a document is accepted, so is the next change of it.
         assert_eq!(check(LEAD + 8, 8), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-/// Why a key document was refused as a whole; the keys in use stay.
+/// The reason why a key document was rejected as a whole; the keys in use stay.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyRingError {
@@ -10,18 +10,18 @@ pub enum KeyRingError {
     Stale {
         /// The version in use.
         current: u64,
-        /// The version of the refused document.
+        /// The version of the rejected document.
         found: u64,
     },
-    /// In a ring that is [followed](super::KeyRing::watch), its version is higher than any that was counted up to.
+    /// In a [watched](super::KeyRing::watch) ring, its version is implausibly far ahead of the bucket's revision.
     #[error("key document of version {found} cannot be, as it is but change {revision} of its bucket")]
     Version {
-        /// The version of the refused document.
+        /// The version of the rejected document.
         found: u64,
-        /// The revision of the bucket that it was found at.
+        /// The bucket's revision of the document.
         revision: u64,
     },
-    /// A private or symmetric key was published: an alarm, not a nuisance.
+    /// A private or symmetric key was published: a security incident.
     #[error("key {kid:?} holds private or symmetric key material")]
     PrivateKey {
         /// The key's id.
@@ -33,12 +33,12 @@ pub enum KeyRingError {
         /// The id.
         kid: String,
     },
-    /// In a ring that is [followed](super::KeyRing::watch), a key is called by something else than its thumbprint.
+    /// In a [watched](super::KeyRing::watch) ring, a key id is not the key's thumbprint.
     #[error("key {kid:?} is not called by its RFC 7638 thumbprint, {thumbprint:?}")]
     KeyId {
-        /// What it is called.
+        /// Its key id.
         kid: String,
-        /// What it should be called.
+        /// Its thumbprint.
         thumbprint: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What brings newer documents to a ring.
+//! The source of a ring's newer documents.
 
 use std::any::Any;
 use std::fmt;
@@ -15,7 +15,7 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// `asked` is told when the ring should be looked up out of turn; `source` is kept.
+    /// Creates a feed. `asked` is notified when the ring should be read out of turn; `source` is kept alive.
     pub(crate) fn new(asked: Arc<Notify>, source: impl Any + Send + Sync) -> Self {
         Self { asked, _source: Box::new(source) }
     }
@@ -26,26 +26,26 @@ impl Feed {
 }
 
 impl KeyRing {
-    /// Keeps `feed` for as long as the ring is in use; the first one stays.
+    /// Keeps `feed` as long as the ring is in use; the first one stays.
     pub(crate) fn fed_by(self, feed: Feed) -> Self {
         let _ = self.0.feed.set(feed);
         self
     }
 
-    /// Has the ring looked up out of turn, as after one's own change of it.
+    /// Requests a read of the ring out of turn, for example after an own change.
     pub(crate) fn look_up(&self) {
         if let Some(feed) = self.0.feed.get() {
             feed.ask();
         }
     }
 
-    /// A ring that does not keep itself alive; for its feed.
+    /// Returns a ring that does not keep itself alive; for its feed.
     pub(crate) fn downgrade(&self) -> WeakKeyRing {
         WeakKeyRing(Arc::downgrade(&self.0))
     }
 }
 
-/// A ring for as long as somebody else uses it.
+/// A weak reference to a ring.
 #[derive(Clone)]
 pub(crate) struct WeakKeyRing(Weak<Inner>);
 

@@ -1,4 +1,4 @@
-//! What a ring holds at a time, and how a document becomes it.
+//! The contents of a ring, and their construction from a document.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use crate::keys::{VerifyingKey, is_sound_key_id};
 pub(super) struct Keys {
     pub(super) document: Arc<Document>,
     pub(super) by_id: HashMap<Box<str>, Arc<VerifyingKey>>,
-    /// Counts the documents that took something away from the one before.
+    /// Counts the documents that removed or restricted a key of the previous one.
     pub(super) generation: u64,
-    /// The ids of keys that were left out, each with the reason.
+    /// The ids of omitted keys, each with the reason.
     left_out: Vec<(Box<str>, Unusable)>,
 }
 
-/// What keys may be called.
+/// The permitted key ids.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyIds {
-    /// Whatever their owner likes.
+    /// Any id.
     Any,
-    /// By their RFC 7638 thumbprint alone, so that a name is of one key for ever.
+    /// Only the key's RFC 7638 thumbprint, so that an id belongs to one key forever.
     Thumbprints,
 }
 
@@ -63,7 +63,7 @@ impl Keys {
         Ok(Self { document: Arc::new(document), by_id, generation: 0, left_out })
     }
 
-    /// Reports the keys that were left out, once a document is in use.
+    /// Logs the omitted keys, once a document is in use.
     pub(super) fn report(&self) {
         for (kid, reason) in &self.left_out {
             match reason.is_unknown_kind() {
@@ -73,15 +73,15 @@ impl Keys {
         }
     }
 
-    /// Returns `true` if a key was left out that nobody honest publishes.
+    /// Returns `true` if a key was omitted that no honest instance publishes.
     pub(super) fn has_weak(&self) -> bool {
         self.left_out.iter().any(|(_, reason)| !reason.is_unknown_kind())
     }
 
-    /// These keys, as those that follow `earlier`.
+    /// Returns these keys as the successors of `earlier`.
     ///
-    /// A key that is added, or may be used for longer, changes no verdict, so that what was verified stays
-    /// known: auth instances prolong their keys every minute.
+    /// An added key, or a longer period of use, changes no result, so the cache stays valid: auth instances extend
+    /// their keys every minute.
     pub(super) fn after(&self, earlier: &Self) -> Self {
         let stays = |entry: &Entry| self.document.entry(&entry.kid).is_some_and(|later| entry.outlived_by(later));
         let loses = !earlier.document.keys.iter().all(stays);

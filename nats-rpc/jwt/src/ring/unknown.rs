@@ -1,4 +1,4 @@
-//! What tokens of unknown keys may cost.
+//! Limits the cost of tokens with unknown key ids.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-/// How long a key may be waited for; all who wait share one such time.
+/// The maximum wait for a key; all waiting requests share one wait.
 pub(crate) const WAIT: Duration = Duration::from_millis(250);
-/// How often one such time may begin, and the ring be asked for out of turn.
+/// The minimum interval between such waits, and between reads of the ring out of turn.
 pub(crate) const EVERY: Duration = Duration::from_secs(10);
-/// How many requests may wait at once; what waits occupies a place in its handler's queue.
+/// The maximum number of waiting requests; each occupies a place in its handler's queue.
 const WAITERS: usize = 64;
 
-/// Decides who waits for an unknown key, until when, and who asks for it.
+/// Decides which requests wait for an unknown key, until when, and which one triggers the read.
 ///
-/// A key may be newer than the document that this process has, so the first token that names an unknown
-/// one opens a window of 250 ms, in which it and others wait for a newer document. After that nobody waits
-/// until 10 s have passed: a flood of made-up key ids costs one look-up in that time, and a glance each.
+/// A key may be newer than the known document. So the first token with an unknown key id opens a window of 250 ms, in
+/// which it and others wait for a newer document. Then no request waits until 10 s have passed: a flood of made-up key
+/// ids costs one read in that time, and one comparison each.
 pub(crate) struct Unknown {
     opened: Mutex<Option<Instant>>,
     places: Semaphore,
@@ -26,7 +26,7 @@ pub(crate) struct Unknown {
 /// A place in a window.
 pub(crate) struct Waiting<'a> {
     pub(crate) until: Instant,
-    /// Whether this one opened the window, and should ask.
+    /// `true` if this request opened the window, and should trigger the read.
     pub(crate) first: bool,
     _place: SemaphorePermit<'a>,
 }
@@ -45,7 +45,7 @@ impl Unknown {
     }
 
     fn window(&self, now: Instant) -> Option<(Instant, bool)> {
-        // One time stamp cannot be left half-changed, so poison is no reason to stop.
+        // A single time stamp cannot be left half-changed, so poison is harmless.
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         match *opened {
             Some(at) if now < at + WAIT => Some((at + WAIT, false)),

@@ -1,4 +1,4 @@
-//! Tokens that anybody can forge, of public keys that no key generation makes.
+//! Tokens forged without a private key, for public keys that no key generation produces.
 
 use std::collections::HashSet;
 
@@ -29,17 +29,17 @@ pub(crate) fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-/// A key whose public half is `point`; nobody has a private one.
+/// Creates a key with the public half `point`; no private half exists.
 fn weak(point: &[u8]) -> Key {
     let x = URL_SAFE_NO_PAD.encode(point);
     let kid = thumbprint([("crv", "Ed25519"), ("kty", "OKP"), ("x", &x)]).unwrap();
     Key { kid, jwk: json!({ "kty": "OKP", "crv": "Ed25519", "x": x }), ..Key::ed25519("replaced") }
 }
 
-/// Different tokens that `key` verifies, made without a private key.
+/// Returns different tokens that `key` verifies, made without a private key.
 ///
-/// With a scalar of zero a signature holds where its point is minus the hash times the key, which has at most eight
-/// values: about one guess in eight is right.
+/// With a scalar of zero, a signature is valid if its point is minus the hash times the key, which has at most eight
+/// values: about one guess in eight succeeds.
 fn forge(key: &Key, point: &[u8], count: usize) -> Vec<String> {
     let decoding = DecodingKey::from_ed_der(point);
     let guesses = (0..).flat_map(|jti| SMALL_ORDER.map(|guess| (jti, bytes(guess))));
@@ -54,7 +54,7 @@ fn forge(key: &Key, point: &[u8], count: usize) -> Vec<String> {
     tokens.into_iter().collect()
 }
 
-/// Without the check of keys, all 32 are taken.
+/// Without the check of keys, all 32 would be accepted.
 #[test]
 fn forged_tokens_of_small_order_keys_are_rejected() {
     let (mut outcomes, mut published) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! The attacks on tokens, each named by its id and each beside a token that differs in that alone.
+//! The attacks on tokens. Each has an id and a valid token that differs in one detail.
 
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};

@@ -1,14 +1,14 @@
-//! Asking auth for a beacon out of turn.
+//! Requests a beacon out of turn from auth.
 
 use bytes::Bytes;
 use nats_rpc::Connection;
 
 use super::report::ASK;
 
-/// Asks the instances of auth to tell watchers at once how far the buckets have come.
+/// Requests the auth instances to announce the progress of the buckets to watchers at once.
 ///
-/// It is for a change that no instance of auth made, as by a command. Where buckets are watched by consumers, it does
-/// nothing. If it fails, the next beacon tells.
+/// It is for a change by another program than an auth instance, such as a command. Where consumers watch the buckets,
+/// it does nothing. If it fails, the next beacon announces the change.
 pub(crate) async fn ask_for_beacon(connection: &Connection) {
     if connection.auth_js_api_prefix().is_none() {
         return;

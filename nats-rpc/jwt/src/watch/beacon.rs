@@ -1,4 +1,4 @@
-//! Publishing the beacon.
+//! Publishes the beacon.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
@@ -21,35 +21,35 @@ use crate::jwks::{JwksBucket, KeyPurpose, KeysError, RING, ROTATE};
 use crate::revocation::{BUCKET, CHANGES};
 use crate::{Clock, Document};
 
-/// Additional delay of an instance that did not publish the last beacon: one beacon serves all.
+/// The additional delay of an instance that did not publish the last beacon: one beacon serves all.
 const OTHERS_LATER: Duration = Duration::from_millis(250);
-/// Within this time the instances reply to a request for a beacon; the first one is enough.
+/// The time within which the instances reply to a request for a beacon; the first reply is sufficient.
 const ASKED: Duration = Duration::from_millis(50);
-/// Time for which a change of the leader may be in transit.
+/// The maximum transit time of a leader's change.
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
-/// Time limit for making a beacon.
+/// The time limit for creating a beacon.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Number of beacons that a window reaches back, so that one may be lost.
+/// The number of beacons that a window reaches back, so that one may be lost.
 const REACH: usize = 3;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Publishes each two seconds how far the buckets that decide trust have come, until it is dropped.
+/// Publishes the progress of the buckets that decide trust every two seconds, until it is dropped.
 ///
-/// It is for an auth service in an account of its own
-/// ([`NatsConfig::auth_js_api_prefix`](nats_rpc::NatsConfig::auth_js_api_prefix)); without that it does nothing. By the
-/// beacons each service knows that it has missed nothing, without asking the leader of a bucket. One beacon is for
-/// all: an instance that hears one of another instance publishes none. A key that is published, retired, or to be
-/// rotated is told at once.
+/// It is for an auth service with its own account
+/// ([`NatsConfig::auth_js_api_prefix`](nats_rpc::NatsConfig::auth_js_api_prefix)); otherwise it does nothing. By the
+/// beacons each service can check that it has missed nothing, without a request to the leader of a bucket. One beacon
+/// serves all: an instance that receives one of another instance publishes none. A key that is published, retired, or
+/// due for rotation is announced at once.
 ///
-/// A beacon is at `watch.auth_beacon`; [`ChangeSigner`] signs it. It needs `STREAM.INFO` and `STREAM.MSG.GET` of the
-/// streams `KV_auth_rev`, `KV_auth_jwks` and `KV_gw_jwks`, and `DIRECT.GET` of the first.
+/// The beacon's subject is `watch.auth_beacon`; [`ChangeSigner`] signs it. It requires `STREAM.INFO` and
+/// `STREAM.MSG.GET` of the streams `KV_auth_rev`, `KV_auth_jwks` and `KV_gw_jwks`, and `DIRECT.GET` of the first.
 #[derive(Debug)]
 #[must_use = "it publishes as long as it is kept"]
 pub struct TrustBeacon(Option<AbortHandle>);
 
 impl TrustBeacon {
-    /// Starts to publish.
+    /// Starts publishing.
     ///
     /// # Errors
     /// [`KeysError::Bucket`] or [`KeysError::NotProvisioned`] if a bucket cannot be opened.
@@ -96,12 +96,12 @@ struct Beacon {
     signer: ChangeSigner,
     clock: Clock,
     bucket: KvBucket,
-    /// Creation time of the stream of the revocations.
+    /// The creation time of the revocations' stream.
     created: i64,
-    /// Up to this sequence all changes of it are in `changes`.
+    /// The sequence up to which all its changes are in `changes`.
     complete: u64,
     changes: Changes,
-    /// The last sequences that the latest beacons told, of any instance.
+    /// The last sequences of the latest beacons, of any instance.
     reported: VecDeque<u64>,
     rings: Vec<Ring>,
     /// The time in the last beacon of this instance.
@@ -132,7 +132,7 @@ impl Beacon {
         let hub = self.hub.clone();
         let mut reports = hub.reports();
         let signer = self.signer.clone();
-        // The time of a request that no beacon has answered.
+        // The time of an unanswered request for a beacon.
         let mut asked = None;
         let mut due = Instant::now() + spread(ASKED);
         loop {
@@ -170,7 +170,7 @@ impl Beacon {
                     let made = tokio::time::timeout(LIMIT, self.make(changes)).await;
                     let published = match made.map_err(BoxError::from).flatten() {
                         Ok(Some(beacon)) => nats.publish(SUBJECT, beacon.into()).await.map_err(BoxError::from),
-                        // The key comes in a moment, and is told of then.
+                        // The key arrives soon and is announced then.
                         Ok(None) => Ok(()),
                         Err(error) => Err(error),
                     };
@@ -182,7 +182,7 @@ impl Beacon {
         }
     }
 
-    /// Notes a change of the revocations. In the account of auth, only auth publishes there.
+    /// Records a change of the revocations. In the account of auth, only auth publishes there.
     fn hear(&mut self, change: &Message) {
         let header = |name: &str| change.headers.as_ref()?.get(name).map(|value| value.as_str());
         let key = change.subject.strip_prefix(CHANGES.trim_end_matches('>'));
@@ -197,7 +197,7 @@ impl Beacon {
         }
     }
 
-    /// Notes how far a beacon said that the revocations had come.
+    /// Records the progress of the revocations according to a beacon.
     fn note(&mut self, report: &Report) {
         if let Some(progress) = report.buckets.get(BUCKET)
             && progress.created == self.created
@@ -209,9 +209,10 @@ impl Beacon {
         }
     }
 
-    /// The next beacon; `None` while no key is published.
+    /// Returns the next beacon, or `None` while no key is published.
     async fn make(&mut self, changes: &mut Subscriber) -> Result<Option<Vec<u8>>, BoxError> {
-        // Before the leaders are asked: a list that is complete up to their replies was complete now.
+        // Read before the requests to the leaders: a list that is complete up to their replies was complete at this
+        // time.
         let at = self.clock.unix_millis();
         let mut buckets = BTreeMap::new();
         buckets.insert(BUCKET.to_owned(), self.revocations(changes).await?);
@@ -249,7 +250,7 @@ impl Beacon {
         Ok(Progress { created, last, changed: None, window })
     }
 
-    /// Reads what was not heard, up to `last`.
+    /// Reads the changes that were not received, up to `last`.
     async fn read(&mut self, handles: &KvHandles, last: u64) -> Result<(), BoxError> {
         self.changes.forget(self.complete, last);
         let changes = &mut self.changes;
@@ -263,7 +264,7 @@ impl Beacon {
     }
 }
 
-/// A key ring, as far as it was read.
+/// A key ring, as last read.
 struct Ring {
     bucket: JwksBucket,
     name: &'static str,
@@ -288,7 +289,7 @@ impl Ring {
             let (document, _) = self.bucket.read(RING).await?;
             let (_, rotated) = self.bucket.read(ROTATE).await?;
             let document = document.and_then(|document| serde_json::from_slice::<Document>(&document).ok());
-            // Not only prolonged, as far as can be told.
+            // The last sequence, unless keys were only extended, as far as known.
             let changed = match &self.known {
                 Some(known) if known.created == created && known.rotated == rotated => {
                     match (&known.document, &document) {

@@ -1,4 +1,4 @@
-//! The beacons that a process receives, verified once for all its watchers.
+//! Receives the beacons for a process and verifies them once for all its watchers.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::limit::ReadLimit;
 use super::report::{Report, ReportError, SUBJECT};
 use crate::{Clock, DetachedVerifier, KeyRing, SecretKey, SignatureError, WeakKeyRing};
 
-/// Tolerated lead of auth's clock, in milliseconds; beacons further ahead prove nothing.
+/// The tolerated lead of auth's clock, in milliseconds; beacons further ahead prove nothing.
 const MOST_AHEAD: u64 = 5_000;
 
 /// Receives the beacons of auth until it is dropped.
@@ -27,15 +27,15 @@ pub(crate) struct Hub {
 #[derive(Debug)]
 struct Shared {
     verifier: DetachedVerifier,
-    /// The ring that the beacons are verified by; none with a secret.
+    /// The ring that verifies the beacons; none with a secret.
     ring: Option<WeakKeyRing>,
-    /// Told of each signature of a key that the ring does not have.
+    /// Notified of each signature with a key that the ring does not have.
     unknown: Notify,
     clock: Clock,
 }
 
 impl Hub {
-    /// Verifies by `ring`, which it has look for keys that it does not know.
+    /// Verifies with `ring`, and requests reads of it for unknown keys.
     pub(crate) fn of_ring(connection: &Connection, ring: &KeyRing) -> Arc<Self> {
         let hub = Self::start(connection, DetachedVerifier::ring(ring), Some(ring.downgrade()));
         connection.slot().set(&hub);
@@ -46,7 +46,7 @@ impl Hub {
         Self::start(connection, DetachedVerifier::secret(secret), None)
     }
 
-    /// The hub of this connection and its ring, if one runs.
+    /// Returns the hub of this connection and its ring, if one runs.
     pub(crate) fn running(connection: &Connection) -> Option<(Arc<Self>, KeyRing)> {
         let hub = connection.slot().get::<Self>()?;
         let ring = hub.shared.ring.as_ref()?.upgrade()?;
@@ -60,7 +60,7 @@ impl Hub {
         Arc::new(Self { shared, reports, task })
     }
 
-    /// The newest beacon, and each that follows.
+    /// Returns a receiver of the newest beacon and later ones.
     pub(crate) fn reports(&self) -> watch::Receiver<Option<Arc<Report>>> {
         self.reports.clone()
     }
@@ -110,7 +110,7 @@ async fn run(connection: Connection, shared: Arc<Shared>, reports: watch::Sender
                 () = look_up => {
                     due = None;
                     let Some(ring) = shared.ring.as_ref().and_then(WeakKeyRing::upgrade) else { continue };
-                    // Judged by the look-up before, as this one has yet to come.
+                    // Evaluates the previous read, as the result of this one has not arrived yet.
                     limit.note(Instant::now(), ring.version() != version);
                     version = ring.version();
                     ring.look_up();
@@ -118,13 +118,13 @@ async fn run(connection: Connection, shared: Arc<Shared>, reports: watch::Sender
             }
         }
         if connection.generation() == generation {
-            // The client has ended; the one that takes its place is on its way.
+            // The client has ended; its replacement is being created.
             connection.wait_for_renewal(generation).await;
         }
     }
 }
 
-/// Subscribes, however long that takes.
+/// Subscribes, and retries until that succeeds.
 pub(crate) async fn subscribed(nats: &async_nats::Client, subject: &'static str) -> Subscriber {
     loop {
         match nats.subscribe(subject).await {
@@ -137,7 +137,7 @@ pub(crate) async fn subscribed(nats: &async_nats::Client, subject: &'static str)
     }
 }
 
-/// Hands on a beacon that auth signed, if it is newer than the one before.
+/// Forwards a beacon that auth signed, if it is newer than the one before.
 fn accept(shared: &Shared, reports: &watch::Sender<Option<Arc<Report>>>, beacon: &[u8]) -> Result<(), &'static str> {
     let now = shared.clock.unix_millis();
     let report = match Report::verified(beacon, &shared.verifier, now / 1_000) {
@@ -156,11 +156,11 @@ fn accept(shared: &Shared, reports: &watch::Sender<Option<Arc<Report>>>, beacon:
     if is_newer {
         reports.send_replace(Some(Arc::new(report)));
     }
-    // An older one is a replay, or of an instance that was slower; it proves nothing.
+    // An older one is a replay, or comes from a slower instance; it proves nothing.
     Ok(())
 }
 
-/// Counts messages that are not accepted, and logs them at most once a minute.
+/// Counts rejected messages, and logs them at most once a minute.
 #[derive(Debug, Default)]
 pub(crate) struct Refused {
     count: u64,

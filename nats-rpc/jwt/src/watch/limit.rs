@@ -1,22 +1,22 @@
-//! The moments at which a process may read.
+//! Limits the reads of a process.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The shortest time between two reads for the same suspicion.
+/// The minimum interval between two reads for the same reason.
 const EVERY: Duration = Duration::from_secs(2);
-/// The longest, where reads bring nothing new.
+/// The maximum interval, reached while reads bring nothing new.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// A random duration up to `most`, so that thousands of processes do not read at the same instant.
+/// Returns a random duration up to `most`, so that thousands of processes do not read at the same instant.
 pub(crate) fn spread(most: Duration) -> Duration {
     most.mul_f64(fastrand::f64())
 }
 
-/// Allows a read at most each two seconds, less often while reads are in vain.
+/// Allows a read at most every two seconds, and fewer while reads bring nothing new.
 ///
-/// Messages that somebody forges could start reads. They are in vain, so they become rare.
+/// Forged messages could start reads. Such reads bring nothing new, so they become rare.
 #[derive(Debug, Default)]
 pub(crate) struct ReadLimit {
     last: Option<Instant>,
@@ -24,14 +24,14 @@ pub(crate) struct ReadLimit {
 }
 
 impl ReadLimit {
-    /// The first moment from `now` on at which a read may begin: soon, but not for all processes at once.
+    /// Returns the first instant from `now` on at which a read may begin: soon, but not for all processes at once.
     pub(crate) fn next(&self, now: Instant, share: f64) -> Instant {
         let soon = now + Duration::from_millis(100).mul_f64(1.0 + share);
         let every = crate::doubled::doubled(EVERY, self.in_vain, LONGEST);
         self.last.map_or(soon, |last| soon.max(last + every.mul_f64(1.0 + share / 2.0)))
     }
 
-    /// Notes a read that began at `now`, and whether it brought anything.
+    /// Records a read that began at `now`, and whether it brought anything new.
     pub(crate) fn note(&mut self, now: Instant, brought: bool) {
         self.last = Some(now);
         self.in_vain = if brought { 0 } else { self.in_vain.saturating_add(1) };

@@ -1,22 +1,22 @@
-//! Watching the buckets that decide trust without a consumer on the server.
+//! Watches the buckets that decide trust without a consumer on the server.
 //!
-//! nats-server allows a stream 1,000 consumers by default, so a consumer for each process ends at 1,000 processes. Here
-//! a process subscribes to two core subjects: the changes of `auth_rev`, which nats-server republishes, and a beacon
-//! that auth publishes each two seconds. Both are signed by auth.
+//! nats-server allows 1,000 consumers per stream by default, so a consumer for each process ends at 1,000 processes.
+//! Instead, a process subscribes to two core subjects: the changes of `auth_rev`, which nats-server republishes, and a
+//! beacon that auth publishes every two seconds. Auth signs both.
 //!
 //! - A change with a valid signature is applied as it arrives. Any other is ignored.
-//! - A beacon says how far each bucket has come. It proves that nothing is missing, or starts a read.
+//! - A beacon contains the progress of each bucket. It proves that nothing is missing, or starts a read.
 //! - A key ring changes only by a read of its bucket.
 //!
-//! So a message that somebody forges changes nothing and costs the leader nothing; one that is lost costs one read.
+//! So a forged message changes nothing and costs the leader nothing; a lost one costs one read.
 //!
 //! - `hub`: the beacons that a process receives, verified once for all its watchers.
-//! - `report`: what a beacon says, and its form on the wire.
+//! - `report`: the content of a beacon, and its form on the wire.
 //! - `window`: the changes between two beacons, and the digest that proves them complete.
-//! - `ask`: asking auth for a beacon out of turn.
-//! - `beacon`: publishing the beacon.
+//! - `ask`: requests a beacon out of turn from auth.
+//! - `beacon`: publishes the beacon.
 //!
-//! The watchers are beside what they watch: `revocation/watch.rs` and `jwks/watch.rs`.
+//! The watchers are next to the watched types: `revocation/watch.rs` and `jwks/watch.rs`.
 
 mod ask;
 mod beacon;
@@ -36,5 +36,5 @@ pub(super) use self::report::Window;
 pub(super) use self::report::{Progress, Report};
 pub(super) use self::window::Changes;
 
-/// Interval of beacons.
+/// The interval of beacons.
 pub(super) const BEACON_EVERY: Duration = Duration::from_secs(2);

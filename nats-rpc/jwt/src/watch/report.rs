@@ -1,7 +1,7 @@
 //! The content of a beacon, and its form on the wire.
 //!
-//! `<key id>.<signature>.<JSON>`: the first two in base64url, the key id empty where there is a static secret. What is
-//! signed is the line `nats-rpc beacon 1` and the JSON as it is sent.
+//! `<key id>.<signature>.<JSON>`: the first two in base64url, the key id empty with a static secret. The signed text
+//! is the line `nats-rpc beacon 1` and the JSON as sent.
 
 use std::collections::BTreeMap;
 
@@ -12,31 +12,31 @@ use crate::{DetachedVerifier, SignatureError};
 
 /// The subject of beacons.
 pub(super) const SUBJECT: &str = "watch.auth_beacon";
-/// The subject at which auth is asked for a beacon out of turn.
+/// The subject of requests for a beacon out of turn.
 pub(super) const ASK: &str = "watch.auth_beacon.ask";
 const KIND: &[u8] = b"nats-rpc beacon 1\n";
 
-/// Progress of the buckets at an instant, as an auth instance read it from their leaders.
+/// The progress of the buckets at a point in time, as an auth instance read it from their leaders.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// Time at which the leaders were asked, by auth's clock, in milliseconds since 1970.
+    /// The time of the requests to the leaders, by auth's clock, in milliseconds since 1970.
     pub(crate) at: u64,
-    /// By the name of the bucket.
+    /// Keyed by the name of the bucket.
     pub(crate) buckets: BTreeMap<String, Progress>,
 }
 
-/// Progress of one bucket.
+/// The progress of one bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Progress {
-    /// Creation time of its stream, in nanoseconds since 1970; it tells streams of one name apart.
+    /// The creation time of its stream, in nanoseconds since 1970; it distinguishes streams of one name.
     pub(crate) created: i64,
     /// The last sequence of the stream.
     pub(crate) last: u64,
-    /// Of a key ring: the last sequence at which a key was added or taken away, or a rotation was asked for. What
-    /// came after it only prolongs keys.
+    /// Of a key ring: the last sequence at which a key was added or removed, or a rotation was requested. Later
+    /// changes only extend keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) changed: Option<u64>,
-    /// Of the revocations: what came since an earlier beacon.
+    /// Of the revocations: the changes since an earlier beacon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) window: Option<Window>,
 }
@@ -58,14 +58,14 @@ pub(super) enum ReportError {
 }
 
 impl Report {
-    /// The beacon, signed; `None` while no key is published.
+    /// Returns the signed beacon, or `None` while no key is published.
     pub(super) fn signed(&self, signer: &DetachedSigner) -> Result<Option<Vec<u8>>, serde_json::Error> {
         let json = serde_json::to_vec(self)?;
         let signed = signer.sign(&[KIND, &json].concat(), self.at / 1_000);
         Ok(signed.map(|(kid, signature)| [format!("{kid}.{signature}.").as_bytes(), &json].concat()))
     }
 
-    /// Reads a beacon that auth signed, at `now` in seconds since 1970.
+    /// Parses and verifies a beacon of auth, at `now` in seconds since 1970.
     pub(super) fn verified(beacon: &[u8], verifier: &DetachedVerifier, now: u64) -> Result<Self, ReportError> {
         let mut parts = beacon.splitn(3, |byte| *byte == b'.');
         let mut text = || parts.next().and_then(|part| std::str::from_utf8(part).ok()).ok_or(ReportError::Malformed);

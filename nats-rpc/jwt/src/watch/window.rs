@@ -1,8 +1,8 @@
-//! The changes of a bucket that were received, and a digest of those between two sequences.
+//! The received changes of a bucket, and a digest of those between two sequences.
 //!
-//! A message that was republished says its sequence in a header that auth did not sign. So the sequence alone proves
-//! nothing: a valid change of yesterday could be sent again under the sequence of one that was lost. The digest that a
-//! beacon carries covers sequence, key and value of all changes since an earlier beacon.
+//! A republished message carries its sequence in a header that auth did not sign. So the sequence alone proves
+//! nothing: an old valid change could be replayed under the sequence of a lost one. The digest in a beacon covers
+//! sequence, key and value of all changes since an earlier beacon.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// Number of remembered changes; about 100 kB.
+/// The number of stored changes; about 100 kB.
 const CAPACITY: usize = 2_048;
 
 /// The latest changes, by their sequences.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     known: BTreeMap<u64, Change>,
-    /// Up to here nothing is remembered.
+    /// No change up to this sequence is stored.
     floor: u64,
 }
 
@@ -28,12 +28,12 @@ struct Change {
 }
 
 impl Changes {
-    /// Nothing, of a stream of which nothing up to `floor` is known.
+    /// Creates an empty window of a stream; no change up to `floor` is known.
     pub(crate) fn after(floor: u64) -> Self {
         Self { known: BTreeMap::new(), floor }
     }
 
-    /// Notes that `key` got `value` at `sequence`. The first that says so stays.
+    /// Records that `key` got `value` at `sequence`. The first record of a sequence stays.
     pub(crate) fn note(&mut self, sequence: u64, key: &str, value: &[u8]) {
         if sequence <= self.floor {
             return;
@@ -48,15 +48,15 @@ impl Changes {
         }
     }
 
-    /// Replaces whatever is remembered of the sequences after `after` up to `last`, which were read once more.
+    /// Removes the records of the sequences after `after` up to `last`, which were read again.
     pub(crate) fn forget(&mut self, after: u64, last: u64) {
         self.known.retain(|sequence, _| !(after < *sequence && *sequence <= last));
     }
 
-    /// The digest of the last change of each key after `after`, up to and including `last`; `None` if not all of
-    /// them are remembered.
+    /// Returns the digest of the last change of each key after `after`, up to and including `last`; `None` if not all
+    /// of them are stored.
     ///
-    /// Only the last, as a read of the bucket finds no other.
+    /// Only the last change of a key counts, as a read of the bucket finds no other.
     pub(crate) fn digest(&self, after: u64, last: u64) -> Option<String> {
         if after < self.floor || after > last {
             return None;

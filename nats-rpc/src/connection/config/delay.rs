@@ -1,10 +1,10 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// The longest pause between two reconnects to a server; jitter comes on top.
+/// The longest pause between two reconnect attempts to a server, before jitter.
 const MAX: Duration = Duration::from_millis(100);
 
-/// Doubles from 1 ms to the cap; the jitter keeps a fleet from knocking in step.
+/// Doubles from 1 ms to the maximum; the jitter prevents many clients from reconnecting simultaneously.
 pub(super) fn reconnect_delay(attempt: usize) -> Duration {
     if attempt <= 1 {
         return Duration::ZERO;
@@ -14,7 +14,7 @@ pub(super) fn reconnect_delay(attempt: usize) -> Duration {
     delay + delay.mul_f64(jitter())
 }
 
-/// A number from 0 to 1 that differs from call to call; nothing rests on its quality.
+/// Returns a number from 0 to 1 that differs from call to call. No security depends on its quality.
 fn jitter() -> f64 {
     (RandomState::new().hash_one(0_u8) % 1_000) as f64 / 1_000.0
 }

@@ -5,39 +5,40 @@ use super::{HeaderFilter, KvApiPrefixes, NatsConfig, NatsConfigError, Tls};
 use crate::secret_var::{SecretVarError, file_of, secret_var};
 
 impl NatsConfig {
-    /// Reads the environment.
+    /// Reads the configuration from environment variables.
     ///
     /// | variable | is | default |
     /// |---|---|---|
-    /// | `NATS_URL` | one server or several, separated by commas; `tls://` insists on TLS | `nats://127.0.0.1:4222` |
+    /// | `NATS_URL` | one server or several, separated by commas; `tls://` requires TLS | `nats://127.0.0.1:4222` |
     /// | `NATS_NKEY_SEED` | the seed of a user's nkey | |
     /// | `NATS_CREDS` | the path of a credentials file: a user's JWT and nkey | |
     /// | `NATS_TOKEN` | a token | |
     /// | `NATS_USER`, `NATS_PASSWORD` | a user's name and password | |
-    /// | `NATS_CA` | a PEM file: the only authorities believed, in place of the system's; insists on TLS | |
-    /// | `NATS_CERT`, `NATS_KEY` | PEM files: the certificate to show to the server, and its key; insists on TLS | |
-    /// | `NATS_TLS` | `auto`: as the server wishes; `require`: no connection without; `first`: before the server's first word, for `handshake_first` | `auto` |
-    /// | `NATS_INBOX_PREFIX` | the subject below which answers arrive | `_INBOX_` and the name of service or gateway, else `_INBOX` |
+    /// | `NATS_CA` | a PEM file: the only trusted authorities, instead of the system's; requires TLS | |
+    /// | `NATS_CERT`, `NATS_KEY` | PEM files: the client certificate and its key; requires TLS | |
+    /// | `NATS_TLS` | `auto`: as the server requires; `require`: always; `first`: before the server's first message, for `handshake_first` | `auto` |
+    /// | `NATS_INBOX_PREFIX` | the subject below which replies arrive | `_INBOX_` and the name of service or gateway, else `_INBOX` |
     /// | `NATS_REPLY_PREFIXES` | further inbox prefixes of peers, separated by commas; see [`reply_prefix`](Self::reply_prefix) | |
     /// | `NATS_HEADER_FILTER` | when messages with unreadable headers are filtered out: `auto`, `always` or `never`; see [`HeaderFilter`](crate::HeaderFilter) | `auto` |
-    /// | `AUTH_JS_API_PREFIX` | where this account imports the JetStream API of auth's account, such as `AUTHJS`; for auth itself `$JS.API`; see [`auth_js_api_prefix`](Self::auth_js_api_prefix) | none: auth has no account of its own |
-    /// | `NATS_KV_API_PREFIXES` | the KV buckets of other accounts, `bucket=prefix` separated by commas; see [`kv_api_prefix`](Self::kv_api_prefix) | none: each is in the own account |
-    /// | `NATS_CONNECT_TIMEOUT_MS` | how long a start waits for a server | 30000 |
+    /// | `AUTH_JS_API_PREFIX` | the subject at which this account imports the JetStream API of auth's account, such as `AUTHJS`; for auth itself `$JS.API`; see [`auth_js_api_prefix`](Self::auth_js_api_prefix) | none: auth has no account of its own |
+    /// | `NATS_KV_API_PREFIXES` | the KV buckets of other accounts, `bucket=prefix` separated by commas; see [`kv_api_prefix`](Self::kv_api_prefix) | none: all buckets are in the connection's own account |
+    /// | `NATS_CONNECT_TIMEOUT_MS` | how long startup waits for a server | 30000 |
     ///
-    /// At most one login may be set, that of `NATS_URL` (`nats://user:password@host`, `nats://token@host`) among them. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a
-    /// file that holds the value, so that it need not stand in the environment. Blanks around a secret are cut
-    /// off, in a file and in a variable. An empty variable counts as none. No value is ever printed.
+    /// At most one login may be set; credentials in `NATS_URL` (`nats://user:password@host`, `nats://token@host`)
+    /// count as one. `NATS_NKEY_SEED_FILE`, `NATS_TOKEN_FILE` and `NATS_PASSWORD_FILE` name a file that holds the
+    /// value, so that the environment need not contain it. Whitespace around a secret is removed, in a file and in a
+    /// variable. An empty variable counts as unset. Values are never printed.
     ///
     /// # Errors
     /// - [`NatsConfigError::Variable`]: a variable's value cannot be used.
-    /// - [`NatsConfigError::Incomplete`]: one of a pair is set without the other, two logins are, or a value
+    /// - [`NatsConfigError::Incomplete`]: one variable of a pair is missing, or two logins are set, or both a value
     ///   and its file.
-    /// - [`NatsConfigError::File`]: a file of a value cannot be read.
+    /// - [`NatsConfigError::File`]: the file that holds a value cannot be read.
     pub fn from_env() -> Result<Self, NatsConfigError> {
         Self::from_vars(|name| std::env::var(name).ok())
     }
 
-    /// As [`from_env`](Self::from_env), by way of `vars`.
+    /// Reads the configuration like [`from_env`](Self::from_env), with `vars` as the source of variables.
     ///
     /// # Errors
     /// As [`from_env`](Self::from_env).
@@ -102,7 +103,7 @@ fn login(var: &impl Fn(&str) -> Option<String>) -> Result<Option<Login>, NatsCon
     Ok(login)
 }
 
-/// The value of `name`, or what the file holds that `name` with `_FILE` names.
+/// Returns the value of `name`, or the content of the file that the variable `name` with `_FILE` names.
 fn secret(var: &impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<String>, NatsConfigError> {
     let by_file = file_of(name);
     secret_var(var, name).map_err(|error| match error {

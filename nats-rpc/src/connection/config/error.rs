@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-/// A setting that cannot be used; no value is repeated, as it may be a secret.
+/// A setting that cannot be used. The error never contains the value, as that may be a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NatsConfigError {
@@ -11,10 +11,10 @@ pub enum NatsConfigError {
     Variable {
         /// The variable.
         name: &'static str,
-        /// What its value should be.
+        /// The expected form of the value.
         wanted: &'static str,
     },
-    /// Settings that do not make sense together; the text says which and how to mend them.
+    /// Contradictory or incomplete settings; the text names them and the fix.
     #[error("{0}")]
     Incomplete(String),
     /// A server's URL cannot be parsed.
@@ -24,7 +24,7 @@ pub enum NatsConfigError {
     )]
     #[non_exhaustive]
     Url {
-        /// What the parser said.
+        /// The parser's error.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The credentials file cannot be used.
@@ -33,7 +33,7 @@ pub enum NatsConfigError {
     Credentials {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
     /// A file that a variable names cannot be read.
@@ -44,7 +44,7 @@ pub enum NatsConfigError {
         name: String,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }

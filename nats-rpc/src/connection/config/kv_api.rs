@@ -36,7 +36,7 @@ impl KvApiPrefixes {
         entries.map(Self).ok_or(NatsConfigError::Variable { name: NAME, wanted })
     }
 
-    /// The prefix of the API that has `bucket`; `None`: the account's own.
+    /// Returns the prefix of the JetStream API that has `bucket`; `None` for the account's own.
     pub fn of(&self, bucket: &str) -> Option<&str> {
         self.0.get(bucket).map(String::as_str)
     }

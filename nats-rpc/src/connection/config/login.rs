@@ -4,7 +4,7 @@ use async_nats::ConnectOptions;
 
 use super::NatsConfigError;
 
-/// How a connection says whose it is.
+/// The credentials of a connection.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Login {
     User { name: String, password: String },
@@ -14,11 +14,11 @@ pub(super) enum Login {
 }
 
 impl Login {
-    /// Logs in with this.
+    /// Adds these credentials to the options.
     ///
     /// # Errors
-    /// If the seed is none, or the credentials file cannot be used: found here, it is said by name and at
-    /// once, where async-nats would only fail to sign.
+    /// If the seed is invalid, or the credentials file cannot be used. This check names the cause immediately;
+    /// async-nats would only fail to sign.
     pub(super) fn apply(&self, options: ConnectOptions) -> Result<ConnectOptions, NatsConfigError> {
         Ok(match self {
             Self::User { name, password } => options.user_and_password(name.clone(), password.clone()),

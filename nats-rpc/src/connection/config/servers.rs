@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 use super::NatsConfigError;
 use super::login::Login;
 
-/// The servers of a list of URLs, and the login that the URLs hold.
+/// The servers of a list of URLs, and the credentials in the URLs.
 pub(super) struct Servers {
     /// The addresses without credentials.
     pub(super) addresses: Vec<ServerAddr>,
@@ -17,12 +17,12 @@ impl Servers {
     /// Reads URLs that are separated by commas.
     ///
     /// # Errors
-    /// If a URL cannot be read or two URLs hold different credentials, and if no server is named. No part of a URL is
-    /// repeated in the error: what looks like a host can be a part of a password.
+    /// If a URL cannot be read, if two URLs hold different credentials, or if the list names no server. The error
+    /// contains no part of a URL, because the apparent host can be a part of a password.
     pub(super) fn parse(urls: &str) -> Result<Self, NatsConfigError> {
         let mut servers = Self { addresses: Vec::new(), login: None };
         for (index, url) in urls.split(',').map(str::trim).filter(|url| !url.is_empty()).enumerate() {
-            // A comma in a password makes two URLs of one; the second has no scheme.
+            // A comma in a password splits one URL into two; the second has no scheme.
             if index > 0 && url.contains('@') && !url.contains("://") {
                 return Err(unreadable("a URL with credentials must begin with its scheme".to_owned()));
             }
@@ -45,10 +45,10 @@ impl Servers {
     }
 }
 
-/// Takes the credentials out of a URL: `user:password@`, or `token@`.
+/// Removes the credentials from a URL: `user:password@`, or `token@`.
 fn split(address: ServerAddr) -> Result<(ServerAddr, Option<Login>), NatsConfigError> {
     let mut url = address.into_inner();
-    // The rest of a password with a slash, a question mark or a number sign.
+    // The rest of a password that contains a slash, a question mark or a number sign.
     if [Some(url.path()), url.query(), url.fragment()].into_iter().flatten().any(|part| part.contains('@')) {
         return Err(unreadable("an `@` follows the host".to_owned()));
     }
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(addresses, ["nats://a:1", "tls://b"]);
     }
 
-    /// Each password has a character that URLs give a meaning to.
+    /// Each password contains a character that has a meaning in URLs.
     #[test]
     fn unreadable_urls_are_errors_without_credentials() {
         let urls = [

@@ -4,28 +4,28 @@ use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
 
-/// A connection that broke this often within [`WINDOW`] breaks of something that it receives.
+/// The number of breaks within [`WINDOW`] after which received data is assumed to be the cause.
 const FLAPS: usize = 3;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Last observed state of an async-nats client. It is asked for, as a flood drops events.
+/// The last observed state of an async-nats client. It is polled, because a flood of messages can drop events.
 #[derive(Default)]
 pub(super) struct Sight {
-    /// Number of its connects.
+    /// The number of its connects.
     connects: u64,
     is_down: bool,
-    /// Instant at which it was seen to be connected again.
+    /// The instants at which a reconnect was observed.
     returns: VecDeque<Instant>,
 }
 
-/// Difference between two observations.
+/// The difference between two observations.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Nothing,
-    /// For the first time.
+    /// The first connect.
     Connected,
     Disconnected,
-    /// It connected again; where its break had not been seen, it was too short.
+    /// The client reconnected. `unseen_break` is `true` if the break was too short to be observed.
     Reconnected {
         unseen_break: bool,
     },
@@ -43,7 +43,7 @@ impl Sight {
         let was_down = std::mem::replace(&mut self.is_down, false);
         let is_first = std::mem::replace(&mut self.connects, connects) == 0;
         if news > 0 {
-            // async-nats counts a connection before it says that it stands, so the state is not looked at now.
+            // async-nats counts a connection before it reports it as connected, so the state is ignored here.
             let returns = news - u64::from(is_first);
             for _ in 0..returns.min(FLAPS as u64) {
                 self.returns.push_back(now);
@@ -60,7 +60,7 @@ impl Sight {
         if self.is_down && !was_down { Seen::Disconnected } else { Seen::Nothing }
     }
 
-    /// Returns `true` if it came back several times in short order.
+    /// Returns `true` if the client reconnected several times within a short time.
     pub(super) fn is_flapping(&self, now: Instant) -> bool {
         self.returns.len() == FLAPS && self.returns.iter().all(|returned| now.duration_since(*returned) <= WINDOW)
     }
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(sight.note(true, 1, now), Seen::Nothing);
         assert_eq!(sight.note(false, 1, now), Seen::Disconnected);
         assert_eq!(sight.note(false, 1, now), Seen::Nothing);
-        // Counted already, and not yet said.
+        // Already counted, but not yet reported as connected.
         assert_eq!(sight.note(false, 2, now), Seen::Reconnected { unseen_break: false });
         assert_eq!(sight.note(true, 2, now), Seen::Nothing);
         assert_eq!(sight.note(true, 3, now), Seen::Reconnected { unseen_break: true });

@@ -6,13 +6,13 @@ use async_nats::rustls::{ClientConfig, RootCertStore};
 
 use crate::connection::NatsConfig;
 
-/// Makes the same of the settings as async-nats does for a connection of its own.
+/// Builds the same TLS configuration as async-nats does for its own connections.
 ///
 /// # Errors
-/// If a file of `config`, or the system's authorities, cannot be read.
+/// If a file of `config`, or the system's certificate authorities, cannot be read.
 pub(super) async fn client_config(config: &NatsConfig) -> io::Result<ClientConfig> {
     let config = config.clone();
-    // It reads files.
+    // The function reads files.
     tokio::task::spawn_blocking(move || make(&config)).await?
 }
 
@@ -25,7 +25,7 @@ fn make(config: &NatsConfig) -> io::Result<ClientConfig> {
             }
         }
         None => {
-            // A system without authorities is one without TLS: a handshake then fails, and says so.
+            // Without system authorities, the handshake fails with an error that says so.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }

@@ -14,24 +14,24 @@ use super::tls;
 use crate::connection::NatsConfig;
 use crate::connection::config::Tls;
 
-/// Time limit for one server to accept a connection. Shorter than async-nats waits for the relay, so that the next
-/// server gets its turn.
+/// The time limit for one server to accept a connection. It is shorter than async-nats' own timeout for the relay, so
+/// that the next server is tried in time.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-/// Number of remembered servers.
+/// The number of remembered servers.
 const MOST_SERVERS: usize = 64;
-/// Usual size of a first line, in bytes.
+/// The usual size of a first line, in bytes.
 const LINE: usize = 4 * 1024;
-/// Longest first line, in bytes.
+/// The longest accepted first line, in bytes.
 const LINE_LIMIT: usize = 1024 * 1024;
 
-/// The servers behind a relay, and how they are connected to.
+/// The servers behind a relay, and the TLS settings for them.
 pub(super) struct Upstream {
-    /// Name of the connection on nats-server.
+    /// The name of the connection on nats-server.
     pub(super) name: Option<String>,
     tls: Tls,
     encrypts: bool,
     rustls: Arc<rustls::ClientConfig>,
-    /// The next one to try stands first.
+    /// The servers; the first is the next one to try.
     servers: Mutex<Vec<ServerAddr>>,
 }
 
@@ -52,10 +52,10 @@ impl Upstream {
         })
     }
 
-    /// Connects to the first server that answers; returns its `INFO` without what is the relay's own concern.
+    /// Connects to the first reachable server; returns its `INFO` without the fields that concern only the relay.
     ///
     /// # Errors
-    /// Those of the last server, if none answers.
+    /// The error of the last server, if none is reachable.
     pub(super) async fn connect(&self) -> io::Result<(Value, Box<dyn Socket>)> {
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut last = io::Error::other("no server is named");
@@ -86,7 +86,7 @@ impl Upstream {
             return alone(&received).map(|()| (info, Box::new(socket) as _));
         }
         let info = read_info(&mut socket, &mut received).await?;
-        // Clear text behind it is not the server's: the server waits for the client.
+        // Clear text behind `INFO` cannot be the server's: the server waits for the client.
         alone(&received)?;
         let asked = info.get("tls_required").and_then(Value::as_bool).unwrap_or(false);
         Ok(match self.encrypts || server.tls_required() || asked {
@@ -100,7 +100,7 @@ impl Upstream {
         TlsConnector::from(self.rustls.clone()).connect(name, socket).await
     }
 
-    /// Takes the other servers of a cluster for ones to try.
+    /// Adds the other servers of the cluster to the list.
     fn discover(&self, info: &Value) {
         let urls = info.get("connect_urls").and_then(Value::as_array).into_iter().flatten();
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -125,10 +125,10 @@ fn alone(received: &BytesMut) -> io::Result<()> {
     }
 }
 
-/// Reads a line without its end; what came behind it stays in `received`.
+/// Reads a line without its line end; further bytes stay in `received`.
 ///
 /// # Errors
-/// If the connection ends, or the line is too long or no text.
+/// If the connection ends, or the line is too long or not text.
 pub(super) async fn read_line(socket: &mut (impl AsyncRead + Unpin), received: &mut BytesMut) -> io::Result<String> {
     loop {
         if let Some(end) = memchr::memmem::find(received, b"\r\n") {

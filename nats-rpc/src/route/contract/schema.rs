@@ -1,4 +1,4 @@
-//! The shapes of types that have `JsonSchema`.
+//! Schemas of types that implement `JsonSchema`.
 
 use futures::Stream;
 use schemars::generate::SchemaSettings;
@@ -20,19 +20,19 @@ impl<T: Described> Describe for &Shape<T> {
     }
 }
 
-/// What a handler answers with is what it returns if it succeeds.
+/// A handler replies with the value that it returns on success.
 impl<T: Described, E> Describe for &&Shape<Result<T, E>> {
     fn answered(&self) -> Option<String> {
         Some(hash(&T::answered()))
     }
 }
 
-/// What has a schema, and streams of it.
+/// A type with a schema, or a stream of such a type.
 trait Described {
-    /// What can be read as it.
+    /// Returns the schema for decoding.
     fn taken() -> Value;
 
-    /// What it is written as.
+    /// Returns the schema for encoding.
     fn answered() -> Value;
 }
 
@@ -60,7 +60,7 @@ where
     }
 }
 
-/// The schema of `T`, without what is said to people alone, and without the names of types.
+/// Returns the schema of `T`, without annotations for human readers and without the names of types.
 fn schema<T: JsonSchema>(settings: SchemaSettings) -> Value {
     let mut settings = settings;
     settings.inline_subschemas = true;
@@ -75,20 +75,20 @@ fn schema<T: JsonSchema>(settings: SchemaSettings) -> Value {
     schema.to_value()
 }
 
-/// What says nothing about which JSON is valid.
+/// Keywords that do not affect which JSON is valid.
 const ANNOTATIONS: [&str; 7] = ["title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"];
 
-/// The first 64 bits of the schema's SHA-256, in hexadecimal digits.
+/// Returns the first 64 bits of the schema's SHA-256, in hexadecimal digits.
 fn hash(schema: &Value) -> String {
     let mut text = String::new();
     write(schema, &mut text);
     Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The lists of a schema whose order means nothing.
+/// Lists in a schema whose order has no meaning.
 const UNORDERED: [&str; 6] = ["required", "enum", "type", "anyOf", "oneOf", "allOf"];
 
-/// Writes equal schemas alike, in whatever order types have their fields and maps keep their keys.
+/// Writes equal schemas identically, whatever the order of a type's fields and of a map's keys.
 fn write(value: &Value, text: &mut String) {
     match value {
         Value::Object(fields) => {
@@ -135,7 +135,7 @@ mod tests {
     use crate::extract::{Payload, State};
     use crate::route::Contract;
 
-    /// The hash of a payload.
+    /// Returns the hash of a payload.
     fn taken<T: JsonSchema>() -> String {
         hash(&<T as Described>::taken())
     }
@@ -235,7 +235,7 @@ mod tests {
         assert_ne!(hash(&OneWay::taken()), hash(&OneWay::answered()));
     }
 
-    /// As the macros write it.
+    /// Creates a shape in the same way as the macros.
     macro_rules! shape {
         ($type:ty) => {
             (&&&Shape::<$type>::new())

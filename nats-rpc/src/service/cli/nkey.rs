@@ -4,10 +4,10 @@ use std::path::Path;
 
 use nkeys::KeyPair;
 
-/// Writes the seed of a new user's nkey to a new file that its owner alone can read; gives the public half.
+/// Writes the seed of a new user nkey to a new file that only its owner can read; returns the public key.
 ///
 /// # Errors
-/// If the file is there already, or cannot be written.
+/// If the file already exists, or cannot be written.
 pub(super) fn write_new(path: &Path) -> io::Result<String> {
     let pair = KeyPair::new_user();
     let seed = pair.seed().map_err(io::Error::other)?;

@@ -1,15 +1,15 @@
-//! Log lines for connections that async-nats ends by a panic.
+//! Log lines for connections that end by a panic of async-nats.
 
 use std::panic;
 use std::time::Instant;
 
 use crate::log_limit::LogLimit;
 
-/// The folder of async-nats' sources, as the places of its panics name it.
+/// The directory of async-nats' sources, as the locations of its panics name it.
 const ASYNC_NATS: &str = "async-nats-";
 
-/// Writes a line a second at most in place of a backtrace for each such panic: a peer can cause one with each message
-/// that it sends. All other panics are told as before.
+/// Replaces the backtrace of such panics by at most one log line per second: a peer can cause one panic with each
+/// message that it sends. All other panics are reported as before.
 pub(super) fn log_those_of_async_nats() {
     let told = panic::take_hook();
     let limit = LogLimit::default();

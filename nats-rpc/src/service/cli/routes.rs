@@ -1,6 +1,7 @@
 use crate::route::{Entry, Kind};
 
-/// Subject, handler, guards, queue group, hashes of payload and answer, and place of each handler, in columns.
+/// Formats a table of the handlers: subject, handler, guards, queue group, hashes of payload and reply, and source
+/// location.
 pub(super) fn routes_table(entries: &[Entry]) -> String {
     let header = ["SUBJECT", "KIND", "HANDLER", "GUARDS", "QUEUE", "PAYLOAD", "ANSWER", "AT"].map(str::to_owned);
     let rows = entries.iter().map(|entry| {

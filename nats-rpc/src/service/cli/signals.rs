@@ -1,4 +1,4 @@
-/// SIGTERM and ctrl-c.
+/// The signals SIGTERM and Ctrl-C.
 pub(super) struct Signals {
     #[cfg(unix)]
     terminate: Option<tokio::signal::unix::Signal>,
@@ -12,7 +12,7 @@ impl Signals {
         }
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) {
         let interrupt = async {
             if tokio::signal::ctrl_c().await.is_err() {

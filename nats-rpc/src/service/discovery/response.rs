@@ -1,4 +1,4 @@
-//! The answers of ADR-32 in their JSON, field for field.
+//! The replies of ADR-32 as JSON, field for field.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(super) struct StatsResponse<'a> {
     pub(super) endpoints: Vec<EndpointStats<'a>>,
 }
 
-/// Times are whole nanoseconds.
+/// The statistics of one endpoint. Times are whole nanoseconds.
 #[derive(Serialize)]
 pub(super) struct EndpointStats<'a> {
     pub(super) name: &'a str,
@@ -55,20 +55,20 @@ pub(super) struct EndpointStats<'a> {
     pub(super) data: StatsData,
 }
 
-/// What ADR-32 leaves to the service.
+/// The service-specific part of the statistics, which ADR-32 leaves open.
 #[derive(Serialize)]
 pub(super) struct StatsData {
     pub(super) shed: u64,
     pub(super) expired: u64,
     pub(super) unexpected: u64,
     pub(super) rejected_reply_subjects: u64,
-    /// Requests by their time from arrival to answer.
+    /// Requests grouped by their time from arrival to reply.
     pub(super) latency: Vec<Bucket>,
 }
 
 #[derive(Serialize)]
 pub(super) struct Bucket {
-    /// `None` for the last one, which has no bound.
+    /// The upper bound; `None` for the last bucket.
     pub(super) up_to_ms: Option<u64>,
     pub(super) requests: u64,
 }

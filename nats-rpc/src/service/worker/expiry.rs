@@ -1,4 +1,4 @@
-//! How requests end without their handlers: at their deadlines, or when the stop has waited long enough.
+//! The end of requests without their handlers: at their deadlines, or when shutdown has reached its limit.
 
 use std::future::Future;
 use std::task::Context;
@@ -10,7 +10,7 @@ use crate::error::RpcError;
 use crate::message::Preface;
 
 impl Worker<'_> {
-    /// Ends what is past its deadline, running or waiting.
+    /// Ends the requests past their deadline, running or waiting.
     pub(super) fn expire(&mut self, cx: &mut Context<'_>) {
         while self.ticking && self.tick.as_mut().poll(cx).is_ready() {
             self.now = Instant::now();
@@ -20,7 +20,7 @@ impl Worker<'_> {
             for index in 0..self.slots.len() {
                 let slot = &self.slots[index];
                 let late = slot.exchange.as_ref().is_some_and(|exchange| exchange.deadline <= now);
-                // No stream has an end but its deadline that it is sure to reach.
+                // Only the deadline is certain to end a stream.
                 if late && (slot.stream.is_some() || !self.endpoint.route.entry.route.run_to_completion) {
                     self.cancel(index, RpcError::deadline_exceeded("the handler did not finish by the deadline"));
                 } else if slot.stream.is_some() {
@@ -44,7 +44,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Turns away everything that runs or waits: the stop has reached its limit.
+    /// Rejects all running and waiting requests: shutdown has reached its limit.
     pub(in crate::service) fn abandon(&mut self) {
         self.now = Instant::now();
         let error = || RpcError::unavailable("the service stopped before the handler finished");
@@ -56,7 +56,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Cancels the handler in a slot and answers in its place.
+    /// Cancels the handler in a slot and replies instead of it.
     pub(super) fn cancel(&mut self, index: usize, error: RpcError) {
         let slot = &mut self.slots[index];
         let Some(exchange) = &slot.exchange else { return };

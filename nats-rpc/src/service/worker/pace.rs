@@ -1,10 +1,10 @@
-//! How a loop notices that messages come faster than its handlers take them.
+//! Overload detection: notices when messages arrive faster than the handlers process them.
 //!
-//! A handler that waits for something shows it: its slots fill, then the backlog. One that only computes is
-//! done at its first poll, so neither ever fills, and what it cannot keep up with would wait unseen in the
-//! channel of the subscription. The loop therefore works in slices. If two in a row end before the
-//! subscription was seen empty, it is behind: between further slices it takes everything that waits into the
-//! backlog, and what finds no place there is answered 503.
+//! A handler that waits for I/O shows the overload: its slots fill, then the backlog. A CPU-bound handler completes in
+//! its first poll, so neither ever fills, and the excess messages would accumulate unnoticed in the channel of the
+//! subscription. The loop therefore works in slices. If two slices in a row end before the subscription was empty, the
+//! loop is behind. Between further slices it then moves all waiting messages into the backlog, and replies 503 to
+//! those that exceed it.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -16,33 +16,33 @@ use tokio::task::coop;
 
 use super::Worker;
 
-/// How long handlers run before the rest of the thread has a turn.
+/// The time that handlers run before other tasks of the thread get a turn.
 const SLICE: Duration = Duration::from_millis(10);
-/// What is done within this time is no surplus, however many requests it is.
+/// Requests that the handler finishes within this time are not excess, however many they are.
 const SHORT_WAIT: Duration = Duration::from_millis(50);
-/// How many messages are taken in before handlers have their turn again, as more may come for ever.
+/// The maximum number of messages moved between two slices, as more may arrive without end.
 const INTAKE: usize = 1_024;
 
-/// Where a loop stands between being idle and being behind.
+/// The state of a loop between idle and behind.
 pub(super) struct Pace {
     phase: Phase,
-    /// When the slice began, and how many requests had been finished then; `None` before it has begun.
+    /// The start of the slice and the number of requests finished before it; `None` before the slice begins.
     began: Option<(Instant, u64)>,
-    /// When the slice is over: all that a request costs is a look at it.
+    /// The end of the slice; each request costs only one comparison with it.
     until: Instant,
-    /// How many requests are finished in a [`SHORT_WAIT`], as the last slice showed.
+    /// The number of requests that the handler finishes in a [`SHORT_WAIT`], at the rate of the last slice.
     quick: usize,
-    /// How many messages were taken in since it ended.
+    /// The number of messages moved since the slice ended.
     taken_in: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The subscription was seen empty since the last slice ended.
+    /// The subscription was empty at least once since the last slice ended.
     UpToDate,
-    /// A slice has ended since then. It may be the machine that was busy elsewhere.
+    /// One slice has ended since then. The machine may have been busy with other work.
     Late,
-    /// So has another: all that waits is taken in before the next one.
+    /// A second slice has ended too: all waiting messages are moved before the next one.
     Behind,
 }
 
@@ -51,7 +51,7 @@ impl Pace {
         Self { phase: Phase::UpToDate, began: None, until: now, quick: 0, taken_in: 0 }
     }
 
-    /// Begins a slice, unless one is under way that was only interrupted.
+    /// Begins a slice, unless an interrupted one continues.
     fn begin(&mut self, now: Instant, finished: u64) {
         if self.began.is_none() {
             self.began = Some((now, finished));
@@ -59,7 +59,7 @@ impl Pace {
         }
     }
 
-    /// Whether the slice is over.
+    /// Returns `true` if the slice is over.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         now >= self.until
     }
@@ -67,7 +67,7 @@ impl Pace {
     /// Ends the slice.
     fn end(&mut self, now: Instant, finished: u64) {
         if let Some((began, before)) = self.began.take() {
-            // A slice that is over has taken time.
+            // A slice that is over has a nonzero duration.
             let rate = finished.wrapping_sub(before) as f64 / now.duration_since(began).as_secs_f64();
             self.quick = (rate * SHORT_WAIT.as_secs_f64()) as usize;
         }
@@ -77,7 +77,7 @@ impl Pace {
         };
     }
 
-    /// The subscription was seen empty.
+    /// Records that the subscription was empty.
     fn caught_up(&mut self) {
         self.phase = Phase::UpToDate;
         self.began = None;
@@ -85,7 +85,7 @@ impl Pace {
 }
 
 impl Worker<'_> {
-    /// Begins a slice, or goes on with one; `false` if the intake before it is interrupted.
+    /// Begins or continues a slice; returns `false` if the intake before it is interrupted.
     pub(super) fn begin_slice(&mut self, cx: &mut Context<'_>) -> bool {
         if self.pace.began.is_none() && self.pace.phase == Phase::Behind && self.take_in(cx).is_pending() {
             return false;
@@ -94,22 +94,23 @@ impl Worker<'_> {
         true
     }
 
-    /// Ends a slice: the rest of the thread has a turn, its connection among them.
+    /// Ends a slice: the other tasks of the thread get a turn, including its connection.
     #[cold]
     pub(super) fn end_slice(&mut self, cx: &mut Context<'_>) {
         self.pace.end(self.now, self.endpoint.counters.finished_so_far());
-        // Unlike a plain wake-up, this lets the runtime look for input and timers before it comes back.
+        // Unlike a plain wake-up, this lets the runtime poll I/O and timers before the task runs again.
         let _ = pin!(tokio::task::yield_now()).poll(cx);
     }
 
-    /// Notes that the subscription has brought nothing, which it also says where the task has used up its turn.
+    /// Records that the subscription returned no message. It also returns none if the task has exhausted its coop
+    /// budget; that case is ignored.
     pub(super) fn rest(&mut self) {
         if coop::has_budget_remaining() {
             self.pace.caught_up();
         }
     }
 
-    /// Takes what waits in the subscription into the backlog, and turns away what finds no place there.
+    /// Moves the waiting messages of the subscription into the backlog, and rejects those that exceed it.
     #[cold]
     fn take_in(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.pace.taken_in < INTAKE && self.open && !self.outbox.is_full() {
@@ -118,7 +119,7 @@ impl Worker<'_> {
                     self.pace.taken_in += 1;
                     self.now = Instant::now();
                     if !self.is_unexpected(&message) {
-                        // A handler whose slots are full is one that waits: only the count holds for it.
+                        // A handler whose slots are full waits for I/O: only the configured backlog applies to it.
                         let quick = if self.has_room() { self.pace.quick } else { 0 };
                         self.queue(message, self.endpoint.backlog.max(quick));
                     }
@@ -138,7 +139,7 @@ impl Worker<'_> {
 mod tests {
     use super::*;
 
-    /// A pace after slices of 10 ms, in each of which `finished` requests were finished.
+    /// Returns the pace after `count` slices of 10 ms, with `finished` requests finished in each.
     fn after_slices(count: u64, finished: u64) -> Pace {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);

@@ -1,4 +1,4 @@
-//! Messages whose reply subject this service does not publish to.
+//! Messages whose reply subject the service rejects.
 
 use async_nats::Message;
 
@@ -6,8 +6,8 @@ use super::Worker;
 use crate::route::Kind;
 
 impl Worker<'_> {
-    /// Returns `true` if the message is a request whose reply subject is rejected. Such a request is dropped before its
-    /// handler, and before any error could be sent there. An event is handled, without the reply subject.
+    /// Returns `true` if the message is a request whose reply subject is rejected. Such a request is dropped before
+    /// its handler runs and before any error is sent there. An event is handled, without the reply subject.
     #[inline]
     pub(super) fn rejects_reply_subject(&self, message: &mut Message) -> bool {
         match &message.reply {

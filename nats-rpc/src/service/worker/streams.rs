@@ -1,4 +1,4 @@
-//! How a loop drives the streams that its handlers answered with.
+//! The streams of a loop: polling, pings, and their end.
 
 use std::task::Context;
 use std::time::Instant;
@@ -9,16 +9,16 @@ use crate::reply::BoxReplyStream;
 use crate::service::arena::cut;
 use crate::service::stream::{Step, Streamed};
 
-/// How many items of one stream are sent before others have their turn.
+/// The number of items of one stream that are sent before other streams get a turn.
 const BURST: usize = 32;
 
 impl Worker<'_> {
-    /// Goes on with the stream that the handler in a slot answered with.
+    /// Begins the stream that the handler in a slot replied with.
     #[cold]
     pub(super) fn begin_stream(&mut self, index: usize, items: BoxReplyStream) {
         let slot = &mut self.slots[index];
         let Some(exchange) = &slot.exchange else { return };
-        // The handler may have taken long.
+        // The handler may have taken long, so the caller's authentication is checked again.
         let window = match exchange.window().and_then(|window| exchange.check_validity(&items).map(|()| window)) {
             Ok(window) => window,
             Err(error) => {
@@ -35,12 +35,12 @@ impl Worker<'_> {
         self.drive_stream(index);
     }
 
-    /// Sends what the stream in a slot has and its caller takes.
+    /// Sends the available items of the stream in a slot, as far as the caller accepts them.
     #[cold]
     pub(super) fn drive_stream(&mut self, index: usize) {
         for _ in 0..BURST {
             if !self.outbox.is_empty() {
-                // The connection takes nothing; the stream waits rather than fill memory.
+                // The connection accepts nothing; the stream waits instead of filling memory.
                 self.stalled.push(index);
                 return;
             }
@@ -72,7 +72,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Asks the caller of a stream whether it is there, if that is `due`.
+    /// Sends a ping to the caller of a stream if it is `due`.
     fn ping(&mut self, index: usize, due: impl FnOnce(&Streamed) -> bool) {
         let slot = &mut self.slots[index];
         let (Some(exchange), Some(stream)) = (&slot.exchange, &mut slot.stream) else { return };
@@ -83,7 +83,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Looks after a stream at a tick: asks for its caller, and ends it if nothing moves or its caller's proof has ended.
+    /// Maintains a stream at each tick: pings its caller, and ends the stream if it makes no progress or the caller's
+    /// authentication has ended.
     pub(super) fn tend_stream(&mut self, index: usize) {
         let now = self.now;
         let Slot { exchange: Some(exchange), stream: Some(stream), .. } = &mut self.slots[index] else { return };
@@ -95,18 +96,18 @@ impl Worker<'_> {
         }
     }
 
-    /// Lets the streams go on that waited for the connection.
+    /// Resumes the streams that waited for the connection.
     pub(super) fn wake_stalled(&mut self) {
         for index in self.stalled.drain(..) {
             self.slots[index].waker.wake_by_ref();
         }
     }
 
-    /// Ends a stream that nobody listens to.
+    /// Ends a stream whose caller has gone.
     fn forget(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         let (Some(exchange), Some(mut stream)) = (&slot.exchange, slot.stream.take()) else { return };
-        // A panic has been printed by its hook, and there is nobody to be told.
+        // If it panics, the panic hook prints the message; there is no caller to notify.
         let _ = stream.drop_items(exchange);
         exchange.forget(self.now, &self.endpoint.counters);
         self.vacate(index);

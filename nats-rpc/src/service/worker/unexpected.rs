@@ -1,4 +1,4 @@
-//! Messages that reach a handler without having been sent to it.
+//! Messages that reach a handler but were not sent to it.
 
 use async_nats::Message;
 use async_nats::header::NATS_SEQUENCE;
@@ -7,12 +7,12 @@ use super::Worker;
 use crate::metrics::UnexpectedMessage;
 
 impl Worker<'_> {
-    /// Returns `true` if a message was not sent to this handler. It is counted then, and to be dropped.
+    /// Returns `true` if a message was not sent to this handler. The message is then counted, and the caller drops it.
     pub(super) fn is_unexpected(&self, message: &Message) -> bool {
         let (endpoint, subject) = (self.endpoint, message.subject.as_str());
         let pattern = &endpoint.route.entry.pattern;
         let reason = if !pattern.matches(subject) {
-            // A JetStream push consumer delivers to any literal subject, past the publisher's permissions.
+            // A JetStream push consumer delivers to any literal subject, regardless of the publisher's permissions.
             // Such a message keeps the subject that it was stored under.
             tracing::warn!(subject, pattern = pattern.subject(), "dropped a message that was not sent to this handler");
             UnexpectedMessage::OtherSubject
@@ -30,12 +30,12 @@ impl Worker<'_> {
     }
 }
 
-/// Returns `true` if nats-server sends the message out of a stream: republished, or as the reply to a direct get.
+/// Returns `true` if nats-server forwards the message from a stream: republished, or as the reply to a direct get.
 ///
-/// Both arrive at the very subject of the handler, to which their sender may be forbidden to publish. Only the headers
-/// that nats-server adds tell them apart; a consumer adds none. `Nats-Stream` is the first of them, and a publisher
-/// can hide it: nats-server cuts two bytes off the publisher's headers, and without a line end there the next line
-/// belongs to the last value. So a later header of the server is the one to look for.
+/// Both arrive at the exact subject of the handler, to which their sender may be forbidden to publish. Only the
+/// headers that nats-server adds identify them; a consumer adds none. The first of them is `Nats-Stream`, which a
+/// publisher can hide: nats-server removes two bytes from the publisher's headers, and without a line end there the
+/// next line belongs to the last value. The check therefore uses a later header of the server.
 fn is_forwarded(message: &Message) -> bool {
     message.headers.as_ref().is_some_and(|headers| headers.get(NATS_SEQUENCE).is_some())
 }

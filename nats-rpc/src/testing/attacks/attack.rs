@@ -1,4 +1,4 @@
-//! One attack: bytes that are sent, and a condition that holds afterwards.
+//! One attack: the bytes to send, and a condition that must hold afterwards.
 
 use super::target::Target;
 use super::wire::Message;
@@ -10,14 +10,14 @@ pub(super) struct Attack {
     pub(super) expected: Expected,
 }
 
-/// A condition on the replies. In every case the service replies to a valid request afterwards.
+/// A condition on the replies. In every case, the service must reply to a valid request afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// A successful reply arrives here: it is no attack but the control of one.
+    /// A successful reply arrives here: this is the control of an attack.
     Success(String),
     /// An error of class 4xx arrives here.
     Rejection(String),
-    /// No reply, or any but one that blames the service (500); no error repeats a secret.
+    /// No reply, or any reply except a 500, which means a fault of the service; no error repeats a secret.
     Survival(String),
     /// The service publishes nothing here.
     Silence(String),
@@ -28,12 +28,12 @@ impl Attack {
         Self { name: name.into(), bytes, expected }
     }
 
-    /// A request that has to be rejected.
+    /// Creates a request that the service must reject.
     pub(super) fn rejected(name: impl Into<String>, target: &Target, request: Message) -> Self {
         Self::replying(name, target, request, Expected::Rejection)
     }
 
-    /// A request that has to be survived.
+    /// Creates a request that the service must survive.
     pub(super) fn survived(name: impl Into<String>, target: &Target, request: Message) -> Self {
         Self::replying(name, target, request, Expected::Survival)
     }
@@ -51,12 +51,12 @@ impl Attack {
 }
 
 impl Expected {
-    /// Returns `true` if a reply has to come.
+    /// Returns `true` if the service must reply.
     pub(super) fn is_a_reply(&self) -> bool {
         matches!(self, Self::Success(_) | Self::Rejection(_))
     }
 
-    /// The subject that the expectation is about.
+    /// Returns the subject of the expectation.
     pub(super) fn subject(&self) -> &str {
         match self {
             Self::Success(subject) | Self::Rejection(subject) | Self::Survival(subject) | Self::Silence(subject) => {

@@ -9,7 +9,7 @@ use super::observer::Observer;
 use super::wire::Message;
 
 const LIMIT: Duration = Duration::from_secs(5);
-/// Apart from every bucket of a system that the suite runs on.
+/// The name differs from every bucket of a system that the suite runs on.
 const NAME: &str = "nats_rpc_attacks";
 const KEY: &str = "canary";
 
@@ -61,12 +61,12 @@ impl Bucket {
     }
 }
 
-/// Messages and sequence numbers of the bucket's stream.
+/// Returns the messages and sequence numbers of the bucket's stream.
 async fn state(observer: &mut Observer) -> io::Result<Option<Value>> {
     let info = api(observer, "INFO", &Value::Null).await?;
     let mut state = info.get("state").cloned();
     if let Some(Value::Object(state)) = &mut state {
-        // A reader changes nothing.
+        // A reader does not change the content.
         state.remove("consumer_count");
     }
     Ok(state)

@@ -14,7 +14,7 @@ use super::attack::Attack;
 use super::bucket::Bucket;
 use super::target::Target;
 
-/// The attacks on `target`, which try to write into `bucket`.
+/// Returns the attacks on `target`, which try to write into `bucket`.
 pub(super) fn attacks(target: &Target, bucket: &Bucket) -> Vec<Attack> {
     let mut attacks = reply_subjects::attacks(target, bucket);
     attacks.extend(tokens::attacks(target));

@@ -3,23 +3,23 @@ use std::io;
 use super::super::NatsServerError;
 use crate::StartError;
 
-/// An error that keeps an [`AttackSuite`](super::AttackSuite) from running.
+/// An error that prevents an [`AttackSuite`](super::AttackSuite) from running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttackError {
-    /// nats-server could not be started.
+    /// nats-server did not start.
     #[error("cannot start nats-server for the attacks")]
     NatsServer(#[from] NatsServerError),
     /// The service did not start.
     #[error("the attacked service does not start")]
     Start(#[from] StartError),
-    /// The valid request has no successful reply, so nothing would be proven by an attack.
+    /// The valid request has no successful reply, so an attack would prove nothing.
     #[error("the valid request to `{subject}` has no successful reply before any attack: {reply}")]
     #[non_exhaustive]
     Control {
         /// The subject of the request.
         subject: String,
-        /// The reply, or that there was none.
+        /// The reply, or a note that there was none.
         reply: String,
     },
     /// The connection to nats-server failed.

@@ -1,4 +1,4 @@
-//! Attacks on a service, by a client that may publish to its subjects.
+//! Attacks on a service, by a client with permission to publish to its subjects.
 
 mod attack;
 mod bucket;
@@ -26,19 +26,19 @@ use self::wire::{Message, RawConnection};
 use super::{NatsServer, NatsServerBuilder};
 use crate::{NatsConfig, Service};
 
-/// The time limit of all attacks together.
+/// The timeout of all attacks together.
 const RUN_LIMIT: Duration = Duration::from_secs(60);
-/// The time limit of a valid request after an attack.
+/// The timeout of a valid request after an attack.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
-/// The time limit of a reply that has to come.
+/// The timeout of a required reply.
 const REPLY_LIMIT: Duration = Duration::from_secs(2);
-/// The wait for late replies of a service that is not stopped.
+/// The wait for late replies of a service that keeps running.
 const QUIET: Duration = Duration::from_millis(300);
 
 /// Attacks on one handler of a service: hostile reply subjects, poisoned headers, oversized and malformed input.
 ///
-/// Use it in a test of your own service. It sends more than 200 messages, as a client could that may publish to the
-/// subject of the handler. Client libraries would refuse to send most of them. After each one the service has to
+/// Use it in a test of your own service. It sends more than 200 messages, as a client with permission to publish to
+/// the handler's subject could. Client libraries reject most of these messages. After each attack, the service must
 /// reply to the valid request. The report has a finding for each attack after which
 ///
 /// - a reply went to something other than an inbox: a KV bucket, the JetStream API, `$SYS`, a handler;
@@ -47,7 +47,7 @@ const QUIET: Duration = Duration::from_millis(300);
 /// - an error repeated a token, or a value of the wrong type;
 /// - the service did not reply to the valid request within 5 s.
 ///
-/// The handler runs with the valid request after each attack, so the request has to be repeatable. The suite does not
+/// The handler runs with the valid request after each attack, so the request must be repeatable. The suite does not
 /// support handlers that reply with a stream. A run takes a few seconds, and at most about a minute on a busy machine.
 ///
 /// ```
@@ -82,7 +82,7 @@ pub struct AttackSuite {
 }
 
 impl AttackSuite {
-    /// A suite against the handler of `subject`, which replies to `payload` with success, again and again.
+    /// Creates a suite against the handler of `subject`, which must reply to every `payload` with success.
     ///
     /// # Errors
     /// [`AttackError::Payload`] if `payload` cannot be encoded as JSON.
@@ -93,7 +93,7 @@ impl AttackSuite {
 
     /// Sends the valid request with `token` in the header `authorization`, and attacks with forged ones.
     ///
-    /// Requests without it, and with a token that was changed, have to be rejected then.
+    /// The service must then reject requests without a token, or with an altered one.
     pub fn bearer(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
@@ -107,13 +107,13 @@ impl AttackSuite {
 
     /// Sets how [`run`](Self::run) starts nats-server. Default: [`NatsServer::builder`].
     ///
-    /// The server has to accept clients without credentials: its permissions are not what is tested.
+    /// The server must accept clients without credentials: the suite does not test the server's permissions.
     pub fn nats_server(mut self, server: NatsServerBuilder) -> Self {
         self.server = server;
         self
     }
 
-    /// Starts nats-server and `service`, attacks, and stops both.
+    /// Starts nats-server and `service`, runs the attacks, and stops both.
     ///
     /// # Errors
     /// [`AttackError`] if the attacks cannot run: without nats-server, if the service does not start, or if the
@@ -129,10 +129,10 @@ impl AttackSuite {
         self.attack(&url, stop).await
     }
 
-    /// Attacks a service that already runs, with everything that it needs, such as buckets and other services.
+    /// Attacks a service that already runs, with all its dependencies, such as buckets and other services.
     ///
     /// `url` is that of a nats-server for tests, such as [`NatsServer::url`], which accepts clients without TLS and
-    /// without credentials. Where JetStream is on, the suite creates the bucket `nats_rpc_attacks` and removes it.
+    /// without credentials. If JetStream is on, the suite creates the bucket `nats_rpc_attacks` and removes it.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -140,7 +140,7 @@ impl AttackSuite {
         self.attack(url, async || tokio::time::sleep(QUIET).await).await
     }
 
-    /// Attacks; `settle` returns once the service has published all its replies.
+    /// Runs the attacks. `settle` returns once the service has published all its replies.
     async fn attack(self, url: &str, settle: impl AsyncFnOnce()) -> Result<AttackReport, AttackError> {
         let give_up = Instant::now() + RUN_LIMIT;
         let address = url.strip_prefix("nats://").unwrap_or(url);
@@ -183,7 +183,7 @@ impl AttackSuite {
     }
 }
 
-/// Headers and payload of the valid request may hold secrets.
+/// Omits headers and payload of the valid request, which may contain secrets.
 impl fmt::Debug for AttackSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AttackSuite").field("subject", &self.subject).finish_non_exhaustive()
@@ -228,7 +228,7 @@ async fn speaks_nest(observer: &mut Observer, target: &Target) -> io::Result<boo
     Ok(reply.is_some_and(|reply| reply.is_success() && reply.contains(r#""isDisposed":true"#)))
 }
 
-/// Makes one attack, and sends the valid request behind it.
+/// Runs one attack, then sends the valid request.
 async fn run_one(
     attack: &Attack,
     address: &str,
@@ -260,7 +260,7 @@ fn judge(
     if let Some(finding) = &outcome.finding {
         return Some(finding.clone());
     }
-    // Until the next attack that would have a reply at the same subject.
+    // Considers messages until the next attack that would have a reply at the same subject.
     let later = attacks.iter().zip(outcomes).skip(index + 1);
     let next = later.into_iter().find(|(attack, _)| attack.expected.subject() == expected.subject());
     let end = next.map_or(usize::MAX, |(_, outcome)| outcome.before);

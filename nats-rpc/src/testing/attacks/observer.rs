@@ -1,4 +1,4 @@
-//! Everything that arrives at the subjects that the suite watches.
+//! Records all messages that arrive at the watched subjects.
 
 use std::io;
 use std::ops::Range;
@@ -16,11 +16,11 @@ use super::wire::{Message, RawConnection, next_message};
 /// The time after which a request without a reply is sent again.
 const PROBE: Duration = Duration::from_millis(100);
 
-/// A connection that keeps each message at the watched subjects, and that sends the requests of the suite.
+/// A connection that records each message at the watched subjects, and sends the requests of the suite.
 pub(super) struct Observer {
     seen: watch::Receiver<Vec<Arc<Message>>>,
     writer: WriteHalf<BufReader<TcpStream>>,
-    /// Ends with the observer.
+    /// The tasks that read; dropping the observer aborts them.
     _reading: JoinSet<()>,
     inboxes: u32,
 }
@@ -46,21 +46,21 @@ impl Observer {
         self.seen.borrow().len()
     }
 
-    /// The messages that have arrived at `subject`, of those numbered `range`.
+    /// Returns the messages that have arrived at `subject`, of those numbered `range`.
     pub(super) fn at(&self, subject: &str, range: Range<usize>) -> Vec<Arc<Message>> {
         let seen = self.seen.borrow();
         let of_range = seen.iter().take(range.end).skip(range.start);
         of_range.filter(|message| message.is_at(subject)).cloned().collect()
     }
 
-    /// Waits until a message has arrived at `subject`, at most `limit`; the first one.
+    /// Waits at most `limit` until a message has arrived at `subject`; returns the first one.
     pub(super) async fn first_at(&mut self, subject: &str, limit: Duration) -> Option<Arc<Message>> {
         let is_here = |seen: &Vec<Arc<Message>>| seen.iter().any(|message| message.is_at(subject));
         let _ = tokio::time::timeout(limit, self.seen.wait_for(is_here)).await;
         self.at(subject, 0..usize::MAX).into_iter().next()
     }
 
-    /// Sends `request` until it has a reply that `accepted` takes, at most for `limit`; returns the last reply.
+    /// Sends `request` until `accepted` accepts its reply, at most for `limit`; returns the last reply.
     ///
     /// A request that was lost with a connection of the service is sent again.
     pub(super) async fn request(
@@ -80,7 +80,7 @@ impl Observer {
             if done {
                 break;
             }
-            // The service is busy: not again at once.
+            // The service is busy: wait before the next attempt.
             tokio::time::sleep(PROBE).await;
         }
         Ok(last)

@@ -1,4 +1,4 @@
-//! The request that the attacks are made of.
+//! The valid request, from which the attacks are derived.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use super::wire::{Message, header_block};
 
-/// A number and a text that no valid request has. They are sent as secrets, and in place of values of another type.
+/// A number and a text that no valid request contains. They are sent as secrets, and as values of the wrong type.
 pub(super) const CANARY_NUMBER: u64 = 314_159_265_358_979;
 pub(super) const CANARY_TEXT: &str = "attacks-canary-27182818";
 
-/// An id of the form that NestJS makes: 21 hexadecimal digits.
+/// An id in NestJS's format: 21 hexadecimal digits.
 pub(super) const NEST_ID: &str = "88a5f0d6ac4d1830655c1";
 
 /// The valid request of a run.
@@ -28,42 +28,42 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The valid request, without a reply subject.
+    /// Returns the valid request, without a reply subject.
     pub(super) fn request(&self) -> Message {
         self.with_payload(self.payload.as_bytes())
     }
 
-    /// The valid request with another payload.
+    /// Returns the valid request with another payload.
     pub(super) fn with_payload(&self, payload: &[u8]) -> Message {
         self.with_lines(self.header_lines(), payload)
     }
 
-    /// The valid request and one more header line.
+    /// Returns the valid request with one more header line.
     pub(super) fn with_header(&self, line: &str) -> Message {
         self.with_lines(self.header_lines().chain([line.to_owned()]), self.payload.as_bytes())
     }
 
-    /// The valid request with `tokens` in place of its token.
+    /// Returns the valid request with `tokens` instead of its token.
     pub(super) fn with_tokens(&self, tokens: &[&str], payload: &[u8]) -> Message {
         self.with_lines(self.other_lines().chain(tokens.iter().map(|token| bearer(token))), payload)
     }
 
-    /// The valid request as an envelope of NestJS with the members `members`.
+    /// Returns the valid request as an envelope of NestJS with the members `members`.
     pub(super) fn envelope(&self, members: &str) -> Message {
         self.with_payload(format!("{{{members}}}").as_bytes())
     }
 
-    /// `"pattern":<the subject>`
+    /// Returns `"pattern":<the subject>`.
     pub(super) fn pattern_member(&self) -> String {
         format!(r#""pattern":{}"#, Value::from(self.subject.as_str()))
     }
 
-    /// `"data":<the payload>`
+    /// Returns `"data":<the payload>`.
     pub(super) fn data_member(&self) -> String {
         format!(r#""data":{}"#, self.payload)
     }
 
-    /// A subject in the inbox of the suite that no other request uses.
+    /// Returns a subject in the inbox of the suite that no other request uses.
     pub(super) fn inbox(&self) -> String {
         format!("_INBOX.attacks.{}", self.inboxes.fetch_add(1, Ordering::Relaxed))
     }

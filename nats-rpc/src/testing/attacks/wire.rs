@@ -1,4 +1,4 @@
-//! The NATS client protocol, written by hand: a client library would refuse to send most attacks.
+//! The NATS client protocol, implemented directly: a client library would reject most attacks.
 
 use std::io;
 use std::time::Duration;
@@ -6,22 +6,22 @@ use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 
-/// The time limit for nats-server to read everything that one attack sends.
+/// The timeout for nats-server to read all bytes that one attack sends.
 const LIMIT: Duration = Duration::from_secs(5);
 const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true}\r\n";
 
-/// One message, sent or received. Every part may hold bytes that no client library accepts.
+/// One message, sent or received. Every part may contain bytes that client libraries reject.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Message {
     pub(super) subject: Vec<u8>,
     pub(super) reply: Vec<u8>,
-    /// The block as it stands on the wire, with version line and final empty line; empty without headers.
+    /// The block exactly as on the wire, with version line and final empty line; empty without headers.
     pub(super) headers: Vec<u8>,
     pub(super) payload: Vec<u8>,
 }
 
 impl Message {
-    /// The bytes of `PUB <subject> [reply] <size>` or `HPUB <subject> [reply] <header size> <total size>`.
+    /// Returns the bytes of `PUB <subject> [reply] <size>` or `HPUB <subject> [reply] <header size> <total size>`.
     pub(super) fn publish(&self) -> Vec<u8> {
         let Self { subject, reply, headers, payload } = self;
         let (verb, sizes) = match headers.len() {
@@ -32,11 +32,11 @@ impl Message {
         parts.concat()
     }
 
-    /// The status code of an error reply; `None` for a success.
+    /// Returns the status code of an error reply; `None` for a success.
     pub(super) fn error_code(&self) -> Option<u16> {
         let headers = String::from_utf8_lossy(&self.headers);
         let code = headers.lines().find_map(|line| line.strip_prefix("Nats-Service-Error-Code:"))?;
-        // A code that cannot be read is an error of the service.
+        // A malformed code is an error of the service.
         Some(code.trim().parse().unwrap_or(500))
     }
 
@@ -55,7 +55,7 @@ impl Message {
     }
 }
 
-/// A header block of `lines`, each `name: value`.
+/// Returns a header block of `lines`, each `name: value`.
 pub(super) fn header_block<L: AsRef<[u8]>>(lines: impl IntoIterator<Item = L>) -> Vec<u8> {
     let mut block = b"NATS/1.0\r\n".to_vec();
     for line in lines {
@@ -112,14 +112,15 @@ impl RawConnection {
         tokio::time::timeout(LIMIT, exchange).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// The reading and the writing half. The server's pings are left unanswered, which it accepts for minutes.
+    /// Returns the reading and the writing half. The client never replies to the server's pings; the server tolerates
+    /// that for minutes.
     pub(super) fn split(self) -> (BufReader<ReadHalf<BufReader<TcpStream>>>, WriteHalf<BufReader<TcpStream>>) {
         let (reader, writer) = tokio::io::split(self.socket);
         (BufReader::new(reader), writer)
     }
 }
 
-/// The next message; anything else that nats-server sends is skipped.
+/// Returns the next message; skips anything else that nats-server sends.
 pub(super) async fn next_message(socket: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Message> {
     loop {
         let line = line(socket).await?;
@@ -146,7 +147,7 @@ pub(super) async fn next_message(socket: &mut (impl AsyncBufRead + Unpin)) -> io
     }
 }
 
-/// The next line, without its end.
+/// Returns the next line, without its end.
 async fn line(socket: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     socket.read_until(b'\n', &mut line).await?;

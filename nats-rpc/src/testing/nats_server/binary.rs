@@ -6,10 +6,10 @@ use std::{
 
 use super::NatsServerError;
 
-/// The first version with what this crate uses: a limit of life per key and message.
+/// The first version with a feature that this crate uses: a time to live per key and message.
 const MINIMUM: (u32, u32) = (2, 11);
 
-/// What `NATS_SERVER_BIN` names, else the first usable server on `PATH`.
+/// Returns the binary that `NATS_SERVER_BIN` names, else the first usable server on `PATH`.
 pub(super) fn find() -> Result<PathBuf, NatsServerError> {
     if let Some(named) = env::var_os("NATS_SERVER_BIN").filter(|named| !named.is_empty()) {
         return check(Path::new(&named));
@@ -39,10 +39,10 @@ pub(super) fn find() -> Result<PathBuf, NatsServerError> {
     })
 }
 
-/// The absolute path of `binary`, once it has reported a version that is new enough.
+/// Returns the absolute path of `binary`, once it has reported a version that is new enough.
 ///
-/// Symbolic links stay: some version managers link every tool to one program that goes by the
-/// name it was called with.
+/// Symbolic links are not resolved: some version managers link every tool to one program, which acts according to the
+/// name of the link.
 pub(super) fn check(binary: &Path) -> Result<PathBuf, NatsServerError> {
     let not_usable = |reason: String| NatsServerError::NotUsable { binary: binary.to_owned(), reason };
     let binary = path::absolute(binary).map_err(|error| not_usable(error.to_string()))?;

@@ -3,33 +3,33 @@ use std::{io, path::PathBuf, process::ExitStatus};
 const WAYS: &str = "Install nats-server 2.11 or newer (https://nats.io/download) and put it on PATH, \
                     or set NATS_SERVER_BIN to the path of its binary.";
 
-/// Why no server could be started, with what to do about it.
+/// The reason why no server was started, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NatsServerError {
     /// `NATS_SERVER_BIN` is not set and `PATH` has no usable server.
     #[error("no nats-server found: NATS_SERVER_BIN is not set, and {on_path}.\n{WAYS}")]
     NotFound {
-        /// What was seen on `PATH`.
+        /// The servers found on `PATH`.
         on_path: String,
     },
-    /// The binary cannot be run, or it is not a nats-server.
+    /// The binary cannot run, or it is not a nats-server.
     #[error("{} is no usable nats-server: {reason}.\n{WAYS}", binary.display())]
     NotUsable {
-        /// The file that was tried.
+        /// The binary.
         binary: PathBuf,
-        /// What happened.
+        /// The cause.
         reason: String,
     },
     /// The server is older than 2.11.
     #[error("{} is nats-server {version}, which is too old.\n{WAYS}", binary.display())]
     TooOld {
-        /// The file that was tried.
+        /// The binary.
         binary: PathBuf,
         /// The version that it reports.
         version: String,
     },
-    /// The binary is a script that runs the server as its child, which signals would miss.
+    /// The binary is a script that runs the server as its child; signals would not reach that child.
     #[error(
         "{} is a script that runs nats-server as its child, which a kill would miss.\n\
          Set NATS_SERVER_BIN to the path of the server itself.",
@@ -38,13 +38,13 @@ pub enum NatsServerError {
     Wrapper {
         /// The script.
         binary: PathBuf,
-        /// The server that it ran, where the system tells.
+        /// The server that it ran, if the system reveals it.
         real: Option<PathBuf>,
     },
-    /// The server ended before it listened.
+    /// The server exited before it listened.
     #[error("nats-server gave up ({status}). The end of its log:\n{log}")]
     Exited {
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
         /// The last lines of its log.
         log: String,
@@ -55,12 +55,12 @@ pub enum NatsServerError {
         /// The last lines of its log.
         log: String,
     },
-    /// A file or a process could not be made.
+    /// A file or a process could not be created.
     #[error("cannot {doing}")]
     Io {
-        /// What was being done.
+        /// The failed operation.
         doing: &'static str,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
 }

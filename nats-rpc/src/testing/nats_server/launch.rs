@@ -14,20 +14,20 @@ use super::{
     process::{self, Process},
 };
 
-/// How long a server may take to listen.
+/// Timeout for a server to listen.
 const READY_LIMIT: Duration = Duration::from_secs(10);
-/// How often the start looks for the file that names the port.
+/// Poll interval for the file that names the port.
 const POLL: Duration = Duration::from_millis(2);
-/// How many lines of the log an error shows.
+/// Number of log lines that an error shows.
 const SHOWN_LINES: usize = 20;
 
-/// The files of one server, and how it is started on them, again and again.
+/// The files of one server, and the options of every start.
 #[derive(Debug)]
 pub(super) struct Launch {
     pub(super) binary: PathBuf,
     folder: TempDir,
     config: Option<PathBuf>,
-    /// Where JetStream stores; without it JetStream is off.
+    /// The folder in which JetStream stores its data; without it, JetStream is off.
     store_dir: Option<PathBuf>,
 }
 
@@ -47,9 +47,9 @@ impl Launch {
         Ok(Self { binary, folder, config, store_dir })
     }
 
-    /// Starts the server on `port`, or a free one, and waits until it listens.
+    /// Starts the server on `port`, or on a free one, and waits until it listens.
     pub(super) fn start(&self, port: Option<u16>) -> Result<(Process, u16), NatsServerError> {
-        // The file of a server that was killed is still there.
+        // The file of a server that was killed still exists.
         let ports = self.folder.path().join("ports");
         let _ = fs::remove_dir_all(&ports);
         fs::create_dir(&ports).map_err(NatsServerError::io("make the folder of the ports file"))?;
@@ -70,7 +70,7 @@ impl Launch {
         let mut command = Command::new(&self.binary);
         command
             .args(["-a", "127.0.0.1", "-p"])
-            // -1 lets the server bind a free port itself, so that nobody can take it in between.
+            // With -1 the server binds a free port itself, so no other process can take the port in between.
             .arg(port.map_or_else(|| "-1".to_owned(), |port| port.to_string()))
             .arg("--ports_file_dir")
             .arg(ports);
@@ -119,9 +119,9 @@ impl Launch {
     }
 }
 
-/// Process id and port from `<program>_<pid>.ports`, which a server writes once it listens.
+/// Reads process id and port from `<program>_<pid>.ports`, which a server writes once it listens.
 ///
-/// A file that is still being written reads as none.
+/// A file that is still being written counts as absent.
 fn listening(ports: &Path) -> Option<(u32, u16)> {
     #[derive(serde::Deserialize)]
     struct Ports {

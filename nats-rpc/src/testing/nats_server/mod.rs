@@ -15,27 +15,27 @@ use rustix::process::Signal;
 pub use self::error::NatsServerError;
 use self::{launch::Launch, process::Process};
 
-/// How long a server may take to stop after SIGTERM before it is killed.
+/// Timeout for a server to stop after SIGTERM; then it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// The same while dropping, where a test waits for nothing of value.
+/// The same for a drop, where the test needs nothing more from the server.
 const DROP_LIMIT: Duration = Duration::from_secs(2);
-/// How long a restart tries to get its port back.
+/// Timeout for a restart to get its port back.
 const PORT_LIMIT: Duration = Duration::from_secs(5);
 
-/// A real nats-server on a free loopback port, stopped when dropped.
+/// A real nats-server on a free loopback port, which stops when dropped.
 ///
-/// Use it in tests that need what only the real server does: permissions, JetStream, lost
-/// connections. JetStream is on and stores into a temporary folder.
+/// Use it in tests that need features of the real server: permissions, JetStream, lost connections. JetStream is on
+/// and stores its data in a temporary folder.
 ///
-/// The binary is the one `NATS_SERVER_BIN` names, else the first usable `nats-server` on `PATH`,
-/// version 2.11 or newer. Nothing is ever downloaded. It works on Unix only.
+/// The binary is the one that `NATS_SERVER_BIN` names, else the first usable `nats-server` on `PATH`, version 2.11 or
+/// newer. Nothing is ever downloaded. It works on Unix only.
 ///
-/// All methods are synchronous and none needs a runtime. They may be called in async tests: a
-/// start takes some 20 ms, a stop some 5 ms.
+/// All methods are synchronous, and none needs a runtime. Async tests may call them: a start takes some 20 ms, a stop
+/// some 5 ms.
 ///
-/// The server ends with its test: a drop sends SIGTERM, then SIGKILL after 2 s; and if the test
-/// process itself is killed, or never drops the value because it is a `static`, a small `sh` that
-/// waits for the end of the process kills the server. Only the temporary folder stays behind then.
+/// The server ends with its test. A drop sends SIGTERM, then SIGKILL after 2 s. A small `sh` waits for the end of the
+/// test process and then kills the server. This covers a test process that is killed, and a `static` value that is
+/// never dropped. In that case, only the temporary folder remains.
 ///
 /// # Example
 ///
@@ -52,7 +52,7 @@ const PORT_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 #[must_use = "the server is stopped when this is dropped"]
 pub struct NatsServer {
-    // Before `launch`: the process has to be gone when the temporary folder is removed.
+    // Before `launch`: the process must have ended before the temporary folder is removed.
     process: Option<Process>,
     launch: Launch,
     port: u16,
@@ -60,7 +60,7 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts the installed server with JetStream on and everything else at its default.
+    /// Starts the installed server with JetStream on and default settings otherwise.
     ///
     /// # Errors
     ///
@@ -69,71 +69,71 @@ impl NatsServer {
         Self::builder().start()
     }
 
-    /// A builder that starts the installed server.
+    /// Returns a builder that starts the installed server.
     pub fn builder() -> NatsServerBuilder {
         NatsServerBuilder { binary: None, config: None, port: None, store_dir: None, jetstream: true }
     }
 
-    /// A builder that starts the server at `binary`, which must be of version 2.11 or newer.
+    /// Returns a builder that starts the server at `binary`, which must be of version 2.11 or newer.
     pub fn at(binary: impl Into<PathBuf>) -> NatsServerBuilder {
         NatsServerBuilder { binary: Some(binary.into()), ..Self::builder() }
     }
 
-    /// The installed server: what `NATS_SERVER_BIN` names, else the first usable one on `PATH`.
+    /// Returns the installed server: the one that `NATS_SERVER_BIN` names, else the first usable one on `PATH`.
     ///
     /// # Errors
     ///
-    /// [`NatsServerError::NotFound`] if `NATS_SERVER_BIN` is not set and `PATH` has no usable
-    /// server; [`NatsServerError::NotUsable`] or [`NatsServerError::TooOld`] if `NATS_SERVER_BIN`
-    /// names something else than a server of version 2.11 or newer.
+    /// [`NatsServerError::NotFound`] if `NATS_SERVER_BIN` is not set and `PATH` has no usable server;
+    /// [`NatsServerError::NotUsable`] or [`NatsServerError::TooOld`] if `NATS_SERVER_BIN` names something other than a
+    /// server of version 2.11 or newer.
     pub fn find_binary() -> Result<PathBuf, NatsServerError> {
         binary::find()
     }
 
-    /// The URL for clients, `nats://127.0.0.1:<port>`.
+    /// Returns the URL for clients, `nats://127.0.0.1:<port>`.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// The port for clients; a restart keeps it.
+    /// Returns the port for clients; a restart keeps it.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The process id of the server; a restart changes it, and after a kill it is the last one.
+    /// Returns the process id of the server. A restart changes it; after a kill it is the last one.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The binary that was started.
+    /// Returns the path of the running binary.
     pub fn binary(&self) -> &Path {
         &self.launch.binary
     }
 
-    /// What the server has logged since its first start.
+    /// Returns the log of the server since its first start.
     pub fn log(&self) -> String {
         self.launch.log()
     }
 
-    /// Kills the server at once with SIGKILL, as a crash would; does nothing if it is not running.
+    /// Kills the server at once with SIGKILL, like a crash; does nothing if it is not running.
     ///
-    /// Port and store are kept for [`restart`](Self::restart).
+    /// [`restart`](Self::restart) uses the same port and store.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
         }
     }
 
-    /// Stops the server with SIGTERM and waits until it is gone; does nothing if it is not running.
+    /// Stops the server with SIGTERM and waits until it has exited; does nothing if it is not running.
     ///
-    /// After 10 s it is killed. Port and store are kept for [`restart`](Self::restart).
+    /// After 10 s it is killed. [`restart`](Self::restart) uses the same port and store.
     pub fn terminate(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.terminate(STOP_LIMIT);
         }
     }
 
-    /// Freezes the server with SIGSTOP: connections stay open and nothing is answered.
+    /// Freezes the server with SIGSTOP: connections stay open and receive no reply.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl NatsServer {
         self.running()?.pause()
     }
 
-    /// Lets a paused server go on, with SIGCONT.
+    /// Resumes a paused server, with SIGCONT.
     ///
     /// # Errors
     ///
@@ -151,12 +151,11 @@ impl NatsServer {
         self.running()?.signal(Signal::CONT)
     }
 
-    /// Makes the server announce its end to its clients and evict them, with SIGUSR2.
+    /// Starts lame duck mode with SIGUSR2: the server announces its shutdown to its clients and disconnects them.
     ///
-    /// How long that takes is `lame_duck_duration` and `lame_duck_grace_period` of the
-    /// [configuration](NatsServerBuilder::config), by default 2 min and 10 s.
-    /// Meanwhile SIGTERM does not end it: a drop waits its 2 s, unless [`kill`](Self::kill) comes
-    /// first.
+    /// The duration depends on `lame_duck_duration` and `lame_duck_grace_period` of the
+    /// [configuration](NatsServerBuilder::config), by default 2 min and 10 s. Until then SIGTERM does not end the
+    /// server: a drop waits its 2 s, unless [`kill`](Self::kill) comes first.
     ///
     /// # Errors
     ///
@@ -167,13 +166,13 @@ impl NatsServer {
 
     /// Starts the server again on the same port and the same store.
     ///
-    /// A running one is terminated first. While the server is down another process can take the
-    /// port; the restart tries for 5 s to get it back.
+    /// A running server is terminated first. While the server is down, another process can take the port; the restart
+    /// tries for 5 s to get it back.
     ///
     /// # Errors
     ///
-    /// [`NatsServerError::Exited`] if the server gives up, for instance because the port stays
-    /// taken; [`NatsServerError::NotReady`] if it does not listen within 10 s.
+    /// [`NatsServerError::Exited`] if the server exits, for instance because the port stays taken;
+    /// [`NatsServerError::NotReady`] if it does not listen within 10 s.
     pub fn restart(&mut self) -> Result<(), NatsServerError> {
         self.terminate();
         let give_up = Instant::now() + PORT_LIMIT;
@@ -210,7 +209,7 @@ impl Drop for NatsServer {
     }
 }
 
-/// What a [`NatsServer`] is started with.
+/// A builder with the options of a [`NatsServer`].
 ///
 /// # Example
 ///
@@ -238,28 +237,28 @@ pub struct NatsServerBuilder {
 }
 
 impl NatsServerBuilder {
-    /// The text of the server's configuration file: users, permissions, limits, TLS.
+    /// Sets the text of the server's configuration file: users, permissions, limits, TLS.
     ///
-    /// Address, port, JetStream and its store are set by this builder, whatever the text says.
-    /// Paths in it must be absolute.
+    /// This builder sets address, port, JetStream and its store, and overrides the text. Paths in the text must be
+    /// absolute.
     pub fn config(mut self, text: impl Into<String>) -> Self {
         self.config = Some(text.into());
         self
     }
 
-    /// The port to listen on; by default a free one.
+    /// Sets the port to listen on. Default: a free one.
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// Where JetStream stores; the folder is kept. By default a temporary one that is removed.
+    /// Sets the folder in which JetStream stores its data, and keeps it. Default: a temporary one that is removed.
     pub fn store_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.store_dir = Some(path.into());
         self
     }
 
-    /// Whether JetStream is on; by default it is.
+    /// Sets whether JetStream is on. Default: `true`.
     pub fn jetstream(mut self, on: bool) -> Self {
         self.jetstream = on;
         self
@@ -269,11 +268,10 @@ impl NatsServerBuilder {
     ///
     /// # Errors
     ///
-    /// As [`NatsServer::find_binary`] if no usable binary is there;
-    /// [`NatsServerError::Exited`] if the server ends instead of listening, for instance because
-    /// of its configuration, and [`NatsServerError::NotReady`] if it does not listen in time, both
-    /// with the end of its log; [`NatsServerError::Wrapper`] if the binary is a script that runs
-    /// the server as its child; [`NatsServerError::Io`] if files or processes cannot be made.
+    /// As [`NatsServer::find_binary`] if there is no usable binary. [`NatsServerError::Exited`] if the server exits
+    /// instead of listening, for instance because of its configuration, and [`NatsServerError::NotReady`] if it does
+    /// not listen in time; both have the end of its log. [`NatsServerError::Wrapper`] if the binary is a script that
+    /// runs the server as its child. [`NatsServerError::Io`] if files or processes cannot be created.
     pub fn start(self) -> Result<NatsServer, NatsServerError> {
         let binary = match &self.binary {
             Some(path) => binary::check(path)?,

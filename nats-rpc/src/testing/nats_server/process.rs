@@ -8,10 +8,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-/// How long the system may take to end a process after SIGKILL before nobody waits any longer.
+/// Timeout for the system to end a process after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
-/// A running server that does not outlive the process that started it.
+/// A running server that ends with the process that started it.
 #[derive(Debug)]
 pub(super) struct Process {
     server: Child,
@@ -20,8 +20,8 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn spawn(mut command: Command) -> io::Result<Self> {
-        // A group of its own: Ctrl-C in a terminal reaches the whole group in front, and would
-        // take the server away from a program that still wants to shut down in order.
+        // A process group of its own. Ctrl-C in a terminal signals the whole foreground group; it would end the server
+        // before a program has shut down gracefully.
         let mut server = command.process_group(0).spawn()?;
         match watch(server.id()) {
             Ok(watchdog) => Ok(Self { server, watchdog }),
@@ -45,22 +45,22 @@ impl Process {
         kill_process(pid(self.id())?, signal).map_err(io::Error::from)
     }
 
-    /// SIGSTOP, and waits until the server has stopped: the signal alone takes effect some time
-    /// after it has been sent.
+    /// Sends SIGSTOP, and waits until the server has stopped: the signal takes effect some time after it has been
+    /// sent.
     pub(super) fn pause(&self) -> io::Result<()> {
         self.signal(Signal::STOP)?;
         let server = WaitId::Pid(pid(self.id())?);
-        // A server that has ended never stops; it is left to be waited for elsewhere.
+        // A server that has exited never stops; another function waits for it.
         let changed = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         waitid(server, changed)?;
         Ok(())
     }
 
-    /// SIGTERM, and SIGKILL if the server is still there after `limit`.
+    /// Sends SIGTERM, and SIGKILL if the server still runs after `limit`.
     pub(super) fn terminate(&mut self, limit: Duration) {
         if self.exit_status().is_none() {
             let _ = self.signal(Signal::TERM);
-            // A paused server gets to see the signal only when it goes on.
+            // A paused server receives the signal only when it resumes.
             let _ = self.signal(Signal::CONT);
             self.wait(limit);
         }
@@ -68,7 +68,7 @@ impl Process {
     }
 
     pub(super) fn kill(&mut self) {
-        // The standard library sends nothing to a child that has already been waited for.
+        // The standard library sends no signal to a child that it has already waited for.
         let _ = self.server.kill();
         self.wait(KILL_LIMIT);
     }
@@ -84,16 +84,16 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        // Killed before its standard input is closed: it must never get to act on a number that
-        // may belong to another process by now.
+        // The watchdog is killed before its standard input is closed. It must never signal a process id that may
+        // belong to another process by now.
         let _ = self.watchdog.kill();
         let _ = self.watchdog.wait();
     }
 }
 
-/// Starts a shell that kills `server` when this process ends, however it ends.
+/// Starts a shell that kills `server` when this process ends, for whatever reason.
 ///
-/// The system closes the other end of the pipe then, and `read` returns. The kernel's own way
+/// The system then closes the other end of the pipe, and `read` returns. The kernel's own mechanism
 /// (`PR_SET_PDEATHSIG`) exists on Linux only, and setting it in a child is unsafe code.
 fn watch(server: u32) -> io::Result<Child> {
     Command::new("/bin/sh")

@@ -21,10 +21,10 @@ use crate::service::stream::{VALIDITY_EVERY, too_large};
 use crate::wire::stream::{Frame, MAX_WINDOW};
 
 impl TestService {
-    /// Calls the handler of `subject` and takes its items, as [`Client::stream`](crate::Client::stream) does.
+    /// Calls the handler of `subject` and returns its items, as [`Client::stream`](crate::Client::stream) does.
     ///
-    /// A handler without a stream is one of a single item. The deadlines are those of a real service; there
-    /// is no window, as nothing runs ahead: the handler's stream is polled when the next item is asked for.
+    /// A handler without a stream gives a single item. The deadlines are those of a real service. There is no window,
+    /// because nothing is sent ahead: the handler's stream is polled when the caller polls for the next item.
     ///
     /// ```
     /// use futures::{Stream, stream};
@@ -52,9 +52,9 @@ impl TestService {
     /// ```
     ///
     /// # Errors
-    /// [`CallError::Remote`] if the handler is refused or fails before its stream begins,
-    /// [`CallError::NoResponders`] and [`CallError::Invalid`]. Behind its items the stream ends with
-    /// [`CallError::Remote`] or [`CallError::Decode`], as a real one.
+    /// [`CallError::Remote`] if the request is rejected or the handler fails before its stream begins,
+    /// [`CallError::NoResponders`] and [`CallError::Invalid`]. After its items, the stream ends with
+    /// [`CallError::Remote`] or [`CallError::Decode`], like a real one.
     pub async fn stream<T: DeserializeOwned>(
         &self,
         subject: impl AsRef<str>,
@@ -91,30 +91,30 @@ impl TestService {
 pub struct TestStream<T> {
     call: Call,
     rest: Rest,
-    /// How long it may be without an item.
+    /// The maximum time without an item.
     idle: Duration,
     last_item: Instant,
-    /// When it was last checked that what was proved about the caller holds.
+    /// The instant of the last check of the proof about the caller.
     checked: Instant,
     timer: Pin<Box<Sleep>>,
     item: PhantomData<fn() -> T>,
 }
 
-/// What is still to come.
+/// The remaining part of the reply.
 enum Rest {
     Items(BoxReplyStream),
-    /// The answer of a handler without a stream.
+    /// The reply of a handler without a stream.
     One(Bytes),
     Ended,
 }
 
 impl<T: DeserializeOwned> TestStream<T> {
-    /// The next item; `None` once the stream is complete, or has ended with an error before.
+    /// Returns the next item; `None` once the stream is complete, or has ended with an error before.
     pub async fn next(&mut self) -> Option<Result<T, CallError>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// An item that stands in the buffer, else how the stream ends.
+    /// Returns an item from the buffer, or the end of the stream.
     fn poll_items(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Result<ReplyKind, RpcError>>> {
         let Rest::Items(items) = &mut self.rest else { return Poll::Ready(Err(Ok(ReplyKind::Nothing))) };
         let Call { exchange, out, .. } = &mut self.call;
@@ -139,7 +139,7 @@ impl<T: DeserializeOwned> TestStream<T> {
         self.timer.as_mut().reset(idle_end.min(deadline).min(self.checked + VALIDITY_EVERY));
         ready!(self.timer.as_mut().poll(cx));
         if Instant::now() < idle_end.min(deadline) {
-            // It is time for the next check.
+            // The next check is due.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -147,7 +147,7 @@ impl<T: DeserializeOwned> TestStream<T> {
         Poll::Ready(Err(Err(if idle_end < deadline { idle() } else { late() })))
     }
 
-    /// Drops the handler's stream where it stands, and gives the error that the caller reads.
+    /// Drops the handler's stream, and returns the error that the caller receives.
     fn end(&mut self, result: Result<ReplyKind, RpcError>) -> Option<CallError> {
         let rest = std::mem::replace(&mut self.rest, Rest::Ended);
         let dropped = self.call.exchange.contained(|| drop(rest));
@@ -226,7 +226,7 @@ mod tests {
 
         #[message_pattern("sizes", crate = "crate")]
         pub(super) async fn sizes() -> Streaming<impl Stream<Item = Result<String, RpcError>>> {
-            // Quotes take two bytes, and a frame's headers 96.
+            // Quotes need two bytes, and a frame's headers 96.
             let fits = MAX_PAYLOAD - 98;
             Streaming::new(stream::iter([1, fits, fits + 1]).map(|size| Ok("x".repeat(size))))
         }
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(std::sync::Arc::strong_count(&held), before);
     }
 
-    /// A proof that can be taken back; it counts how often it is asked for.
+    /// A revocable proof; it counts its checks.
     struct Pass {
         holds: std::sync::atomic::AtomicBool,
         asked: std::sync::atomic::AtomicUsize,
@@ -331,7 +331,7 @@ mod tests {
         }
     }
 
-    /// A service behind two such guards, of which one is taken back.
+    /// Returns a service behind two such guards, of which one is revoked.
     fn passes() -> (TestService, std::sync::Arc<Pass>) {
         use handlers::{one, pending};
         let pass = std::sync::Arc::new(Pass { holds: true.into(), asked: 0.into() });
@@ -351,7 +351,7 @@ mod tests {
         let ended = tokio::time::timeout(Duration::from_secs(10), items.next()).await.expect("it ends by itself");
         assert_eq!(ended.unwrap().unwrap_err().code(), Some(crate::Code::Unauthenticated));
         assert!(items.next().await.is_none());
-        // And does not begin after that; what is no stream is not asked about.
+        // A call after that fails at once. A reply that is not a stream is not checked.
         let refused = service.stream::<u8>("pending", &()).await.unwrap_err();
         assert_eq!(refused.code(), Some(crate::Code::Unauthenticated));
         let asked = pass.asked.load(Ordering::SeqCst);

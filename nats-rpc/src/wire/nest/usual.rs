@@ -1,20 +1,19 @@
-//! The form in which NestJS's own client writes an envelope, read without looking for its keys.
+//! A fast path for envelopes exactly as NestJS's own client writes them, without a search for keys.
 //!
-//! `JSON.stringify` leaves no choice: `{"pattern":"<subject>","data":<value>,"id":"<21 digits>"}`, and of an event
-//! all but the `id`. Whatever is not written so to the letter is left to those who read any JSON, and gets the
-//! same answer from them.
+//! `JSON.stringify` produces exactly one form: `{"pattern":"<subject>","data":<value>,"id":"<21 digits>"}`, and for an
+//! event the same without `id`. The general parser reads every other form, with the same result.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::{Envelope, is_id_digits};
 
-/// How long NestJS's ids are, in digits.
+/// The length of NestJS's ids, in digits.
 pub(super) const ID_DIGITS: usize = 21;
 /// The length of `,"id":"<21 digits>"}`.
 const ID_TAIL: usize = 7 + ID_DIGITS + 2;
 
-/// The envelope, if it is one for `subject` in the usual form.
+/// Returns the envelope, if it is one for `subject` in the usual form.
 #[inline]
 pub(in crate::wire) fn read(subject: &str, payload: &Bytes) -> Option<Envelope> {
     let rest = payload.strip_prefix(br#"{"pattern":""#.as_slice())?;
@@ -23,7 +22,7 @@ pub(in crate::wire) fn read(subject: &str, payload: &Bytes) -> Option<Envelope> 
 }
 
 fn read_rest(subject: &str, payload: &Bytes, rest: &[u8]) -> Option<Envelope> {
-    // In JSON, other text stands for such a subject.
+    // JSON represents such a subject by another text.
     if subject.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..b' ')) {
         return None;
     }
@@ -31,13 +30,13 @@ fn read_rest(subject: &str, payload: &Bytes, rest: &[u8]) -> Option<Envelope> {
         Some((data, tail)) if is_id(tail) => (data, Some(&tail[6..ID_TAIL - 1])),
         _ => (rest.strip_suffix(b"}")?, None),
     };
-    // A second `id`, or anything else beside the data, makes it more than one value.
+    // A second `id`, or anything else after the data, makes it more than one value.
     let data: &RawValue = serde_json::from_slice(data).ok()?;
     let share = |part: &[u8]| payload.slice_ref(part);
     Some(Envelope { data: Some(share(data.get().as_bytes())), id: id.map(share) })
 }
 
-/// Whether `tail` is `,"id":"<21 digits>"}`.
+/// Returns `true` if `tail` is `,"id":"<21 digits>"}`.
 fn is_id(tail: &[u8; ID_TAIL]) -> bool {
     let digits = tail.strip_prefix(br#","id":""#.as_slice()).and_then(|rest| rest.strip_suffix(br#""}"#.as_slice()));
     digits.is_some_and(is_id_digits)

@@ -1,4 +1,4 @@
-//! Where accounts are kept.
+//! The store of accounts.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use users::bucket::{self, Bucket, ProvisionError, RecordError};
 use super::{Account, AccountKey, Role};
 
 const BUCKET: &str = "auth_users";
-/// More would not fit into a token.
+/// Maximum number of roles; more would not fit into a token.
 const MAX_ROLES: usize = 32;
 
-/// The accounts, in the bucket `auth_users`, and where the account of each user is. Cheap to clone.
+/// The accounts, in the bucket `auth_users`, and an index from user ids to accounts. Cheap to clone.
 ///
-/// An account is under its [`AccountKey`], and that key under `id.<user id>`: who is found by an id must not
-/// depend on what others write. A key of an account has no dot in it, so neither is ever taken for the other.
+/// An account is stored under its [`AccountKey`], and that key under `id.<user id>`. So a lookup by user id does not
+/// depend on data that other services write. An account key contains no dot, so the two kinds of keys never collide.
 #[derive(Clone, Debug)]
 pub struct Accounts(Arc<Records>);
 
@@ -27,7 +27,7 @@ struct Records {
     places: Bucket<Place>,
 }
 
-/// Where the account of a user is.
+/// The index entry of a user: the key of the account.
 #[derive(Serialize, Deserialize)]
 struct Place {
     account: AccountKey,
@@ -38,7 +38,7 @@ fn place_of(user: UserId) -> String {
 }
 
 impl Accounts {
-    /// Creates the bucket; one that exists keeps its accounts.
+    /// Creates the bucket; an existing one keeps its accounts.
     ///
     /// # Errors
     /// Those of [`bucket::provision`].
@@ -55,7 +55,7 @@ impl Accounts {
         Ok(Self(Arc::new(Records { accounts, places })))
     }
 
-    /// The account at `key`, as it is now.
+    /// Returns the account at `key`, as it is now.
     ///
     /// # Errors
     /// Those of [`Bucket::get`].
@@ -63,18 +63,18 @@ impl Accounts {
         self.0.accounts.get(key.as_str()).await
     }
 
-    /// The account of `user`, and where it is; `None` also for one whose place was never [noted](Self::note).
+    /// Returns the account of `user` and its key; `None` also for an account that was never [indexed](Self::note).
     ///
     /// # Errors
     /// Those of [`Bucket::get`].
     pub async fn find_by_id(&self, user: UserId) -> Result<Option<(AccountKey, Account)>, RecordError> {
         let Some(Place { account: key }) = self.0.places.get(&place_of(user)).await? else { return Ok(None) };
         let account = self.find(&key).await?;
-        // Another account may have taken its place.
+        // Another account may have taken over the address.
         Ok(account.filter(|account| account.user_id == user).map(|account| (key, account)))
     }
 
-    /// Notes that the account of `user` is at `key`; false if that is noted.
+    /// Records in the index that the account of `user` is at `key`; returns `false` if it is recorded already.
     ///
     /// # Errors
     /// Those of [`Bucket::create`].
@@ -82,7 +82,7 @@ impl Accounts {
         self.0.places.create(&place_of(user), &Place { account: key.clone() }).await
     }
 
-    /// Removes the note of where the account of `user` is.
+    /// Removes the index entry of `user`.
     ///
     /// # Errors
     /// Those of [`Bucket::remove`].
@@ -90,14 +90,14 @@ impl Accounts {
         self.0.places.remove(&place_of(user)).await
     }
 
-    /// Keeps a new account, and notes where it is; false if the address has one. Of many that try at once, one
-    /// succeeds.
+    /// Stores a new account and its index entry; returns `false` if the address has an account. Of concurrent calls
+    /// for one address, exactly one succeeds.
     ///
     /// # Errors
-    /// Those of [`Bucket::create`]; there may be an account then whose place is not noted.
+    /// Those of [`Bucket::create`]; the account may then exist without an index entry.
     pub async fn create(&self, key: &AccountKey, account: &Account) -> Result<bool, RecordError> {
-        // The account decides who has the address, so it comes first. If the process ends in between, nobody holds
-        // a token of the account, and a log-in or a refresh notes the place before it gives any.
+        // The account decides who owns the address, so the code writes it first. If the process ends in between, there
+        // are no tokens of the account yet. A log-in or a refresh then writes the index entry before it issues any.
         let created = self.0.accounts.create(key.as_str(), account).await?;
         if created {
             self.note(key, account.user_id).await?;
@@ -105,7 +105,7 @@ impl Accounts {
         Ok(created)
     }
 
-    /// Puts `new` in place of the hash `old` of the same password; one that was changed since stays as it is.
+    /// Replaces the hash `old` by `new`, of the same password; a hash that has changed since stays.
     ///
     /// # Errors
     /// Those of [`Bucket::change`].
@@ -119,11 +119,11 @@ impl Accounts {
         self.0.accounts.change(key.as_str(), swap).await.map(drop)
     }
 
-    /// Puts the hash `new` in place of the password that `seen` has, and ends every session and token.
+    /// Replaces the password hash in `seen` by `new`, and ends every session and token.
     ///
-    /// `None` if the password was changed since `seen` was read, or the account is gone. A log-in that renewed the
-    /// hash of the same password meanwhile is no change. Doing it again with the same hash, where an answer was
-    /// lost, changes nothing more.
+    /// Returns `None` if the password was changed since `seen` was read, or the account is gone. A concurrent log-in
+    /// that renewed the hash of the same password does not count as a change. A retry with the same hash, after a lost
+    /// reply, changes nothing more.
     ///
     /// # Errors
     /// Those of [`Bucket::change`].
@@ -152,7 +152,7 @@ impl Accounts {
         }
     }
 
-    /// Gives `role` to the user at `key`; tokens have it from the next log-in or refresh on.
+    /// Grants `role` to the user at `key`; tokens contain it from the next log-in or refresh on.
     ///
     /// # Errors
     /// [`RoleError::NoAccount`], [`RoleError::TooMany`], and those of [`Bucket::change`].
@@ -169,7 +169,7 @@ impl Accounts {
         self.0.accounts.change(key.as_str(), add).await?.ok_or(RoleError::NoAccount)
     }
 
-    /// Takes `role` from the user at `key`. Tokens that have it end; sessions go on without it.
+    /// Revokes `role` from the user at `key`. Tokens that contain it end; sessions continue without it.
     ///
     /// # Errors
     /// [`RoleError::NoAccount`], and those of [`Bucket::change`].
@@ -184,7 +184,7 @@ impl Accounts {
         self.0.accounts.change(key.as_str(), remove).await?.ok_or(RoleError::NoAccount)
     }
 
-    /// Keeps the user at `key` from logging in, and ends what they have; `None` if there is no such user.
+    /// Locks the user at `key`: prevents log-ins and ends every session and token; `None` if there is no such user.
     ///
     /// # Errors
     /// Those of [`Bucket::change`].
@@ -196,7 +196,7 @@ impl Accounts {
         .await
     }
 
-    /// Lets the user at `key` log in again; what a lock has ended stays so. `None` if there is no such user.
+    /// Lets the user at `key` log in again; ended sessions and tokens stay ended. `None` if there is no such user.
     ///
     /// # Errors
     /// Those of [`Bucket::change`].
@@ -204,13 +204,13 @@ impl Accounts {
         self.change(key, |account| account.locked = false).await
     }
 
-    /// Ends every session and token of `user`, whose account is at `key`; `None` if it is not.
+    /// Ends every session and token of `user`, whose account is at `key`; `None` if the account is not there.
     ///
     /// # Errors
     /// Those of [`Bucket::change`].
     pub async fn end_sessions(&self, key: &AccountKey, user: UserId) -> Result<Option<Account>, RecordError> {
         let end = |account: &mut Account| {
-            // Another account may have taken its place.
+            // Another account may have taken over the address.
             if account.user_id == user {
                 account.end_sessions();
             }
@@ -219,19 +219,20 @@ impl Accounts {
         Ok(account.filter(|account| account.user_id == user))
     }
 
-    /// Removes the account of `user` at `key`, and the note of where it is; doing it again is safe.
+    /// Removes the account of `user` at `key`, and its index entry; idempotent.
     ///
-    /// To be done to one that is [locked](Self::lock) and whose end is known, so that a log-in under way begins a
-    /// session that has ended already.
+    /// The caller first [locks](Self::lock) the account and announces the end of its sessions, so that a concurrent
+    /// log-in begins a session that has already ended.
     ///
     /// # Errors
     /// Those of [`Bucket::remove`] and [`Bucket::remove_if`].
     pub async fn remove(&self, key: &AccountKey, user: UserId) -> Result<(), RecordError> {
-        // The account last: as long as it is there, the rest can be done again.
+        // Removes the account last: as long as it exists, the caller can retry the rest.
         self.forget(user).await?;
-        // Whoever signs up with the address as soon as it is free keeps what is theirs.
+        // A user who signs up with the address as soon as it is free keeps the new account.
         self.0.accounts.remove_if(key.as_str(), |account| account.user_id == user).await?;
-        // Once more, for who found the account in between, noted where it was, and ended before looking again.
+        // Removes the entry again, in case a concurrent call read the account, wrote the entry, and ended before its
+        // recheck.
         self.forget(user).await
     }
 
@@ -244,9 +245,9 @@ impl Accounts {
     }
 }
 
-/// Why a password was not replaced.
+/// The reason why a password was not replaced.
 enum Overtaken {
-    /// It had been already: no two hashes are the same, also of one password.
+    /// An earlier try of this call replaced it: no two hashes are equal, even of the same password.
     ByItself(Box<Account>),
     Changed,
     Record(RecordError),
@@ -258,17 +259,17 @@ impl From<RecordError> for Overtaken {
     }
 }
 
-/// Why roles were not changed.
+/// The reason why roles were not changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RoleError {
-    /// Nobody has signed up with the address.
+    /// No user has signed up with the address.
     #[error("nobody has signed up with this e-mail address")]
     NoAccount,
-    /// The account has 32 roles.
+    /// The account has the maximum of 32 roles.
     #[error("the account has {MAX_ROLES} roles already")]
     TooMany,
-    /// The account was not read or written.
+    /// Reading or writing the account failed.
     #[error("the account was not changed: {0}")]
     Record(#[from] RecordError),
 }

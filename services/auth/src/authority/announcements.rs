@@ -1,4 +1,4 @@
-//! Ends of sessions on their way to all services: one announcement for each user at a time.
+//! Announcements of session ends to all services: one at a time for each user.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,20 +9,20 @@ use nats_rpc::RpcError;
 use tokio::sync::watch;
 use users::UserId;
 
-/// The announcements that run. One that finds another of its user leaves the rest to that: the highest epoch ends
-/// what each lower one does.
+/// The running announcements. A second one for the same user hands its epoch to the first: the highest epoch includes
+/// every lower one.
 #[derive(Debug, Default)]
 pub(super) struct Announcements(Mutex<HashMap<UserId, Running>>);
 
 #[derive(Debug)]
 struct Running {
-    /// The highest epoch that is to be made known.
+    /// The highest epoch to announce.
     wanted: u64,
-    /// The highest that is.
+    /// The highest epoch announced.
     known: watch::Sender<u64>,
 }
 
-/// An end that is made known, sooner or later, by whoever is at it.
+/// An end of sessions that a running announcement makes known.
 #[derive(Debug)]
 pub(super) struct Announced {
     epoch: u64,
@@ -30,10 +30,10 @@ pub(super) struct Announced {
 }
 
 impl Announced {
-    /// Waits until the end is known.
+    /// Waits until the end has been announced.
     ///
     /// # Errors
-    /// 503 if it was given up.
+    /// 503 if the announcement gave up.
     pub(super) async fn known(mut self) -> Result<(), RpcError> {
         let known = self.known.wait_for(|known| *known >= self.epoch).await;
         known.map(drop).map_err(|_| RpcError::unavailable("sessions have ended, and not everybody was told"))
@@ -41,10 +41,11 @@ impl Announced {
 }
 
 impl Announcements {
-    /// Has the end of what `user` had before `epoch` made known by `announce`, or by the announcement that runs.
+    /// Announces with `announce` the end of everything that `user` had before `epoch`, or hands it to the announcement
+    /// that runs.
     ///
-    /// The latter returns at once, so that whoever asks again and again has one announcement all the same. It goes
-    /// on with an epoch that came meanwhile, also where it had to give up the one before.
+    /// A handover returns at once, so repeated calls still cause one announcement. The running one continues with an
+    /// epoch that came in the meantime, even if it had to give up the one before.
     pub(super) async fn make<Fut>(&self, user: UserId, epoch: u64, announce: impl Fn(u64) -> Fut) -> Announced
     where
         Fut: Future<Output = Result<(), RpcError>>,
@@ -80,7 +81,7 @@ impl Announcements {
     }
 }
 
-/// The place of the announcement of one user, until it is left.
+/// The registration of a user's announcement, until it is left.
 struct Place<'a> {
     all: &'a Announcements,
     user: UserId,
@@ -94,7 +95,7 @@ impl Place<'_> {
         }
     }
 
-    /// The epoch that is wanted by now; leaves the place if that is `done`.
+    /// Returns the epoch to announce now; leaves the registration if that is `done`.
     fn next_after(&mut self, done: u64) -> u64 {
         let mut all = self.all.all();
         let wanted = all.get(&self.user).map_or(done, |running| running.wanted);
@@ -108,7 +109,7 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        // Cut short. Once it was left, it may be another's.
+        // The announcement was cancelled. If `left` is set, the entry may belong to another one.
         if !self.left {
             self.all.all().remove(&self.user);
         }
@@ -126,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// What is announced, each when it is let.
+    /// The recorded announcements, each of which runs when the test lets it.
     struct Told {
         epochs: RefCell<Vec<u64>>,
         lets: Semaphore,
@@ -145,7 +146,7 @@ mod tests {
         }
     }
 
-    /// Goes on with `work` until it waits for something.
+    /// Polls `work` until it waits for something.
     fn polled<F: Future>(work: Pin<&mut F>) -> Option<F::Output> {
         match work.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(done) => Some(done),

@@ -1,4 +1,4 @@
-//! Ends of sessions: written into the account, then made known, whatever becomes of the call.
+//! Session ends: written into the account, then announced, even if the call is cancelled.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,24 +13,24 @@ use super::Authority;
 use super::announcements::Announced;
 use crate::account::{Account, AccountKey};
 
-/// For how long an account is tried to be written: an election of the bucket's leader takes up to ten seconds.
+/// Maximum time for retries of an account write: an election of the bucket's leader takes up to ten seconds.
 const WRITE_LIMIT: Duration = Duration::from_secs(15);
-/// For how long an end is tried to be made known: after that, the access tokens that it concerns have expired.
+/// Maximum time for retries of an announcement: after that, the access tokens in question have expired.
 const ANNOUNCE_LIMIT: Duration = Duration::from_mins(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// An account whose sessions have ended, which is made known.
+/// An account whose sessions have ended, with the announcement of that end.
 pub(super) struct Ended {
     account: Account,
     announced: Announced,
 }
 
 impl Authority {
-    /// Sees `work` through, also when the call is cancelled: once the account is written, nobody could do the rest
-    /// in its place, as a retry would be told that the password, or the reset token, is another one by now.
+    /// Runs `work` in a detached task that continues if the call is cancelled. After the account write, a retry could
+    /// not do the rest: the password, or the reset token, has changed by then.
     ///
-    /// An announcement that another one has taken over is waited for by the call alone.
+    /// Only the call waits for an announcement that another one has taken over.
     pub(super) async fn spawn_detached<Fut>(
         &self,
         what: &'static str,
@@ -45,7 +45,7 @@ impl Authority {
         Ok(Some(account))
     }
 
-    /// Ends every session and every token of `user`, whose account is at `key`; `None` if it is not.
+    /// Ends every session and every token of `user`, whose account is at `key`; `None` if the account is not there.
     pub(super) async fn log_out_user(&self, key: AccountKey, user: UserId) -> Result<Option<Account>, RpcError> {
         let event = AuditEvent::LoggedOutEverywhere { user: user.to_string() };
         let end =
@@ -53,9 +53,9 @@ impl Authority {
         self.spawn_detached("a log-out everywhere", end).await
     }
 
-    /// Writes an account with an end of its sessions in it, tells of the `event`, and makes the end known.
+    /// Writes an account with an end of its sessions, emits `event`, and announces the end.
     ///
-    /// To be seen through. `write` may run again after it took place, where the answer was lost.
+    /// Callers run it detached. `write` may run again after it took effect, if its reply was lost.
     pub(super) async fn end<Fut>(&self, event: AuditEvent, write: impl Fn() -> Fut) -> Result<Option<Ended>, RpcError>
     where
         Fut: Future<Output = Result<Option<Account>, RecordError>>,
@@ -64,7 +64,7 @@ impl Authority {
         Ok(Some(self.announce_end(account).await))
     }
 
-    /// The first half of [`end`](Self::end), for who has more to do that need not wait for the second.
+    /// The first half of [`end`](Self::end), for callers with more work that need not wait for the second half.
     pub(super) async fn write_end<Fut>(
         &self,
         event: AuditEvent,
@@ -82,7 +82,7 @@ impl Authority {
         Ok(written)
     }
 
-    /// The second half of [`end`](Self::end): makes the end known that is written in `account`.
+    /// The second half of [`end`](Self::end): announces the end that is written in `account`.
     pub(super) async fn announce_end(&self, account: Account) -> Ended {
         let user = account.user_id.to_string();
         let announce = async |epoch| again(ANNOUNCE_LIMIT, || self.0.sessions.revoke_all(&user, epoch)).await.map(drop);
@@ -91,7 +91,7 @@ impl Authority {
     }
 }
 
-/// Does `work` until it is done, or refused by more than a bucket that does not answer, or `limit` is over.
+/// Retries `work` until it succeeds, fails with an error other than an unavailable bucket, or `limit` is over.
 async fn again<T, E, Fut>(limit: Duration, work: impl Fn() -> Fut) -> Result<T, RpcError>
 where
     E: Into<RpcError>,

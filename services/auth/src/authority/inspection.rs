@@ -1,4 +1,4 @@
-//! What a service with a credential of its own may do: ask about tokens, and revoke.
+//! Operations for services with a credential: token introspection and revocation.
 
 use nats_rpc::RpcError;
 use nats_rpc_auth::{AuditEvent, SessionError};
@@ -13,13 +13,13 @@ use super::Authority;
 use super::sessions::{goes_on, seconds};
 use crate::account::AccountKey;
 
-/// How a refresh token begins; no access token does.
+/// Prefix of refresh tokens; no access token begins with it.
 const REFRESH_TOKEN: &str = "nrt1.";
 
-/// What is known of a token (RFC 7662, section 2.2).
+/// The result of a token introspection (RFC 7662, section 2.2).
 #[derive(Debug, Default, JsonSchema, Serialize)]
 pub(crate) struct Introspection {
-    /// Whether it is good now. Of one that is not, nothing else is told.
+    /// `true` if the token is valid now. The reply about an invalid token contains nothing else.
     active: bool,
     #[serde(flatten)]
     known: Option<Known>,
@@ -37,7 +37,7 @@ struct Known {
     of_access: Option<OfAccess>,
 }
 
-/// What only access tokens say.
+/// Claims that only access tokens have.
 #[derive(Debug, Deserialize, JsonSchema, Serialize)]
 struct OfAccess {
     iss: String,
@@ -59,7 +59,7 @@ struct AccessClaims {
     rest: OfAccess,
 }
 
-/// What is to be revoked: exactly one of these.
+/// The target of a revocation: exactly one of these fields.
 #[derive(JsonSchema, Deserialize)]
 pub(crate) struct Revocation {
     /// An access or a refresh token (RFC 7009).
@@ -74,7 +74,7 @@ pub(crate) struct Revocation {
 }
 
 impl Authority {
-    /// Says what `token` is. `guard` judges access tokens as every service does.
+    /// Introspects `token`. `guard` verifies access tokens as every service does.
     pub(crate) async fn introspect(&self, guard: &JwtGuard, token: &str) -> Result<Introspection, RpcError> {
         let known = match token.starts_with(REFRESH_TOKEN) {
             true => self.refresh_token(token).await?,
@@ -102,7 +102,7 @@ impl Authority {
         }))
     }
 
-    /// Revokes; what is no token, or has ended, is no error (RFC 7009, section 2.2).
+    /// Revokes; an unknown or ended token is no error (RFC 7009, section 2.2).
     pub(crate) async fn revoke(&self, guard: &JwtGuard, what: Revocation) -> Result<(), RpcError> {
         match what {
             Revocation { token: Some(token), sub: None, sid: None, jti: None } => {
@@ -131,7 +131,7 @@ impl Authority {
     async fn revoke_session(&self, sid: &str) -> Result<(), RpcError> {
         let user = match self.0.sessions.revoke_by_id(sid).await {
             Ok(session) => session.map(|session| session.owner.user),
-            // What cannot be an id is not told either: it may be a secret in the wrong place.
+            // No event for text that cannot be an id: it may be a misplaced secret.
             Err(SessionError::Invalid) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
@@ -147,8 +147,8 @@ impl Authority {
     }
 }
 
-/// What an access token says, if it is good; an error if that cannot be told. Its key may be newer than what this
-/// instance knows.
+/// Returns the claims of a valid access token; an error if its validity cannot be decided. Its key may be newer than
+/// the keys that this instance has.
 async fn access_token(guard: &JwtGuard, token: &str) -> Result<Option<Known>, RpcError> {
     match guard.claims_async::<AccessClaims>(token).await {
         Ok(AccessClaims { sub, exp, iat, sid, rest }) => {

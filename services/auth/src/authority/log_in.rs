@@ -1,4 +1,4 @@
-//! Logging in: one answer and one price for everything that is wrong.
+//! Log-in: the same reply at the same cost for every failure.
 
 use nats_rpc::RpcError;
 use nats_rpc_auth::{Device, Email, Password};
@@ -12,7 +12,7 @@ use crate::caller::Caller;
 use crate::login_throttle::name_of;
 
 impl Authority {
-    /// Begins a session; 401 for an unknown address and for a wrong password, at the same price.
+    /// Begins a session; 401 for an unknown address and for a wrong password, at the same cost.
     pub(crate) async fn log_in(&self, email: &str, password: &str, caller: &Caller) -> Result<Tokens, RpcError> {
         let name = name_of(email);
         let email = Email::parse(email).ok();
@@ -27,8 +27,8 @@ impl Authority {
         self.begin_session(&key, &account, caller, device.as_ref()).await
     }
 
-    /// Writes what is missing: the note of where the account is, so that whoever holds a token is found by their id,
-    /// and the profile, over which a log-in does not fail. It may be missing because the account is being deleted.
+    /// Writes missing data: the index entry, so that the bearer of a token can be found by user id, and the profile. A
+    /// failed profile write does not fail the log-in. Data may be missing because the account is being deleted.
     async fn complete(&self, key: &AccountKey, account: &Account, email: &Email) -> Result<(), RpcError> {
         let (parts, user) = (&*self.0, account.user_id);
         let place = parts.accounts.note(key, user).await?;
@@ -46,8 +46,8 @@ impl Authority {
         Ok(())
     }
 
-    /// Hashes a password anew that was stored by another program, or at a lower cost than today's; a log-in does not
-    /// fail over it.
+    /// Rehashes a password that another program stored, or that has a lower cost than today's; a failure does not fail
+    /// the log-in.
     async fn strengthen(
         &self,
         key: &AccountKey,

@@ -1,4 +1,4 @@
-//! Choosing another password: by who knows the present one, and by who owns the mailbox.
+//! Password changes: with the present password, and with a reset token sent to the mailbox.
 
 use nats_rpc::RpcError;
 use nats_rpc_auth::{AuditEvent, Email, HashPriority, HashRequest, Password, RESET_LIFETIME, Reset};
@@ -14,7 +14,7 @@ use crate::caller::Caller;
 /// The network of callers that hold a reset token: each account is a source in it.
 const RESET: &str = "reset";
 
-/// What the mailer is told: whom to write to, and the token to write.
+/// The event for the mailer: the recipient, and the token to send.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Delivery<'a> {
@@ -25,10 +25,10 @@ struct Delivery<'a> {
 }
 
 impl Authority {
-    /// Puts `new` in place of the caller's password, ends all that the user has, and begins a session.
+    /// Replaces the caller's password by `new`, ends all sessions and tokens of the user, and begins a session.
     ///
-    /// An access token alone is no proof that its user sits there, so the present password is asked for, and
-    /// guesses at it count like those of a log-in.
+    /// An access token alone does not prove that its user is present, so the caller must send the present password
+    /// too. Wrong passwords count like those of a log-in.
     pub(crate) async fn change_password(
         &self,
         me: &UserClaims,
@@ -57,10 +57,11 @@ impl Authority {
         self.begin_session(&key, &changed, caller, device.as_ref()).await
     }
 
-    /// Has a reset token sent to `email`, if it has an account: one answer at one price in either case.
+    /// Requests a mail with a reset token to `email`, if it has an account; the reply and its cost are the same if
+    /// not.
     ///
-    /// Both read the account and write one record that expires; only the event for the mailer, which nobody
-    /// waits for, is left out where there is nobody to write to.
+    /// Both cases read the account and write one record that expires. Only the event for the mailer, which no caller
+    /// waits for, is omitted if there is no account.
     pub(crate) async fn request_reset(&self, email: &str, caller: &Caller) -> Result<(), RpcError> {
         let parts = &*self.0;
         let subject = parts.reset_subject.as_deref();
@@ -84,9 +85,9 @@ impl Authority {
         Ok(())
     }
 
-    /// Puts `new` in place of the password that `token` was issued for, and ends all that the user has.
+    /// Replaces the password that `token` was issued for by `new`, and ends all sessions and tokens of the user.
     ///
-    /// The compare-and-set on that very password uses the token up, with all others that were issued for it.
+    /// The compare-and-set on that password invalidates the token, and all others issued for the same password.
     pub(crate) async fn confirm_reset(&self, token: &str, new: &str, caller: &Caller) -> Result<(), RpcError> {
         let invalid = || RpcError::unauthenticated("the reset token is not valid, or not any more");
         let parts = &*self.0;
@@ -108,7 +109,7 @@ impl Authority {
             let parts = &*authority.0;
             let write = || parts.accounts.replace_password(&key, &account, &hash);
             let Some(account) = authority.write_end(event, write).await? else { return Ok(None) };
-            // Revocations that are away keep nobody waiting who has shown to own the mailbox.
+            // An unavailable revocation bucket must not delay a caller who has proved ownership of the mailbox.
             let forgotten = async {
                 if let Err(error) = parts.resets.discard(&token).await {
                     tracing::warn!(%error, "a used reset token stays until it expires; it opens nothing");
@@ -122,7 +123,7 @@ impl Authority {
     }
 }
 
-/// A reset of the password that `account` has now.
+/// Returns a reset of the account's present password.
 pub(crate) fn reset(key: &AccountKey, account: &Account) -> Reset {
     Reset::new(key.as_str(), account.user_id.to_string(), account.password())
 }

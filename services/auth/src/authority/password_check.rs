@@ -1,4 +1,5 @@
-//! Checking a password: cheap checks first, then a turn at the pool, then the password; one price for all that fail.
+//! Password checks: cheap checks first, then a turn at the hashing pool, then the password; all failures cost the
+//! same.
 
 use std::sync::Arc;
 
@@ -11,23 +12,27 @@ use crate::account::{Account, AccountKey};
 use crate::caller::Caller;
 use crate::login_throttle::Attempt;
 
-/// An account whose password was given, and how it is stored.
+/// An account whose password has been verified, and the state of its stored hash.
 pub(super) struct Proven {
     pub(super) account: Account,
-    /// The stored hash is of another program, or costs less than new ones.
+    /// `true` if another program stored the hash, or it costs less than new ones.
     pub(super) outdated: bool,
-    /// The device that the caller is known by.
+    /// The known device of the caller.
     pub(super) device: Option<Device>,
 }
 
 impl Authority {
-    /// The account at `key`, if it is there, not locked, and `password` is its password; else `None`, at one price.
+    /// Returns the account at `key` if it exists, is not locked, and has `password`; otherwise `None`, at the same
+    /// cost.
     ///
-    /// The checks run in this order: the device token and the length of the queue, which are looks at memory; the
-    /// counts of account, device and networks, which are reads; a turn at the pool; the note of the attempt; the
-    /// password.
+    /// The checks run in this order:
+    /// 1. the device token and the length of the queue, both in memory
+    /// 2. the counters of account, device and networks, which are reads
+    /// 3. a turn at the pool
+    /// 4. the record of the attempt
+    /// 5. the password
     ///
-    /// `name` is what the account is counted under, whether there is one or not.
+    /// `name` is the key that counts attempts at the account, even if there is no such account.
     pub(super) async fn check_password(
         &self,
         name: &str,
@@ -48,18 +53,18 @@ impl Authority {
             let work = async move |authority: Self| {
                 authority.try_password(permit, &attempt, &name, key.as_ref(), &password, &caller_of_work).await
             };
-            // It runs to its end, so that an attempt whose caller has gone is counted with its outcome.
+            // Runs detached to its end, so that an attempt whose caller has gone is counted with its outcome.
             let checked = self.0.service.spawn_detached("the check of a password", work(self.clone())).await??;
             if let Some(proven) = checked {
                 return Ok(proven.map(|proven| Proven { device, ..proven }));
             }
-            // Others are being checked; their outcome says whether this one has to wait.
+            // Other attempts are being checked; their outcome decides whether this one has to wait.
             parts.throttle.wait_for_others(caller).await?;
         }
     }
 
-    /// One try in a turn of the pool, which ends when the outcome is counted; `None` if other attempts at the account
-    /// are being checked.
+    /// Tries once in a turn of the pool, which ends after the outcome is counted; `None` while other attempts at the
+    /// account are being checked.
     async fn try_password(
         self,
         mut permit: HashPermit,
@@ -77,7 +82,7 @@ impl Authority {
                 None => None,
             };
             let known = account.as_ref().map(|account| account.user_id);
-            // A locked account looks and costs like none.
+            // A locked account looks and costs like a missing one.
             let account = account.filter(|account| !account.locked);
             let stored = account.as_ref().map(|account| account.password_hash.as_str());
             if let (Some(user), Some(false)) = (known, stored.map(PasswordHasher::is_usable)) {
@@ -105,7 +110,7 @@ impl Authority {
         Ok(Some(Some(Proven { account, outdated, device: None })))
     }
 
-    /// The device that a caller has a token of, if it is known to the account at `key`.
+    /// Returns the device of the caller's device token, if the account at `key` knows it.
     ///
     /// A forged token, or one for another account, costs no read.
     async fn known_device(&self, key: Option<&AccountKey>, caller: &Caller) -> Result<Option<Device>, RpcError> {

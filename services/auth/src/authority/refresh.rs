@@ -1,4 +1,4 @@
-//! Prolonging a session: everything that an answer needs is there before a token is used up.
+//! Session refresh: collects everything that the reply needs before it uses up the refresh token.
 
 use nats_rpc::RpcError;
 use nats_rpc_auth::{AuditEvent, Session, SessionError};
@@ -7,11 +7,11 @@ use super::remains::Written;
 use super::{Authority, Tokens};
 use crate::account::AccountKey;
 
-/// Why there are no further tokens.
+/// The reason why there are no further tokens.
 enum Refused {
-    /// The refresh token is not good, or sessions are unavailable.
+    /// The refresh token is invalid, or sessions are unavailable.
     Session(SessionError),
-    /// There is nothing to answer with; the refresh token is as good as before.
+    /// The data for a reply is missing; the refresh token stays valid.
     Unanswerable(RpcError),
 }
 
@@ -22,10 +22,10 @@ impl From<SessionError> for Refused {
 }
 
 impl Authority {
-    /// Uses a refresh token up; 401 if it is none, or was used before. A 503 uses up nothing.
+    /// Exchanges a refresh token; 401 if it is invalid or was used before. A 503 leaves the token valid.
     ///
-    /// The account is looked up anew: roles are those of now, and there is no session without an account, in
-    /// a locked one, or in an epoch that the user, or everybody, has left.
+    /// The account is read again: the new token has the present roles. A session ends with its account, with a lock,
+    /// and with a new epoch of the user or a new global epoch.
     pub(crate) async fn refresh(&self, refresh_token: &str) -> Result<Tokens, RpcError> {
         let parts = &*self.0;
         let access_token =
@@ -45,15 +45,15 @@ impl Authority {
         }
     }
 
-    /// The next access token of a session; `None` if it may not go on.
+    /// Returns the next access token of a session; `None` if the session has ended.
     async fn next_access_token(&self, session: &Session) -> Result<Option<String>, RpcError> {
         let (owner, accounts) = (&session.owner, &self.0.accounts);
         let key = AccountKey::remembered(owner.account.clone());
         let account = accounts.find(&key).await?;
         let global_epoch = self.global_epoch()?;
         let Some(account) = account.filter(|account| account.admits(owner, global_epoch)) else { return Ok(None) };
-        // Of an account from before places were noted, the session alone knows where it is, and the token may outlive
-        // it. One read more, and one write in an account's life.
+        // An account from before index entries existed is known to the session alone, and the token may outlive the
+        // session. This costs one more read, and one write in an account's life.
         let place = accounts.note(&key, account.user_id).await?;
         if !self.still_stands(&key, account.user_id, Written { place, profile: false }).await? {
             return Ok(None);

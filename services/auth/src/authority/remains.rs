@@ -1,4 +1,4 @@
-//! What is written of a user must not outlive them: it is looked at again, and removed with them.
+//! Cleanup of data written for a user who was deleted concurrently.
 
 use nats_rpc::RpcError;
 use users::UserId;
@@ -6,19 +6,20 @@ use users::UserId;
 use super::Authority;
 use crate::account::AccountKey;
 
-/// What was written of a user whose account may be deleted meanwhile.
+/// The data that was written for a user whose account may be deleted concurrently.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Written {
-    /// The note of where the account is.
+    /// The index entry of the account.
     pub(super) place: bool,
     pub(super) profile: bool,
 }
 
 impl Authority {
-    /// Whether nobody has locked or deleted the account since something was `written` of its user, which is removed
-    /// if somebody has.
+    /// Returns `true` if the account is still there and unlocked after `written` data of its user was stored;
+    /// otherwise removes that data.
     ///
-    /// A deletion locks first, so one that the look at the account does not show is yet to remove what was written.
+    /// A deletion locks the account first. If this check does not see the lock, the deletion has yet to remove the
+    /// data.
     pub(super) async fn still_stands(
         &self,
         key: &AccountKey,

@@ -1,4 +1,4 @@
-//! The sessions that one has: to see, and to end.
+//! A caller's own sessions: listing and ending them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,7 +22,7 @@ pub(crate) struct OwnSessions {
 #[serde(rename_all = "camelCase")]
 struct OwnSession {
     id: String,
-    /// Whether the caller's token is of this session.
+    /// `true` if the caller's token belongs to this session.
     current: bool,
     created_at: u64,
     refreshed_at: u64,
@@ -30,7 +30,7 @@ struct OwnSession {
 }
 
 impl Authority {
-    /// The caller's sessions.
+    /// Returns the caller's sessions.
     pub(crate) async fn sessions(&self, me: &UserClaims) -> Result<OwnSessions, RpcError> {
         let (_, account) = self.own_account(me).await?;
         let live = self.0.sessions.list(&me.sub).await?;
@@ -39,7 +39,7 @@ impl Authority {
         Ok(OwnSessions { sessions: going_on.map(|live| OwnSession::new(live, me.sid.as_deref())).collect() })
     }
 
-    /// Ends one of the caller's sessions; 404 if they have none of this id.
+    /// Ends one of the caller's sessions; 404 if the caller has no session of this id.
     pub(crate) async fn end_session(&self, me: &UserClaims, id: &str) -> Result<(), RpcError> {
         match self.0.sessions.revoke(&me.sub, id).await {
             Ok(session) => {
@@ -51,7 +51,7 @@ impl Authority {
         }
     }
 
-    /// Ends every session and token of the caller, the one that they call with included.
+    /// Ends every session and token of the caller, including the one of this call.
     pub(crate) async fn log_out_everywhere(&self, me: &UserClaims) -> Result<(), RpcError> {
         let gone = || RpcError::unauthenticated("there is no such account any more");
         let (key, account) = self.own_account(me).await?;
@@ -71,12 +71,12 @@ impl OwnSession {
     }
 }
 
-/// Whether a session has been ended neither by its user's account nor for everybody.
+/// Returns `true` if neither the user's account nor the global epoch has ended the session.
 pub(super) fn goes_on(live: &SessionInfo, account: &Account, global_epoch: u64) -> bool {
     account.admits(&live.session.owner, global_epoch)
 }
 
-/// Seconds since 1970.
+/// Returns seconds since 1970.
 pub(super) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

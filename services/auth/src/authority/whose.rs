@@ -1,4 +1,4 @@
-//! Whose account it is: by what auth alone writes, whatever profiles say.
+//! Account lookup by user id, using only data that auth itself writes.
 
 use nats_rpc::RpcError;
 use nats_rpc_auth::Email;
@@ -10,20 +10,20 @@ use super::remains::Written;
 use crate::account::{Account, AccountKey};
 
 impl Authority {
-    /// The caller's account.
+    /// Returns the caller's account.
     pub(super) async fn own_account(&self, me: &UserClaims) -> Result<(AccountKey, Account), RpcError> {
         let gone = || RpcError::unauthenticated("there is no such account any more");
         let user = UserId::parse(&me.sub).ok_or_else(gone)?;
         self.account_of(user).await?.filter(|(_, account)| !account.locked).ok_or_else(gone)
     }
 
-    /// The account of a user.
+    /// Returns the account of a user.
     pub(super) async fn account_of(&self, user: UserId) -> Result<Option<(AccountKey, Account)>, RpcError> {
         let Self(parts) = self;
         if let Some(found) = parts.accounts.find_by_id(user).await? {
             return Ok(Some(found));
         }
-        // Of an account from before places were noted, the sessions know where it is.
+        // An account from before index entries existed is found through the user's sessions.
         let Some(live) = parts.sessions.list(&user.to_string()).await?.pop() else { return Ok(None) };
         let key = AccountKey::remembered(live.session.owner.account);
         let Some(account) = parts.accounts.find(&key).await?.filter(|account| account.user_id == user) else {
@@ -34,9 +34,9 @@ impl Authority {
         Ok(Some((key, account)))
     }
 
-    /// The address of an account, which auth does not keep: the one in the profile, if it is the one.
+    /// Returns the address of an account, which auth does not store: the one in the profile, if its hash matches.
     ///
-    /// It is good for nothing but advice, as users could have taken it away.
+    /// Use it only as a hint, because users can remove it from the profile.
     pub(super) async fn address(&self, key: &AccountKey, account: &Account) -> Option<Email> {
         let user = account.user_id;
         let profile = self.0.profiles.find(user).await.unwrap_or_else(|error| {

@@ -1,8 +1,8 @@
-//! The networks that a source is in: each is counted, the larger the more it may fail.
+//! The networks of a source: each has a counter, and a larger network allows more failures.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The size of a network that one customer of a provider may have.
+/// The size of a network, as providers assign it to a customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
     /// An IPv4 address, or an IPv6 /64.
@@ -15,12 +15,12 @@ pub(super) enum Size {
 
 /// A source and the networks that it is in, the smallest first.
 ///
-/// The source is named by its address alone, as the gateway proves it.
+/// The source is named by its address, as the gateway proves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Networks(Vec<(Size, String)>);
 
 impl Networks {
-    /// The networks of a proven source; a text that is no address is the only network that it is in.
+    /// Returns the networks of a proven source; text that is not an address is its own only network.
     pub(super) fn of(source: &str) -> Self {
         let mut networks = vec![(Size::Source, source.to_owned())];
         match source.parse() {
@@ -38,17 +38,17 @@ impl Networks {
         Self(networks)
     }
 
-    /// The networks, the smallest first.
+    /// Returns the networks, the smallest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Size, &str)> {
         self.0.iter().map(|(size, name)| (*size, name.as_str()))
     }
 
-    /// The source itself.
+    /// Returns the source itself.
     pub(super) fn source(&self) -> &str {
         self.0.first().map_or("", |(_, name)| name)
     }
 
-    /// The largest network, whose sources share its turns.
+    /// Returns the largest network, whose sources share its turns.
     pub(super) fn largest(&self) -> &str {
         self.0.last().map_or("", |(_, name)| name)
     }

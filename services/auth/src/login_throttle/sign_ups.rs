@@ -1,4 +1,4 @@
-//! The bounds of sign-ups: for each source and its networks first, and then for all.
+//! Rate limits of sign-ups: for each source and its networks first, and then for all.
 
 use std::time::{Duration, Instant};
 
@@ -13,29 +13,29 @@ use crate::rate::RateLimit;
 
 const SIGN_UP: &str = "sign_up";
 
-/// The bounds of sign-ups that all sources share.
+/// Rate limits of sign-ups that all sources share.
 ///
-/// A refused one tells that an address has an account, so this bounds how many addresses can be tried. Callers that
-/// reach a bound keep others from signing up that share it; log-ins are bounded apart.
+/// A rejected sign-up reveals that an address has an account, so this limits the rate of such tests. Callers that
+/// reach a limit block other sign-ups that share it; log-ins have limits of their own.
 #[derive(Debug)]
 pub(super) struct SignUps {
     per_minute: u32,
-    /// Of all whose source is proven, the last resort against many sources.
+    /// Limit of all callers with a proven source, the last resort against many sources.
     proven: RateLimit,
-    /// Of all whose source is not proven; it leaves the others theirs.
+    /// Limit of all callers without a proven source; it does not reduce that of the others.
     unproven: RateLimit,
 }
 
 impl SignUps {
-    /// As many a minute of those whose source is proven, and as many of the others.
+    /// Returns limits of `times` sign-ups a minute with a proven source, and as many without one.
     pub(super) fn per_minute(times: u32) -> Self {
         let (proven, unproven) = (RateLimit::per_minute(times), RateLimit::per_minute(times));
         Self { per_minute: times, proven, unproven }
     }
 }
 
-/// The sign-ups before one has to wait a minute for each: 20 from a source, 40 from a site, 60 from a network. They are
-/// at most a half, five eighths and three quarters of what all have together.
+/// Returns the policy of a network. It allows 20 sign-ups from a source, 40 from a site, 60 from a network, and then
+/// one a minute. These are at most a half, five eighths and three quarters of the limit of all together.
 fn policy(size: Size, per_minute: u32) -> ThrottlePolicy {
     let (most, eighths) = match size {
         Size::Source => (20, 4),
@@ -49,18 +49,18 @@ fn policy(size: Size, per_minute: u32) -> ThrottlePolicy {
 }
 
 impl Throttle {
-    /// Counts a sign-up for the account at `key`, whatever comes of it: an account is as good a thing to make many of
-    /// as a guess.
+    /// Counts a sign-up for the account at `key`, whatever its outcome: mass creation of accounts is limited like
+    /// guessing.
     ///
     /// # Errors
-    /// 429 if there were too many, with the time to wait as `retryAfterMs`; 503 if the counts cannot be kept.
+    /// 429 after too many sign-ups, with the time to wait as `retryAfterMs`; 503 if the counters cannot be written.
     pub(crate) async fn sign_up(&self, key: &AccountKey, caller: &Caller) -> Result<(), RpcError> {
         let counted = async {
             let all = match &caller.source {
-                // The smallest first, so that one source does not use up what its network shares, or everybody.
+                // The smallest network first, so that one source does not use up the limit of its network, or of all.
                 Some(source) => {
                     for (size, network) in Networks::of(source).iter() {
-                        // Apart from failed log-ins, which a sign-up must not keep anybody from.
+                        // Counted apart from failed log-ins: sign-ups must not block log-ins.
                         let network = self.counts.key(SIGN_UP, network);
                         self.counts.count(&network, &policy(size, self.sign_ups.per_minute)).await?;
                     }

@@ -1,4 +1,4 @@
-//! The keys that tokens are signed with change, and one is retired.
+//! Key rotation and retirement: the signing key changes, and the demo retires the old one.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use crate::caller::{Answer, Caller};
 use crate::report::Report;
 use crate::system::System;
 
-/// How long a new key may take to sign.
+/// Maximum time until a new key signs.
 const ROTATION_LIMIT: Duration = Duration::from_secs(20);
-/// How long a retired key may still be believed; milliseconds are usual.
+/// Maximum time for which services accept a retired key; milliseconds are usual.
 const RETIREMENT_LIMIT: Duration = Duration::from_secs(3);
 
-/// Rotates the key, and then retires the one before.
+/// Rotates the key, and then retires the previous one.
 pub(super) async fn rotate(system: &System, caller: &Caller, report: &mut Report) {
     let email = format!("grace-{}@example.com", uuid::Uuid::now_v7());
     let signed_up = Box::pin(sign_up(caller, &email));
@@ -57,7 +57,7 @@ async fn ring(system: &System) -> Result<JwksBucket, BoxError> {
     Ok(JwksBucket::open(&connection, KeyPurpose::AccessTokens).await?)
 }
 
-/// The key id in a token's header.
+/// Returns the key id in a token's header.
 fn key_id(token: &str) -> Result<String, BoxError> {
     use base64::Engine;
     let header = token.split('.').next().unwrap_or_default();
@@ -66,7 +66,7 @@ fn key_id(token: &str) -> Result<String, BoxError> {
     Ok(header["kid"].as_str().ok_or("a token without a key id")?.to_owned())
 }
 
-/// The key that signed `token`, found among those that `auth.jwks` answers.
+/// Returns the key that signed `token`, from the reply of `auth.jwks`.
 async fn public_key(caller: &Caller, token: &str) -> Result<(String, String), BoxError> {
     let kid = key_id(token)?;
     let set = caller.call("auth.jwks", None, &json!({})).await?.body;
@@ -78,7 +78,7 @@ async fn public_key(caller: &Caller, token: &str) -> Result<(String, String), Bo
     }
 }
 
-/// Asks for another key, and logs in until a token is signed with it.
+/// Requests a key rotation, and logs in until another key signs a token.
 async fn other_key(system: &System, caller: &Caller, email: &str, old: &str) -> Result<(String, String), BoxError> {
     ring(system).await?.rotate().await?;
     let credentials = json!({ "email": email, "password": PASSWORD });

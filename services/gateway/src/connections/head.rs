@@ -1,4 +1,4 @@
-//! How long a connection waits for the headers of a request: idle, and once they have begun.
+//! Timeouts for the headers of a request: while the connection is idle, and once the headers have begun.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,38 +8,38 @@ use std::time::{Duration, Instant};
 use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The timer that one connection's wait for headers ends by, and its [`Arrivals`].
+/// Returns the timer that ends one connection's wait for headers, and its [`Arrivals`].
 ///
-/// hyper has one limit for that wait, from the answer before to the last header. As a limit for headers it is
-/// too long for a caller who sends them a byte at a time, or too short for a proxy that keeps connections: it would
-/// send a request into one that ends just then. So the wait that hyper times is one of idleness, and becomes a
-/// shorter one when the first byte arrives.
+/// hyper has one limit for that wait, from the previous response to the last header. As a limit for headers it is too
+/// long, because a caller can send them a byte at a time. As an idle timeout it is too short for a proxy that keeps
+/// connections open. The proxy would send a request into a connection that closes at that moment. So the wait that
+/// hyper times is the idle timeout, and becomes the shorter header timeout when the first byte arrives.
 ///
-/// Headers that begin while the request before is being answered have the time of an idle connection.
+/// Headers that begin while the previous request is in progress have the idle timeout.
 pub(super) fn limits(headers: Duration) -> (HeadTimer, Arrivals) {
     let first = Arc::new(Mutex::new(None));
     (HeadTimer { first: first.clone(), headers }, Arrivals(first))
 }
 
-/// When the first byte came of what is waited for.
+/// The time at which the first byte of the next request arrived.
 type FirstByte = Arc<Mutex<Option<Instant>>>;
 
 fn lock(first: &FirstByte) -> MutexGuard<'_, Option<Instant>> {
     first.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Notes when bytes arrive.
+/// Records when bytes arrive.
 #[derive(Debug)]
 pub(super) struct Arrivals(FirstByte);
 
 impl Arrivals {
-    /// The same stream, its arrivals noted.
+    /// Returns the same stream with its arrivals recorded.
     pub(super) fn of<S>(self, stream: S) -> Noted<S> {
         Noted { stream, arrivals: self }
     }
 }
 
-/// A stream whose arrivals are noted.
+/// A stream whose arrivals are recorded.
 #[derive(Debug)]
 pub(super) struct Noted<S> {
     stream: S,
@@ -87,7 +87,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
     }
 }
 
-/// Times one connection's waits for headers; hyper asks it for nothing else.
+/// Times one connection's waits for headers; hyper uses it for nothing else.
 #[derive(Debug)]
 pub(super) struct HeadTimer {
     first: FirstByte,
@@ -100,18 +100,18 @@ impl Timer for HeadTimer {
     }
 
     fn sleep_until(&self, idle_until: Instant) -> Pin<Box<dyn Sleep>> {
-        // What has arrived so far was the request before.
+        // All bytes so far belong to the previous request.
         *lock(&self.first) = None;
         let sleep = Box::pin(tokio::time::sleep_until(idle_until.into()));
         Box::pin(HeadSleep { first: self.first.clone(), headers: self.headers, begun: false, sleep })
     }
 }
 
-/// Ends when the connection has been idle, or over its headers, for too long.
+/// Ends when the connection has been idle, or has taken for its headers, longer than allowed.
 struct HeadSleep {
     first: FirstByte,
     headers: Duration,
-    /// Whether the first byte has been seen here.
+    /// `true` once this wait has seen the first byte.
     begun: bool,
     sleep: Pin<Box<tokio::time::Sleep>>,
 }
@@ -121,7 +121,7 @@ impl Sleep for HeadSleep {}
 impl Future for HeadSleep {
     type Output = ();
 
-    /// hyper polls it after every read, so that the first byte need not wake it.
+    /// hyper polls it after every read, so the first byte need not wake it.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let first = *lock(&self.first);
         if let (Some(first), false) = (first, self.begun) {

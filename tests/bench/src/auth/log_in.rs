@@ -1,4 +1,4 @@
-//! A log-in: what it costs, whether its time tells who has an account, and what a flood does to others.
+//! Log-in: its cost, the timing of unknown and known accounts, and the effect of a flood on other requests.
 
 use std::error::Error;
 use std::num::NonZeroUsize;
@@ -18,14 +18,14 @@ use crate::child::cpu_of;
 use crate::stats::median;
 
 const PASSWORD: &str = "correct horse battery";
-/// Log-ins of each kind, taken by turns.
+/// Number of log-ins of each kind, taken alternately.
 const PAIRS: usize = 150;
-/// Rounds of quiet and flood by turns, so that both see the same machine.
+/// Number of rounds, alternately without and with a flood, so that both see the same machine.
 const ROUNDS: usize = 4;
-/// Requests of one round beside the flood, and as many without it.
+/// Number of other requests in a round with the flood, and in one without it.
 const OTHERS: usize = 500;
 const OTHERS_EVERY: Duration = Duration::from_millis(4);
-/// A log-in each time, many times what can be hashed: a crowd that comes at once would measure its queue alone.
+/// Interval of log-ins, many times the hashing capacity: a burst at once would measure only its own queue.
 const LOG_IN_EVERY: Duration = Duration::from_micros(2_500);
 
 #[derive(Debug, Serialize)]
@@ -35,7 +35,7 @@ pub(super) struct Hashing {
     pub(super) per_second_and_core: f64,
 }
 
-/// The CPU time of a log-in, nearly all of which is bcrypt.
+/// Measures the CPU time of a log-in, nearly all of which is bcrypt.
 pub(super) async fn hashing() -> Result<Vec<Hashing>, Box<dyn Error>> {
     let mut rows = Vec::new();
     for (cost, times) in [(10, 40), (12, 12)] {
@@ -56,7 +56,7 @@ pub(super) async fn hashing() -> Result<Vec<Hashing>, Box<dyn Error>> {
 pub(super) struct Price {
     pub(super) known: Latency,
     pub(super) unknown: Latency,
-    /// Of the medians.
+    /// Ratio of the medians.
     pub(super) unknown_to_known: f64,
 }
 
@@ -87,7 +87,7 @@ async fn price(client: &Client) -> Result<Price, Box<dyn Error>> {
     let counts = client.connection().jetstream().get_stream("KV_auth_backoff").await?;
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for pair in 0..PAIRS {
-        // Who fails waits; here every attempt is the first.
+        // A failed attempt throttles the next one; here every attempt must be the first.
         counts.purge().await?;
         let mut kinds = [("known@example.com", &mut known), ("nobody@example.com", &mut unknown)];
         if pair % 2 == 1 {
@@ -134,7 +134,7 @@ async fn flood(server: &NatsServer, client: &Client) -> Result<Flood, Box<dyn Er
         }
         flooded.extend(others.ended().await?);
         for code in join_all(log_ins).await {
-            // Of accounts that nobody else tries: too many are too many for the pool.
+            // Failed log-ins at otherwise unused accounts: the pool rejects those beyond its capacity.
             refused += usize::from(matches!(code?, Ok(Code::Unavailable)));
         }
     }
@@ -143,9 +143,9 @@ async fn flood(server: &NatsServer, client: &Client) -> Result<Flood, Box<dyn Er
     Ok(Flood { asked, looked_at: asked - refused, refused, idle, flooded, p99_to_idle })
 }
 
-/// Requests that need nothing but the service's attention: a refresh token that is none.
+/// Requests that need only a responsive service: refreshes with an invalid token.
 ///
-/// They have a thread and a connection of their own: what the flood's sender does to itself is not measured.
+/// They have a separate thread and connection, so that the sender of the flood does not slow them down.
 struct Others(JoinHandle<Result<Vec<f64>, String>>);
 
 impl Others {
@@ -160,7 +160,7 @@ impl Others {
                 others(&client).await
             })
         });
-        // Whoever does not get that far says why at the end.
+        // A task that fails earlier returns its error at the end.
         let _ = started.await;
         Ok(Self(thread))
     }

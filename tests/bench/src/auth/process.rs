@@ -1,4 +1,4 @@
-//! The auth service as a process of its own, so that its threads are its own.
+//! The auth service in a separate process, so that its threads can be measured alone.
 
 use std::error::Error;
 use std::io::{Read, stdin};
@@ -10,7 +10,7 @@ use nats_rpc::testing::NatsServer;
 
 use crate::child::{Child, READY};
 
-/// The program's argument that runs the service.
+/// The program argument that starts the service.
 pub(crate) const NAME: &str = "auth-service";
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -20,13 +20,13 @@ pub(super) fn start(server: &NatsServer) -> Result<Child, Box<dyn Error>> {
     Child::start(NAME, command, LIMIT)
 }
 
-/// Serves until the standard input ends.
+/// Serves until the standard input closes.
 pub(crate) fn run(url: &str) -> Result<(), Box<dyn Error>> {
     let vars = |name: &str| match name {
         "JWT_SECRET" => Some(crate::token::SECRET.to_owned()),
         "JWT_REFRESH_SECRET" => Some("a pepper for benches alone, 32 bytes and more".to_owned()),
         "BCRYPT_COST" => Some("10".to_owned()),
-        // What is measured is what lies behind these limits.
+        // The limits are raised, because the bench measures the work behind them.
         "SIGN_UPS_PER_MINUTE" | "LOG_INS_PER_MINUTE" => Some("60000".to_owned()),
         _ => None,
     };

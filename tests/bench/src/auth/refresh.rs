@@ -15,7 +15,7 @@ const ALONE: usize = 2_000;
 const SESSIONS: usize = 32;
 const EACH: usize = 100;
 
-/// One at a time, and so many sessions at once.
+/// Measures sequential refreshes, and refreshes of many sessions concurrently.
 pub(super) async fn measure(server: &NatsServer) -> Result<(Latency, Latency), Box<dyn Error>> {
     let connection = Connection::open(&NatsConfig::new(server.url())).await?;
     Sessions::provision(&connection.jetstream(), 1).await?;

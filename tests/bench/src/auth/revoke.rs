@@ -1,4 +1,4 @@
-//! A revocation: from the call that revokes to the last of three guards that refuses.
+//! One revocation: from the revoking call until the last of three guards rejects the token.
 
 use std::error::Error;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Access tokens of every algorithm, all with the claims that the auth service gives.
+//! Access tokens of every algorithm, all with the claims that the auth service issues.
 
 use std::error::Error;
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 const KID: &str = "bench";
 
-/// What signs tokens of one algorithm, and how a guard verifies them.
+/// A signer of one algorithm, and the key with which a guard verifies its tokens.
 pub(super) struct Signer {
     pub(super) algorithm: &'static str,
     key: Option<(EncodingKey, Algorithm)>,
@@ -40,7 +40,7 @@ impl Signer {
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new())?;
         let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref())?;
-        // An uncompressed point: one byte that says so, then both coordinates.
+        // An uncompressed point: one marker byte, then both coordinates.
         let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
         let jwk = json!({ "kty": "EC", "crv": "P-256", "x": b64(x), "y": b64(y) });
         Self::in_ring("ES256", Algorithm::ES256, &jwk, EncodingKey::from_ec_der(pkcs8.as_ref()))
@@ -51,7 +51,7 @@ impl Signer {
         let public = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
         let jwk = json!({ "kty": "RSA", "n": b64(&public.n), "e": b64(&public.e) });
         let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)?;
-        // jsonwebtoken wants PKCS#1, which PKCS#8 holds behind 26 bytes of algorithm identifier.
+        // jsonwebtoken expects PKCS#1, which PKCS#8 wraps after 26 bytes of algorithm identifier.
         Self::in_ring("RS256", Algorithm::RS256, &jwk, EncodingKey::from_rsa_der(&der.as_ref()[26..]))
     }
 
@@ -67,7 +67,7 @@ impl Signer {
         Ok(Self { algorithm: name, key: Some((key, algorithm)), ring: Some(ring) })
     }
 
-    /// A configuration of guards that take these tokens.
+    /// Returns a configuration of guards that accept these tokens.
     pub(super) fn config(&self) -> Result<JwtConfig, Box<dyn Error>> {
         Ok(match &self.ring {
             Some(ring) => JwtConfig::ring(ring.clone()),
@@ -75,7 +75,7 @@ impl Signer {
         })
     }
 
-    /// A token of `sub`, some 400 bytes long.
+    /// Issues a token of `sub`, some 400 bytes long.
     pub(super) fn sign(&self, sub: &str) -> Result<String, Box<dyn Error>> {
         let roles = ["user".to_owned()];
         let grant = Grant::new(sub, "EAAQpXuk4Bwq1Y8c2kK2Qg").roles(&roles).scope("profile:read profile:write");

@@ -1,4 +1,4 @@
-//! One verification: the first of a token, and each further one while it is known.
+//! One verification: of a new token, and of a cached one.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -20,7 +20,7 @@ pub(super) struct Verification {
     pub(super) known_us: f64,
 }
 
-/// Of each algorithm the best round, as what disturbs only ever adds.
+/// Measures the best round of each algorithm, because disturbances only add time.
 pub(super) fn measure() -> Result<Vec<Verification>, Box<dyn Error>> {
     Signer::all()?.iter().map(of).collect()
 }
@@ -29,7 +29,7 @@ fn of(signer: &Signer) -> Result<Verification, Box<dyn Error>> {
     let tokens: Vec<String> = (0..TOKENS).map(|n| signer.sign(&format!("user {n}"))).collect::<Result<_, _>>()?;
     let (mut first_us, mut known_us) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..ROUNDS {
-        // A new guard knows no token yet.
+        // A new guard has an empty cache.
         let guard: JwtGuard = JwtGuard::new(signer.config()?)?;
         let pass = || -> Result<f64, Box<dyn Error>> {
             let start = Instant::now();

@@ -9,19 +9,19 @@ use crate::child::Child;
 use crate::nest;
 use crate::token::SECRET;
 
-/// How long a contestant may take to start; under Valgrind it takes seconds.
+/// Startup timeout of a contestant; under Valgrind a startup takes seconds.
 const START: Duration = Duration::from_secs(60);
 
-/// What one process is to do.
+/// The job of one process.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) contestant: Contestant,
     pub(crate) work: Work,
-    /// The first token of its subjects, so that several processes serve at the same time.
+    /// The first token of its subjects, distinct so that several processes can serve at the same time.
     pub(crate) prefix: String,
-    /// How many handlers run at a time, where a contestant bounds it.
+    /// The limit of concurrent handlers, if the contestant has one.
     pub(crate) concurrency: usize,
-    /// How many routes it serves.
+    /// The number of routes to serve.
     pub(crate) routes: usize,
     pub(crate) one_thread: bool,
 }
@@ -31,7 +31,7 @@ impl Job {
         Self { contestant, work, prefix: prefix.into(), concurrency: 256, routes: 1, one_thread: false }
     }
 
-    /// The subject that its handler listens to.
+    /// Returns the subject of its handler.
     pub(crate) fn subject(&self) -> String {
         match self.contestant {
             Contestant::Nest => "echo".to_owned(),
@@ -41,7 +41,7 @@ impl Job {
         }
     }
 
-    /// The subjects of all its routes.
+    /// Returns the subjects of all its routes.
     pub(crate) fn subjects(&self) -> Vec<String> {
         match self.routes {
             1 => vec![self.subject()],
@@ -49,7 +49,7 @@ impl Job {
         }
     }
 
-    /// Starts a process that does it.
+    /// Starts a process for the job.
     pub(crate) fn start(&self, url: &str) -> Result<Child, Box<dyn Error>> {
         let command = match self.contestant.is_nest() {
             true => nest::command()?,
@@ -58,13 +58,13 @@ impl Job {
         self.start_with(command, url)
     }
 
-    /// As [`start`](Self::start), by a command of one's own.
+    /// Starts one as [`start`](Self::start) does, with a given command.
     pub(crate) fn start_with(&self, mut command: Command, url: &str) -> Result<Child, Box<dyn Error>> {
         command.env("NATS_URL", url).env("JWT_SECRET", SECRET);
         Child::start(self.contestant.name(), command, START)
     }
 
-    /// Adds the arguments that make `program`, this very one, do the job.
+    /// Adds the arguments that make `program`, the bench itself, do the job.
     pub(crate) fn command(&self, mut program: Command) -> Command {
         program.args(["contestant", self.contestant.name(), self.work.name(), &self.prefix]);
         program.arg(format!("--concurrency={}", self.concurrency)).arg(format!("--routes={}", self.routes));
@@ -74,7 +74,7 @@ impl Job {
         program
     }
 
-    /// The hidden command that a contestant's process is started with.
+    /// Returns the hidden command that starts a contestant's process.
     pub(crate) fn cli() -> clap::Command {
         clap::Command::new("contestant").hide(true).args([
             Arg::new("contestant").required(true),
@@ -99,7 +99,7 @@ impl Job {
     }
 }
 
-/// The subject of one of many routes, below the prefix; all of one length.
+/// Returns the subject of one of many routes, without the prefix; all have the same length.
 pub(super) fn route_name(index: usize) -> String {
     format!("r{index:03}")
 }

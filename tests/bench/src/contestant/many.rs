@@ -14,7 +14,7 @@ pub(super) async fn run(job: &Job, url: &str) -> Result<(), Box<dyn Error>> {
     ready().await
 }
 
-/// The same route under another pattern; leaked, because routes live as long as the program.
+/// Returns the same route under another pattern; leaked, because routes live as long as the program.
 fn renamed(route: &Route, pattern: String) -> Route {
     let Route { kind, package, module, file, line, guards, public, queue, bind, contract, .. } = *route;
     let pattern: &'static str = pattern.leak();

@@ -1,4 +1,4 @@
-//! The programs that are measured, and the process that each of them runs in.
+//! The measured programs, and the process that each of them runs in.
 
 mod job;
 mod many;
@@ -17,28 +17,28 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::job::Job;
 use crate::child::READY;
 
-/// Who is measured.
+/// A measured program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contestant {
-    /// async-nats alone: gives back the bytes that came.
+    /// async-nats alone: echoes the bytes.
     Floor,
-    /// A hand-written loop: one message after the other.
+    /// A hand-written loop that handles one message after the other.
     Serial,
-    /// A hand-written loop whose handlers wait in a `FuturesUnordered`.
+    /// A hand-written loop whose handlers run in a `FuturesUnordered`.
     Fu,
     /// A hand-written loop that spawns a task for each message.
     Spawn,
     /// async-nats' own `service`.
     Service,
-    /// This framework.
+    /// nats-rpc.
     Ours,
-    /// Behind `JwtGuard`.
+    /// nats-rpc behind `JwtGuard`.
     Guarded,
-    /// Behind `JwtGuard` and `RequireScope`, with `Auth` and `State`.
+    /// nats-rpc behind `JwtGuard` and `RequireScope`, with `Auth` and `State`.
     Scoped,
     /// Another framework for Rust.
     Ruststream,
-    /// NestJS, which is no child of this program's own kind.
+    /// NestJS, which is not a child process of this program's kind.
     Nest,
     /// NestJS behind a guard that verifies the token.
     NestGuarded,
@@ -75,7 +75,7 @@ impl Contestant {
         }
     }
 
-    /// What it is called where people read of it.
+    /// Returns its name in tables.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Floor => "async-nats alone, no JSON",
@@ -101,7 +101,7 @@ impl Contestant {
     }
 }
 
-/// What a handler does before it gives its data back.
+/// The work of a handler before it returns its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     /// Nothing.
@@ -117,7 +117,7 @@ pub(crate) enum Work {
 impl Work {
     const ALL: [Self; 4] = [Self::Echo, Self::Sleep, Self::Doze, Self::Burn];
 
-    /// The last token of the subject.
+    /// Returns the last token of the subject.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
@@ -141,7 +141,7 @@ impl Work {
     }
 }
 
-/// A fixed amount of work, whatever the machine does beside it.
+/// Does a fixed amount of work, independent of the machine's load.
 fn burn() {
     let mut state = 1_u64;
     for _ in 0..50_000 {
@@ -149,7 +149,7 @@ fn burn() {
     }
 }
 
-/// What is asked and answered.
+/// The data of requests and replies.
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "peers", derive(ruststream_nats::prelude::Outgoing))]
 struct User {
@@ -157,7 +157,7 @@ struct User {
     name: String,
 }
 
-/// Runs `job` in this process until its standard input ends.
+/// Runs `job` in this process until its standard input closes.
 pub(crate) fn run(job: &Job, url: &str) -> Result<(), Box<dyn Error>> {
     std::thread::spawn(|| {
         let _ = io::stdin().read_to_end(&mut Vec::new());
@@ -171,7 +171,7 @@ pub(crate) fn run(job: &Job, url: &str) -> Result<(), Box<dyn Error>> {
     runtime.block_on(serve(job, url))
 }
 
-/// Serves; ends only if it cannot.
+/// Serves; returns only on failure.
 pub(crate) async fn serve(job: &Job, url: &str) -> Result<(), Box<dyn Error>> {
     match job.contestant {
         Contestant::Ours | Contestant::Guarded | Contestant::Scoped if job.routes > 1 => many::run(job, url).await,
@@ -192,7 +192,7 @@ async fn peer(_: &Job, _: &str) -> Result<(), Box<dyn Error>> {
     Err("other frameworks are measured with `--features peers`".into())
 }
 
-/// Says that the service serves, and lets it.
+/// Prints that the service is ready, and waits.
 async fn ready() -> Result<(), Box<dyn Error>> {
     println!("{READY}");
     pending().await

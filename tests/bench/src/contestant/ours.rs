@@ -1,4 +1,4 @@
-//! This framework, as its users write it.
+//! nats-rpc, as its users write it.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ mod scoped {
     }
 }
 
-/// State as a handler has it: shared, and looked at.
+/// State as handlers use it: shared and read.
 #[derive(Clone)]
 struct Known(Arc<str>);
 
@@ -87,7 +87,7 @@ pub(super) async fn run(job: &Job, url: &str) -> Result<(), Box<dyn Error>> {
     ready().await
 }
 
-/// The routes that [`many`](super::many) multiplies.
+/// Returns the routes that [`many`](super::many) multiplies.
 pub(super) fn echo() -> Vec<&'static Route> {
     handlers![plain::echo]
 }

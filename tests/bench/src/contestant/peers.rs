@@ -1,4 +1,4 @@
-//! Another framework for NATS in Rust, written as its own examples are.
+//! Another NATS framework in Rust, used as in its own examples.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! Loops that people write by hand: what a framework is compared with.
+//! Hand-written loops, the reference for frameworks.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -28,12 +28,12 @@ pub(super) async fn run(job: &Job, url: &str) -> Result<(), Box<dyn Error>> {
             _ => serial(client, messages, work).await,
         }
     };
-    // In a task, as the loops of a real service are.
+    // In a task, like the loops of a real service.
     tokio::spawn(serve);
     ready().await
 }
 
-/// What every loop does with one message.
+/// Handles one message, the same way in every loop.
 async fn answer(client: &Client, message: Message, work: Work) {
     let Some(reply) = message.reply else { return };
     let Ok(user) = serde_json::from_slice::<User>(&message.payload) else { return };

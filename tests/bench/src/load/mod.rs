@@ -1,6 +1,6 @@
-//! The load generator: speaks NATS's protocol itself, on one connection and one thread.
+//! The load generator: implements the NATS protocol itself, on one connection and one thread.
 //!
-//! A client library would take as much of the machine as the services that are measured.
+//! A client library would use as much of the machine as the measured services.
 
 mod open;
 mod protocol;
@@ -16,10 +16,10 @@ pub(crate) use self::question::Question;
 use self::question::Reply;
 use crate::stats::percentile;
 
-/// How long the service may be silent while it owes an answer.
+/// Maximum time without bytes from the service while replies are pending.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// A connection that asks.
+/// A connection that sends requests.
 pub(crate) struct Loader {
     socket: TcpStream,
     inbox: String,
@@ -28,12 +28,12 @@ pub(crate) struct Loader {
     out: Vec<u8>,
 }
 
-/// What a run of questions showed; every answer was the right one.
+/// The result of a run in which every reply was correct.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) requests: usize,
     pub(crate) took: Duration,
-    /// Microseconds, sorted.
+    /// Latencies in microseconds, sorted.
     latencies: Vec<u32>,
 }
 
@@ -47,17 +47,17 @@ impl Run {
     }
 }
 
-/// Why a run does not count.
+/// The reason why a run does not count.
 #[derive(Debug)]
 pub(crate) enum LoadError {
     Io(io::Error),
     Protocol(String),
-    /// Answers that were not the right ones, with the first of them.
+    /// Wrong replies, with the first of them.
     Wrong {
         count: usize,
         first: String,
     },
-    /// The run took longer than it may.
+    /// The run exceeded its time limit.
     TooLong(Duration),
 }
 
@@ -105,7 +105,7 @@ impl Loader {
         Ok(loader)
     }
 
-    /// Asks until the first right answer comes; how long that took.
+    /// Sends requests until the first correct reply; returns the time that took.
     pub(crate) fn wait_for_answer(&mut self, question: &Question, limit: Duration) -> Result<Duration, LoadError> {
         let start = Instant::now();
         loop {
@@ -119,10 +119,10 @@ impl Loader {
         }
     }
 
-    /// Asks `total` times, each of `questions` in turn, with `in_flight` questions open at any time.
+    /// Sends `total` requests, each of `questions` in turn, with `in_flight` requests pending at any time.
     ///
     /// # Errors
-    /// If one answer was wrong, if one is missing, or if `limit` was not enough.
+    /// If a reply is wrong or missing, or the run exceeds `limit`.
     pub(crate) fn ask(
         &mut self,
         questions: &[Question],
@@ -179,7 +179,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Gives every complete frame to `take`, with the buffer of what is sent next.
+    /// Passes every complete frame to `take`, with the buffer of the next write.
     fn each_frame(&mut self, mut take: impl FnMut(Frame<'_>, &mut Vec<u8>)) -> Result<(), LoadError> {
         let mut done = 0;
         let malformed = |Malformed| LoadError::Protocol("something that is no frame".to_owned());
@@ -204,7 +204,7 @@ impl Loader {
     }
 }
 
-/// Wrong answers, of which the first is kept.
+/// Wrong replies, of which the first is kept.
 #[derive(Default)]
 struct Wrong {
     count: usize,
@@ -245,7 +245,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    /// A server that answers each question by `answer`, and echoes one payload too many in front.
+    /// Starts a server that replies to each request with `answer`, and echoes one extra payload first.
     fn server(answer: &'static str) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();

@@ -1,4 +1,4 @@
-//! Load that does not wait for answers: what callers are when there are many of them.
+//! Open-loop load, independent of replies, as from a large number of callers.
 
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,27 +8,27 @@ use super::question::Reply;
 use super::{LoadError, Loader, Question, SILENCE, micros};
 use crate::stats::percentile;
 
-/// How much is asked, whatever is answered.
+/// The offered load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Offer {
     pub(crate) per_second: f64,
     pub(crate) lasts: Duration,
-    /// How long a caller waits; each request says so in its headers.
+    /// The timeout of a caller, which each request carries in its headers.
     pub(crate) patience: Duration,
 }
 
-/// What became of an offer.
+/// The outcome of an offered load.
 #[derive(Debug)]
 pub(crate) struct Offered {
     pub(crate) asked: usize,
-    /// Right answers that came while their caller still waited.
+    /// Correct replies within the caller's timeout.
     pub(crate) good: usize,
-    /// Right answers that came too late.
+    /// Correct replies after the caller's timeout.
     pub(crate) late: usize,
-    /// Errors and wrong answers.
+    /// Error replies and wrong replies.
     pub(crate) refused: usize,
     pub(crate) lasted: Duration,
-    /// Of all right answers, in microseconds, sorted.
+    /// Latencies of all correct replies, in microseconds, sorted.
     latencies: Vec<u32>,
 }
 
@@ -43,7 +43,7 @@ impl Offered {
 }
 
 impl Loader {
-    /// Asks at an even rate, and then waits as long as a caller would.
+    /// Sends requests at an even rate, and then waits as long as a caller would.
     pub(crate) fn offer(&mut self, question: &Question, offer: Offer) -> Result<Offered, LoadError> {
         self.run += 1;
         let run = self.run;
@@ -51,7 +51,7 @@ impl Loader {
         let mut asked_at: Vec<Option<Instant>> = Vec::with_capacity(total);
         let mut offered =
             Offered { asked: 0, good: 0, late: 0, refused: 0, lasted: offer.lasts, latencies: Vec::new() };
-        // Short enough to keep the rate even, long enough not to spin.
+        // Short enough for an even rate, long enough not to spin.
         self.socket.set_read_timeout(Some(Duration::from_millis(1)))?;
         let start = Instant::now();
         let end = start + offer.lasts + offer.patience + Duration::from_secs(1);
@@ -94,7 +94,7 @@ impl Loader {
     }
 }
 
-/// What a caller of ours sends with every call.
+/// Returns the headers that a nats-rpc client sends with every call.
 fn deadline_headers(patience: Duration) -> [(&'static str, String); 2] {
     let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + patience;
     [

@@ -1,29 +1,29 @@
-//! What nats-server sends, cut into frames.
+//! Splits the bytes that nats-server sends into frames.
 
 use memchr::memmem;
 
-/// One thing that the server says.
+/// One frame of the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame<'a> {
     Message {
         subject: &'a str,
-        /// Empty if the message has none.
+        /// Empty if the message has no headers.
         headers: &'a [u8],
         payload: &'a [u8],
     },
     Ping,
     Pong,
-    /// `-ERR` and why.
+    /// `-ERR` with its reason.
     Refusal(&'a str),
     /// `INFO`, `+OK`.
     Other,
 }
 
-/// Bytes that are no frame.
+/// Bytes that are not a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// The frame at the beginning of `bytes` and its length, or `None` if its end is not here yet.
+/// Returns the frame at the beginning of `bytes` and its length, or `None` if it is incomplete.
 pub(super) fn first_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Malformed> {
     let Some(end) = memmem::find(bytes, b"\r\n") else { return Ok(None) };
     let line = str::from_utf8(&bytes[..end]).map_err(|_| Malformed)?;
@@ -40,7 +40,7 @@ pub(super) fn first_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Ma
     Ok(Some((frame, body)))
 }
 
-/// `<subject> <sid> [reply] [header bytes] <bytes in all>`, then the bytes.
+/// Parses `<subject> <sid> [reply] [header bytes] <bytes in all>`, then the bytes.
 fn message<'a>(
     line: &'a str,
     with_headers: bool,

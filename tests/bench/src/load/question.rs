@@ -1,6 +1,6 @@
 use std::io::Write;
 
-/// A request, and the answer that alone is right.
+/// A request, with its only correct reply.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     subject: String,
@@ -14,7 +14,7 @@ impl Question {
         Self { subject: subject.into(), headers: None, payload: payload.into(), answer: answer.into() }
     }
 
-    /// Adds headers to it.
+    /// Adds headers to the request.
     pub(crate) fn with_headers<'a>(mut self, headers: impl IntoIterator<Item = (&'a str, String)>) -> Self {
         let mut block = "NATS/1.0\r\n".to_owned();
         for (name, value) in headers {
@@ -28,7 +28,7 @@ impl Question {
         let Self { subject, headers, payload, .. } = self;
         let Reply { inbox, run, number } = reply;
         let size = payload.len();
-        // Writing into memory cannot fail.
+        // Writing to memory cannot fail.
         let _ = match headers {
             None => write!(out, "PUB {subject} {inbox}.{run}.{number:07} {size}\r\n{payload}\r\n"),
             Some(headers) => {
@@ -39,7 +39,7 @@ impl Question {
         };
     }
 
-    /// Whether this is the answer. One with a status or with an error's header is not, whatever its body.
+    /// Returns `true` for the correct reply. A reply with a status or an error header is wrong, whatever its body.
     pub(super) fn is_answered_by(&self, headers: &[u8], payload: &[u8]) -> bool {
         let sound = headers.is_empty() || headers.starts_with(b"NATS/1.0\r\n") && !names_an_error(headers);
         sound && payload == self.answer.as_bytes()
@@ -50,7 +50,7 @@ fn names_an_error(headers: &[u8]) -> bool {
     memchr::memmem::find(headers, b"Nats-Service-Error").is_some()
 }
 
-/// The subject of an answer: which run asked, and which of its questions.
+/// The subject of a reply: the number of the run, and that of the request.
 pub(super) struct Reply<'a> {
     pub(super) inbox: &'a str,
     pub(super) run: u32,

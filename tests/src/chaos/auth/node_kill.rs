@@ -1,4 +1,4 @@
-//! The node that leads every bucket of auth is killed: nobody is logged out, and no guard closes.
+//! Kills the node that leads every bucket of auth: no session may end, and no guard may reject valid tokens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,9 +22,9 @@ use crate::chaos::stage::{grouped, soon, until};
 use crate::nodes::{ELECTION_LIMIT, Nodes, leader};
 
 const SESSIONS: &str = "KV_auth_sess";
-/// What a refresh needs beside the session.
+/// The other streams that a refresh needs.
 const OTHERS: [&str; 2] = ["KV_auth_rev", "KV_auth_users"];
-/// How many sessions are refreshed all the while, each by so many clients at once.
+/// Number of sessions that are refreshed throughout, each by several clients at once.
 const FAMILIES: usize = 2;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -43,7 +43,7 @@ pub(super) async fn run(options: Options) -> Vec<Row> {
     let lost = leader(&jetstream, SESSIONS).await;
     for other in OTHERS {
         let moved = until(ELECTION_LIMIT, async || {
-            // All have to lead from the node that is killed.
+            // The node to be killed must lead all of them.
             let preferred = json!({ "placement": { "preferred": lost } });
             let subject = format!("STREAM.LEADER.STEPDOWN.{other}");
             let _: Result<Value, _> = jetstream.request(subject, &preferred).await;
@@ -73,7 +73,7 @@ pub(super) async fn run(options: Options) -> Vec<Row> {
     let revoker = revoker(&connection).await;
     let killed = Instant::now();
     nodes.kill(&lost);
-    // A log-out in the middle of it: it takes as long as the election does.
+    // A log-out during the election takes as long as the election.
     let revoked = until(ELECTION_LIMIT, async || revoker.session("gone").await.is_ok()).await;
     let outage = killed.elapsed();
     let refused =
@@ -116,7 +116,7 @@ pub(super) async fn run(options: Options) -> Vec<Row> {
     ]
 }
 
-/// Instances of the auth service, each on a connection of its own.
+/// Starts instances of the auth service, each on a connection of its own.
 async fn auth_services(nats: &NatsConfig) -> Vec<ServiceHandle> {
     let mut instances = Vec::new();
     for _ in 0..INSTANCES {
@@ -131,7 +131,7 @@ async fn auth_services(nats: &NatsConfig) -> Vec<ServiceHandle> {
     instances
 }
 
-/// Callers, each on a connection of its own.
+/// Connects callers, each on a connection of its own.
 async fn clients(nats: &NatsConfig) -> Vec<Client> {
     let mut clients = Vec::new();
     for _ in 0..INSTANCES {
@@ -140,7 +140,7 @@ async fn clients(nats: &NatsConfig) -> Vec<Client> {
     clients
 }
 
-/// Refreshes one session after its answer, until it is told to stop.
+/// Refreshes one session repeatedly, until `stop` is set.
 async fn keep_refreshing(clients: Arc<Vec<Client>>, number: usize, stop: Arc<AtomicBool>) -> Tally {
     let mut tally = Tally::default();
     let credentials = json!({ "email": format!("u{number}@example.com"), "password": "correct horse battery" });
@@ -161,7 +161,7 @@ async fn keep_refreshing(clients: Arc<Vec<Client>>, number: usize, stop: Arc<Ato
             Some(successor) => current = successor,
             None => break,
         }
-        // A client refreshes when it has to, and not all the time.
+        // Real clients refresh when they have to, not continuously.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tally

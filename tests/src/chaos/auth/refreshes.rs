@@ -1,4 +1,4 @@
-//! One refresh token, presented many times at once.
+//! One refresh token, presented many times concurrently.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::chaos::Options;
 use crate::chaos::report::Row;
 use crate::chaos::stage::{grouped, soon};
 
-/// How many present the token at once.
+/// Number of clients that present the token concurrently.
 pub(super) const AT_ONCE: usize = 32;
 
 pub(super) async fn run(options: Options) -> Vec<Row> {
@@ -56,13 +56,13 @@ pub(super) async fn run(options: Options) -> Vec<Row> {
     )]
 }
 
-/// What rounds came to.
+/// Outcomes of rounds.
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) rounds: u64,
-    /// Rounds that gave several successors.
+    /// Rounds that returned several successors.
     forked: u64,
-    /// Sessions that ended, though nobody had stolen anything.
+    /// Sessions that ended without a theft.
     pub(super) lost: u64,
     /// Tries that ended in "try again".
     pub(super) retries: u64,
@@ -108,17 +108,19 @@ impl std::fmt::Display for Tally {
     }
 }
 
-/// What one try came to.
+/// The outcome of one try.
 pub(super) enum Tried {
     Successor(String),
-    /// It may be tried again, with the same token.
+    /// The client may retry with the same token.
     Again,
     Refused,
 }
 
-/// Presents `token` by `at_once` clients, each of which tries again when told to; the successor, if there is one.
+/// Presents `token` from `at_once` clients, each of which retries on "try again".
 ///
-/// `refresh` is given the number of a client and the token.
+/// Returns the successor, if there is one.
+///
+/// `refresh` receives the number of a client and the token.
 pub(super) async fn round<R: Future<Output = Tried> + Send + 'static>(
     refresh: impl Fn(usize, String) -> R + Clone + Send + Sync + 'static,
     token: &str,

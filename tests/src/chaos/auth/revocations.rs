@@ -1,4 +1,4 @@
-//! How fast a revocation is known everywhere, and that none is missed.
+//! The latency of revocations, and their completeness.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::proxy::{Proxy, Which};
 
 const SERVICES: usize = 3;
 
-/// A guard as a service of its own would have it.
+/// Opens a guard as a separate service would have it.
 pub(super) async fn guard(nats: &NatsConfig) -> JwtGuard {
     let revocations = soon(Revocations::watch(&open(nats).await)).await.expect("the bucket");
     JwtGuard::<UserClaims>::new(JwtConfig::hs256(access_secret()).revocations(revocations)).expect("a guard")
@@ -41,7 +41,7 @@ pub(super) async fn run(options: Options) -> Vec<Row> {
     rows
 }
 
-/// From the call that revokes until the last of the services refuses a token that it has let pass before.
+/// Measures the time from the revoking call until the last service rejects a token that it accepted before.
 async fn latency(guards: &[JwtGuard], revoker: &Revoker, options: Options) -> Row {
     let times = options.pick(500, 20);
     let mut took = Vec::new();
@@ -84,7 +84,7 @@ async fn wait_until_refused(guards: &[JwtGuard], token: &str) -> bool {
     tokio::time::timeout(PATIENCE, asking).await.is_ok()
 }
 
-/// Revokes while nothing reaches the service, nor says that nothing does.
+/// Revokes while no bytes reach the service, and no error reports the outage.
 async fn black_hole(guard: &JwtGuard, revoker: &Revoker, proxy: &Proxy, options: Options) -> Row {
     let tokens: Vec<_> = (0..20).map(|number| token(&format!("hole-{number}"))).collect();
     let hole = options.pick(Duration::from_secs(6), Duration::from_secs(2));
@@ -112,7 +112,7 @@ async fn black_hole(guard: &JwtGuard, revoker: &Revoker, proxy: &Proxy, options:
     )
 }
 
-/// A service that starts after all that knows all of it.
+/// Checks that a service started after all revocations has all of them.
 async fn restart(nats: &NatsConfig, options: Options) -> Row {
     let revoked = options.pick(500, 20);
     let began = Instant::now();

@@ -1,6 +1,6 @@
-//! What has broken a NATS client, or might.
+//! Messages that have broken a NATS client, or might.
 
-/// One message, or several, as they stand on the wire.
+/// One or several messages, as bytes on the wire.
 pub(super) struct Poison {
     pub(super) name: &'static str,
     pub(super) bytes: Vec<u8>,

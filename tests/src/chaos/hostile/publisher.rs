@@ -4,12 +4,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-/// How long nats-server may take to have read everything.
+/// Maximum time until nats-server has read all bytes.
 const LIMIT: Duration = Duration::from_secs(10);
 const GREETING: &[u8] =
     b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}\r\n";
 
-/// A connection to nats-server that sends whatever it is given.
+/// A connection to nats-server that sends raw bytes.
 pub(super) struct Publisher(BufReader<TcpStream>);
 
 impl Publisher {
@@ -19,14 +19,14 @@ impl Publisher {
         Ok(Self(BufReader::new(socket)))
     }
 
-    /// Subscribes to `subject`; the server knows of it when this returns.
+    /// Subscribes to `subject`; the server has processed the subscription when this returns.
     pub(super) async fn subscribe(&mut self, subject: &str) -> io::Result<()> {
         self.0.get_mut().write_all(format!("SUB {subject} 1\r\nPING\r\n").as_bytes()).await?;
         while self.line().await? != "PONG\r\n" {}
         Ok(())
     }
 
-    /// Answers one request with these headers.
+    /// Replies to one request with these headers.
     pub(super) async fn answer(mut self, headers: &[u8]) -> io::Result<()> {
         // `HMSG <subject> <sid> <reply> <size of the headers> <size of all>`
         let mut line;
@@ -41,7 +41,7 @@ impl Publisher {
         };
         let answer = [format!("HPUB {reply} {0} {0}\r\n", headers.len()).as_bytes(), headers, b"\r\n"].concat();
         self.0.get_mut().write_all(&answer).await?;
-        // Until the server has read it, the connection has to stay.
+        // The connection must stay open until the server has read the reply.
         self.send(b"").await;
         Ok(())
     }
@@ -54,7 +54,7 @@ impl Publisher {
         }
     }
 
-    /// Sends `bytes`; whether the server still talks to us when it has read them all.
+    /// Sends `bytes`; returns `true` if the server still responds after it has read all of them.
     pub(super) async fn send(mut self, bytes: &[u8]) -> bool {
         let exchange = async {
             self.0.get_mut().write_all(bytes).await?;

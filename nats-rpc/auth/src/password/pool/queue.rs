@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
-/// The trust in a caller that waits for a password to be hashed, the lowest first.
+/// The trust in a caller that waits for a password hash, the lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum HashPriority {
-    /// The source of the caller is not proven.
+    /// The source of the caller is not proved.
     Unproven,
-    /// The source is proven, and attempts from there failed.
+    /// The source is proved, and attempts from it failed.
     Noisy,
-    /// The source is proven and quiet, or the device is known.
+    /// The source is proved and has no failed attempts, or the device is known.
     Quiet,
 }
 
@@ -37,10 +37,10 @@ pub(super) struct Lane {
     pub(super) source: u64,
 }
 
-/// A bounded queue: each class has its share, in a class each network has its turn, in a network each source.
+/// A bounded queue: classes have shares, networks alternate within a class, and sources within a network.
 ///
-/// A newcomer to a full queue displaces the last one of a lower class. Else it displaces the last one of the network or
-/// source that has the most places, if those are more than its own.
+/// A new item in a full queue displaces the last one of a lower class. Otherwise it displaces the last one of the
+/// network or source that has the most places, if those are more than its own.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
     waiting: Vec<Waiting<T>>,
@@ -76,7 +76,7 @@ impl<T> FairQueue<T> {
         self.waiting.is_empty()
     }
 
-    /// Queues `item`; gives it back if there is no place for it.
+    /// Queues `item`; returns it if there is no place for it.
     pub(super) fn push(&mut self, lane: Lane, item: T) -> Result<Queued<T>, T> {
         let displaced = match self.waiting.len() < self.most {
             true => None,
@@ -96,7 +96,7 @@ impl<T> FairQueue<T> {
         self.waiting.len() < self.most || self.longest(lane).is_some()
     }
 
-    /// Takes the item that is served next.
+    /// Removes and returns the next item.
     pub(super) fn pop(&mut self) -> Option<T> {
         let class = self.next_class()?;
         let turn = |waiting: &Waiting<T>| {
@@ -115,16 +115,16 @@ impl<T> FairQueue<T> {
         Some(item)
     }
 
-    /// Removes an item that is no longer waited for.
+    /// Removes an item whose caller no longer waits.
     pub(super) fn remove(&mut self, id: u64) {
         self.waiting.retain(|waiting| waiting.id != id);
     }
 
-    /// The most items that are served before a newcomer of `lane`.
+    /// Returns the maximum number of items that are served before a new one of `lane`.
     pub(super) fn ahead(&self, lane: Lane) -> usize {
         let in_class = |priority| self.waiting.iter().filter(move |it| it.lane.priority == priority);
         let own = 1 + in_class(lane.priority).filter(|it| it.lane.source == lane.source).count();
-        // Each other source is served at most as often as this one until the newcomer's turn.
+        // Each other source is served at most as often as this one until the new item's turn.
         let mut sources: HashMap<u64, usize> = HashMap::new();
         for it in in_class(lane.priority) {
             *sources.entry(it.lane.source).or_default() += 1;
@@ -145,7 +145,7 @@ impl<T> FairQueue<T> {
         let total: i64 = waiting.iter().map(|class| class.weight()).sum();
         for class in HashPriority::ALL {
             let balance = &mut self.balance[class as usize];
-            // A class that does not wait saves nothing up.
+            // A class without waiting items accumulates no credit.
             *balance = if waiting.contains(&class) { *balance + class.weight() } else { 0 };
         }
         let next = waiting.into_iter().max_by_key(|class| self.balance[*class as usize])?;
@@ -153,7 +153,7 @@ impl<T> FairQueue<T> {
         Some(next)
     }
 
-    /// The place that a newcomer of `lane` would take in a full queue.
+    /// Returns the place that a new item of `lane` would take in a full queue.
     fn longest(&self, lane: Lane) -> Option<usize> {
         let class = self.waiting.iter().map(|it| it.lane.priority).min()?;
         let of_class = || self.waiting.iter().enumerate().filter(|(_, it)| it.lane.priority == class);
@@ -175,7 +175,7 @@ impl<T> FairQueue<T> {
     }
 }
 
-/// Hashes the names of networks and sources: which two share a hash cannot be foreseen.
+/// Hashes the names of networks and sources with a random key, so that collisions are unpredictable.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LaneNames(RandomState);
 

@@ -1,4 +1,4 @@
-//! Threads that give way to those that serve requests.
+//! Threads of a lower priority than those that serve requests.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -8,13 +8,14 @@ use std::{io, thread};
 use nats_rpc::RpcError;
 use tokio::sync::oneshot;
 
-/// The priority: a third of the time of a thread that serves, where both want the same core, so log-ins go on.
+/// The niceness: on a shared core such a thread gets a third of the time of a serving thread, so that logins make
+/// progress.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Some threads that run what they are given, one after another; they end when this is dropped.
+/// Threads that run jobs one after another; they end when this is dropped.
 #[derive(Debug)]
 pub(super) struct Threads {
     jobs: Sender<Job>,
@@ -31,7 +32,7 @@ impl Threads {
         Ok(Self { jobs })
     }
 
-    /// Runs `work` on the next thread that is free.
+    /// Runs `work` on the next free thread.
     ///
     /// # Errors
     /// 500 if it panicked.
@@ -41,9 +42,9 @@ impl Threads {
     ) -> Result<T, RpcError> {
         let (done, result) = oneshot::channel();
         let job = move || {
-            // Dropped after what `work` holds, also by a panic: whoever learns of the end finds that free again.
+            // Dropped after the captures of `work`, also on a panic: the receiver finds those released.
             let done = done;
-            // Whoever asked may be gone.
+            // The receiver may be dropped.
             let _ = done.send(work());
         };
         self.jobs.send(Box::new(job)).map_err(|_| RpcError::internal("the threads for passwords are gone"))?;
@@ -51,22 +52,22 @@ impl Threads {
     }
 }
 
-/// Runs jobs until nobody can give one any more.
+/// Runs jobs until all senders are dropped.
 fn work(given: &Mutex<Receiver<Job>>) {
     give_way();
     loop {
-        // One waits for the next job and the others for the lock; nothing can panic in between.
+        // One thread waits for the next job and the others for the lock; no panic is possible in between.
         let job = given.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        // The panic has been reported, and whoever waits learns of it by the end of its channel.
+        // The panic has been reported, and the closed channel notifies the caller.
         let _ = catch_unwind(AssertUnwindSafe(job));
     }
 }
 
-/// Lowers the priority of this thread, so that one that wakes up to serve a request runs at once.
+/// Lowers the priority of this thread, so that a thread that wakes up to serve a request runs at once.
 ///
-/// Hashing takes what is left of the cores, and all of them when nothing else wants them. Priorities are those
-/// of single threads on Linux alone; elsewhere the whole process would give way.
+/// Hashing uses the remaining time of the cores, and all of it if nothing else is running. Only Linux has priorities
+/// of single threads; elsewhere this would lower the priority of the whole process.
 #[cfg(target_os = "linux")]
 fn give_way() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {

@@ -1,4 +1,4 @@
-//! Envelopes of NestJS that no NestJS client sends.
+//! Envelopes in NestJS's format that no NestJS client sends.
 
 use crate::testing::attacks::attack::Attack;
 use crate::testing::attacks::target::{NEST_ID, Target};
@@ -10,7 +10,7 @@ pub(super) fn attacks(target: &Target) -> Vec<Attack> {
     let mut attacks = Vec::new();
     let mut add = |name: &str, must_reject: bool, members: &[&str]| {
         let (name, request) = (format!("envelope: {name}"), target.envelope(&members.join(",")));
-        // To a service of another wire format an envelope is a payload like any other.
+        // For a service of another wire format, an envelope is an ordinary payload.
         let make = if must_reject && target.speaks_nest { Attack::rejected } else { Attack::survived };
         attacks.push(make(name, target, request));
     };

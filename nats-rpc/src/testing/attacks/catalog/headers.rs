@@ -1,4 +1,4 @@
-//! Headers of the framework and of nats-server with values of the attacker's choice.
+//! Headers of the framework and of nats-server, with values that the attacker chooses.
 
 use crate::testing::attacks::attack::{Attack, Expected};
 use crate::testing::attacks::target::{CANARY_TEXT, Target};
@@ -6,7 +6,7 @@ use crate::testing::attacks::wire::Message;
 use crate::wire::stream::STREAM_HEADER;
 use crate::{DEADLINE_HEADER, TIMEOUT_HEADER};
 
-/// Texts in place of a number.
+/// Texts instead of a number.
 const NUMBERS: [&str; 9] =
     ["", "-1", "NaN", "Infinity", "1e99", "0x10", " 7 ", "18446744073709551615", "18446744073709551616"];
 /// Headers that carry more than a number.
@@ -35,7 +35,7 @@ pub(super) fn attacks(target: &Target) -> Vec<Attack> {
     for (header, text) in TEXTS {
         survive(format!("`{header}: {text}`"), &format!("{header}: {text}"));
     }
-    // The parser of some clients reads the second part as a header of its own.
+    // The parser of some clients reads the second part as a separate header.
     for (header, value) in [
         ("authorization", format!("Bearer {CANARY_TEXT}")),
         (DEADLINE_HEADER, "1".to_owned()),
@@ -43,7 +43,7 @@ pub(super) fn attacks(target: &Target) -> Vec<Attack> {
     ] {
         survive(format!("a line feed and `{header}`"), &format!("attacks: a\n{header}: {value}"));
     }
-    // nats-server sets it on what it sends out of a stream; a request did not come from one.
+    // nats-server sets this header on messages of a stream. A request does not come from a stream.
     let forwarded = Message { reply: target.inbox().into_bytes(), ..target.with_header("Nats-Sequence: 1") };
     let inbox = String::from_utf8_lossy(&forwarded.reply).into_owned();
     let name = "header: a message that a stream forwards";

@@ -1,4 +1,4 @@
-//! JSON that is deep, doubled, of another type, or none.
+//! JSON that is too deep, has duplicate keys, is of another type, or is malformed.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -66,7 +66,7 @@ fn marked(target: &Target) -> Vec<u8> {
     }
 }
 
-/// A canary of a type that `value` does not have.
+/// Returns a canary of a type that `value` does not have.
 fn other_type(value: &str) -> String {
     match value.as_bytes().first() {
         Some(b'"') => CANARY_NUMBER.to_string(),
@@ -78,13 +78,13 @@ fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// The members of an object, as they are written; none of another value.
+/// Returns the members of an object, exactly as written; none of another value.
 fn members(payload: &str) -> Vec<(String, String)> {
     let object: Option<std::collections::BTreeMap<String, &RawValue>> = serde_json::from_str(payload).ok();
     object.unwrap_or_default().into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
 }
 
-/// The object with another value of one member, or without it.
+/// Returns the object with another value of one member, or without it.
 fn replaced(members: &[(String, String)], name: &str, other: Option<&str>) -> String {
     let member = |(own, value): &(String, String)| match (own == name, other) {
         (false, _) => Some(format!("{}:{value}", quoted(own))),

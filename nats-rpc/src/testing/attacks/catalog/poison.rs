@@ -4,7 +4,7 @@ use crate::testing::attacks::attack::{Attack, Expected};
 use crate::testing::attacks::target::Target;
 use crate::testing::attacks::wire::Message;
 
-/// Header blocks, as they stand on the wire.
+/// Header blocks, exactly as on the wire.
 const HEADERS: [(&str, &[u8]); 19] = [
     ("a bare CR in a value", b"NATS/1.0\r\na: b\rc\r\n\r\n"),
     ("a bare CR at the end of a value", b"NATS/1.0\r\na: b\r\r\n\r\n"),
@@ -26,7 +26,7 @@ const HEADERS: [(&str, &[u8]); 19] = [
     ("a forged 100 with a reply subject", b"NATS/1.0 100 FlowControl Request\r\n\r\n"),
     ("a forged 408", b"NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: -1\r\n\r\n"),
 ];
-/// Ends of a subject, below the one of the handler.
+/// Ends of a subject, appended to the handler's subject.
 const SUBJECTS: [(&str, &[u8]); 4] = [
     ("bytes that are not UTF-8", b".\xff"),
     ("a no-break space", b".\xc2\xa0"),

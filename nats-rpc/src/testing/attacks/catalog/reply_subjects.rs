@@ -1,4 +1,4 @@
-//! Replies that are published to a subject of the attacker's choice, with the permissions of the service.
+//! Reply subjects that the attacker chooses, to which a service would publish with its own permissions.
 
 use crate::testing::attacks::attack::{Attack, Expected};
 use crate::testing::attacks::bucket::Bucket;
@@ -7,7 +7,7 @@ use crate::testing::attacks::wire::Message;
 use crate::wire::stream::STREAM_HEADER;
 use crate::{DEADLINE_HEADER, TIMEOUT_HEADER};
 
-/// Subjects that look like an inbox and are none, and subjects of others.
+/// Subjects that look like an inbox but are none, and subjects that belong to others.
 const OTHERS: [&str; 10] = [
     "$SYS.REQ.SERVER.PING",
     "$SRV.PING",
@@ -20,10 +20,10 @@ const OTHERS: [&str; 10] = [
     "_INBOX.*.attacks",
     "_INBOX.attacks.>",
 ];
-/// Subjects that a reply may be published to. The third form, `_R_.…`, nats-server takes from no client.
+/// Subjects to which a reply may be published. nats-server accepts the third form, `_R_.…`, from no client.
 const INBOXES: [&str; 2] = ["_INBOX.attacks.allowed", "_INBOX_attacks.allowed"];
 
-/// The subjects at which a reply is an attack that succeeded, and all inboxes.
+/// Returns the subjects at which a reply means that an attack succeeded, and all inboxes.
 pub(in crate::testing::attacks) fn watched(target: &str) -> Vec<String> {
     hostile(target).into_iter().chain(["_INBOX.>", "_INBOX_attacks.>"].map(str::to_owned)).collect()
 }
@@ -61,7 +61,8 @@ fn hostile(target: &str) -> Vec<String> {
     Bucket::hostile_replies().into_iter().chain([target.to_owned()]).chain(others).collect()
 }
 
-/// Requests that a service replies to in different ways: by its handler, before it, in a stream, and on `$SRV`.
+/// Returns requests to which a service replies in different ways: in the handler, before it, in a stream, and on
+/// `$SRV`.
 fn forms(target: &Target) -> Vec<(&'static str, Message)> {
     let envelope = format!(r#"{},{},"id":"{NEST_ID}""#, target.pattern_member(), target.data_member());
     let discovery = |subject: &str| Message { subject: subject.as_bytes().to_vec(), ..Message::default() };

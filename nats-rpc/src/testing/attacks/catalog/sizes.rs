@@ -1,10 +1,10 @@
-//! As much as nats-server lets through.
+//! Messages as large as nats-server accepts.
 
 use crate::testing::attacks::attack::{Attack, Expected};
 use crate::testing::attacks::target::Target;
 use crate::testing::attacks::wire::{Message, header_block};
 
-/// nats-server takes 4,096 bytes of a protocol line, the sizes at its end included.
+/// nats-server accepts 4,096 bytes of a protocol line, including the sizes at its end.
 const LONGEST_LINE: usize = 4_000;
 
 pub(super) fn attacks(target: &Target) -> Vec<Attack> {

@@ -1,4 +1,4 @@
-//! Requests without a valid proof of the caller; of guarded handlers only.
+//! Requests without a valid proof of the caller; only for guarded handlers.
 
 use crate::testing::attacks::attack::Attack;
 use crate::testing::attacks::target::{CANARY_TEXT, Target};
@@ -31,7 +31,7 @@ pub(super) fn attacks(target: &Target) -> Vec<Attack> {
     attacks
 }
 
-/// The text with another first character: the last one of base64url may carry bits without meaning.
+/// Returns the text with another first character: the last one of base64url may contain bits without meaning.
 fn other_first(text: &str) -> String {
     let other = if text.starts_with('A') { "B" } else { "A" };
     let rest: String = text.chars().skip(1).collect();
