@@ -239,7 +239,7 @@ impl LoginThrottle {
     /// Ends an attempt whose password was wrong.
     ///
     /// # Errors
-    /// As [`succeeded`](Self::succeeded).
+    /// Those of [`succeeded`](Self::succeeded).
     pub async fn failed(&self, attempt: ThrottledAttempt) -> Result<(), ThrottleError> {
         let ThrottledAttempt { key, policy, id } = attempt;
         self.change(&key, &policy, |count, now| Ok(count.end(id, true, &policy, now))).await
@@ -248,7 +248,7 @@ impl LoginThrottle {
     /// Ends an attempt whose password was not checked, and removes it from the count.
     ///
     /// # Errors
-    /// As [`succeeded`](Self::succeeded).
+    /// Those of [`succeeded`](Self::succeeded).
     pub async fn give_up(&self, attempt: ThrottledAttempt) -> Result<(), ThrottleError> {
         let ThrottledAttempt { key, policy, id } = attempt;
         self.change(&key, &policy, |count, _| Ok(count.give_up(id))).await
@@ -270,7 +270,7 @@ impl LoginThrottle {
     /// Adds a failure, also during a wait: for a key that is [checked](Self::check) before an attempt.
     ///
     /// # Errors
-    /// As [`succeeded`](Self::succeeded).
+    /// Those of [`succeeded`](Self::succeeded).
     pub async fn add_failure(&self, key: &ThrottleKey, policy: &ThrottlePolicy) -> Result<(), ThrottleError> {
         self.change(key, policy, |count, now| Ok(count.failed(policy, now))).await
     }

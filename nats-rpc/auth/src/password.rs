@@ -333,7 +333,7 @@ pub struct HashPermit {
 }
 
 impl HashPermit {
-    /// Like [`PasswordHasher::hash`].
+    /// Hashes like [`PasswordHasher::hash`].
     ///
     /// # Errors
     /// 500 if bcrypt fails.
@@ -344,7 +344,7 @@ impl HashPermit {
         hashed.map_err(RpcError::internal)
     }
 
-    /// Like [`PasswordHasher::verify`], and also detects a hash made by another program.
+    /// Verifies like [`PasswordHasher::verify`], and also detects a hash made by another program.
     ///
     /// # Errors
     /// 500 if the work was lost.

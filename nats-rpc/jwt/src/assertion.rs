@@ -61,7 +61,7 @@ impl AssertionSigner {
         self
     }
 
-    /// Takes the time from `now` rather than from the system; for tests.
+    /// Reads the time from `now` instead of the system clock; for tests.
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.0.clock = Clock::new(now);
         self

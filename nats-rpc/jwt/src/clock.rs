@@ -20,7 +20,7 @@ struct Source {
 }
 
 impl Clock {
-    /// Takes the wall clock from `now`, and the steady one from the system.
+    /// Reads the wall clock from `now`, and the steady clock from the system.
     pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self::of(now, Instant::now)
     }

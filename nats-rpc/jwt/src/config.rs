@@ -175,19 +175,19 @@ impl JwtConfig {
         self
     }
 
-    /// Also accepts a token from this top-level string field of the payload, if the header has none.
+    /// Accepts also a token from this top-level string field of the payload, for requests without the header.
     pub fn payload_source(mut self, field: impl Into<String>) -> Self {
         self.payload_field = Some(field.into());
         self
     }
 
-    /// Also accepts a gateway's [assertion](super::AssertionSigner), signed with `secret`.
+    /// Accepts also a gateway's [assertion](super::AssertionSigner), signed with `secret`.
     pub fn forwarded_assertion(mut self, secret: SecretKey) -> Self {
         self.assertion = Some(AssertedWith::Secret(secret));
         self
     }
 
-    /// Also accepts a gateway's [assertion](super::AssertionSigner), signed with one of the keys of `ring`.
+    /// Accepts also a gateway's [assertion](super::AssertionSigner), signed with one of the keys of `ring`.
     ///
     /// The ring should hold the keys of gateways and no others: a client that can write to it can impersonate any
     /// user.
@@ -196,7 +196,7 @@ impl JwtConfig {
         self
     }
 
-    /// Also accepts a payload's `user` without proof. For development on one machine only, as [`InsecureDev`] proves.
+    /// Accepts also a payload's `user` without proof. For development on one machine only, as [`InsecureDev`] proves.
     pub fn insecure_dev_forwarded_user(mut self, proof: InsecureDev) -> Self {
         self.insecure_dev = Some(proof);
         self
@@ -226,7 +226,7 @@ impl JwtConfig {
         self
     }
 
-    /// Takes the time from `now` rather than from the system; for tests.
+    /// Reads the time from `now` instead of the system clock; for tests.
     pub fn clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(now);
         self

@@ -153,14 +153,14 @@ impl VerifierConfig {
 impl JwtConfig {
     /// Creates a configuration for the tokens that this deployment issues, through `vars`.
     ///
-    /// | variable | is | default |
+    /// | variable | meaning | default |
     /// |---|---|---|
     /// | `JWT_SECRET` | the static secret, at least 32 bytes. Not set: keys come from the [ring](KeyRing::watch) in the KV bucket `auth_jwks` | none |
-    /// | `JWT_ISSUER` | the only issuer taken | `nats-rpc-auth` with a secret; a ring key's own |
-    /// | `JWT_AUDIENCE` | the audience | `nats-rpc` |
-    /// | `JWT_ACCEPT_ASSERTIONS` | `true`: a gateway's [assertion](crate::AssertionSigner) is taken in place of a token, by the ring in `gw_jwks`, with a static secret by `JWT_ASSERTION_SECRET` | `false` |
-    /// | `JWT_CHECK_REVOCATIONS` | `false`: what was revoked is taken until it expires, as where tokens are a NestJS system's and no auth service of ours runs | `true`: [`Revocations::watch`] in the KV bucket `auth_rev` |
-    /// | `JWT_REVOCATION_MAX_AGE_MS` | for how long nothing may prove that all revocations are known before guards answer 503, 1,000 to 3,600,000; with less than 10,000, an election of the bucket's leader is an outage | 30000 |
+    /// | `JWT_ISSUER` | the only accepted issuer | `nats-rpc-auth` with a secret; a ring key's own |
+    /// | `JWT_AUDIENCE` | the accepted audience | `nats-rpc` |
+    /// | `JWT_ACCEPT_ASSERTIONS` | `true`: accepts a gateway's [assertion](crate::AssertionSigner) instead of a token. The ring in `gw_jwks` verifies it, with a static secret `JWT_ASSERTION_SECRET` | `false` |
+    /// | `JWT_CHECK_REVOCATIONS` | `false` disables revocation checks: a revoked token stays valid until it expires. For tokens of a NestJS system without our auth service | `true`: [`Revocations::watch`] in the KV bucket `auth_rev` |
+    /// | `JWT_REVOCATION_MAX_AGE_MS` | maximum age of the revocation list, in ms, 1,000 to 3,600,000. When it is older, guards reply 503. With less than 10,000, an election of the bucket's leader is an outage | 30000 |
     ///
     /// A file may hold a secret: `JWT_SECRET_FILE` and `JWT_ASSERTION_SECRET_FILE` name it.
     ///
@@ -237,7 +237,7 @@ impl JwtGuard<UserClaims> {
         Self::from_vars(context, |name| std::env::var(name).ok()).await
     }
 
-    /// Like [`from_env`](Self::from_env), with variables from elsewhere.
+    /// Creates a guard like [`from_env`](Self::from_env), with variables from elsewhere.
     ///
     /// # Errors
     /// Those of [`JwtConfig::load`].

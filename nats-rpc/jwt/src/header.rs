@@ -30,7 +30,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// `kid: null` is not a key id, but it does not count as absent either.
+/// Rejects `kid: null`, which is not a key id and does not count as absent.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
     Cow::deserialize(deserializer).map(Some)
 }

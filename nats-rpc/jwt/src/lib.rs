@@ -229,15 +229,16 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
     /// Each call verifies the token again.
     ///
     /// # Errors
-    /// As [`verify`](Self::verify).
+    /// Those of [`verify`](Self::verify).
     pub fn read_claims<T: DeserializeOwned>(&self, token: &str) -> Result<T, JwtRejection> {
         self.0.verifier.prove(token, self.0.stale)?.read()
     }
 
-    /// Like [`read_claims`](Self::read_claims), but waits for a key as [`verify_async`](Self::verify_async) does.
+    /// Returns claims like [`read_claims`](Self::read_claims), but waits for a key as
+    /// [`verify_async`](Self::verify_async) does.
     ///
     /// # Errors
-    /// As [`verify`](Self::verify).
+    /// Those of [`verify`](Self::verify).
     pub async fn claims_async<T: DeserializeOwned>(&self, token: &str) -> Result<T, JwtRejection> {
         fresh(self.0.verifier.ring(), || self.read_claims(token)).await
     }
@@ -267,14 +268,14 @@ impl<C: Principal + DeserializeOwned> JwtGuard<C> {
         Ok(accepted)
     }
 
-    /// Like [`verify`](Self::verify), but verifies a token with an unknown key id again if a newer [ring](KeyRing)
-    /// arrives within 250 ms.
+    /// Verifies like [`verify`](Self::verify), but tries a token with an unknown key id again if a newer
+    /// [ring](KeyRing) arrives within 250 ms.
     ///
     /// Such a wait begins at most once in 10 s, and at most 64 callers share it; other calls return at once. With a
     /// static secret there is no wait.
     ///
     /// # Errors
-    /// As [`verify`](Self::verify).
+    /// Those of [`verify`](Self::verify).
     pub async fn verify_async(&self, token: &str) -> Result<Arc<C>, JwtRejection> {
         fresh(self.0.verifier.ring(), || self.verify(token)).await
     }

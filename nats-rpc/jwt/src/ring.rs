@@ -63,9 +63,9 @@ impl KeyRing {
     /// Reads a key document.
     ///
     /// A key of an unknown kind is omitted, with a warning in the log. A key that no key generation produces is
-    /// omitted with an error in the log: an Ed25519 point of small order or in a second encoding, a point off its
-    /// curve, an RSA modulus that is short, even or has a small factor, an exponent other than 65537. The other keys
-    /// of the document stay in use. Keys may have any id here, as keys of other issuers do.
+    /// omitted with an error in the log. Such keys are an Ed25519 point of small order or in a second encoding, a
+    /// point off its curve, an RSA modulus that is short, even or has a small factor, and an RSA exponent other than
+    /// 65537. The other keys of the document stay in use. Keys may have any id here, as keys of other issuers do.
     ///
     /// # Errors
     /// [`KeyRingError`] if the document is malformed, holds private or symmetric keys, or an id twice.
@@ -99,8 +99,8 @@ impl KeyRing {
         self.take(&Keys::parse(document, self.0.key_ids)?)
     }
 
-    /// Like [`replace`](Self::replace), with a document found at `revision` of the system's own bucket. Returns `true`
-    /// if the document must be repaired, because weak keys in it were omitted.
+    /// Replaces the document like [`replace`](Self::replace), by one found at `revision` of the system's own bucket.
+    /// Returns `true` if the document must be repaired, because weak keys in it were omitted.
     pub(crate) fn replace_at(&self, revision: u64, document: &[u8]) -> Result<bool, KeyRingError> {
         let next = Keys::parse(document, self.0.key_ids)?;
         next.document.check_version(revision)?;
@@ -201,7 +201,7 @@ mod tests {
         r#""y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}"#,
     );
 
-    /// The example key of RFC 7638, section 3.1.
+    /// Returns the example key of RFC 7638, section 3.1.
     fn rsa() -> String {
         let n = concat!(
             "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3",

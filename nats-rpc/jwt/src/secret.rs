@@ -53,7 +53,7 @@ impl SecretKey {
         Self::optional_from_vars(name, vars)?.ok_or(JwtConfigError::Missing { name })
     }
 
-    /// Like [`from_vars`](Self::from_vars), but returns `None` if neither is set.
+    /// Reads the secret like [`from_vars`](Self::from_vars), but returns `None` if neither is set.
     ///
     /// # Errors
     /// [`JwtConfigError::ShortSecret`] if it has fewer than 32 bytes, [`JwtConfigError::SecretTwice`] if both

@@ -61,7 +61,7 @@ impl Credential {
 }
 
 impl fmt::Display for Credential {
-    /// The complete credential: only for its holder.
+    /// Writes the complete credential: only for its holder.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{PREFIX}{}.{}", self.name, *self.secret)
     }

@@ -42,7 +42,7 @@ impl SessionConfig {
         }
     }
 
-    /// Also accepts the tokens of sessions created with an earlier pepper; keep it as long as those may live.
+    /// Accepts also the tokens of sessions created with an earlier pepper; keep it as long as those may live.
     pub fn previous_pepper(mut self, pepper: &SecretKey) -> Self {
         self.peppers.push(Pepper::new(pepper));
         self

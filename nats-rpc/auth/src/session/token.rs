@@ -57,7 +57,7 @@ pub(super) fn digest(secret: &Secret) -> [u8; 32] {
 }
 
 impl fmt::Display for RefreshToken {
-    /// The complete token: only for its holder.
+    /// Writes the complete token: only for its holder.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = Zeroizing::new([0; BYTES]);
         bytes[..16].copy_from_slice(&self.sid.0);

@@ -1,7 +1,8 @@
 //! A consumer that delivers the changes of a bucket.
 //!
-//! The `watch` of async-nats publishes an empty message to any subject that a flow control request names, with the
-//! permissions of this process, whoever sent the request. This consumer has no flow control, and replies to nothing.
+//! The `watch` of async-nats publishes an empty message to any subject that a flow control request names. It does so
+//! with the permissions of this process, for a request of any sender. This consumer has no flow control, and replies
+//! to nothing.
 
 use std::error::Error;
 use std::time::Duration;

@@ -25,9 +25,9 @@ impl KeyRing {
     /// dropped.
     ///
     /// A change arrives within milliseconds and replaces the whole ring atomically. A document is ignored, with an
-    /// error in the log, if it is malformed or older, its headers are unreadable, its version is implausible, or a key
-    /// id is not the key's RFC 7638 thumbprint. During a JetStream outage the ring stays unchanged, and its keys
-    /// expire at their published time.
+    /// error in the log, if it is malformed or older, its headers are unreadable, or its version is implausible. The
+    /// same applies if a key id is not the key's RFC 7638 thumbprint. During a JetStream outage the ring stays
+    /// unchanged, and its keys expire at their published time.
     ///
     /// ```no_run
     /// use nats_rpc_jwt::{JwtConfig, JwtGuard, KeyPurpose, KeyRing};

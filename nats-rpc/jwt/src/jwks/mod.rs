@@ -1,4 +1,4 @@
-//! The key ring in JetStream KV: public keys that instances publish, and every verifier follows.
+//! The key ring in JetStream KV: public keys that instances publish, and that every verifier watches.
 //!
 //! - [`SigningKeys`]: the key pairs of one instance. It generates them, publishes the public halves, extends and
 //!   rotates them.

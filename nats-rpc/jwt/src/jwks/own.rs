@@ -28,8 +28,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// the lifetime of its tokens and three more heartbeats. Each heartbeat extends that, so the keys of a stopped
 /// instance expire from the ring.
 ///
-/// A rotation publishes a new key, waits until the key arrives through the same watch that verifiers use, waits for
-/// the activation delay, and then signs with the new key. Tokens signed with the old one stay valid. A gateway may not
+/// A rotation publishes a new key and waits until the key arrives through the same watch that verifiers use. After the
+/// activation delay, the instance signs with the new key. Tokens signed with the old one stay valid. A gateway may not
 /// watch the bucket to which it writes, and reads it every 2 s instead.
 ///
 /// ```no_run

@@ -60,7 +60,7 @@ impl DenyList {
         Self::by(Clock::default(), max_stale)
     }
 
-    /// Like [`new`](Self::new), with the clock of a test.
+    /// Creates a list like [`new`](Self::new), with the clock of a test.
     pub(crate) fn by(clock: Clock, max_stale: Duration) -> Self {
         Self {
             max_stale,

@@ -61,7 +61,7 @@ impl Revocations {
         Self::watch_within(connection, DEFAULT_MAX_STALE).await
     }
 
-    /// Like [`watch`](Self::watch), with another maximum age than 30 s.
+    /// Watches the bucket like [`watch`](Self::watch), with another maximum age than 30 s.
     ///
     /// With less than 10 s, an election of the bucket's leader is an outage of every guarded handler.
     ///
@@ -71,8 +71,8 @@ impl Revocations {
         Self::watch_signed(connection, max_stale, None).await
     }
 
-    /// Like [`watch_within`](Self::watch_within); `secret`, or else a key of the ring, verifies changes that arrive as
-    /// messages.
+    /// Watches the bucket like [`watch_within`](Self::watch_within); `secret`, or else a key of the ring, verifies
+    /// changes that arrive as messages.
     pub(crate) async fn watch_signed(
         connection: &Connection,
         max_stale: Duration,
@@ -90,7 +90,7 @@ impl Revocations {
         let asked = Instant::now();
         let follower = Follower::start(connection, BUCKET, History::Long, tell(list.clone())).await?;
         follower.loaded(LOAD_LIMIT).await.map_err(|_| RevocationBucketError::NotLoaded { waited: LOAD_LIMIT })?;
-        // What was in the bucket when it was asked for is here.
+        // The contents of the bucket at the time of the request are loaded.
         list.confirm(asked);
         let bucket = KvBucket::open(connection, BUCKET).await?;
         let proving = tokio::spawn(prove(bucket, follower, list.clone(), prove_every(max_stale))).abort_handle();

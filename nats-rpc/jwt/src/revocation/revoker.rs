@@ -213,8 +213,9 @@ impl Revoker {
         Err(RevocationError::Contended)
     }
 
-    /// Builds the message of an entry, with its time to live, and returns it with `true` if it is signed. async-nats'
-    /// `create_with_ttl` drops the time to live if an expired entry was there, and `update` has none.
+    /// Builds the message of an entry, with its time to live; returns it with `true` if it is signed. async-nats' own
+    /// calls do not fit: `create_with_ttl` drops the time to live if an expired entry was there, and `update` has
+    /// none.
     fn entry(
         &self,
         current: &KvHandles,

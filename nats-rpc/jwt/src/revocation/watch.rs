@@ -67,13 +67,13 @@ struct Watcher {
     bucket: KvBucket,
     hub: Arc<Hub>,
     list: Arc<DenyList>,
-    /// Time without a proof of completeness after which the leader is asked.
+    /// Time without a proof of completeness after which this process queries the leader.
     patience: Duration,
     state: State,
     clock: Clock,
     limit: ReadLimit,
     refused: Refused,
-    /// Instant at which the leader is asked, unless a beacon proves the list complete before.
+    /// Instant at which this process queries the leader, unless a beacon proves the list complete before.
     ask_at: Instant,
     /// Instant at which the bucket is read because a change is missing.
     read_at: Option<Instant>,

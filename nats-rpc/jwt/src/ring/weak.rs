@@ -38,8 +38,8 @@ fn weak(point: &[u8]) -> Key {
 
 /// Returns different tokens that `key` verifies, made without a private key.
 ///
-/// With a scalar of zero, a signature is valid if its point is minus the hash times the key, which has at most eight
-/// values: about one guess in eight succeeds.
+/// A signature with a scalar of zero is valid if its point is minus the hash times the key. That product has at most
+/// eight values: about one guess in eight succeeds.
 fn forge(key: &Key, point: &[u8], count: usize) -> Vec<String> {
     let decoding = DecodingKey::from_ed_der(point);
     let guesses = (0..).flat_map(|jti| SMALL_ORDER.map(|guess| (jti, bytes(guess))));

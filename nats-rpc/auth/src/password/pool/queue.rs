@@ -18,7 +18,7 @@ pub enum HashPriority {
 impl HashPriority {
     const ALL: [Self; 3] = [Self::Unproven, Self::Noisy, Self::Quiet];
 
-    /// The share of the threads that a class has while all classes wait.
+    /// Returns the share of the threads that a class has while all classes wait.
     fn weight(self) -> i64 {
         match self {
             Self::Unproven => 1,
@@ -138,7 +138,7 @@ impl<T> FairQueue<T> {
         same + others.sum::<usize>()
     }
 
-    /// Smooth weighted round robin: the class that is furthest behind its share.
+    /// Selects the class that is furthest behind its share (smooth weighted round robin).
     fn next_class(&mut self) -> Option<HashPriority> {
         let waits = |class: HashPriority| self.waiting.iter().any(|it| it.lane.priority == class);
         let waiting: Vec<_> = HashPriority::ALL.into_iter().filter(|class| waits(*class)).collect();
