@@ -112,7 +112,7 @@ impl JwtConfig {
 
     /// Reads `JWT_SECRET` (at least 32 bytes, no default), `JWT_ISSUER` (default `nats-rpc-auth`) and `JWT_AUDIENCE`
     /// (default `nats-rpc`) through `vars`. It supports the static secret only. With a connection,
-    /// [`open`](Self::open) uses the key ring if there is no secret.
+    /// [`load`](Self::load) uses the key ring if there is no secret.
     ///
     /// ```
     /// use nats_rpc_jwt::{JwtConfig, JwtConfigError};

@@ -183,7 +183,7 @@ impl JwtConfig {
         VerifierConfig::from_vars(vars)?.load(connection).await
     }
 
-    /// Checks that [`open`](Self::open) can use these variables, as far as possible without a connection.
+    /// Checks that [`load`](Self::load) can use these variables, as far as possible without a connection.
     ///
     /// # Errors
     /// [`JwtConfigError`] naming the first invalid one.

@@ -6,7 +6,6 @@
 //! ```
 //! use nats_rpc::prelude::*;
 //! use nats_rpc_jwt::prelude::*;
-//! use nats_rpc_jwt::prelude::*;
 //!
 //! #[message_pattern("whoami")]
 //! #[use_guards(JwtGuard)]
