@@ -57,9 +57,9 @@ pub(super) async fn start(mut service: Service, nats: NatsConfig) -> Result<Serv
     service.check_reply_prefixes(&table, nats.reply_prefixes())?;
     service.run_checks()?;
     let connection = Connection::open(&nats.named(&service.info.name)).await?;
-    let config = ServiceContext::new(connection, &service.info.name, &service.limits);
-    let assembled = service.assemble(table, &config).await?;
-    ServiceHandle::serve(assembled, config).await
+    let context = ServiceContext::new(connection, &service.info.name, &service.limits);
+    let assembled = service.assemble(table, &context).await?;
+    ServiceHandle::serve(assembled, context).await
 }
 
 /// One shard's part of a handler's limits.
@@ -76,8 +76,8 @@ impl Share {
 }
 
 impl ServiceHandle {
-    async fn serve(assembled: Assembled, config: ServiceContext) -> Result<Self, StartError> {
-        let (connection, unfinished) = (config.connection().clone(), config.unfinished().clone());
+    async fn serve(assembled: Assembled, context: ServiceContext) -> Result<Self, StartError> {
+        let (connection, unfinished) = (context.connection().clone(), context.unfinished().clone());
         let Assembled { info, routes, wire, limits, shards: count, republished, readiness } = assembled;
         let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
         let instance = unrelated_id();
