@@ -12,7 +12,7 @@ const RENAMED: [(&str, &str); 1] = [("KEY_MARGIN_MS", "KEY_ACTIVATION_DELAY_MS")
 
 /// The service's settings.
 ///
-/// | variable | is | default |
+/// | variable | meaning | default |
 /// |---|---|---|
 /// | `JWT_SECRET` | secret that signs access tokens, at least 32 bytes; if not set, key pairs published in the key ring sign them | none |
 /// | `KEY_ROTATION_HOURS` | signing time of a key pair, 1 to 8,760 | 24 |

@@ -71,7 +71,7 @@ impl Config {
 
     /// Reads the settings through `vars`.
     ///
-    /// | variable | is | default |
+    /// | variable | meaning | default |
     /// |---|---|---|
     /// | `JWT_SECRET` | secret that signs access tokens, at least 32 bytes; if not set, the keys come from the key ring | none |
     /// | `JWT_ISSUER`, `JWT_AUDIENCE` | `iss` and `aud` of access tokens | `nats-rpc-auth`, `nats-rpc` |

@@ -7,7 +7,7 @@ use crate::secret_var::{SecretVarError, file_of, secret_var};
 impl NatsConfig {
     /// Reads the configuration from environment variables.
     ///
-    /// | variable | is | default |
+    /// | variable | meaning | default |
     /// |---|---|---|
     /// | `NATS_URL` | one server or several, separated by commas; `tls://` requires TLS | `nats://127.0.0.1:4222` |
     /// | `NATS_NKEY_SEED` | the seed of a user's nkey | |
